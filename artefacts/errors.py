@@ -1,15 +1,15 @@
 """Every error a user can meet.
 
-    BuilderError                     caught by main(), printed as one sentence, exit code 2
-    ├── InputError (ValueError)      something the user gave cannot be used
-    │   ├── ModelError               an ONNX file or graph
-    │   ├── DataError                samples, labels, a preprocessing spec
-    │   ├── ArtefactError            a file of ours that is damaged, or made for another graph or data
-    │   ├── EngineError              an engine or its manifest: damaged, altered, of another target
-    │   └── RequestError             the arrays handed to a loaded engine
-    ├── MissingLibrary (ImportError) an optional library is not installed; names the extra
-    ├── Unsupported (RuntimeError)   this machine or this library version cannot do it
-    └── GateMissed (RuntimeError)    a gate was missed (accuracy, coverage, speed): exit code 1
+    BuilderError                           printed as one sentence by main(), exit code 2
+    ├── InputError (ValueError)            something the user gave cannot be used
+    │   ├── ModelError                     an ONNX file or graph
+    │   ├── DataError                      samples, labels, a preprocessing spec
+    │   ├── ArtefactError                  a file of ours: damaged, or of another graph or data
+    │   ├── EngineError                    an engine or manifest: damaged, altered, foreign
+    │   └── RequestError                   the arrays handed to a loaded engine
+    ├── MissingLibraryError (ImportError)  an optional library; names the extra that brings it
+    ├── UnsupportedError (RuntimeError)    this machine or library version cannot do it
+    └── GateMissedError (RuntimeError)     a gate (accuracy, coverage, speed): exit code 1
 
 A message says four things: the thing, what was found, what was expected, what to do.
 """
@@ -21,12 +21,12 @@ __all__ = [
     "BuilderError",
     "DataError",
     "EngineError",
-    "GateMissed",
+    "GateMissedError",
     "InputError",
-    "MissingLibrary",
+    "MissingLibraryError",
     "ModelError",
     "RequestError",
-    "Unsupported",
+    "UnsupportedError",
 ]
 
 
@@ -60,15 +60,15 @@ class RequestError(InputError):
     """The arrays handed to a loaded engine do not fit its inputs."""
 
 
-class MissingLibrary(BuilderError, ImportError):
+class MissingLibraryError(BuilderError, ImportError):
     """An optional library is not installed."""
 
 
-class Unsupported(BuilderError, RuntimeError):
+class UnsupportedError(BuilderError, RuntimeError):
     """This machine, or this version of a library, cannot do what was asked."""
 
 
-class GateMissed(BuilderError, RuntimeError):
+class GateMissedError(BuilderError, RuntimeError):
     """A gate that the user set was missed."""
 
     exit_code = 1

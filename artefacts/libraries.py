@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-from artefacts.errors import MissingLibrary
+from artefacts.errors import MissingLibraryError
 
 __all__ = ["require"]
 
@@ -18,12 +18,12 @@ def require(module: str, *, extra: str) -> ModuleType:
         extra: the extra of this project that installs it, e.g. ``"cpu"``.
 
     Raises:
-        MissingLibrary: it is not installed (or one of its own needs is not).
+        MissingLibraryError: it is not installed (or one of its own needs is not).
     """
     try:
         return importlib.import_module(module)
     except ImportError as err:
-        raise MissingLibrary(
+        raise MissingLibraryError(
             f"library {module} cannot be imported ({err}), expected it for this step; "
             f"install it with: pip install '.[{extra}]'"
         ) from err

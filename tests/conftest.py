@@ -1,4 +1,4 @@
-"""What all tests share: the evaluation material, the golden switch, the GPU rule, fresh randomness."""
+"""What all tests share: evaluation material, the golden switch, the GPU rule, randomness."""
 
 from __future__ import annotations
 
