@@ -31,6 +31,7 @@ lint: $(VENV)/.dev ## ruff and mypy, as CI runs them
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/hadolint Dockerfile
 
 test: $(VENV)/.dev ## the whole test suite (no GPU needed)
 	$(BIN)/python -m pytest tests
