@@ -11,7 +11,7 @@ ARG BASE=nvcr.io/nvidia/tensorrt:26.05-py3
 FROM ${BASE}
 
 # TensorRT's Python module comes with the image, in the system's Python; PyCUDA is compiled against
-# the image's CUDA. The extra `tensorrt` would bring a second TensorRT, so PyCUDA is named alone.
+# the image's CUDA. The extra `tensorrt` would bring a second TensorRT, so `container` has PyCUDA alone.
 ENV PIP_BREAK_SYSTEM_PACKAGES=1 PYTHONUNBUFFERED=1
 WORKDIR /opt/int8
 COPY pyproject.toml README.md build_engine.py ./
@@ -20,7 +20,7 @@ COPY calibrators calibrators
 COPY quantization quantization
 COPY engines engines
 COPY benchmarks benchmarks
-RUN python3 -m pip install --no-cache-dir '.[report]' 'pycuda>=2024.1' \
+RUN python3 -m pip install --no-cache-dir '.[report,container]' \
     && useradd --create-home --uid 10001 builder
 
 USER 10001
