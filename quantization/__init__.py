@@ -3,3 +3,10 @@
 In: an ONNX model and ``*.ranges.json``. Out: ``*.prepared.onnx``, ``*.int8.onnx``, reports.
 May import: itself, artefacts, calibrators.ranges, calibrators.cache; numpy, onnx, graph tools.
 """
+
+from __future__ import annotations
+
+from quantization.load import load_model, save_model
+from quantization.prepare import prepare
+
+__all__ = ["load_model", "prepare", "save_model"]

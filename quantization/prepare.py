@@ -1,0 +1,109 @@
+"""Preparation: the graph that calibration, placement and every artefact refer to.
+
+Folding renames and removes tensors, and ranges are kept by tensor name: so a graph is prepared
+once, first, and everything after works on the result. Preparing twice changes nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from onnx import GraphProto, ModelProto, inliner
+
+from artefacts.errors import ModelError
+from quantization.prepare_batchnorm import fold_batchnorm
+from quantization.prepare_fold import fold_constants
+from quantization.prepare_graph import (
+    drop_dead,
+    is_default_domain,
+    sort_nodes,
+)
+from quantization.prepare_noops import drop_noops
+from quantization.prepare_opset import MINIMUM_OPSET, raise_opset
+from quantization.prepare_shapes import check, infer_shapes
+
+__all__ = ["prepare"]
+
+log = logging.getLogger(__name__)
+
+
+def prepare(model: ModelProto) -> ModelProto:
+    """A new model that computes the same and is ready for calibration and Q/DQ.
+
+    Opset 13 or newer, shapes inferred, constants and BatchNormalization folded, no-ops dropped,
+    initializers no graph inputs, nodes named uniquely. Inputs and outputs keep their names,
+    types and dynamic axes. Custom operators and subgraphs are left as they are.
+
+    Raises:
+        ModelError: the graph is not valid, or its opset is older than 13 and cannot be raised.
+    """
+    prepared = ModelProto()
+    prepared.CopyFrom(model)
+    _check_names(prepared.graph)
+    sort_nodes(prepared.graph)
+    _hide_initializers(prepared.graph)
+    if prepared.functions:
+        prepared = inliner.inline_local_functions(prepared)
+    prepared = raise_opset(prepared, MINIMUM_OPSET)
+    check(prepared)
+    _simplify(prepared)
+    _name_nodes(prepared.graph)
+    check(prepared)
+    _warn_of_custom(prepared.graph)
+    return prepared
+
+
+def _simplify(model: ModelProto) -> None:
+    """Run the passes until none finds anything to do."""
+    changed = True
+    while changed:
+        infer_shapes(model)
+        changed = fold_constants(model)
+        changed |= drop_noops(model)
+        changed |= fold_batchnorm(model)
+        changed |= drop_dead(model.graph)
+
+
+def _hide_initializers(graph: GraphProto) -> None:
+    """Initializers that are inputs too could be fed, so nothing could be folded (before IR 4)."""
+    constant = {tensor.name for tensor in graph.initializer}
+    kept = [value for value in graph.input if value.name not in constant]
+    del graph.input[:]
+    graph.input.extend(kept)
+
+
+def _check_names(graph: GraphProto) -> None:
+    """Each tensor is made once."""
+    made: set[str] = set()
+    constant = {tensor.name for tensor in graph.initializer}
+    names = [v.name for v in graph.input if v.name not in constant]
+    names += [tensor.name for tensor in graph.initializer]
+    names += [name for node in graph.node for name in node.output if name]
+    for name in names:
+        if name in made:
+            raise ModelError(
+                f"graph {graph.name!r} makes tensor {name!r} twice, expected one node, input or "
+                f"initializer for each name; export the model again"
+            )
+        made.add(name)
+
+
+def _name_nodes(graph: GraphProto) -> None:
+    """Give nodes without a name, or with one that is taken, a name made from their output."""
+    taken: set[str] = set()
+    for node in graph.node:
+        name = base = node.name or f"{node.op_type}:{next(filter(None, node.output), '')}"
+        if base in taken:
+            name = base = f"{base}:{next(filter(None, node.output), '')}"
+        count = 1
+        while name in taken:
+            count += 1
+            name = f"{base}:{count}"
+        node.name = name
+        taken.add(name)
+
+
+def _warn_of_custom(graph: GraphProto) -> None:
+    custom = sorted({f"{n.domain}.{n.op_type}" for n in graph.node if not is_default_domain(n)})
+    if custom:
+        log.warning("left as they are, unknown operators: %s", ", ".join(custom))

@@ -1,0 +1,160 @@
+"""Walking and rewiring a graph: who reads a tensor, who makes it, and in which order.
+
+The functions that change a graph change the one they are given: ``prepare`` works on its own copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from onnx import GraphProto, NodeProto, TensorProto
+
+from artefacts.errors import ModelError
+
+__all__ = [
+    "constants",
+    "drop_dead",
+    "is_default_domain",
+    "output_names",
+    "producers",
+    "readers",
+    "rename_tensor",
+    "rewire",
+    "sort_nodes",
+    "subgraphs",
+]
+
+
+def is_default_domain(node: NodeProto) -> bool:
+    """Whether a node's operator is one of ONNX itself."""
+    return node.domain in ("", "ai.onnx")
+
+
+def subgraphs(node: NodeProto) -> Iterator[GraphProto]:
+    """The bodies of an ``If``, ``Loop`` or ``Scan``."""
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def captured(node: NodeProto) -> set[str]:
+    """Names that a node's subgraphs read from outside."""
+    names: set[str] = set()
+    for graph in subgraphs(node):
+        inner = {tensor.name for tensor in graph.initializer} | {v.name for v in graph.input}
+        reads = {value.name for value in graph.output}
+        for child in graph.node:
+            reads.update(child.input, captured(child))
+            inner.update(child.output)
+        names |= reads - inner
+    return names
+
+
+def reads(node: NodeProto) -> list[str]:
+    """Names a node depends on, those of its subgraphs included."""
+    return [name for name in node.input if name] + sorted(captured(node))
+
+
+def readers(graph: GraphProto) -> dict[str, list[NodeProto]]:
+    """Tensor name to the nodes that read it, once for each time they do."""
+    found: dict[str, list[NodeProto]] = {}
+    for node in graph.node:
+        for name in reads(node):
+            found.setdefault(name, []).append(node)
+    return found
+
+
+def producers(graph: GraphProto) -> dict[str, NodeProto]:
+    """Tensor name to the node that makes it."""
+    return {name: node for node in graph.node for name in node.output if name}
+
+
+def constants(graph: GraphProto) -> dict[str, TensorProto]:
+    """Initializers by name."""
+    return {tensor.name: tensor for tensor in graph.initializer}
+
+
+def output_names(graph: GraphProto) -> set[str]:
+    """Names of the graph's outputs."""
+    return {value.name for value in graph.output}
+
+
+def rewire(graph: GraphProto, names: dict[str, str]) -> None:
+    """Let every reader of a key of ``names`` read its value instead, in subgraphs too."""
+    if not names:
+        return
+    for node in graph.node:
+        for index, name in enumerate(node.input):
+            if name in names:
+                node.input[index] = names[name]
+        for inner in subgraphs(node):
+            rewire(inner, names)
+            for value in inner.output:
+                value.name = names.get(value.name, value.name)
+
+
+def rename_tensor(graph: GraphProto, old: str, new: str) -> None:
+    """Rename a tensor where it is made and where it is read."""
+    for node in graph.node:
+        for index, name in enumerate(node.output):
+            if name == old:
+                node.output[index] = new
+    rewire(graph, {old: new})
+
+
+def drop_dead(graph: GraphProto) -> bool:
+    """Remove nodes and initializers that no output depends on; graph inputs stay."""
+    needed = output_names(graph)
+    alive = []
+    for node in reversed(graph.node):
+        if needed.intersection(node.output):
+            alive.append(node)
+            needed.update(reads(node))
+    changed = len(alive) < len(graph.node)
+    if changed:
+        replace_nodes(graph, alive[::-1])
+    unread = [tensor for tensor in graph.initializer if tensor.name not in needed]
+    for tensor in unread:
+        graph.initializer.remove(tensor)
+    return changed or bool(unread)
+
+
+def replace_nodes(graph: GraphProto, nodes: list[NodeProto]) -> None:
+    """Set the nodes of a graph; they may be its own."""
+    copies = []
+    for node in nodes:
+        copy = NodeProto()
+        copy.CopyFrom(node)
+        copies.append(copy)
+    del graph.node[:]
+    graph.node.extend(copies)
+
+
+def sort_nodes(graph: GraphProto) -> None:
+    """Put nodes behind what they read; keep the order where it is right already.
+
+    Raises:
+        ModelError: nodes depend on each other in a circle.
+    """
+    made = {name for node in graph.node for name in node.output if name}
+    done: set[str] = set()
+    waiting = list(graph.node)
+    ordered: list[NodeProto] = []
+    while waiting:
+        later = []
+        for node in waiting:
+            if all(name in done or name not in made for name in reads(node)):
+                ordered.append(node)
+                done.update(node.output)
+            else:
+                later.append(node)
+        if len(later) == len(waiting):
+            names = ", ".join(repr(node.name or node.op_type) for node in later[:5])
+            raise ModelError(
+                f"graph {graph.name!r} has a cycle through {len(later)} nodes ({names}), expected "
+                f"none; export the model again"
+            )
+        waiting = later
+    if ordered != list(graph.node):
+        replace_nodes(graph, ordered)

@@ -1,0 +1,119 @@
+"""Opset: raised to 13 where older, kept where newer.
+
+13 is the first opset whose QuantizeLinear takes an axis, so the first that holds INT8 with
+per-channel weights, and TensorRT 8.6 reads everything up to 17: raising further would only lose
+readers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import onnx
+from onnx import GraphProto, ModelProto, NodeProto, helper, version_converter
+
+from artefacts.errors import ModelError
+from quantization.load import without_data
+from quantization.prepare_graph import is_default_domain, subgraphs
+
+__all__ = ["MINIMUM_OPSET", "opset_of", "raise_opset"]
+
+MINIMUM_OPSET = 13
+_LARGE_BYTES = 4096  # no shape, axis or scale that a conversion must read is this large
+
+
+def opset_of(model: ModelProto) -> int:
+    """Version of the default operator set; 0 where the model names none."""
+    return max((e.version for e in model.opset_import if e.domain in ("", "ai.onnx")), default=0)
+
+
+def raise_opset(model: ModelProto, minimum: int = MINIMUM_OPSET) -> ModelProto:
+    """A model of opset ``minimum`` or newer; the given one where it is that already.
+
+    Raises:
+        ModelError: a node has no exact counterpart in the newer opset.
+    """
+    found = opset_of(model)
+    if found >= minimum:
+        return model
+    light, large = hide_data(model)
+    try:
+        converted = version_converter.convert_version(light, minimum)
+    except (RuntimeError, ValueError) as err:
+        reason = str(err).strip().splitlines()[-1] if str(err).strip() else type(err).__name__
+        raise ModelError(
+            f"model of opset {found} cannot be raised to {minimum} ({reason}), expected opset "
+            f"{minimum} or newer; export it again with opset_version={minimum}"
+        ) from err
+    if found < 11 <= minimum:
+        _keep_resize_meaning(light, converted)
+    return show_data(converted, large, model)
+
+
+def hide_data(model: ModelProto) -> tuple[ModelProto, list[onnx.TensorProto]]:
+    """A copy with large initializers as graph inputs, and those initializers.
+
+    The C++ functions of onnx serialize what they are given: 2 GB is too much for them, and
+    weights are no use to them.
+    """
+    light, large = without_data(model, _LARGE_BYTES)
+    hidden = {tensor.name for tensor in large}
+    kept = [tensor for tensor in light.graph.initializer if tensor.name not in hidden]
+    del light.graph.initializer[:]
+    light.graph.initializer.extend(kept)
+    for tensor in large:
+        light.graph.input.append(
+            helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
+        )
+    light.ir_version = max(light.ir_version, 4)  # before 4 each initializer must be an input
+    return light, large
+
+
+def show_data(light: ModelProto, large: list[onnx.TensorProto], original: ModelProto) -> ModelProto:
+    """Undo ``hide_data``: weights back in, inputs and outputs as ``original`` declares them."""
+    light.graph.initializer.extend(large)
+    for field in ("input", "output"):
+        values = getattr(light.graph, field)
+        del values[:]
+        values.extend(getattr(original.graph, field))
+    light.ir_version = max(original.ir_version, helper.find_min_ir_version_for(_known(light), True))
+    return light
+
+
+def _known(model: ModelProto) -> list[onnx.OperatorSetIdProto]:
+    return [entry for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
+
+
+def _keep_resize_meaning(old: ModelProto, new: ModelProto) -> None:
+    """Say in new terms what Resize-10 and Upsample meant.
+
+    Until opset 10 a coordinate was ``x_out / scale``; Resize-11 defaults to half-pixel centres, and
+    onnx's converter leaves it at that. Nearest took the floor, and the ceiling when it shrank
+    (onnxruntime: upsamplebase.h).
+    """
+    renewed = {node.output[0]: node for node in _nodes(new.graph) if node.op_type == "Resize"}
+    values = {tensor.name: tensor for tensor in old.graph.initializer}
+    for node in _nodes(old.graph):
+        if node.op_type not in ("Resize", "Upsample") or not is_default_domain(node):
+            continue
+        resize = renewed[node.output[0]]
+        wanted = {"coordinate_transformation_mode": "asymmetric"}
+        mode = {a.name: helper.get_attribute_value(a) for a in node.attribute}.get("mode", b"")
+        if mode in (b"nearest", b""):
+            wanted["nearest_mode"] = "ceil" if _shrinks(node, values) else "floor"
+        kept = [attribute for attribute in resize.attribute if attribute.name not in wanted]
+        del resize.attribute[:]
+        resize.attribute.extend(kept)
+        resize.attribute.extend(helper.make_attribute(*item) for item in wanted.items())
+
+
+def _shrinks(node: NodeProto, values: dict[str, onnx.TensorProto]) -> bool:
+    scales = values.get(node.input[1]) if len(node.input) > 1 else None
+    return scales is not None and bool((onnx.numpy_helper.to_array(scales) < 1).any())
+
+
+def _nodes(graph: GraphProto) -> Iterator[NodeProto]:
+    for node in graph.node:
+        yield node
+        for inner in subgraphs(node):
+            yield from _nodes(inner)

@@ -1,0 +1,72 @@
+"""Shapes and types of every tensor, by ONNX's own inference."""
+
+from __future__ import annotations
+
+from onnx import ModelProto, ValueInfoProto, checker, shape_inference
+
+from artefacts.errors import ModelError
+from quantization.prepare_graph import is_default_domain
+from quantization.prepare_opset import hide_data
+
+__all__ = ["check", "infer_shapes", "static_shape", "values"]
+
+
+def infer_shapes(model: ModelProto) -> None:
+    """Write the shapes and types that ONNX infers to ``value_info``.
+
+    What the file says of custom operators' outputs stays: nobody else knows.
+
+    Raises:
+        ModelError: types or shapes of the graph contradict each other.
+    """
+    custom = {n for node in model.graph.node if not is_default_domain(node) for n in node.output}
+    kept = [value for value in model.graph.value_info if value.name in custom]
+    del model.graph.value_info[:]
+    model.graph.value_info.extend(kept)
+    light, large = hide_data(model)
+    try:
+        inferred = shape_inference.infer_shapes(light, data_prop=True)
+    except (shape_inference.InferenceError, RuntimeError, ValueError) as err:
+        raise ModelError(
+            f"graph {model.graph.name!r} contradicts itself ({_last_line(err)}), expected types and "
+            f"shapes that fit; export the model again"
+        ) from err
+    del model.graph.value_info[:]
+    model.graph.value_info.extend(inferred.graph.value_info)
+
+
+def check(model: ModelProto) -> None:
+    """Run ONNX's checker.
+
+    Raises:
+        ModelError: the graph is not valid ONNX.
+    """
+    light, _ = hide_data(model)
+    try:
+        checker.check_model(light)
+    except (checker.ValidationError, RuntimeError, ValueError) as err:
+        raise ModelError(
+            f"graph {model.graph.name!r} is not valid ONNX ({_last_line(err)}), expected one that "
+            f"onnx.checker accepts; export the model again"
+        ) from err
+
+
+def values(model: ModelProto) -> dict[str, ValueInfoProto]:
+    """Type and shape by tensor name: inputs, outputs and what was inferred."""
+    graph = model.graph
+    return {v.name: v for group in (graph.value_info, graph.output, graph.input) for v in group}
+
+
+def static_shape(value: ValueInfoProto | None) -> tuple[int, ...] | None:
+    """Shape of a tensor whose dimensions are all numbers, e.g. (1, 3, 32, 32); else None."""
+    if value is None or not value.type.tensor_type.HasField("shape"):
+        return None
+    dims = value.type.tensor_type.shape.dim
+    if not all(dim.HasField("dim_value") for dim in dims):
+        return None
+    return tuple(dim.dim_value for dim in dims)
+
+
+def _last_line(err: Exception) -> str:
+    lines = [line.strip() for line in str(err).splitlines() if line.strip()]
+    return " ".join(lines)[:300] if lines else type(err).__name__
