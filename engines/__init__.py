@@ -4,3 +4,28 @@ In: an ONNX model. Out: ``*.engine`` and ``*.engine.json``; ``load(path)`` gives
 May import: itself, artefacts; one file per runtime imports tensorrt / tensorrt_rtx,
 pycuda, openvino.
 """
+
+from __future__ import annotations
+
+from engines.building import build
+from engines.coverage import Int8Coverage, NodeCoverage
+from engines.engine import Engine
+from engines.loading import load
+from engines.manifest import Manifest, add_measured, read_manifest
+from engines.options import BuildOptions, resolve_target
+from engines.tensors import Profile, TensorSpec
+
+__all__ = [
+    "BuildOptions",
+    "Engine",
+    "Int8Coverage",
+    "Manifest",
+    "NodeCoverage",
+    "Profile",
+    "TensorSpec",
+    "add_measured",
+    "build",
+    "load",
+    "read_manifest",
+    "resolve_target",
+]

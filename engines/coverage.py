@@ -1,0 +1,113 @@
+"""Which layers really run INT8: what the runtime executes, mapped back to ONNX nodes.
+
+    OpenVINO   executed graph: originalLayersNames, layerType, runtimePrecision
+    TensorRT   engine inspector JSON, written with ProfilingVerbosity.DETAILED
+
+A runtime fuses, renames and drops nodes. A layer that cannot be found again is ``unknown``:
+never counted as INT8, never hidden.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from engines.onnx_layers import Layer
+
+__all__ = ["Int8Coverage", "NodeCoverage", "coverage_of", "openvino_precisions"]
+
+INT8 = "int8"
+UNKNOWN = "unknown"
+# What OpenVINO appends to the name of a node when it splits it into simpler ones.
+OPENVINO_SUFFIX = re.compile(r"(/WithoutBiases|/DequantizationMultiply|_original)+$")
+OPENVINO_COMPUTE = ("Convolution", "Deconvolution", "FullyConnected", "MatMul")
+OPENVINO_PRECISION = {"i8": INT8, "u8": INT8, "f32": "fp32", "f16": "fp16", "bf16": "bf16"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeCoverage:
+    """One weighted ONNX node: what the graph promised and what the runtime executes."""
+
+    name: str
+    op_type: str
+    promised: bool
+    precision: str
+    macs: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Int8Coverage:
+    """The weighted layers of an engine; ``source`` says where the precisions were read."""
+
+    source: str
+    nodes: tuple[NodeCoverage, ...]
+
+    @property
+    def int8_layers(self) -> tuple[str, ...]:
+        """Names of the ONNX nodes that run INT8."""
+        return tuple(node.name for node in self.nodes if node.precision == INT8)
+
+    @property
+    def float_layers(self) -> tuple[str, ...]:
+        """Names of the ONNX nodes that run in floating point, or could not be found again."""
+        return tuple(node.name for node in self.nodes if node.precision != INT8)
+
+    @property
+    def broken_promises(self) -> tuple[str, ...]:
+        """Nodes that have Q/DQ on both operands and do not run INT8 all the same."""
+        return tuple(n.name for n in self.nodes if n.promised and n.precision != INT8)
+
+    @property
+    def int8_mac_share(self) -> float:
+        """Multiply-accumulates that run INT8, of those of all weighted layers; 0 to 1."""
+        total = sum(node.macs for node in self.nodes)
+        return sum(n.macs for n in self.nodes if n.precision == INT8) / total if total else 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """As the manifest stores it."""
+        return {"source": self.source, "nodes": [vars(node) | {} for node in self.nodes]}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Int8Coverage:
+        """From what the manifest stores."""
+        return cls(
+            source=data["source"], nodes=tuple(NodeCoverage(**node) for node in data["nodes"])
+        )
+
+
+def coverage_of(
+    layers: Sequence[Layer], precisions: Mapping[str, str], *, source: str
+) -> Int8Coverage:
+    """Join the layers of the ONNX graph with the precisions that a runtime reports by name."""
+    return Int8Coverage(
+        source=source,
+        nodes=tuple(
+            NodeCoverage(
+                name=layer.name,
+                op_type=layer.op_type,
+                promised=layer.promised,
+                precision=next((precisions[n] for n in layer.names if n in precisions), UNKNOWN),
+                macs=layer.macs,
+            )
+            for layer in layers
+        ),
+    )
+
+
+def openvino_precisions(executed: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    """ONNX name → precision, from the ``rt_info`` of the nodes of OpenVINO's executed graph.
+
+    Args:
+        executed: one mapping a node, with ``layerType``, ``originalLayersNames`` (the names of
+            everything that was fused into it, comma-separated) and ``runtimePrecision``.
+    """
+    found: dict[str, str] = {}
+    for info in executed:
+        if info["layerType"] not in OPENVINO_COMPUTE:
+            continue
+        precision = OPENVINO_PRECISION.get(info["runtimePrecision"], info["runtimePrecision"])
+        for name in info["originalLayersNames"].split(","):
+            found.setdefault(OPENVINO_SUFFIX.sub("", name), precision)
+    return found

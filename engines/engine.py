@@ -1,0 +1,142 @@
+"""A loaded engine: called with arrays, returns arrays, whatever runs it."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from artefacts.errors import RequestError
+from engines.manifest import Manifest
+from engines.requests import RequestCheck
+from engines.tensors import TensorSpec, numpy_dtype
+
+__all__ = ["Engine", "Runner"]
+
+
+class Runner(Protocol):
+    """What a runtime must offer; one file per runtime has one."""
+
+    def run(self, arrays: Mapping[str, NDArray[Any]], *, copy: bool) -> dict[str, NDArray[Any]]:
+        """Run checked arrays; outputs by name."""
+        ...
+
+    def clone(self) -> Runner:
+        """Another runner on the same weights."""
+        ...
+
+    def close(self) -> None:
+        """Release everything; nothing is called afterwards."""
+        ...
+
+
+# Runners that a forked child inherited: kept alive, because releasing them there would touch
+# threads and device handles that only exist in the parent.
+_INHERITED: list[Runner] = []
+
+
+class Engine:
+    """An engine that was verified and loaded.
+
+        with engines.load("model.engine") as engine:
+            scores = engine({"input": images})["output"]
+
+    Calls from several threads are safe and run one after the other; ``clone`` gives each
+    thread its own.
+    """
+
+    def __init__(self, runner: Runner, manifest: Manifest) -> None:
+        """``engines.load`` makes engines."""
+        self._runner: Runner | None = runner
+        self._check = RequestCheck(manifest.inputs, manifest.profiles)
+        self._lock = threading.Lock()
+        self._process = os.getpid()
+        self.manifest = manifest
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """Names, dtypes and shapes that a request must have."""
+        return self.manifest.inputs
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """Names, dtypes and shapes of what a call returns."""
+        return self.manifest.outputs
+
+    @property
+    def preprocess(self) -> Mapping[str, Any] | None:
+        """How raw samples become inputs, as the manifest has it."""
+        return self.manifest.passport.get("preprocess")
+
+    def __call__(self, request: Mapping[str, Any], *, copy: bool = True) -> dict[str, NDArray[Any]]:
+        """Run one request, e.g. ``{"input": (8, 3, 224, 224) float32}``.
+
+        Args:
+            request: an array for every input.
+            copy: with ``False`` the outputs are views that the next call overwrites.
+
+        Raises:
+            RequestError: the arrays do not fit, the engine is closed or was inherited by fork.
+        """
+        runner = self._usable()
+        arrays = self._check(request)
+        with self._lock:
+            return runner.run(arrays, copy=copy)
+
+    def warm_up(self, calls: int = 3) -> None:
+        """Run zeros of the smallest (and with profiles the most frequent) shapes.
+
+        First calls allocate, choose kernels and capture graphs; a service does that before it
+        says that it is ready.
+        """
+        shapes = [{s.name: tuple(d or 1 for d in s.shape) for s in self.inputs}]
+        if self.manifest.profiles:
+            shapes = [
+                {**shapes[0], **which}
+                for profile in self.manifest.profiles
+                for which in (profile.min, profile.opt)
+            ]
+        for _ in range(calls):
+            for chosen in shapes:
+                self({s.name: np.zeros(chosen[s.name], numpy_dtype(s.dtype)) for s in self.inputs})
+
+    def clone(self) -> Engine:
+        """An engine for another thread on the same weights; close each by itself."""
+        return Engine(self._usable().clone(), self.manifest)
+
+    def close(self) -> None:
+        """Release the runtime's memory; a second call does nothing."""
+        with self._lock:
+            runner, self._runner = self._runner, None
+        if runner is None:
+            return
+        if self._process != os.getpid():
+            _INHERITED.append(runner)
+            return
+        runner.close()
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _usable(self) -> Runner:
+        if self._process != os.getpid():
+            raise RequestError(
+                f"engine was loaded in process {self._process} and called in {os.getpid()}, its "
+                "fork, expected one process; load the engine in the process that uses it"
+            )
+        if self._runner is None:
+            raise RequestError("engine is closed, expected an open one; load it again")
+        return self._runner

@@ -1,0 +1,201 @@
+"""The passport of an engine: ``model.engine.json`` beside ``model.engine``.
+
+Beside it and not inside it: the engine stays a plain plan that trtexec and Triton load. The
+file is canonical JSON (sorted keys, fixed indentation) and carries the SHA-256 of its own
+content, so that any changed byte is found. A hash finds damage, not malice: who can change an
+engine can write a manifest for it. Against that, sign.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import best_match
+
+from artefacts.errors import EngineError
+from artefacts.files import read_bounded, sha256_bytes, write_atomic
+from engines.coverage import Int8Coverage
+from engines.tensors import Profile, TensorSpec
+
+__all__ = ["Manifest", "add_measured", "manifest_path", "read_manifest"]
+
+VERSION = 1
+LIMIT_BYTES = 64 << 20  # labels and the per-node table of a large model stay far below
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What is known of an engine file. Field by field as in ``manifest.schema.json``.
+
+    Attributes:
+        engine_sha256: of the engine file.
+        engine_bytes: its size.
+        target: ``cpu``, ``tensorrt`` or ``tensorrt-rtx``.
+        precision: that was asked for; what runs is in ``coverage`` and ``build``.
+        onnx: name, sha256 and the hashes of external data files.
+        library: name and version that built it, and alone can load it.
+        device: the CPU or GPU it was built for.
+        inputs: names, dtypes, shapes.
+        outputs: the same.
+        profiles: ranges of shapes that requests may have.
+        options: of the build, TF32 among them.
+        build: what the builder did: typing of the network, floating-point type, seconds.
+        coverage: which layers run INT8; ``None`` where that cannot be read without a GPU.
+        passport: hashes, preprocessing, labels, calibration, as the caller gave it.
+        measured: accuracy and latency, added after the build.
+        created: UTC.
+    """
+
+    engine_sha256: str
+    engine_bytes: int
+    target: str
+    precision: str
+    onnx: Mapping[str, Any]
+    library: Mapping[str, str]
+    device: Mapping[str, Any]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    profiles: tuple[Profile, ...]
+    options: Mapping[str, Any]
+    build: Mapping[str, Any]
+    coverage: Int8Coverage | None
+    passport: Mapping[str, Any]
+    measured: Mapping[str, Any] = field(default_factory=dict)
+    created: str = field(
+        default_factory=lambda: datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    )
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of the file, digest included."""
+        content = dict(vars(self)) | {
+            "manifest": VERSION,
+            "inputs": [spec.to_json() for spec in self.inputs],
+            "outputs": [spec.to_json() for spec in self.outputs],
+            "profiles": [profile.to_json() for profile in self.profiles],
+            "coverage": self.coverage.to_json() if self.coverage else None,
+        }
+        return content | {"digest": _digest(content)}
+
+    def to_bytes(self) -> bytes:
+        """The file, validated against the schema.
+
+        Raises:
+            EngineError: a field does not fit; only the caller's passport or results can do that.
+        """
+        try:
+            # A round trip first: what json would change (tuples, int keys) is settled before hashing.
+            data = json.loads(json.dumps(self.to_json(), allow_nan=False))
+        except (TypeError, ValueError) as err:
+            raise EngineError(
+                f"manifest cannot be written ({err}), expected plain JSON values without NaN in "
+                "the passport and the results; convert them"
+            ) from err
+        data["digest"] = _digest(data)
+        _check_schema(data, "manifest to be written")
+        return _canonical(data)
+
+    @classmethod
+    def from_bytes(cls, raw: bytes, what: str = "manifest") -> Manifest:
+        """Read and check a manifest; ``what`` names it in errors.
+
+        Raises:
+            EngineError: not JSON, of a newer schema, not valid, or altered.
+        """
+        data = _parse(raw, what)
+        _check_schema(data, what)
+        if data["digest"] != _digest(data) or raw != _canonical(data):
+            raise EngineError(
+                f"{what} was altered: its content does not have the digest {data['digest'][:12]}… "
+                "that it carries, expected the file as it was written; restore it or build again"
+            )
+        content = {key: data[key] for key in data if key not in ("manifest", "digest")}
+        content["inputs"] = tuple(map(TensorSpec.from_json, data["inputs"]))
+        content["outputs"] = tuple(map(TensorSpec.from_json, data["outputs"]))
+        content["profiles"] = tuple(map(Profile.from_json, data["profiles"]))
+        if data["coverage"] is not None:
+            content["coverage"] = Int8Coverage.from_json(data["coverage"])
+        return cls(**content)
+
+
+def manifest_path(engine: str | Path) -> Path:
+    """``out/model.engine`` → ``out/model.engine.json``."""
+    engine = Path(engine)
+    return engine.with_name(f"{engine.name}.json")
+
+
+def read_manifest(engine: str | Path) -> Manifest:
+    """The manifest beside an engine file.
+
+    Raises:
+        EngineError: it is missing, damaged, altered or of a newer schema.
+    """
+    path = manifest_path(engine)
+    if not path.is_file():
+        raise EngineError(
+            f"engine {engine} has no manifest {path.name} beside it, expected the file that was "
+            "written with it; copy both together"
+        )
+    raw = read_bounded(path, limit_bytes=LIMIT_BYTES, what="manifest")
+    return Manifest.from_bytes(raw, f"manifest {path}")
+
+
+def add_measured(engine: str | Path, **results: Mapping[str, Any]) -> Manifest:
+    """Add results, e.g. ``accuracy={"top1": 0.98}``, to the manifest beside an engine.
+
+    Raises:
+        EngineError: the manifest cannot be read, or a result is no plain JSON.
+    """
+    manifest = read_manifest(engine)
+    manifest = replace(manifest, measured={**manifest.measured, **results})
+    write_atomic(manifest_path(engine), manifest.to_bytes())
+    return manifest
+
+
+def _parse(raw: bytes, what: str) -> dict[str, Any]:
+    try:
+        data = json.loads(raw.decode())
+    except (ValueError, RecursionError) as err:
+        raise EngineError(
+            f"{what} is no JSON ({err}), expected the file that was written with the engine; "
+            "restore it or build again"
+        ) from err
+    version = data.get("manifest") if isinstance(data, dict) else None
+    if isinstance(version, int) and version > VERSION:
+        raise EngineError(
+            f"{what} has schema version {version}, expected at most {VERSION}; it was written by "
+            "a newer release: update this one"
+        )
+    return data  # type: ignore[no-any-return]  # the schema says what it is
+
+
+def _check_schema(data: object, what: str) -> None:
+    error = best_match(_validator().iter_errors(data))
+    if error is not None:
+        where = "/".join(map(str, error.absolute_path)) or "its top level"
+        raise EngineError(
+            f"{what} is not valid at {where} ({error.message[:200]}), expected what "
+            "manifest.schema.json says; restore it or build again"
+        )
+
+
+@cache
+def _validator() -> Draft202012Validator:
+    schema = resources.files("engines").joinpath("manifest.schema.json").read_text("utf-8")
+    return Draft202012Validator(json.loads(schema))
+
+
+def _canonical(data: Mapping[str, Any]) -> bytes:
+    text = json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    return text.encode() + b"\n"
+
+
+def _digest(data: Mapping[str, Any]) -> str:
+    return sha256_bytes(_canonical({key: data[key] for key in data if key != "digest"}))

@@ -1,0 +1,160 @@
+"""The weighted layers of an ONNX graph: which were promised INT8, and how much work each is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import onnx
+from google.protobuf.message import DecodeError
+from onnx.external_data_helper import uses_external_data
+
+from artefacts.errors import ModelError
+
+__all__ = ["Layer", "read_onnx", "weighted_layers"]
+
+WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+# Between a DequantizeLinear and its consumer these leave INT8 as it is (they move or pick values).
+COMMUTING = ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "MaxPool", "Identity")
+NO_SHAPE: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """A weighted node: ``promised`` when both operands come from DequantizeLinear."""
+
+    name: str
+    op_type: str
+    names: frozenset[str]
+    promised: bool
+    macs: int
+
+
+def read_onnx(path: str | Path) -> onnx.ModelProto:
+    """Read and check a model, external data included.
+
+    Raises:
+        ModelError: no such file, not ONNX, truncated, invalid, or data outside its folder.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ModelError(f"model {path} does not exist, expected an ONNX file; check the path")
+    try:
+        onnx.checker.check_model(str(path))
+        return onnx.load(path)
+    except (DecodeError, onnx.checker.ValidationError, OSError, ValueError, TypeError) as err:
+        # DecodeError and the checker say it over several lines; the first carries the reason.
+        reason = str(err).strip().splitlines()[0] if str(err).strip() else type(err).__name__
+        raise ModelError(
+            f"model {path} cannot be read ({reason}), expected a valid ONNX file; export it again"
+        ) from err
+
+
+def weighted_layers(
+    model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]] | None = None
+) -> list[Layer]:
+    """Every Conv, ConvTranspose, Gemm and MatMul, in graph order.
+
+    Args:
+        model: the graph that is built.
+        shapes: of dynamic inputs, e.g. the optimum of a profile; other dynamic sizes count as 1.
+    """
+    sizes = _tensor_shapes(model, shapes or {})
+    producers = {output: node for node in model.graph.node for output in node.output}
+    return [
+        Layer(
+            name=node.name or node.output[0],
+            op_type=node.op_type,
+            names=frozenset(filter(None, (node.name, *node.output))),
+            promised=all(_dequantized(name, producers) for name in node.input[:2]),
+            macs=_macs(node, sizes),
+        )
+        for node in model.graph.node
+        if node.op_type in WEIGHTED
+    ]
+
+
+def has_qdq(model: onnx.ModelProto) -> bool:
+    """Whether the graph says itself what is INT8."""
+    return any(node.op_type == "QuantizeLinear" for node in model.graph.node) or any(
+        node.op_type == "DequantizeLinear" for node in model.graph.node
+    )
+
+
+def has_float16(model: onnx.ModelProto) -> bool:
+    """Whether weights or casts make parts of the graph run in half precision."""
+    half = onnx.TensorProto.FLOAT16
+    return any(weight.data_type == half for weight in model.graph.initializer) or any(
+        attribute.name == "to" and attribute.i == half
+        for node in model.graph.node
+        if node.op_type == "Cast"
+        for attribute in node.attribute
+    )
+
+
+def external_files(path: Path) -> list[Path]:
+    """The files beside a model that hold its large tensors, in order of name."""
+    model = onnx.load(path, load_external_data=False)
+    tensors = (t for t in model.graph.initializer if uses_external_data(t))
+    names = {e.value for t in tensors for e in t.external_data if e.key == "location"}
+    return [path.parent / name for name in sorted(names)]
+
+
+def _dequantized(name: str, producers: Mapping[str, onnx.NodeProto]) -> bool:
+    node = producers.get(name)
+    while node is not None and node.op_type in COMMUTING:
+        node = producers.get(node.input[0])
+    return node is not None and node.op_type == "DequantizeLinear"
+
+
+def _tensor_shapes(
+    model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, tuple[int, ...]]:
+    """Shape of every tensor with the inputs pinned; what inference cannot find is left out."""
+    pinned = onnx.ModelProto()
+    pinned.CopyFrom(model)
+    del pinned.graph.value_info[:]
+    for value in pinned.graph.input:
+        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
+            if not dim.dim_value:
+                dim.dim_value = shapes[value.name][axis] if value.name in shapes else 1
+    for value in pinned.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    inferred = onnx.shape_inference.infer_shapes(pinned, data_prop=True).graph
+    found = {weight.name: tuple(weight.dims) for weight in inferred.initializer}
+    for value in (*inferred.input, *inferred.value_info, *inferred.output):
+        dims = value.type.tensor_type.shape.dim
+        if all(dim.dim_value for dim in dims):
+            found[value.name] = tuple(dim.dim_value for dim in dims)
+    return found
+
+
+def _macs(node: onnx.NodeProto, sizes: Mapping[str, tuple[int, ...]]) -> int:
+    """Multiply-accumulates of one weighted node.
+
+    Conv: every output element sums ``C_in/groups * prod(kernel)`` products, which is the weight
+    (C_out, C_in/groups, *kernel) without its first axis. ConvTranspose: every *input* element is
+    spread over ``C_out/groups * prod(kernel)``. Gemm and MatMul: output elements times K.
+    """
+    left = sizes.get(node.input[0], NO_SHAPE)
+    right = sizes.get(node.input[1], NO_SHAPE)
+    output = sizes.get(node.output[0], NO_SHAPE)
+    if not (left and right and output):
+        return 0
+    if node.op_type == "Conv":
+        return prod(output) * prod(right[1:])
+    if node.op_type == "ConvTranspose":
+        return prod(left) * prod(right[1:])
+    return prod(output) * left[0 if _transposed(node) else -1]
+
+
+def _transposed(node: onnx.NodeProto) -> bool:
+    return any(a.name == "transA" and a.i for a in node.attribute)
+
+
+def static_shapes(specs: Any) -> dict[str, tuple[int, ...]]:
+    """Shapes of the inputs that have no dynamic dimension."""
+    return {s.name: s.shape for s in specs if None not in s.shape}
