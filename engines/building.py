@@ -85,7 +85,7 @@ def build(
 
 
 def graph_names(model: onnx.ModelProto) -> tuple[list[str], list[str]]:
-    """Names of the inputs that a request gives (older models list weights there too) and outputs."""
+    """Names of inputs and outputs; older models list their weights among the inputs."""
     weights = {weight.name for weight in model.graph.initializer}
     inputs = [value.name for value in model.graph.input if value.name not in weights]
     return inputs, [value.name for value in model.graph.output]

@@ -91,7 +91,7 @@ class Manifest:
             EngineError: a field does not fit; only the caller's passport or results can do that.
         """
         try:
-            # A round trip first: what json would change (tuples, int keys) is settled before hashing.
+            # A round trip settles what json changes (tuples, int keys) before hashing.
             data = json.loads(json.dumps(self.to_json(), allow_nan=False))
         except (TypeError, ValueError) as err:
             raise EngineError(

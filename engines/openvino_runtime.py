@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from artefacts.errors import EngineError, ModelError, RequestError, UnsupportedError
+from artefacts.errors import EngineError, ModelError, RequestError
 from artefacts.libraries import require
 from engines.options import BuildOptions
 from engines.tensors import TensorSpec

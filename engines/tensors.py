@@ -31,7 +31,8 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
             raise InputError(
                 f"dtype {name!r} is unknown, expected a numpy name such as float32"
             ) from None
-        return np.dtype(getattr(ml_dtypes, name))
+        found: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +81,7 @@ class Profile:
         if not self.min.keys() == self.opt.keys() == self.max.keys():
             raise InputError(
                 f"profile names the inputs {sorted(self.min)} in min, {sorted(self.opt)} in opt "
-                f"and {sorted(self.max)} in max, expected the same in all three; add what is missing"
+                f"and {sorted(self.max)} in max, expected the same in all; add what is missing"
             )
         for key in self.min:
             _check_order(key, self.min[key], self.opt[key], self.max[key])
