@@ -1,0 +1,24 @@
+"""Placement: which tensors become INT8, one small function per rule.
+
+In: a prepared model. Out: a ``Placement`` that says which edges and weights get Q/DQ, which
+tensors take one scale, and which layers stay in floating point and why.
+"""
+
+from quantization.placement.profiles import PROFILES, place
+from quantization.placement.result import (
+    Floating,
+    Placement,
+    Profile,
+    QuantizedInput,
+    QuantizedWeight,
+)
+
+__all__ = [
+    "PROFILES",
+    "Floating",
+    "Placement",
+    "Profile",
+    "QuantizedInput",
+    "QuantizedWeight",
+    "place",
+]

@@ -1,0 +1,116 @@
+"""A placement being made: what the rules read and write."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import onnx
+
+from quantization.graph_view import WEIGHTED_OPS, GraphView, Node
+from quantization.placement.result import (
+    Floating,
+    Placement,
+    Profile,
+    QuantizedInput,
+    QuantizedWeight,
+)
+from quantization.placement.walk import sources
+from quantization.placement.weights import channel_axis
+
+__all__ = ["Draft"]
+
+
+class Draft:
+    """Layers still candidates for INT8, and the edges quantized so far.
+
+    Attributes:
+        view: the graph.
+        layers: weighted layers that no rule has left in floating point, in graph order.
+        excluded: names of nodes the user excluded.
+    """
+
+    def __init__(self, view: GraphView, excluded: frozenset[str] = frozenset()) -> None:
+        self.view = view
+        self.excluded = excluded
+        self.layers: dict[str, Node] = {n.name: n for n in view.nodes if n.op_type in WEIGHTED_OPS}
+        self.extra: set[str] = set()
+        self._floating: dict[str, Floating] = {}
+        self._edges: dict[tuple[int, int], QuantizedInput] = {}
+        self._weights: dict[tuple[int, int], QuantizedWeight] = {}
+        self._groups: list[set[str]] = []
+
+    def leave(self, node: Node, rule: str, why: str) -> None:
+        """Keep ``node`` in floating point."""
+        self.layers.pop(node.name, None)
+        entry = Floating(node=node.name, op_type=node.op_type, rule=rule, why=why)
+        self._floating.setdefault(node.name, entry)
+
+    def quantize(self, node: Node, index: int) -> None:
+        """Let ``node`` read input ``index`` through Q/DQ, unless it is excluded or not float32."""
+        tensor = node.inputs[index]
+        if node.name in self.excluded or not self.is_float(tensor):
+            return
+        key = (node.position, index)
+        if self.view.is_constant(tensor):
+            self._weights[key] = QuantizedWeight(
+                node=node.name,
+                index=index,
+                tensor=tensor,
+                axis=channel_axis(self.view, node, index),
+            )
+            return
+        above = sources(self.view, tensor)
+        observed = above[0] if len(above) == 1 and self.is_float(above[0]) else tensor
+        self._edges[key] = QuantizedInput(
+            node=node.name, index=index, tensor=tensor, observed=observed
+        )
+
+    def is_quantized(self, node: Node, index: int) -> bool:
+        """Whether that input is read through Q/DQ."""
+        return (node.position, index) in self._edges
+
+    def is_float(self, tensor: str) -> bool:
+        """Whether ``tensor`` is float32; unknown types count as float32, as in a checked Conv."""
+        return self.view.element_type(tensor) in (
+            onnx.TensorProto.FLOAT,
+            onnx.TensorProto.UNDEFINED,
+        )
+
+    @property
+    def edges(self) -> tuple[QuantizedInput, ...]:
+        """Activation edges so far, in graph order."""
+        return tuple(self._edges[key] for key in sorted(self._edges))
+
+    def share(self, tensors: Iterable[str]) -> None:
+        """Make the observed tensors among ``tensors`` take one scale."""
+        group = set(tensors)
+        apart = []
+        for other in self._groups:
+            if group & other:
+                group |= other
+            else:
+                apart.append(other)
+        self._groups = [*apart, group]
+
+    def finish(self, profile: Profile) -> Placement:
+        """The placement; groups keep only tensors whose range is used."""
+        fixed = self._fixed_ranges()
+        observed = {edge.observed for edge in self.edges} | self.extra
+        groups = (tuple(sorted(group & observed)) for group in self._groups)
+        return Placement(
+            profile=profile,
+            activations=self.edges,
+            weights=tuple(self._weights[key] for key in sorted(self._weights)),
+            shared=tuple(sorted(group for group in groups if len(group) > 1)),
+            floating=tuple(
+                self._floating[node.name] for node in self.view.nodes if node.name in self._floating
+            ),
+            fixed=fixed,
+            extra=tuple(sorted(self.extra)),
+        )
+
+    def _fixed_ranges(self) -> dict[str, float]:
+        """Softmax gives probabilities: amax is 1 whatever the samples (ModelOpt fixes it too)."""
+        observed = {edge.observed for edge in self.edges} | self.extra
+        makers = ((name, self.view.producer(name)) for name in sorted(observed))
+        return {name: 1.0 for name, node in makers if node and node.op_type == "Softmax"}

@@ -1,0 +1,136 @@
+"""Which edges get a Q/DQ pair in TensorRT's placement."""
+
+from __future__ import annotations
+
+from quantization.graph_view import Node
+from quantization.placement.draft import Draft
+from quantization.placement.walk import conv_behind, conv_partition, is_pass_through, longer_path
+
+__all__ = ["average_pool", "layer_norm", "residual_add", "resize", "weighted_inputs"]
+
+
+def weighted_inputs(draft: Draft) -> None:
+    """Conv, ConvTranspose, Gemm and MatMul read both their inputs as INT8; bias stays float.
+
+    Weights get one scale per output channel, activations one per tensor. Outputs are not
+    quantized, and nothing goes between a layer and its bias, BatchNormalization or activation.
+
+    Why: one input without a scale keeps the whole layer in floating point; the output keeps its
+    precision for the activation that fuses behind; an INT32 bias is refused by the parser.
+    Source: TensorRT 8.5 developer guide 7.4.3-7.4.5 (rules 1, 2, 3, 7, 8, 13).
+    """
+    for node in draft.layers.values():
+        for index in (0, 1):
+            draft.quantize(node, index)
+
+
+def residual_add(draft: Draft) -> None:
+    """A residual Add reads its skip input as INT8 and the convolution's side as it is.
+
+    The side that comes straight from a Conv is the convolution's; if both do (a down-sampling
+    shortcut), the one farther from where they part.
+
+    Why: Conv and Add fuse into one kernel whose output has the skip's precision. A float skip
+    stops the next Q from fusing; a Q/DQ on the convolution's side breaks the fusion.
+    Source: TensorRT 8.5 developer guide 7.4.4 (rule 4); ModelOpt partitioning.
+    """
+    for node in draft.view.nodes:
+        if node.op_type == "Add" and len(node.inputs) == 2:
+            skip = _skip_input(draft, node)
+            if skip is not None:
+                draft.quantize(node, skip)
+
+
+def _skip_input(draft: Draft, node: Node) -> int | None:
+    """Index of the skip input of a residual Add; None for any other Add."""
+    view = draft.view
+    if any(view.producer(name) is None or view.is_constant(name) for name in node.inputs):
+        return None
+    convs = [conv_behind(view, name) for name in node.inputs]
+    if convs[0] is convs[1]:  # no Conv at all, or one Conv on both sides
+        return None
+    if convs[0] is not None and convs[1] is not None:
+        conv_side, _ = longer_path(view, *node.inputs)
+    else:
+        conv_side = 0 if convs[0] is not None else 1
+        _, common = longer_path(view, *node.inputs)
+        conv = convs[conv_side]
+        if conv is not None and common == conv.name:
+            return None
+    conv = convs[conv_side]
+    return 1 - conv_side if conv is not None and conv.name in draft.layers else None
+
+
+def average_pool(draft: Draft) -> None:
+    """An average pooling between INT8 layers reads INT8.
+
+    Only if it follows a weighted layer and all that reads its output is quantized. A MaxPool needs
+    no Q/DQ of its own: Q and DQ move across it.
+
+    Why: a layer without weights that reads INT8 must write INT8 too, else it runs in float behind
+    a DQ.
+    Source: TensorRT 8.5 developer guide 7.4.4 (rules 5, 9).
+    """
+    for node in reversed(draft.view.nodes):
+        pooling = node.op_type in ("AveragePool", "GlobalAveragePool")
+        if pooling and _follows_layer(draft, node) and _read_as_int8(draft, node.outputs[0]):
+            draft.quantize(node, 0)
+
+
+def resize(draft: Draft) -> None:
+    """A Resize between INT8 layers reads INT8, with the scale of what it writes.
+
+    Only nearest and linear modes: cubic overshoots the range of its input.
+
+    Why: the upsampled map is the large one; equal scales let Q move across.
+    Source: TensorRT rule 15 (ModelOpt: Resize right after a conv partition).
+    """
+    for node in reversed(draft.view.nodes):
+        if node.op_type not in ("Resize", "Upsample"):
+            continue
+        convex = node.text("mode", "nearest") in ("nearest", "linear")
+        if convex and _follows_layer(draft, node) and _read_as_int8(draft, node.outputs[0]):
+            draft.quantize(node, 0)
+
+
+def layer_norm(draft: Draft) -> None:
+    """A LayerNormalization right behind a Conv reads INT8.
+
+    Why: the Conv then writes INT8 and gets the faster kernel.
+    Source: TensorRT rule 16 (ModelOpt).
+    """
+    for node in draft.view.nodes:
+        if node.op_type != "LayerNormalization":
+            continue
+        name = node.inputs[0]
+        while (maker := draft.view.producer(name)) and is_pass_through(draft.view, maker):
+            name = maker.inputs[0]
+        if maker is not None and maker.op_type == "Conv" and maker.name in draft.layers:
+            draft.quantize(node, 0)
+
+
+def _follows_layer(draft: Draft, node: Node) -> bool:
+    """Whether an INT8 layer's fused kernel, or ops that keep its range, write the input."""
+    name = node.inputs[0]
+    while (maker := draft.view.producer(name)) and is_pass_through(draft.view, maker):
+        name = maker.inputs[0]
+    if maker is not None and maker.op_type in ("Concat", "Add"):
+        return True
+    layer = conv_partition(draft.view, name)
+    return layer is not None and layer.name in draft.layers
+
+
+def _read_as_int8(draft: Draft, tensor: str) -> bool:
+    """Whether every reader of ``tensor`` reads it through Q/DQ, looking across pass-through ops."""
+    view = draft.view
+    uses = view.uses(tensor)
+    if not uses or tensor in view.outputs or tensor in view.captured:
+        return False
+    return all(
+        draft.is_quantized(use.node, use.index)
+        or (
+            (use.node.op_type == "Concat" or is_pass_through(view, use.node))
+            and _read_as_int8(draft, use.node.outputs[0])
+        )
+        for use in uses
+    )

@@ -1,0 +1,116 @@
+"""The rules of each target, and the call that applies them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import onnx
+
+from artefacts.errors import ModelError
+from quantization.graph_view import WEIGHTED_OPS, GraphView, Node
+from quantization.placement import edges, keep_blocks, keep_general, keep_small, shared
+from quantization.placement.draft import Draft
+from quantization.placement.exclude import excluded_nodes
+from quantization.placement.keep_outputs import output_layers
+from quantization.placement.result import Placement, Profile
+
+__all__ = ["PROFILES", "Rules", "place"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """What one profile applies, in this order.
+
+    Attributes:
+        keep: asked of each weighted layer; the first that answers keeps it in floating point.
+        place: run once each; they leave layers, quantize edges, share scales.
+    """
+
+    keep: tuple[Callable[[Draft, Node], str | None], ...]
+    place: tuple[Callable[[Draft], None], ...]
+
+
+_GENERAL = (
+    keep_general.excluded,
+    keep_general.constant_layer,
+    keep_general.not_float32,
+    keep_general.computed_weights,
+)
+_TENSORRT = Rules(
+    keep=(
+        *_GENERAL,
+        keep_small.few_channels,
+        keep_small.few_group_channels,
+        keep_small.gemv,
+        keep_small.small_matmul,
+        keep_blocks.long_attention,
+        keep_blocks.squeeze_excite,
+    ),
+    place=(
+        output_layers,
+        edges.weighted_inputs,
+        edges.residual_add,
+        edges.average_pool,
+        edges.resize,
+        edges.layer_norm,
+        shared.concat,
+        shared.linear_resize,
+    ),
+)
+
+_CPU = Rules(
+    keep=_GENERAL,
+    place=(
+        edges.weighted_inputs,
+        edges.residual_add,
+        edges.average_pool,
+        edges.resize,
+        shared.concat,
+        shared.linear_resize,
+    ),
+)
+
+PROFILES: dict[Profile, Rules] = {"tensorrt": _TENSORRT, "cpu": _CPU, "dla": _TENSORRT}
+
+
+def place(
+    model: onnx.ModelProto, *, profile: Profile = "tensorrt", exclude: Sequence[str] = ()
+) -> Placement:
+    """Decide which tensors of a model become INT8.
+
+    Args:
+        model: a checked model of opset 13 or later without Q/DQ nodes.
+        profile: whose rules: ``tensorrt``, ``cpu`` (OpenVINO) or ``dla`` (every tensor).
+        exclude: node names, ``/regular expressions/`` or op types to keep in floating point.
+
+    Raises:
+        ModelError: a pattern of ``exclude`` selects nothing, or no layer can be quantized.
+    """
+    view = GraphView(model)
+    rules = PROFILES[profile]
+    draft = Draft(view, excluded_nodes(view, exclude))
+    for node in tuple(draft.layers.values()):
+        for rule in rules.keep:
+            if (why := rule(draft, node)) is not None:
+                draft.leave(node, rule.__name__, why)
+                break
+    for step in rules.place:
+        step(draft)
+    placement = draft.finish(profile)
+    if not placement.int8_nodes:
+        raise ModelError(_nothing_to_quantize(view, placement))
+    return placement
+
+
+def _nothing_to_quantize(view: GraphView, placement: Placement) -> str:
+    if not placement.floating:
+        ops = ", ".join(sorted({node.op_type for node in view.nodes})) or "no node at all"
+        found = f"it has none of {', '.join(sorted(WEIGHTED_OPS))} (found: {ops})"
+    else:
+        listed = "; ".join(f"{f.node}: {f.why}" for f in placement.floating[:3])
+        found = f"all {len(placement.floating)} weighted layers stay in floating point ({listed})"
+    return (
+        f"model {view.model.graph.name!r} has no layer to quantize: {found}, expected at least "
+        f"one; build it without INT8, or for another target"
+    )

@@ -1,0 +1,109 @@
+"""What placement decides: the edges and weights that become INT8, and the layers that do not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import onnx
+
+from quantization.graph_view import WEIGHTED_OPS, GraphView
+
+__all__ = ["Floating", "Placement", "Profile", "QuantizedInput", "QuantizedWeight"]
+
+Profile = Literal["tensorrt", "cpu", "dla"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizedInput:
+    """An activation that a node reads through a Q/DQ pair.
+
+    Attributes:
+        node: name of the reading node, as ``GraphView`` names it.
+        index: which of its inputs.
+        tensor: the activation read there.
+        observed: the tensor whose range gives the scale: ``tensor`` itself, or the one above it
+            when only ops that keep the range (Reshape, MaxPool, ...) lie between.
+    """
+
+    node: str
+    index: int
+    tensor: str
+    observed: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizedWeight:
+    """A constant that a node reads as INT8.
+
+    Attributes:
+        node: name of the reading node.
+        index: which of its inputs.
+        tensor: the constant.
+        axis: the output channel axis of the constant; None for one scale per tensor.
+    """
+
+    node: str
+    index: int
+    tensor: str
+    axis: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Floating:
+    """A quantizable layer that stays in floating point, and why."""
+
+    node: str
+    op_type: str
+    rule: str
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placement:
+    """Where Q/DQ pairs go in one graph.
+
+    Attributes:
+        profile: whose rules placed them.
+        activations: the activation edges, in graph order.
+        weights: the constants, in graph order.
+        shared: groups of observed tensors that take one scale; the largest amax wins.
+        floating: quantizable layers left in floating point.
+        fixed: amax of tensors whose range is known without data, e.g. Softmax outputs: 1.0.
+        extra: tensors that need a range but no Q/DQ pair (DLA: network outputs).
+    """
+
+    profile: Profile
+    activations: tuple[QuantizedInput, ...]
+    weights: tuple[QuantizedWeight, ...]
+    shared: tuple[tuple[str, ...], ...] = ()
+    floating: tuple[Floating, ...] = ()
+    fixed: Mapping[str, float] = field(default_factory=dict)
+    extra: tuple[str, ...] = ()
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """Activations whose range must be observed, sorted."""
+        observed = {edge.observed for edge in self.activations} | set(self.extra)
+        return tuple(sorted(observed - set(self.fixed)))
+
+    @property
+    def int8_nodes(self) -> tuple[str, ...]:
+        """Weighted layers that run in INT8, in graph order."""
+        floating = {layer.node for layer in self.floating}
+        names = dict.fromkeys(
+            [edge.node for edge in self.activations] + [edge.node for edge in self.weights]
+        )
+        return tuple(name for name in names if name not in floating)
+
+    def int8_mac_share(self, model: onnx.ModelProto) -> float:
+        """Share of the multiply-accumulates of weighted layers that run in INT8, 0 to 1.
+
+        Args:
+            model: the model that was placed.
+        """
+        view = GraphView(model)
+        macs = {n.name: view.macs(n) for n in view.nodes if n.op_type in WEIGHTED_OPS}
+        total = sum(macs.values())
+        return sum(macs.get(name, 0) for name in self.int8_nodes) / total if total else 0.0

@@ -1,0 +1,35 @@
+"""Which tensors take one scale."""
+
+from __future__ import annotations
+
+from quantization.placement.draft import Draft
+from quantization.placement.walk import sources
+
+__all__ = ["concat", "linear_resize"]
+
+
+def concat(draft: Draft) -> None:
+    """The inputs of a Concat and its output take one scale, the largest.
+
+    Across reshapes, MaxPool, Split and nested Concats too. Ops that only move values (Reshape,
+    Transpose, MaxPool, Split, nearest Resize, ...) use the scale of what they read.
+
+    Why: TensorRT moves Q and DQ across only where scales are equal; else it inserts requantize
+    kernels. It costs some accuracy where the inputs differ in range.
+    Source: TensorRT rules 9, 10 (ModelOpt concat elimination).
+    """
+    for edge in draft.edges:
+        above = sources(draft.view, edge.tensor)
+        if len(above) > 1:
+            draft.share([edge.observed, *above])
+
+
+def linear_resize(draft: Draft) -> None:
+    """A linear Resize that reads INT8 shares its scale with what it writes.
+
+    Why: interpolated values stay within the range of their neighbours, so one scale fits both.
+    Source: TensorRT rule 10.
+    """
+    for node in draft.view.nodes:
+        if node.op_type in ("Resize", "Upsample") and draft.is_quantized(node, 0):
+            draft.share([*sources(draft.view, node.inputs[0]), node.outputs[0]])

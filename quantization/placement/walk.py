@@ -1,0 +1,166 @@
+"""Ways through a graph that the rules share: ops that keep a range, paths between layers."""
+
+from __future__ import annotations
+
+import heapq
+
+import numpy as np
+
+from quantization.graph_view import WEIGHTED_OPS, GraphView, Node
+
+__all__ = [
+    "POINTWISE_OPS",
+    "conv_behind",
+    "conv_partition",
+    "is_pass_through",
+    "longer_path",
+    "sources",
+]
+
+# Output values are a subset of the input's (or zero): one scale fits both, and Q and DQ commute
+# with the op (rule 9 of the TensorRT guide). Resize, Pad and Split get their conditions below.
+_PASS_THROUGH_OPS = frozenset(
+    {
+        "DepthToSpace", "Dropout", "Expand", "Flatten", "Gather", "GatherElements", "GatherND",
+        "Identity", "MaxPool", "Pad", "Reshape", "Resize", "Slice", "SpaceToDepth", "Split",
+        "Squeeze", "Tile", "Transpose", "Unsqueeze", "Upsample",
+    }
+)  # fmt: skip
+POINTWISE_OPS = frozenset(
+    {
+        "Add", "Clip", "Div", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu",
+        "Mish", "Mul", "Neg", "Pow", "PRelu", "Relu", "Selu", "Sigmoid", "Softplus", "Sqrt", "Sub",
+        "Tanh", "ThresholdedRelu",
+    }
+)  # fmt: skip
+_ACTIVATIONS = frozenset({"BatchNormalization", "Clip", "LeakyRelu", "MaxPool", "PRelu", "Relu"})
+
+
+def is_pass_through(view: GraphView, node: Node) -> bool:
+    """Whether ``node`` hands on values of its first input and nothing larger."""
+    if node.op_type not in _PASS_THROUGH_OPS or view.is_constant(node.inputs[0]):
+        return False
+    if node.op_type in ("Resize", "Upsample"):
+        return node.text("mode", "nearest") == "nearest"
+    if node.op_type == "Pad":
+        return _pads_with_own_values(view, node)
+    return True
+
+
+def _values_of(node: Node, tensor: str) -> bool:
+    """Whether ``tensor`` holds values of the input: not MaxPool's indices or Dropout's mask."""
+    return node.op_type == "Split" or tensor == node.outputs[0]
+
+
+def _pads_with_own_values(view: GraphView, node: Node) -> bool:
+    """Whether the padding is zero or copied from the input; -inf or 114 would set the range."""
+    if node.text("mode", "constant") != "constant":
+        return True
+    value = node.inputs[2] if len(node.inputs) > 2 else ""
+    constant = view.constant(value) if value else np.zeros(1)
+    return constant is not None and not np.any(constant)
+
+
+def sources(view: GraphView, tensor: str) -> tuple[str, ...]:
+    """The tensors whose values ``tensor`` consists of, looking up through pass-through and Concat.
+
+    One name for everything but a Concat of different tensors: [conv1, conv2] for
+    ``Reshape(Concat(conv1, MaxPool(conv2)))``.
+    """
+    found: dict[str, None] = {}
+    seen: set[str] = set()
+    pending = [tensor]
+    while pending:
+        name = pending.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        node = view.producer(name)
+        if node is not None and node.op_type == "Concat":
+            pending.extend(reversed([i for i in node.inputs if i and not view.is_constant(i)]))
+        elif node is not None and _values_of(node, name) and is_pass_through(view, node):
+            pending.append(node.inputs[0])
+        else:
+            found[name] = None
+    return tuple(found)
+
+
+def conv_behind(view: GraphView, tensor: str) -> Node | None:
+    """The Conv that ``tensor`` comes from through what TensorRT fuses behind it, else None.
+
+    Bias Add, constant Mul, BatchNormalization, ReLU and its kin, SiLU and MaxPool are looked
+    through, a two-input Add is not.
+    """
+    while (node := view.producer(tensor)) is not None:
+        if node.op_type in ("Conv", "ConvTranspose"):
+            return node
+        variable = [name for name in node.inputs if name and not view.is_constant(name)]
+        if node.op_type in _ACTIVATIONS or (node.op_type in ("Add", "Mul") and len(variable) == 1):
+            tensor = variable[0] if variable else ""
+        elif (gated := _self_gated(view, node)) is not None:
+            tensor = gated
+        else:
+            return None
+    return None
+
+
+def _self_gated(view: GraphView, node: Node) -> str | None:
+    """The x of ``x * sigmoid(x)`` (SiLU) or ``x * hard_sigmoid(x)`` (HardSwish)."""
+    if node.op_type == "HardSwish":
+        return node.inputs[0]
+    if node.op_type != "Mul" or len(node.inputs) != 2:
+        return None
+    for x, gate in (node.inputs, node.inputs[::-1]):
+        maker = view.producer(gate)
+        if maker and maker.op_type in ("Sigmoid", "HardSigmoid") and maker.inputs[0] == x:
+            return x
+    return None
+
+
+def conv_partition(view: GraphView, tensor: str) -> Node | None:
+    """The weighted layer whose fused kernel may write ``tensor``, else None.
+
+    Like :func:`conv_behind`, and through any pointwise op with one variable input.
+    """
+    while (node := view.producer(tensor)) is not None:
+        if node.op_type in WEIGHTED_OPS:
+            return node
+        variable = [name for name in node.inputs if name and not view.is_constant(name)]
+        if (gated := _self_gated(view, node)) is not None:
+            tensor = gated
+        elif node.op_type in POINTWISE_OPS | _ACTIVATIONS and len(variable) == 1:
+            tensor = variable[0]
+        else:
+            return None
+    return None
+
+
+def longer_path(view: GraphView, first: str, second: str) -> tuple[int, str | None]:
+    """Which of two tensors is farther from the lowest node both come from.
+
+    Returns:
+        0 or 1 (ties: 1), and the name of that common node; None if the paths never meet.
+    """
+    distances: list[dict[int, int]] = [{}, {}]
+    pending: list[int] = []  # positions, negated: the last node of the graph comes first
+
+    def reach(side: int, tensor: str, length: int) -> None:
+        node = view.producer(tensor)
+        if node is not None:
+            if not any(node.position in known for known in distances):
+                heapq.heappush(pending, -node.position)
+            known = distances[side]
+            known[node.position] = max(length, known.get(node.position, 0))
+
+    reach(0, first, 0)
+    reach(1, second, 0)
+    while pending:
+        position = -heapq.heappop(pending)
+        lengths = [known.get(position) for known in distances]
+        if lengths[0] is not None and lengths[1] is not None:
+            return (0 if lengths[0] > lengths[1] else 1), view.nodes[position].name
+        side = 0 if lengths[0] is not None else 1
+        for name in filter(None, view.nodes[position].inputs):
+            reach(side, name, (lengths[side] or 0) + 1)
+    farthest = [max(known.values(), default=-1) for known in distances]
+    return (0 if farthest[0] > farthest[1] else 1), None
