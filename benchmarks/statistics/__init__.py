@@ -1,0 +1,23 @@
+"""Numbers from samples: percentiles, intervals, paired tests, stability.
+
+In: arrays of measured values, grouped by round. Out: figures and intervals.
+May import: numpy only; knows nothing of engines, time or files.
+"""
+
+from __future__ import annotations
+
+from benchmarks.statistics.bootstrap import Interval, bootstrap_figures, bootstrap_mean_difference
+from benchmarks.statistics.mcnemar import McNemar, mcnemar
+from benchmarks.statistics.percentiles import percentile
+from benchmarks.statistics.stability import Stability, judge_stability
+
+__all__ = [
+    "Interval",
+    "McNemar",
+    "Stability",
+    "bootstrap_figures",
+    "bootstrap_mean_difference",
+    "judge_stability",
+    "mcnemar",
+    "percentile",
+]

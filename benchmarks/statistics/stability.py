@@ -1,0 +1,91 @@
+"""Is a run long and steady enough for its figures to be quoted?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmarks.statistics.bootstrap import bootstrap_figures, draw_rounds, interval_of
+from benchmarks.statistics.percentiles import Floats
+
+__all__ = ["Stability", "judge_stability", "settled"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stability:
+    """The verdict on one system's rounds, with what was found.
+
+    ``spread`` is the half-width of the 95 % interval of the median, ``drift`` the difference
+    between the medians of the first and the last third of the rounds; both relative to the median,
+    and None where there were too few rounds to tell.
+    """
+
+    stable: bool
+    spread: float | None
+    drift: float | None
+    reasons: tuple[str, ...] = ()
+
+
+def judge_stability(
+    groups: Sequence[Floats], *, spread_limit: float = 0.025, drift_limit: float = 0.05
+) -> Stability:
+    """Whether the rounds of one system agree.
+
+    Stable means all of: the median is known to within ``spread_limit`` (trtexec warns above a
+    coefficient of variation of 2.5 %), the last third of the rounds does not differ from the
+    first by more than ``drift_limit``, and the median does not fall between two modes.
+
+    Args:
+        groups: one array of latencies per round, in the order of time.
+        spread_limit: largest allowed half-width of the median's interval, relative.
+        drift_limit: largest allowed relative difference between first and last third.
+    """
+    if len(groups) < 6:
+        reason = f"only {len(groups)} rounds, at least 6 are needed to judge"
+        return Stability(stable=False, spread=None, drift=None, reasons=(reason,))
+    medians = np.array([np.median(group) for group in groups])
+    resampled = bootstrap_figures(groups, (50.0,), draw_rounds(len(groups), 200))[:, 0]
+    interval = interval_of(resampled)
+    centre = float(np.median(medians))
+    spread = (interval.high - interval.low) / 2 / centre
+    third = len(groups) // 3
+    drift = float(np.median(medians[-third:]) - np.median(medians[:third])) / centre
+    reasons = _modes(np.concatenate(groups), spread_limit)
+    if spread > spread_limit:
+        reasons.append(f"the median is known to ±{spread:.1%} only, expected ±{spread_limit:.1%}")
+    if abs(drift) > drift_limit:
+        reasons.append(
+            f"latency drifted by {drift:+.1%} from the first to the last third, "
+            f"expected at most {drift_limit:.1%}"
+        )
+    return Stability(stable=not reasons, spread=spread, drift=drift, reasons=tuple(reasons))
+
+
+def _modes(samples: Floats, limit: float) -> list[str]:
+    """A reason, where the middle fifth of the samples spans most of the middle half.
+
+    (p60 - p40) / (p75 - p25) is 0.38 for a normal, 0.40 for a uniform distribution and near 1
+    where half of the queries take a slow path: there the median is either path, by chance.
+    """
+    p25, p40, p50, p60, p75 = np.percentile(samples, [25, 40, 50, 60, 75])
+    if p60 - p40 <= 2 * limit * p50 or p60 - p40 <= 0.7 * (p75 - p25):
+        return []
+    return [
+        f"latencies have two modes around the median, near {p25:.4g} and {p75:.4g} ms, "
+        "expected one; look for a clock or path that switches"
+    ]
+
+
+def settled(medians: Sequence[float], *, window: int = 3, tolerance: float = 0.05) -> bool:
+    """Whether the last ``window`` medians lie within ``tolerance`` of their middle one.
+
+    Args:
+        medians: one median per warm-up slice, in the order of time.
+        window: how many slices must agree.
+        tolerance: largest relative deviation.
+    """
+    last = np.array(medians[-window:])
+    middle = float(np.median(last)) if last.size else 0.0
+    return last.size == window and bool(np.all(np.abs(last - middle) <= tolerance * middle))
