@@ -6,7 +6,9 @@ May import: itself, artefacts, calibrators.ranges, calibrators.cache; numpy, onn
 
 from __future__ import annotations
 
+from quantization.insert import insert_qdq, unify_ranges
 from quantization.load import load_model, save_model
+from quantization.placement import place
 from quantization.prepare import prepare
 
-__all__ = ["load_model", "prepare", "save_model"]
+__all__ = ["insert_qdq", "load_model", "place", "prepare", "save_model", "unify_ranges"]
