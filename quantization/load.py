@@ -114,8 +114,11 @@ def tensors_of(graph: onnx.GraphProto) -> Iterator[TensorProto]:
 
 def tensor_bytes(tensor: TensorProto) -> int:
     """Bytes of a tensor's elements, from its shape and type; 0 for strings and unknown types."""
-    bits = _bits(tensor.data_type)
-    return (math.prod(tensor.dims) * bits + 7) // 8
+    return (_count(tensor) * _bits(tensor.data_type) + 7) // 8
+
+
+def _count(tensor: TensorProto) -> int:
+    return math.prod(int(dim) for dim in tensor.dims)
 
 
 def _bits(data_type: int) -> int:
@@ -284,7 +287,7 @@ def _check_size(tensor: TensorProto, path: Path) -> None:
 
 def _typed_length(tensor: TensorProto) -> int:
     """Entries of the typed field: complex numbers take two, 4-bit numbers share a byte."""
-    count = math.prod(tensor.dims)
+    count = _count(tensor)
     if tensor.data_type in (TensorProto.COMPLEX64, TensorProto.COMPLEX128):
         return count * 2
     bits = _bits(tensor.data_type)

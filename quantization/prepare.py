@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import logging
 
-from onnx import GraphProto, ModelProto, inliner
+from onnx import GraphProto, ModelProto, NodeProto, inliner
 
 from artefacts.errors import ModelError
 from quantization.prepare_batchnorm import fold_batchnorm
+from quantization.prepare_branches import inline_branches
 from quantization.prepare_fold import fold_constants
 from quantization.prepare_graph import (
     drop_dead,
@@ -23,6 +24,8 @@ from quantization.prepare_opset import MINIMUM_OPSET, raise_opset
 from quantization.prepare_shapes import check, infer_shapes
 
 __all__ = ["prepare"]
+
+_IR_VERSION = 7  # that of opset 13; before 4 each initializer had to be an input
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +42,7 @@ def prepare(model: ModelProto) -> ModelProto:
     """
     prepared = ModelProto()
     prepared.CopyFrom(model)
+    prepared.ir_version = max(prepared.ir_version, _IR_VERSION)
     _check_names(prepared.graph)
     sort_nodes(prepared.graph)
     _hide_initializers(prepared.graph)
@@ -49,7 +53,7 @@ def prepare(model: ModelProto) -> ModelProto:
     _simplify(prepared)
     _name_nodes(prepared.graph)
     check(prepared)
-    _warn_of_custom(prepared.graph)
+    _warn(prepared.graph)
     return prepared
 
 
@@ -59,6 +63,7 @@ def _simplify(model: ModelProto) -> None:
     while changed:
         infer_shapes(model)
         changed = fold_constants(model)
+        changed |= inline_branches(model)
         changed |= drop_noops(model)
         changed |= fold_batchnorm(model)
         changed |= drop_dead(model.graph)
@@ -85,6 +90,11 @@ def _check_names(graph: GraphProto) -> None:
                 f"graph {graph.name!r} makes tensor {name!r} twice, expected one node, input or "
                 f"initializer for each name; export the model again"
             )
+        if not name.isprintable():
+            raise ModelError(
+                f"graph {graph.name!r} has a tensor named {name!r}, expected one without control "
+                f"characters (calibration caches hold one name a line); rename it"
+            )
         made.add(name)
 
 
@@ -103,7 +113,22 @@ def _name_nodes(graph: GraphProto) -> None:
         taken.add(name)
 
 
-def _warn_of_custom(graph: GraphProto) -> None:
+def _warn(graph: GraphProto) -> None:
     custom = sorted({f"{n.domain}.{n.op_type}" for n in graph.node if not is_default_domain(n)})
     if custom:
-        log.warning("left as they are, unknown operators: %s", ", ".join(custom))
+        log.warning("custom operators are left as they are: %s", ", ".join(custom))
+    training = [node.name for node in graph.node if _in_training(node)]
+    if training:
+        log.warning(
+            "nodes in training mode give other results for other batches: %s; export the model in "
+            "evaluation mode",
+            ", ".join(training),
+        )
+
+
+def _in_training(node: NodeProto) -> bool:
+    """Whether statistics come from the batch, or values are dropped at random."""
+    if node.op_type == "BatchNormalization":
+        flag = any(a.name == "training_mode" and a.i for a in node.attribute)
+        return flag or len([name for name in node.output if name]) > 1
+    return node.op_type == "Dropout" and len(node.input) > 2 and bool(node.input[2])

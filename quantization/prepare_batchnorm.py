@@ -33,7 +33,7 @@ _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
 
 
 def fold_batchnorm(model: ModelProto) -> bool:
-    """Fold BatchNormalization, and constant Mul, Div, Add and Sub per channel, into the layer before.
+    """Fold BatchNormalization, and Mul, Div, Add and Sub by constants, into the layer before.
 
     Only where nobody else reads the layer's result. Returns whether anything changed.
     """

@@ -6,9 +6,17 @@ import math
 import warnings
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
-from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import (
+    AttributeProto,
+    GraphProto,
+    ModelProto,
+    NodeProto,
+    TensorProto,
+    ValueInfoProto,
+    helper,
+    numpy_helper,
+)
 from onnx.reference import ReferenceEvaluator
 
 from quantization.load import tensor_bytes
@@ -26,12 +34,19 @@ __all__ = ["fold_constants"]
 # the graph hash, is the same on every machine. QuantizeLinear and DequantizeLinear are not among
 # them: folded, they would no longer say INT8.
 _FOLDABLE = frozenset(
-    ["Abs", "Add", "And", "Cast", "CastLike", "Ceil", "Clip", "Concat", "ConstantOfShape", "Div", "Equal", "Expand", "EyeLike", "Flatten", "Floor", "Gather", "GatherElements", "GatherND", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Min", "Mod", "Mul", "Neg", "Not", "Or", "Pad", "Range", "Reciprocal", "ReduceMax", "ReduceMin", "ReduceProd", "Relu", "Reshape", "ScatterND", "Shape", "Sign", "Size", "Slice", "Split", "Sqrt", "Squeeze", "Sub", "Tile", "Transpose", "Trilu", "Unsqueeze", "Where", "Xor"]
+    """
+    Abs Add And Cast CastLike Ceil Clip Concat ConstantOfShape Div Equal Expand EyeLike Flatten
+    Floor Gather GatherElements GatherND Greater GreaterOrEqual Less LessOrEqual Max Min Mod Mul
+    Neg Not Or Pad Range Reciprocal ReduceMax ReduceMin ReduceProd Relu Reshape ScatterND Shape
+    Sign Size Slice Split Sqrt Squeeze Sub Tile Transpose Trilu Unsqueeze Where Xor
+    """.split()  # noqa: SIM905 - a list of strings would be 60 lines
 )
 _TYPES = frozenset(
-    (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BOOL)
-    + (TensorProto.INT8, TensorProto.INT16, TensorProto.INT32, TensorProto.INT64)
-    + (TensorProto.UINT8, TensorProto.UINT16, TensorProto.UINT32, TensorProto.UINT64)
+    TensorProto.DataType.Value(name)
+    for name in (
+        *("FLOAT", "DOUBLE", "FLOAT16", "BOOL", "INT8", "INT16", "INT32", "INT64"),
+        *("UINT8", "UINT16", "UINT32", "UINT64"),
+    )
 )
 GROWTH_LIMIT_BYTES = 1 << 24  # a fold may not blow a small file up: Expand of one number to 1 GB
 # What numpy raises for a constant expression that no runtime could compute either.
@@ -58,17 +73,53 @@ def fold_constants(model: ModelProto) -> bool:
         for tensor in results:
             known[tensor.name] = graph.initializer.add()
             known[tensor.name].CopyFrom(tensor)
-    changed = len(kept) < len(graph.node)
-    if changed:
+    changed = _fix_targets(kept, known, shapes, graph)
+    if len(kept) < len(graph.node):
         replace_nodes(graph, kept)
+        changed = True
     return changed
+
+
+def _fix_targets(
+    nodes: list[NodeProto],
+    known: dict[str, TensorProto],
+    shapes: dict[str, ValueInfoProto],
+    graph: GraphProto,
+) -> bool:
+    """Make the target of a ``Reshape`` constant where at most one size is unknown: that one is -1.
+
+    Exporters compute the target from ``Shape`` of another tensor to keep the batch dynamic.
+    """
+    changed = False
+    for node in nodes:
+        if node.op_type != "Reshape" or not is_default_domain(node) or node.input[1] in known:
+            continue
+        sizes = _sizes(shapes.get(node.output[0]))
+        if not sizes or 0 in sizes or sizes.count(-1) > 1:
+            continue
+        name = f"{node.output[0]}//shape"
+        if name in known:
+            continue
+        known[name] = graph.initializer.add()
+        known[name].CopyFrom(numpy_helper.from_array(np.array(sizes, np.int64), name))
+        node.input[1] = name
+        changed = True
+    return changed
+
+
+def _sizes(value: ValueInfoProto | None) -> list[int]:
+    """Dimensions of a tensor, -1 for those that are not fixed; empty where the rank is unknown."""
+    if value is None or not value.type.tensor_type.HasField("shape"):
+        return []
+    dims = value.type.tensor_type.shape.dim
+    return [dim.dim_value if dim.HasField("dim_value") else -1 for dim in dims]
 
 
 def _evaluate(
     node: NodeProto,
     known: dict[str, TensorProto],
     model: ModelProto,
-    shapes: dict[str, onnx.ValueInfoProto],
+    shapes: dict[str, ValueInfoProto],
 ) -> list[TensorProto] | None:
     """The outputs of a node as tensors, or None where they are not constant or not worth it."""
     if not is_default_domain(node):
@@ -92,8 +143,8 @@ def _evaluate(
 def _constant(node: NodeProto) -> TensorProto | None:
     """The value of a ``Constant`` node; None for strings and sparse tensors."""
     attribute = node.attribute[0]
-    kinds = {"value_float": np.float32, "value_floats": np.float32}
-    kinds |= {"value_int": np.int64, "value_ints": np.int64}
+    kinds = dict.fromkeys(("value_float", "value_floats"), "float32")
+    kinds |= dict.fromkeys(("value_int", "value_ints"), "int64")
     if attribute.type == AttributeProto.TENSOR:
         tensor = TensorProto()
         tensor.CopyFrom(attribute.t)
@@ -105,7 +156,7 @@ def _constant(node: NodeProto) -> TensorProto | None:
     return numpy_helper.from_array(value, node.output[0])
 
 
-def _shape(node: NodeProto, shapes: dict[str, onnx.ValueInfoProto]) -> list[TensorProto] | None:
+def _shape(node: NodeProto, shapes: dict[str, ValueInfoProto]) -> list[TensorProto] | None:
     """``Shape`` of a tensor that is no constant but has a fixed shape."""
     shape = static_shape(shapes.get(node.input[0]))
     if shape is None:
@@ -115,7 +166,7 @@ def _shape(node: NodeProto, shapes: dict[str, onnx.ValueInfoProto]) -> list[Tens
     return [numpy_helper.from_array(np.array(part, np.int64), node.output[0])]
 
 
-def _fits(node: NodeProto, shapes: dict[str, onnx.ValueInfoProto], input_bytes: int) -> bool:
+def _fits(node: NodeProto, shapes: dict[str, ValueInfoProto], input_bytes: int) -> bool:
     size = 0
     for name in filter(None, node.output):
         shape = static_shape(shapes.get(name))

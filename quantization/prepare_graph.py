@@ -5,6 +5,7 @@ The functions that change a graph change the one they are given: ``prepare`` wor
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator
 
 from onnx import GraphProto, NodeProto, TensorProto
@@ -137,24 +138,28 @@ def sort_nodes(graph: GraphProto) -> None:
     Raises:
         ModelError: nodes depend on each other in a circle.
     """
-    made = {name for node in graph.node for name in node.output if name}
-    done: set[str] = set()
-    waiting = list(graph.node)
-    ordered: list[NodeProto] = []
-    while waiting:
-        later = []
-        for node in waiting:
-            if all(name in done or name not in made for name in reads(node)):
-                ordered.append(node)
-                done.update(node.output)
-            else:
-                later.append(node)
-        if len(later) == len(waiting):
-            names = ", ".join(repr(node.name or node.op_type) for node in later[:5])
-            raise ModelError(
-                f"graph {graph.name!r} has a cycle through {len(later)} nodes ({names}), expected "
-                f"none; export the model again"
-            )
-        waiting = later
-    if ordered != list(graph.node):
-        replace_nodes(graph, ordered)
+    nodes = list(graph.node)
+    makers = {name: i for i, node in enumerate(nodes) for name in node.output if name}
+    waits = [{makers[name] for name in reads(node) if name in makers} for node in nodes]
+    followers: dict[int, list[int]] = {}
+    for index, before in enumerate(waits):
+        for maker in before:
+            followers.setdefault(maker, []).append(index)
+    missing = [len(before) for before in waits]
+    ready = [index for index, count in enumerate(missing) if count == 0]
+    order: list[int] = []
+    while ready:  # a heap of positions: the earliest node that can go next goes next
+        order.append(heapq.heappop(ready))
+        for index in followers.get(order[-1], ()):
+            missing[index] -= 1
+            if missing[index] == 0:
+                heapq.heappush(ready, index)
+    if len(order) < len(nodes):
+        stuck = sorted(set(range(len(nodes))) - set(order))
+        names = ", ".join(repr(nodes[index].name or nodes[index].op_type) for index in stuck[:5])
+        raise ModelError(
+            f"graph {graph.name!r} has a cycle that holds up {len(stuck)} nodes ({names}), "
+            f"expected none; export the model again"
+        )
+    if order != sorted(order):
+        replace_nodes(graph, [nodes[index] for index in order])

@@ -30,6 +30,7 @@ __all__ = ["drop_noops"]
 def drop_noops(model: ModelProto) -> bool:
     """Remove nodes that change nothing. Returns whether any was removed."""
     graph = model.graph
+    changed = _merge_transposes(graph)
     view = _View(model)
     outputs = output_names(graph)
     aliases: dict[str, str] = {}
@@ -46,9 +47,29 @@ def drop_noops(model: ModelProto) -> bool:
             aliases[node.output[0]] = aliases.get(node.input[0], node.input[0])
     rewire(graph, aliases)
     gone = [node for node in ends if _take_name(graph, node, outputs)]
-    changed = bool(aliases or gone)
-    if changed:
+    if aliases or gone:
         replace_nodes(graph, [node for node in kept if not any(node is g for g in gone)])
+        changed = True
+    return changed
+
+
+def _merge_transposes(graph: GraphProto) -> bool:
+    """Let a Transpose of a Transpose do both: channels-last exporters write pairs that cancel."""
+    makers = producers(graph)
+    changed = False
+    for node in graph.node:
+        first = makers.get(node.input[0]) if node.op_type == "Transpose" else None
+        if first is None or first.op_type != "Transpose":
+            continue
+        if not (is_default_domain(node) and is_default_domain(first)):
+            continue
+        before, after = (_attributes(n).get("perm") for n in (first, node))
+        if not before or not after or len(before) != len(after):
+            continue
+        node.input[0] = first.input[0]
+        del node.attribute[:]
+        node.attribute.append(helper.make_attribute("perm", [before[axis] for axis in after]))
+        changed = True
     return changed
 
 
@@ -150,7 +171,7 @@ def _neutral(number: float) -> Callable[[NodeProto, _View], bool]:
         other = view.value(node, 1)
         if other is None or other.size != 1 or not (other == number).all():
             return False
-        return other.ndim == 0 or view.rank(node.input[0]) >= other.ndim
+        return bool(other.ndim == 0 or view.rank(node.input[0]) >= other.ndim)
 
     return rule
 

@@ -34,6 +34,10 @@ def raise_opset(model: ModelProto, minimum: int = MINIMUM_OPSET) -> ModelProto:
         ModelError: a node has no exact counterpart in the newer opset.
     """
     found = opset_of(model)
+    if not found:
+        raise ModelError(
+            "model names no opset, expected an entry in opset_import; export the model again"
+        )
     if found >= minimum:
         return model
     light, large = hide_data(model)

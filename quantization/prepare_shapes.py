@@ -23,25 +23,32 @@ def infer_shapes(model: ModelProto) -> None:
     kept = [value for value in model.graph.value_info if value.name in custom]
     del model.graph.value_info[:]
     model.graph.value_info.extend(kept)
-    light, large = hide_data(model)
+    light, _ = hide_data(model)
     try:
-        inferred = shape_inference.infer_shapes(light, data_prop=True)
+        inferred = shape_inference.infer_shapes(light, check_type=True, data_prop=True)
     except (shape_inference.InferenceError, RuntimeError, ValueError) as err:
         raise ModelError(
-            f"graph {model.graph.name!r} contradicts itself ({_last_line(err)}), expected types and "
-            f"shapes that fit; export the model again"
+            f"graph {model.graph.name!r} contradicts itself ({_last_line(err)}), expected types "
+            f"and shapes that fit; export the model again"
         ) from err
     del model.graph.value_info[:]
     model.graph.value_info.extend(inferred.graph.value_info)
+    found = {value.name: value for value in inferred.graph.output}
+    for value in model.graph.output:
+        if not value.type.tensor_type.HasField("shape") and value.name in found:
+            value.CopyFrom(found[value.name])
 
 
 def check(model: ModelProto) -> None:
-    """Run ONNX's checker.
+    """Run ONNX's checker; an output without a shape is let through, as runtimes do.
 
     Raises:
         ModelError: the graph is not valid ONNX.
     """
     light, _ = hide_data(model)
+    for value in light.graph.output:
+        if not value.type.WhichOneof("value") or value.type.HasField("tensor_type"):
+            value.type.tensor_type.shape.SetInParent()
     try:
         checker.check_model(light)
     except (checker.ValidationError, RuntimeError, ValueError) as err:
