@@ -1,0 +1,134 @@
+"""Results to JSON and back, by the types of their dataclasses."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import types
+import typing
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from artefacts.errors import ArtefactError
+from artefacts.files import read_bounded, write_atomic
+from benchmarks.report.document import VERSION, Report
+
+__all__ = ["from_json", "load_report", "save_report", "to_json"]
+
+Model = TypeVar("Model")
+LIMIT_BYTES = 512 << 20
+
+
+def save_report(report: Report, path: str | Path) -> None:
+    """Write the report with its raw samples; whole or not at all.
+
+    Raises:
+        InputError: the folder cannot be written to.
+    """
+    text = json.dumps(to_json(report), allow_nan=False, separators=(",", ":"))
+    write_atomic(path, text.encode())
+
+
+def load_report(path: str | Path) -> Report:
+    """Read a report that :func:`save_report` wrote.
+
+    Raises:
+        ArtefactError: not JSON, or not such a report.
+        InputError: no such file, or larger than 512 MiB.
+    """
+    data = read_bounded(path, limit_bytes=LIMIT_BYTES, what="report")
+    try:
+        document = json.loads(data)
+    except ValueError as err:
+        raise ArtefactError(
+            f"report {path} is not JSON ({err}), expected the output of python -m benchmarks; "
+            "run the benchmark again"
+        ) from err
+    found = document.get("version") if isinstance(document, dict) else None
+    if found != VERSION:
+        raise ArtefactError(
+            f"report {path} has version {found!r}, expected {VERSION}; run the benchmark again"
+        )
+    return from_json(Report, document, str(path))
+
+
+def to_json(value: Any) -> Any:
+    """Dataclasses, arrays and tuples as JSON values; floats with 9 significant digits."""
+    if dataclasses.is_dataclass(value):
+        return {
+            field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)
+        }
+    if isinstance(value, np.ndarray):
+        return to_json(value.tolist())
+    if isinstance(value, dict):
+        return {key: to_json(entry) for key, entry in value.items()}
+    if isinstance(value, tuple | list):
+        return [to_json(entry) for entry in value]
+    if isinstance(value, float):
+        # JSON has no infinity; a figure that is not finite was not measured.
+        return float(f"{value:.9g}") if math.isfinite(value) else None
+    return value
+
+
+def from_json(kind: type[Model], value: Any, place: str) -> Model:
+    """A value of type ``kind`` from its JSON form.
+
+    Args:
+        kind: a dataclass, or a type one of its fields has.
+        value: what :func:`to_json` made.
+        place: where in the file, for errors.
+
+    Raises:
+        ArtefactError: the JSON does not fit the type.
+    """
+    try:
+        return typing.cast("Model", _decode(kind, value, place))
+    except (TypeError, ValueError, AttributeError) as err:
+        raise ArtefactError(
+            f"{place} does not fit {kind.__name__} ({err}), expected the output of "
+            "python -m benchmarks; run the benchmark again"
+        ) from err
+
+
+def _decode(kind: Any, value: Any, place: str) -> Any:
+    """The value as ``kind``: dataclass, array, union, container or scalar."""
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if dataclasses.is_dataclass(kind):
+        return _decode_fields(kind, value, place)
+    if origin in (types.UnionType, typing.Union):
+        return None if value is None else _decode(inner[0], value, place)
+    if origin is tuple:
+        return tuple(_decode(inner[0], entry, f"{place}[{i}]") for i, entry in enumerate(value))
+    if origin is dict:
+        return {key: _decode(inner[1], entry, f"{place}.{key}") for key, entry in value.items()}
+    if origin is np.ndarray:
+        return np.asarray(value, dtype=np.float64)
+    if origin is typing.Literal:
+        if value not in inner:
+            raise ArtefactError(f"{place} is {value!r}, expected one of {inner}; measure again")
+        return value
+    if kind is float:
+        return float(value)
+    if kind in (str, int, bool) and type(value) is not kind:
+        raise ArtefactError(
+            f"{place} is {value!r}, expected a value of type {kind.__name__}; measure again"
+        )
+    return value
+
+
+def _decode_fields(kind: Any, value: Any, place: str) -> Any:
+    """A dataclass from a JSON object with exactly its fields (those with defaults may lack)."""
+    hints = typing.get_type_hints(kind)
+    known = {field.name for field in dataclasses.fields(kind)}
+    if not isinstance(value, dict) or (unknown := sorted(set(value) - known)):
+        found = unknown if isinstance(value, dict) else type(value).__name__
+        raise ArtefactError(
+            f"{place} has {found}, expected an object with fields of {kind.__name__}; "
+            "run the benchmark again"
+        )
+    return kind(
+        **{name: _decode(hints[name], entry, f"{place}.{name}") for name, entry in value.items()}
+    )

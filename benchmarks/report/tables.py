@@ -1,0 +1,96 @@
+"""The result table, as text, Markdown and CSV: the same cells everywhere."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+from benchmarks.latency import Figure
+from benchmarks.report.document import Comparison, Report, SystemReport
+
+__all__ = ["result_rows", "to_csv", "to_markdown", "to_text"]
+
+Rows = list[list[str]]
+
+
+def result_rows(report: Report) -> Rows:
+    """Header and one row per system.
+
+    A figure that did not become steady is marked ``unstable``: never a bare number.
+    """
+    metrics = {s.accuracy.metric: None for s in report.systems if s.accuracy}
+    header = ["system", "p50 ms", "p90 ms", "p99 ms", "images/s", "size MB", *metrics, "speed-up"]
+    against = {comparison.candidate: comparison for comparison in report.comparisons}
+    return [
+        header,
+        *(_row(system, tuple(metrics), against.get(system.name)) for system in report.systems),
+    ]
+
+
+def _row(system: SystemReport, metrics: tuple[str, ...], against: Comparison | None) -> list[str]:
+    """One system's cells."""
+    figures = system.latency.figures
+    times = [_milliseconds(figures[f"p{percent}_ms"]) for percent in (50, 90, 99)]
+    if not system.latency.stability.stable:
+        times[0] += " unstable"
+    scores = [
+        format_score(system.accuracy.figures[metric])
+        if system.accuracy and metric in system.accuracy.figures
+        else "–"
+        for metric in metrics
+    ]
+    return [
+        system.name,
+        *times,
+        f"{figures['throughput_per_s'].value:,.0f}",
+        f"{system.size_bytes / 1e6:.2f}",
+        *scores,
+        format_speedup(against),
+    ]
+
+
+def format_score(value: float) -> str:
+    """A share as percent, e.g. ``98.33 %``."""
+    return f"{100 * value:.2f} %"
+
+
+def format_speedup(comparison: Comparison | None) -> str:
+    """E.g. ``2.41× (2.38-2.45)``; the baseline itself has none."""
+    if comparison is None:
+        return "baseline"
+    speed = comparison.speed
+    text = f"{speed.speedup:.2f}× ({speed.interval.low:.2f}–{speed.interval.high:.2f})"
+    return text if speed.verdict in ("faster", "slower") else f"{text} {speed.verdict}"
+
+
+def _milliseconds(figure: Figure) -> str:
+    """Three significant digits at least: 0.0312, 1.23, 123.4."""
+    return f"{figure.value:.{max(1, 3 - len(str(int(figure.value))) + (figure.value < 1))}f}"
+
+
+def to_text(rows: Rows) -> str:
+    """Aligned columns for a terminal; numbers to the right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    lines.insert(1, "─" * max(len(line) for line in lines))
+    return "\n".join(lines) + "\n"
+
+
+def to_markdown(rows: Rows) -> str:
+    """A pipe table; numbers to the right."""
+    cells = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    rule = ["---", *["---:"] * (len(rows[0]) - 1)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in [cells[0], rule, *cells[1:]]) + "\n"
+
+
+def to_csv(rows: Rows) -> str:
+    """Comma-separated, quoted where needed."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
