@@ -21,7 +21,7 @@ from calibrators.tensor_statistics import BINS, TensorStatistics
 
 __all__ = ["BINS", "Statistics", "TensorStatistics", "subsets_of"]
 
-SUBSETS = 2
+SUBSETS = 2  # nested: 1/2 and 1/4
 
 
 def subsets_of(digest: str) -> int:

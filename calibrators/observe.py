@@ -1,0 +1,219 @@
+"""Run a model over samples and keep statistics of chosen tensors. The one file with onnxruntime.
+
+The model runs one sample at a time (a model with a fixed batch: that batch), so what is computed
+for a sample does not depend on its neighbours; ``batch_size`` samples are counted together. While
+a thread counts the activations of one group, the model runs the next.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import onnx
+from numpy.typing import NDArray
+
+from artefacts.errors import ArtefactError, DataError, ModelError
+from artefacts.graph_hash import graph_hash
+from artefacts.libraries import require
+from calibrators.collector import Activations, Checkpoint, Collector
+from calibrators.samples import Sample
+from calibrators.statistics import Statistics
+
+__all__ = ["observe"]
+
+logger = logging.getLogger(__name__)
+
+Feeds = Mapping[str, NDArray[Any]]
+Run = Callable[[Feeds], dict[str, NDArray[Any]]]
+
+# A group is handed over to the counting thread at the latest when it holds this much: at most two
+# groups are in memory, one being counted and one being computed.
+_GROUP_BYTES = 32 << 20
+_EXTERNAL_BYTES = 1024  # initializers from this size on go to a file beside the model
+
+
+def observe(
+    model: onnx.ModelProto,
+    tensors: Sequence[str],
+    samples: Iterable[Sample],
+    *,
+    batch_size: int = 8,
+    checkpoint: Checkpoint | Path | None = None,
+    progress: Callable[[int, int | None], None] | None = None,
+    preprocess: Mapping[str, Any] | None = None,
+) -> Statistics:
+    """Statistics of ``tensors`` over all samples, each distinct sample counted once.
+
+    Args:
+        model: the prepared model; it is not changed.
+        tensors: names of activations or inputs of the graph.
+        samples: may be iterated twice where a checkpoint is continued.
+        batch_size: samples that are counted together; fewer where their activations are large.
+            It changes the speed, never the result.
+        checkpoint: a ``*.stats.npz`` to write now and then and to continue from.
+        progress: called with samples done and their number, None where unknown.
+        preprocess: the preprocessing spec as a dict, kept with the statistics.
+
+    Raises:
+        ModelError: a tensor that the graph does not compute, or that does not hold floats.
+        DataError: no samples, or a NaN or Inf, with tensor, node and sample.
+        ArtefactError: the checkpoint is of another graph, preprocessing, placement or data.
+        MissingLibraryError: onnxruntime is not installed.
+    """
+    nodes = _producers(model, tensors)
+    if isinstance(checkpoint, Path):
+        checkpoint = Checkpoint(path=checkpoint)
+    collector = Collector(graph_hash(model), nodes, preprocess=preprocess, checkpoint=checkpoint)
+    if collector.seen:
+        _check_resumed(collector.seen, samples)
+    with _session(model, list(nodes)) as run, ThreadPoolExecutor(1, "statistics") as thread:
+        counting: Future[None] | None = None
+        for group in _grouped(_activations(run, samples, collector.seen, progress), batch_size):
+            if counting is not None:
+                counting.result()
+            counting = thread.submit(collector.add, group)
+        if counting is not None:
+            counting.result()
+    if not collector.seen:
+        raise DataError("0 samples were observed, expected at least 1; give calibration data")
+    collector.save()
+    return collector.statistics()
+
+
+def _activations(
+    run: Run,
+    samples: Iterable[Sample],
+    seen: frozenset[str],
+    progress: Callable[[int, int | None], None] | None,
+) -> Iterator[Activations]:
+    known, duplicates = set(seen), 0
+    total = _length(samples)
+    for done, sample in enumerate(samples, start=1):
+        if sample.digest not in known:
+            known.add(sample.digest)
+            yield Activations(name=sample.name, digest=sample.digest, values=run(sample.inputs))
+        elif sample.digest not in seen:
+            duplicates += 1
+        if progress is not None:
+            progress(done, total)
+    if duplicates:
+        logger.warning("%d samples repeat others and were not counted again", duplicates)
+
+
+def _grouped(stream: Iterator[Activations], batch_size: int) -> Iterator[list[Activations]]:
+    group: list[Activations] = []
+    held_bytes = 0
+    for sample in stream:
+        group.append(sample)
+        held_bytes += sum(array.nbytes for array in sample.values.values())
+        if len(group) >= batch_size or held_bytes >= _GROUP_BYTES:
+            yield group
+            group, held_bytes = [], 0
+    if group:
+        yield group
+
+
+def _check_resumed(seen: frozenset[str], samples: Iterable[Sample]) -> None:
+    """Refuse a checkpoint that has counted samples which are not among these."""
+    if iter(samples) is samples:
+        raise TypeError("samples must be iterable twice to continue a checkpoint")
+    foreign = seen - {sample.digest for sample in samples}
+    if foreign:
+        raise ArtefactError(
+            f"checkpoint has counted {len(foreign)} samples that are not in this data (of "
+            f"{len(seen)}), expected only samples of this run; delete it or choose another file"
+        )
+
+
+def _length(samples: Iterable[Sample]) -> int | None:
+    try:
+        return len(samples)  # type: ignore[arg-type]  # some sources know, some do not
+    except TypeError:
+        return None
+
+
+def _producers(model: onnx.ModelProto, tensors: Sequence[str]) -> dict[str, str]:
+    """Tensor name → what computes it, for messages."""
+    computed = {entry.name: "the graph's input" for entry in model.graph.input}
+    for node in model.graph.node:
+        computed.update(dict.fromkeys(node.output, f"{node.op_type} {node.name}".strip()))
+    missing = [name for name in tensors if name not in computed]
+    if missing:
+        raise ModelError(
+            f"{len(missing)} of {len(tensors)} tensors are not in the graph (the first is "
+            f"{missing[0]}), expected activations of the prepared model; place its layers again"
+        )
+    return {name: computed[name] for name in sorted(set(tensors))}
+
+
+@contextmanager
+def _session(model: onnx.ModelProto, tensors: Sequence[str]) -> Iterator[Run]:
+    """Something that runs the model and returns the tensors."""
+    ort = require("onnxruntime", extra="cpu")
+    fed = {entry.name for entry in model.graph.input}
+    fetched = [name for name in tensors if name not in fed]
+    given = [name for name in tensors if name in fed]
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    # Idle workers of the runtime would otherwise spin on the cores that the counting needs.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    with tempfile.TemporaryDirectory(prefix="observe-") as folder:
+        path = _exposed(model, fetched, Path(folder))
+        session = ort.InferenceSession(str(path), options, providers=_providers(ort))
+
+        def run(feeds: Feeds) -> dict[str, NDArray[Any]]:
+            values = dict(zip(fetched, session.run(fetched, dict(feeds)), strict=True))
+            return {**values, **{name: feeds[name] for name in given}}
+
+        yield run
+
+
+def _providers(ort: Any) -> list[Any]:
+    # TF32 keeps 10 bits of mantissa: not the FP32 model that is to be quantized.
+    wanted = [("CUDAExecutionProvider", {"use_tf32": "0"}), ("CPUExecutionProvider", {})]
+    available = ort.get_available_providers()
+    return [entry for entry in wanted if entry[0] in available]
+
+
+def _exposed(model: onnx.ModelProto, outputs: Sequence[str], folder: Path) -> Path:
+    """Write the model with only ``outputs``, its weights in a file beside it.
+
+    Weights go straight from the model to the file: no second copy in memory, no 2 GB limit.
+    """
+    copy = onnx.ModelProto(ir_version=model.ir_version)
+    copy.opset_import.extend(model.opset_import)
+    copy.functions.extend(model.functions)
+    graph = copy.graph
+    graph.name = model.graph.name or "observed"
+    graph.node.extend(model.graph.node)
+    graph.input.extend(model.graph.input)
+    graph.sparse_initializer.extend(model.graph.sparse_initializer)
+    # Without tensors to fetch, the model's own outputs keep the graph valid.
+    graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
+    if not outputs:
+        graph.output.extend(model.graph.output)
+    with (folder / "weights").open("wb") as file:
+        for tensor in model.graph.initializer:
+            entry = graph.initializer.add()
+            if len(tensor.raw_data) < _EXTERNAL_BYTES:
+                entry.CopyFrom(tensor)
+                continue
+            entry.name, entry.data_type = tensor.name, tensor.data_type
+            entry.dims.extend(tensor.dims)
+            entry.data_location = onnx.TensorProto.EXTERNAL
+            file.write(b"\0" * (-file.tell() % 4096))  # aligned, so that it can be mapped
+            where = {"location": "weights", "offset": file.tell(), "length": len(tensor.raw_data)}
+            entry.external_data.extend(
+                onnx.StringStringEntryProto(key=key, value=str(value))
+                for key, value in where.items()
+            )
+            file.write(tensor.raw_data)
+    path = folder / "model.onnx"
+    path.write_bytes(copy.SerializeToString())
+    return path
