@@ -16,12 +16,12 @@ import numpy as np
 from artefacts.errors import ArtefactError
 from artefacts.files import read_bounded, write_atomic
 
-__all__ = ["SMALLEST_AMAX", "Range", "Ranges"]
+__all__ = ["LARGEST_AMAX", "LEVELS", "SMALLEST_AMAX", "Range", "Ranges"]
 
 LEVELS = 127  # codes on each side of zero: symmetric INT8 without -128
 # Below this, amax / 127 is no normal float32, and engines flush it to a scale of zero.
 SMALLEST_AMAX = LEVELS * float(np.finfo(np.float32).smallest_normal)
-_LARGEST_AMAX = float(np.finfo(np.float32).max)
+LARGEST_AMAX = float(np.finfo(np.float32).max)
 _FORMAT = 1
 _LIMIT_BYTES = 256 << 20
 
@@ -41,10 +41,10 @@ class Range:
     why: str = ""
 
     def __post_init__(self) -> None:
-        if not SMALLEST_AMAX <= self.amax <= _LARGEST_AMAX:
+        if not SMALLEST_AMAX <= self.amax <= LARGEST_AMAX:
             raise ArtefactError(
                 f"amax of a range is {self.amax}, expected a number of {SMALLEST_AMAX:.3g} to "
-                f"{_LARGEST_AMAX:.3g} (its scale must be a float32); calibrate again"
+                f"{LARGEST_AMAX:.3g} (its scale must be a float32); calibrate again"
             )
 
     @property
