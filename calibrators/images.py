@@ -1,0 +1,130 @@
+"""Decoding one image that somebody else made: bounded, upright, 8 bits, L or RGB."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import (
+    BmpImagePlugin,
+    Image,
+    ImageFile,
+    ImageOps,
+    JpegImagePlugin,
+    PngImagePlugin,
+    WebPImagePlugin,
+)
+
+from artefacts.errors import DataError, InputError
+from artefacts.files import read_bounded
+
+__all__ = ["SUFFIXES", "decode_image", "open_image"]
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+MAX_PIXELS = 1 << 26
+"""8192 × 8192: 200 MB decoded. Pillow warns from 89 million pixels, refuses from twice that."""
+MAX_FILE_BYTES = 1 << 28
+
+# Signature, where it stands, and Pillow's reader. Only these four decoders ever see a file.
+_PLUGINS: tuple[tuple[bytes, int, Callable[[io.BytesIO, str], ImageFile.ImageFile]], ...] = (
+    (b"\xff\xd8\xff", 0, JpegImagePlugin.jpeg_factory),
+    (b"\x89PNG\r\n\x1a\n", 0, PngImagePlugin.PngImageFile),
+    (b"WEBP", 8, WebPImagePlugin.WebPImageFile),
+    (b"BM", 0, BmpImagePlugin.BmpImageFile),
+)
+
+# What Pillow's decoders raise on damaged files; found by fuzzing them (test_images.py).
+_DAMAGED = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    EOFError,
+    OverflowError,
+    AttributeError,
+    struct.error,
+    zlib.error,
+)
+
+
+def open_image(path: str | Path) -> Image.Image:
+    """Decode an image file; see :func:`decode_image`.
+
+    Raises:
+        DataError: no such file, too large, or not a whole image.
+    """
+    try:
+        raw = read_bounded(path, limit_bytes=MAX_FILE_BYTES, what="image")
+    except InputError as err:
+        raise DataError(str(err)) from err
+    return decode_image(raw, name=str(path))
+
+
+def decode_image(raw: bytes, *, name: str) -> Image.Image:
+    """Decode an image: EXIF orientation applied, mode L (if it was grey) or RGB.
+
+    Transparency is dropped, as training pipelines do (``convert("RGB")``, ``cv2.imread``): the
+    colour beneath it shows. 16-bit grey is divided by 257, not clipped.
+
+    Args:
+        raw: bytes of a JPEG, PNG, WebP or BMP file; the first frame of an animation counts.
+        name: named in errors.
+
+    Raises:
+        DataError: another format, damaged, or more than 2^26 pixels (checked before decoding).
+    """
+    image = _opened(raw, name)
+    if image.width * image.height > MAX_PIXELS:
+        raise DataError(
+            f"image {name} has {image.width} × {image.height} pixels, expected at most "
+            f"{MAX_PIXELS} (a decompression bomb would be larger); scale it down or remove it"
+        )
+    try:
+        image.load()
+        upright = ImageOps.exif_transpose(image)
+    except _DAMAGED as err:
+        raise _unreadable(name, str(err)) from err
+    return _eight_bits(upright)
+
+
+def _opened(raw: bytes, name: str) -> Image.Image:
+    """The header only. Image.open would do, but warns of bombs on its way to our refusal."""
+    if not raw:
+        raise _unreadable(name, "it is empty")
+    for magic, offset, plugin in _PLUGINS:
+        if raw[offset : offset + len(magic)] == magic:
+            try:
+                return plugin(io.BytesIO(raw), "")
+            except _DAMAGED as err:
+                raise _unreadable(name, str(err)) from err
+    raise DataError(
+        f"image {name} begins with {raw[:8]!r}, expected a JPEG, PNG, WebP or BMP file; "
+        "convert it or remove it"
+    )
+
+
+def _unreadable(name: str, reason: str) -> DataError:
+    return DataError(
+        f"image {name} cannot be decoded ({reason}), expected a whole JPEG, PNG, WebP or BMP file; "
+        "replace it or remove it"
+    )
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    if image.mode in ("L", "RGB"):
+        return image
+    if image.mode.startswith("I"):
+        # Pillow's own conversion clips at 255: a 16-bit scan would turn white.
+        wide = np.asarray(image).astype(np.int64).clip(0, 65535)
+        return Image.fromarray(((wide + 128) // 257).astype(np.uint8))
+    if image.mode in ("1", "LA", "La"):
+        return image.convert("L")
+    if image.mode in ("P", "PA"):
+        # By way of RGBA, since Pillow warns about palettes whose transparency is a table.
+        return image.convert("RGBA").convert("RGB")
+    return image.convert("RGB")
