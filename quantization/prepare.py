@@ -22,6 +22,7 @@ from quantization.prepare_graph import (
 from quantization.prepare_noops import drop_noops
 from quantization.prepare_opset import MINIMUM_OPSET, raise_opset
 from quantization.prepare_shapes import check, infer_shapes
+from quantization.prepare_sizes import fold_sizes
 
 __all__ = ["prepare"]
 
@@ -63,6 +64,7 @@ def _simplify(model: ModelProto) -> None:
     while changed:
         infer_shapes(model)
         changed = fold_constants(model)
+        changed |= fold_sizes(model)
         changed |= inline_branches(model)
         changed |= drop_noops(model)
         changed |= fold_batchnorm(model)

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import (
     AttributeProto,
-    GraphProto,
     ModelProto,
     NodeProto,
     TensorProto,
@@ -73,46 +72,10 @@ def fold_constants(model: ModelProto) -> bool:
         for tensor in results:
             known[tensor.name] = graph.initializer.add()
             known[tensor.name].CopyFrom(tensor)
-    changed = _fix_targets(kept, known, shapes, graph)
-    if len(kept) < len(graph.node):
+    changed = len(kept) < len(graph.node)
+    if changed:
         replace_nodes(graph, kept)
-        changed = True
     return changed
-
-
-def _fix_targets(
-    nodes: list[NodeProto],
-    known: dict[str, TensorProto],
-    shapes: dict[str, ValueInfoProto],
-    graph: GraphProto,
-) -> bool:
-    """Make the target of a ``Reshape`` constant where at most one size is unknown: that one is -1.
-
-    Exporters compute the target from ``Shape`` of another tensor to keep the batch dynamic.
-    """
-    changed = False
-    for node in nodes:
-        if node.op_type != "Reshape" or not is_default_domain(node) or node.input[1] in known:
-            continue
-        sizes = _sizes(shapes.get(node.output[0]))
-        if not sizes or 0 in sizes or sizes.count(-1) > 1:
-            continue
-        name = f"{node.output[0]}//shape"
-        if name in known:
-            continue
-        known[name] = graph.initializer.add()
-        known[name].CopyFrom(numpy_helper.from_array(np.array(sizes, np.int64), name))
-        node.input[1] = name
-        changed = True
-    return changed
-
-
-def _sizes(value: ValueInfoProto | None) -> list[int]:
-    """Dimensions of a tensor, -1 for those that are not fixed; empty where the rank is unknown."""
-    if value is None or not value.type.tensor_type.HasField("shape"):
-        return []
-    dims = value.type.tensor_type.shape.dim
-    return [dim.dim_value if dim.HasField("dim_value") else -1 for dim in dims]
 
 
 def _evaluate(

@@ -63,6 +63,7 @@ def test_results_names_and_axes_stay(name: str, rng: np.random.Generator) -> Non
         ("if_constant", ["Relu", "Conv"]),
         ("loop", ["Loop"]),
         ("constants", ["Reshape"]),
+        ("resnet_shape_maths", ["Reshape"]),
     ],
 )
 def test_what_is_left(name: str, expected: list[str], rng: np.random.Generator) -> None:
