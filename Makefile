@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench test-gpu clean
+.PHONY: build/bindings help demo test lint bench test-gpu clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -24,6 +24,20 @@ $(VENV)/.dev: pyproject.toml $(VENV)/.demo
 	$(BIN)/python -m pip install --quiet --editable '.[cpu,report,rtx,train]' --group dev
 	@touch $@
 
+# NVIDIA's Python bindings of three TensorRT generations without the libraries, for contract tests.
+# 8.6.1 has wheels up to Python 3.11 only; where there is none, its tests are skipped.
+BINDINGS := build/bindings/8.6.1 build/bindings/10.16.1.11 build/bindings/11.4.0.106
+build/bindings/8.%: PACKAGE := tensorrt-bindings
+build/bindings/1%: PACKAGE := tensorrt-cu13-bindings
+
+build/bindings/8.%: | $(VENV)/.dev
+	-$(BIN)/python -m pip install --quiet --no-deps --target $@ '$(PACKAGE)==$(@F)'
+
+build/bindings/1%: | $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --no-deps --target $@ '$(PACKAGE)==$(@F)'
+
+build/bindings: $(BINDINGS)
+
 clean: ## remove the environment and everything built
 	rm -rf $(VENV) .venv-* out build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
@@ -33,7 +47,7 @@ lint: $(VENV)/.dev ## ruff and mypy, as CI runs them
 	$(BIN)/mypy
 	$(BIN)/hadolint Dockerfile
 
-test: $(VENV)/.dev ## the whole test suite (no GPU needed)
+test: $(VENV)/.dev $(BINDINGS) ## the whole test suite (no GPU needed)
 	$(BIN)/python -m pytest tests
 
 test-gpu: $(VENV)/.dev ## the tests that need an NVIDIA GPU; fails, not skips, without one
