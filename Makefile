@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: build/bindings help demo test lint bench test-gpu clean
+.PHONY: build/bindings .venv-modelopt .venv-nncf help demo test lint bench test-gpu clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -37,6 +37,15 @@ build/bindings/1%: | $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --no-deps --target $@ '$(PACKAGE)==$(@F)'
 
 build/bindings: $(BINDINGS)
+
+# Peers that the benchmarks compare with, each in an environment of its own: `make .venv-modelopt`.
+.venv-%/.installed: benchmarks/peers/%.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --requirement $<
+	@touch $@
+
+.venv-modelopt: .venv-modelopt/.installed
+.venv-nncf: .venv-nncf/.installed
 
 clean: ## remove the environment and everything built
 	rm -rf $(VENV) .venv-* out build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
