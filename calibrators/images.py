@@ -22,7 +22,7 @@ from PIL import (
 from artefacts.errors import DataError, InputError
 from artefacts.files import read_bounded
 
-__all__ = ["SUFFIXES", "decode_image", "open_image"]
+__all__ = ["SUFFIXES", "decode_image", "eight_bits", "open_image"]
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 MAX_PIXELS = 1 << 26
@@ -89,7 +89,7 @@ def decode_image(raw: bytes, *, name: str) -> Image.Image:
         upright = ImageOps.exif_transpose(image)
     except _DAMAGED as err:
         raise _unreadable(name, str(err)) from err
-    return _eight_bits(upright)
+    return eight_bits(upright)
 
 
 def _opened(raw: bytes, name: str) -> Image.Image:
@@ -115,7 +115,8 @@ def _unreadable(name: str, reason: str) -> DataError:
     )
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
+def eight_bits(image: Image.Image) -> Image.Image:
+    """``image`` in mode L or RGB, whatever its mode."""
     if image.mode in ("L", "RGB"):
         return image
     if image.mode.startswith("I"):

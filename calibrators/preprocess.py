@@ -7,11 +7,8 @@ Calibration, evaluation and serving use the same spec; every artefact stores it.
 
 from __future__ import annotations
 
-import difflib
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,30 +18,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from artefacts.errors import DataError
-from calibrators.geometry import INTERPOLATIONS, Geometry, Letterbox, resample
+from calibrators.geometry import Geometry, Letterbox, resample
+from calibrators.images import eight_bits
 from calibrators.spec_file import read_yaml
+from calibrators.spec_values import CANONICAL, COLORS, Affine, check_keys, invalid
 
-__all__ = ["Affine", "Preprocess"]
-
-COLORS = {"rgb": 3, "bgr": 3, "gray": 1}
-LAYOUTS = {"nchw": (2, 0, 1), "nhwc": (0, 1, 2), "nhw": (0, 1)}
-DTYPES = ("float32", "float16", "uint8", "int8")
-_LARGEST_SIDE = 16384
-
-
-@dataclass(frozen=True, kw_only=True)
-class Affine:
-    """``x = (value - zero_point) * scale`` for an input that is not an image.
-
-    The words are ONNX's DequantizeLinear: features stored as int8 are turned back with them.
-    """
-
-    scale: float = 1.0
-    zero_point: float = 0.0
-
-    def __call__(self, values: NDArray[Any]) -> NDArray[np.float64]:
-        """The real values, in float64."""
-        return np.asarray((np.asarray(values, np.float64) - self.zero_point) * self.scale)
+__all__ = ["Affine", "Letterbox", "Preprocess"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +42,11 @@ class Preprocess:
         std: divided by, after ``mean``.
         layout: ``nchw``, ``nhwc`` or, for gray, ``nhw``.
         dtype: ``float32``, ``float16``, ``uint8`` or ``int8``.
-        input: the model input that images feed; None where the model has one only.
-        inputs: other inputs by name.
+        input: the model input that images feed; None where the model leaves no doubt.
+        inputs: how other inputs, by name, become real values.
+
+    Raises:
+        DataError: a value that cannot be used, or that contradicts another.
     """
 
     resize: int | tuple[int, int] | None = None
@@ -82,33 +64,22 @@ class Preprocess:
     inputs: Mapping[str, Affine] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _one_of("interpolation", self.interpolation, tuple(INTERPOLATIONS))
-        _one_of("color", self.color, tuple(COLORS))
-        _one_of("layout", self.layout, tuple(LAYOUTS))
-        _one_of("dtype", self.dtype, DTYPES)
-        self._check_geometry()
-        for key in ("scale", "mean", "std"):
-            self._check_channels(key)
-        if self.layout == "nhw" and self.color != "gray":
-            raise _invalid("layout", "nhw", f"nchw or nhwc for color {self.color}")
-        _ = self.table
-
-    def _check_geometry(self) -> None:
+        for key, canonical in CANONICAL.items():
+            object.__setattr__(self, key, canonical(getattr(self, key)))
         if self.letterbox is not None:
             if self.resize is not None or self.crop is not None:
-                raise _invalid("letterbox", "together with resize or crop", "one of them alone")
-            _one_of("letterbox.anchor", self.letterbox.anchor, ("centre", "top-left"))
+                raise invalid("letterbox", "together with resize or crop", "one of them alone")
             if len(self.letterbox.pad) not in (1, self.channels):
-                raise _invalid("letterbox.pad", list(self.letterbox.pad), "one value per channel")
+                raise invalid("letterbox.pad", list(self.letterbox.pad), "one value per channel")
         if not self.antialias and self.interpolation != "bilinear":
-            raise _invalid("antialias", "false", "interpolation: bilinear with it")
-
-    def _check_channels(self, key: str) -> None:
-        value = getattr(self, key)
-        if isinstance(value, tuple) and len(value) != self.channels:
-            raise _invalid(key, list(value), f"one number or {self.channels} for {self.color}")
-        if key != "mean" and value is not None and 0.0 in np.atleast_1d(value):
-            raise _invalid(key, value, "numbers other than 0")
+            raise invalid("interpolation", self.interpolation, "bilinear with antialias: false")
+        if self.layout == "nhw" and self.color != "gray":
+            raise invalid("layout", "nhw", f"nchw or nhwc for color {self.color}")
+        for key in ("scale", "mean", "std"):
+            value = getattr(self, key)
+            if isinstance(value, tuple) and len(value) != self.channels:
+                raise invalid(key, list(value), f"one number or {self.channels} for {self.color}")
+        _ = self.table  # an integer dtype that cannot hold the values is found here
 
     @property
     def channels(self) -> int:
@@ -117,11 +88,7 @@ class Preprocess:
 
     @cached_property
     def table(self) -> NDArray[Any]:
-        """(C, 256): what each pixel value becomes, rounded once from float64.
-
-        Raises:
-            DataError: an integer dtype cannot hold the values.
-        """
+        """(C, 256): what each pixel value becomes, rounded once from float64."""
         pixel = np.arange(256, dtype=np.float64)[None]
         scale, mean, std = (
             np.broadcast_to(np.array(value, np.float64), self.channels)[:, None]
@@ -129,12 +96,12 @@ class Preprocess:
         )
         table = (pixel * scale - mean) / std
         dtype = np.dtype(self.dtype)
+        rounded = np.rint(table) if dtype.kind in "iu" else table
         bounds = np.iinfo(dtype) if dtype.kind in "iu" else np.finfo(dtype)
-        if table.min() < float(bounds.min) or table.max() > float(bounds.max):
-            raise _invalid(
-                "dtype", self.dtype, f"one that holds {table.min():.4g}..{table.max():.4g}"
-            )
-        return (np.rint(table) if dtype.kind in "iu" else table).astype(dtype)
+        low, high = float(rounded.min()), float(rounded.max())
+        if low < float(bounds.min) or high > float(bounds.max):
+            raise invalid("dtype", self.dtype, f"one that holds {low:.4g}..{high:.4g}")
+        return rounded.astype(dtype)
 
     def geometry(self, height: int, width: int) -> Geometry:
         """Where the pixels of an upright image of this size go."""
@@ -146,7 +113,7 @@ class Preprocess:
         """Preprocess one image.
 
         Args:
-            image: a Pillow image in mode L or RGB, or uint8 (H, W), (H, W, 1) or (H, W, 3) in RGB
+            image: a Pillow image, already upright, or uint8 (H, W), (H, W, 1) or (H, W, 3) in RGB
                 order.
 
         Returns:
@@ -155,7 +122,7 @@ class Preprocess:
         Raises:
             DataError: the array is no image, or the crop does not fit.
         """
-        picture = image if isinstance(image, Image.Image) else _from_array(image)
+        picture = eight_bits(image if isinstance(image, Image.Image) else _from_array(image))
         picture = picture.convert("L" if self.color == "gray" else "RGB")
         pixels = self._place(picture)
         if self.color == "bgr":
@@ -205,7 +172,10 @@ class Preprocess:
             DataError: an unknown key, or a value that cannot be used.
         """
         try:
-            return cls(**_parse(spec))
+            check_keys("", spec, list(CANONICAL))
+            if not spec:
+                raise invalid("it", "empty", "at least one key, such as 'scale: 1' for raw pixels")
+            return cls(**spec)
         except DataError as err:
             raise DataError(f"{where}: {err}") from err
 
@@ -242,113 +212,3 @@ def _from_array(array: NDArray[np.uint8]) -> Image.Image:
             "or (H, W, 3); convert it, or leave the preprocessing spec out for prepared data"
         )
     return Image.fromarray(array.reshape(array.shape[:2]) if array.shape[2:] == (1,) else array)
-
-
-def _parse(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """The constructor's arguments from plain values."""
-    _known("", spec, [entry.name for entry in fields(Preprocess)])
-    if not spec:
-        raise DataError("it is empty, expected at least one key; for raw pixels write: scale: 1")
-    parsed: dict[str, Any] = {}
-    for key, value in spec.items():
-        if key == "resize":
-            parsed[key] = _size(key, value) if isinstance(value, list) else _side(key, value)
-        elif key == "crop":
-            parsed[key] = _size(key, value)
-        elif key == "letterbox":
-            parsed[key] = _letterbox(value)
-        elif key in ("scale", "mean", "std"):
-            parsed[key] = _numbers(key, value)
-        elif key == "antialias":
-            if not isinstance(value, bool):
-                raise _invalid(key, value, "true or false")
-            parsed[key] = value
-        elif key == "inputs":
-            parsed[key] = _affines(value)
-        else:
-            if not isinstance(value, str):
-                raise _invalid(key, value, "a word")
-            parsed[key] = value
-    return parsed
-
-
-def _letterbox(value: Any) -> Letterbox:
-    if not isinstance(value, Mapping):
-        return Letterbox(size=_size("letterbox", value))
-    _known("letterbox.", value, [entry.name for entry in fields(Letterbox)])
-    if "size" not in value:
-        raise _invalid("letterbox", "without size", "size: [height, width]")
-    pad = value.get("pad", 114)
-    pads = pad if isinstance(pad, list) else [pad]
-    if not all(type(entry) is int and 0 <= entry <= 255 for entry in pads):
-        raise _invalid("letterbox.pad", pad, "integers from 0 to 255")
-    return Letterbox(
-        size=_size("letterbox.size", value["size"]),
-        pad=tuple(pads),
-        anchor=value.get("anchor", "centre"),
-    )
-
-
-def _affines(value: Any) -> dict[str, Affine]:
-    if not isinstance(value, Mapping):
-        raise _invalid("inputs", value, "input name: {scale: …, zero_point: …}")
-    affines = {}
-    for name, entry in value.items():
-        if not isinstance(entry, Mapping):
-            raise _invalid(f"inputs.{name}", entry, "{scale: …, zero_point: …}")
-        _known(f"inputs.{name}.", entry, [part.name for part in fields(Affine)])
-        numbers = {key: _number(f"inputs.{name}.{key}", part) for key, part in entry.items()}
-        affines[str(name)] = Affine(**numbers)
-    return affines
-
-
-def _known(prefix: str, spec: Mapping[str, Any], names: list[str]) -> None:
-    for key in spec:
-        if key not in names:
-            near = difflib.get_close_matches(str(key).lower(), names, n=1, cutoff=0.0)[0]
-            raise DataError(
-                f"unknown key {prefix}{key}, expected one of {', '.join(names)}; "
-                f"did you mean {prefix}{near}?"
-            )
-
-
-def _one_of(key: str, value: Any, names: tuple[str, ...]) -> None:
-    if value not in names:
-        raise _invalid(key, value, f"one of {', '.join(names)}")
-
-
-def _size(key: str, value: Any) -> tuple[int, int]:
-    if isinstance(value, list) and len(value) == 2:
-        return _side(key, value[0]), _side(key, value[1])
-    if isinstance(value, list):
-        raise _invalid(key, value, "one side or [height, width]")
-    return _side(key, value), _side(key, value)
-
-
-def _side(key: str, value: Any) -> int:
-    if type(value) is not int or not 1 <= value <= _LARGEST_SIDE:
-        raise _invalid(key, value, f"pixels from 1 to {_LARGEST_SIDE}")
-    return value
-
-
-def _numbers(key: str, value: Any) -> float | tuple[float, ...]:
-    if isinstance(value, list):
-        return tuple(_number(key, entry) for entry in value)
-    return _number(key, value)
-
-
-def _number(key: str, value: Any) -> float:
-    """A finite number; a string may be a fraction, since people write ``scale: 1/255``."""
-    try:
-        number = float(Fraction(value)) if isinstance(value, str) else value
-    except (ValueError, ZeroDivisionError, OverflowError):
-        number = value
-    if isinstance(number, bool) or not isinstance(number, (int, float)):
-        raise _invalid(key, value, "a number or a fraction such as 1/255")
-    if not math.isfinite(number):
-        raise _invalid(key, value, "a finite number")
-    return float(number)
-
-
-def _invalid(key: str, found: object, expected: str) -> DataError:
-    return DataError(f"{key} is {found}, expected {expected}; correct the preprocessing spec")
