@@ -50,6 +50,16 @@ build/bindings: $(BINDINGS)
 clean: ## remove the environment and everything built
 	rm -rf $(VENV) .venv-* out build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
+DIGITS := examples/01_digits
+demo: $(VENV)/.demo ## build FP32 and INT8 engines from the shipped model, measure both, report
+	$(BIN)/python build_engine.py --onnx $(DIGITS)/digits.onnx --engine out/digits.fp32.engine \
+	  --precision fp32 --target cpu
+	$(BIN)/python build_engine.py --onnx $(DIGITS)/digits.onnx --engine out/digits.int8.engine \
+	  --precision int8 --target cpu --calib-data $(DIGITS)/calib \
+	  --preprocess $(DIGITS)/preprocess.yaml --eval-data $(DIGITS)/test.npz
+	$(BIN)/python -m benchmarks out/digits.fp32.engine out/digits.int8.engine \
+	  --data $(DIGITS)/test.npz --report out/report.html
+
 lint: $(VENV)/.dev ## ruff and mypy, as CI runs them
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

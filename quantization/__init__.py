@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from quantization.insert import insert_qdq, unify_ranges
 from quantization.load import load_model, save_model
-from quantization.placement import place
+from quantization.placement import Placement, place
 from quantization.prepare import prepare
 
-__all__ = ["insert_qdq", "load_model", "place", "prepare", "save_model", "unify_ranges"]
+__all__ = [
+    "Placement",
+    "insert_qdq",
+    "load_model",
+    "place",
+    "prepare",
+    "save_model",
+    "unify_ranges",
+]

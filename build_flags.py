@@ -1,0 +1,164 @@
+"""The flags of ``build_engine.py``, and the frozen record they become.
+
+Where NVIDIA's samples or trtexec have a flag for a thing, it has their name.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from artefacts.errors import InputError
+
+__all__ = ["SUFFIXES", "Job", "Shapes", "parse_job", "parse_shapes"]
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+SUFFIXES = (".prepared.onnx", ".stats.npz", ".ranges.json", ".int8.onnx")
+EPILOG = """examples:
+  build_engine.py --onnx model.onnx --engine out/model.int8.engine --precision int8 \\
+      --calib-data samples/ --preprocess preprocess.yaml --eval-data labelled/
+  build_engine.py --onnx model.onnx --engine out/model.fp32.engine --precision fp32
+  build_engine.py --onnx model.onnx --engine out/model.int8.engine --precision int8 \\
+      --calib-data samples.npz --stop-after onnx      # the Q/DQ model, for a builder elsewhere
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What one run of the command is asked for; field names are the flags'."""
+
+    onnx: Path
+    engine: Path
+    precision: str
+    target: str
+    calib_data: Path | None
+    preprocess: Path | None
+    calibrator: str
+    calib_num: int | None
+    calib_batch: int
+    calib_cache: Path | None
+    cache_version: str
+    random_calibration: int | None
+    eval_data: Path | None
+    exclude: tuple[str, ...]
+    stop_after: str | None
+    min_shapes: Shapes
+    opt_shapes: Shapes
+    max_shapes: Shapes
+    workspace: int | None
+    timing_cache: Path | None
+    threads: int | None
+    verbose: bool
+    debug: bool
+
+    def __post_init__(self) -> None:
+        """Refuse combinations that no step could make sense of."""
+        taken = [self.engine, *map(self.beside, SUFFIXES)]
+        if self.onnx.resolve() in [path.resolve() for path in taken]:
+            raise InputError(
+                f"--engine {self.engine} would overwrite the model {self.onnx} (artefacts lie "
+                "beside the engine), expected another name or folder; change --engine"
+            )
+        if self.precision == "int8" or self.stop_after is None:
+            return
+        raise InputError(
+            f"--stop-after is {self.stop_after} with --precision {self.precision}, expected int8: "
+            "only INT8 has ranges and a Q/DQ model; drop the flag or choose int8"
+        )
+
+    def beside(self, suffix: str) -> Path:
+        """An artefact beside the engine, ``out/m.int8.engine`` → ``out/m.ranges.json``.
+
+        The precision is not in the name: one calibration serves engines of every precision.
+        """
+        stem = self.engine.name
+        for ending in (".engine", ".plan", ".int8", ".fp16", ".fp32"):
+            stem = stem.removesuffix(ending)
+        return self.engine.with_name(stem + suffix)
+
+
+def parse_shapes(text: str) -> Shapes:
+    """Shapes as trtexec writes them, ``image:1x3x224x224,mask:1x1x224x224``.
+
+    Names may hold colons.
+
+    Raises:
+        argparse.ArgumentTypeError: the text is not of that form.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    for part in text.split(","):
+        name, colon, dims = part.rpartition(":")
+        sizes = dims.split("x")
+        if not (colon and name and all(size.isdigit() for size in sizes)):
+            raise argparse.ArgumentTypeError(f"{part!r} is not of the form name:1x3x224x224")
+        shapes[name] = tuple(map(int, sizes))
+    return shapes
+
+
+def count(text: str) -> int:
+    """A whole number of at least one."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The argument parser; groups in the order of the steps."""
+    root = argparse.ArgumentParser(
+        prog="build_engine.py",
+        description="ONNX model and samples in; a measured INT8 engine out.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = root.add_argument_group("model and engine").add_argument
+    add("--onnx", type=Path, required=True, help="the FP32 model (or one with Q/DQ nodes)")
+    add("--engine", type=Path, required=True, help="the engine to write; artefacts lie beside it")
+    add("--precision", choices=("fp32", "fp16", "int8"), default="int8")
+    add("--target", choices=("auto", "cpu", "tensorrt", "tensorrt-rtx"), default="auto")
+    add("--stop-after", choices=("ranges", "onnx"), help="end before quantizing, or building")
+
+    add = root.add_argument_group("calibration").add_argument
+    add("--calib-data", type=Path, help="image folder, .npz, .npy, or a file with load_data()")
+    add("--preprocess", type=Path, help="preprocessing spec, YAML (docs/data.md)")
+    add("--calibrator", default="entropy", help="entropy, minmax, mse, percentile:99.99")
+    add("--calib-num", type=count, help="use only this many samples")
+    add("--calib-batch", type=count, default=8, help="samples a forward pass (default 8)")
+    add("--calib-cache", type=Path, help="also write TensorRT's calibration cache")
+    add("--cache-version", default="10.3.0", help="TensorRT version the cache is for")
+    add(
+        "--random-calibration",
+        type=count,
+        metavar="N",
+        help="calibrate with N random samples: speed can be measured, accuracy is lost",
+    )
+
+    add = root.add_argument_group("quantization").add_argument
+    add("--exclude", action="append", default=[], help="node name, /regex/ or op type left float")
+
+    add = root.add_argument_group("build").add_argument
+    for name in ("min", "opt", "max"):
+        add(f"--{name}Shapes", type=parse_shapes, default={}, metavar="NAME:1x3x224x224[,...]")
+    add("--workspace", type=count, metavar="MiB", help="scratch memory of TensorRT's builder")
+    add("--timingCacheFile", dest="timing_cache", type=Path, help="read if there, written back")
+    add("--threads", type=count, help="CPU threads of the engine (target cpu)")
+
+    add = root.add_argument_group("verification").add_argument
+    add("--eval-data", type=Path, help="labelled samples: image folder, .npz")
+    add("--verbose", action="store_true", help="also say what the libraries say")
+    add("--debug", action="store_true", help="show the stack trace of an error")
+    return root
+
+
+def parse_job(argv: Sequence[str] | None) -> Job:
+    """Flags to a checked record.
+
+    Raises:
+        InputError: flags that do not fit together.
+    """
+    given = vars(parser().parse_args(argv))
+    for name in ("min", "opt", "max"):
+        given[f"{name}_shapes"] = given.pop(f"{name}Shapes")
+    return Job(**{**given, "exclude": tuple(given["exclude"])})

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+from artefacts.errors import InputError
+from build_flags import Job, parse_job, parse_shapes
+
+
+def job(*extra: str) -> Job:
+    return parse_job(["--onnx", "m.onnx", "--engine", "out/v1.2.int8.engine", *extra])
+
+
+def test_shapes_are_trtexecs_and_names_may_hold_colons() -> None:
+    assert parse_shapes("image:0:1x3x8x8,mask:4") == {"image:0": (1, 3, 8, 8), "mask": (4,)}
+
+
+@pytest.mark.parametrize("text", ["image", "1x3", "a:1xx3", ":1x2", "a:1x-2", "", "a:1,b"])
+def test_other_shapes_are_refused_by_part(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="not of the form name:1x3x224x224"):
+        parse_shapes(text)
+
+
+def test_artefacts_lie_beside_the_engine_without_its_precision() -> None:
+    assert job().beside(".ranges.json") == Path("out/v1.2.ranges.json")
+
+
+def test_exclusions_add_up() -> None:
+    assert job("--exclude", "Conv_0", "--exclude", "/head/").exclude == ("Conv_0", "/head/")
+
+
+def test_a_model_that_would_be_overwritten_is_refused(tmp_path: Path) -> None:
+    model = tmp_path / "m.int8.onnx"
+    with pytest.raises(InputError, match=r"--engine .*m\.engine would overwrite the model"):
+        parse_job(["--onnx", str(model), "--engine", str(tmp_path / "m.engine")])
+
+
+def test_stop_after_needs_int8() -> None:
+    with pytest.raises(InputError, match="--stop-after is onnx with --precision fp32"):
+        job("--precision", "fp32", "--stop-after", "onnx")
+
+
+@pytest.mark.parametrize("flags", [("--calib-num", "0"), ("--target", "gpu"), ("--bogus",)])
+def test_bad_flags_exit_with_2(flags: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        job(*flags)
+    assert left.value.code == 2
+    assert flags[0] in capsys.readouterr().err
