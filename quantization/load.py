@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 from onnx import TensorProto, helper, numpy_helper
 
@@ -69,6 +70,7 @@ def load_model(path: str | Path) -> onnx.ModelProto:
         raise _explain(path, data) from err
     if model.ir_version <= 0 or not model.HasField("graph") or not model.graph.output:
         raise _explain(path, data)
+    _check_text(model, path)
     _check_versions(path, model)
     left = EXTERNAL_LIMIT_BYTES
     for tensor in tensors_of(model.graph):
@@ -129,6 +131,8 @@ def _bits(data_type: int) -> int:
         return 4
     if name.endswith("INT2"):
         return 2
+    if name.startswith("FLOAT6"):
+        return 6
     return int(helper.tensor_dtype_to_np_dtype(data_type).itemsize) * 8 if name else 0
 
 
@@ -195,6 +199,21 @@ def _varint(data: bytes, position: int) -> tuple[int, int]:
     return value, position + 1
 
 
+def _check_text(message: Message, path: Path) -> None:
+    """Every name is text: protobuf hands out broken UTF-8 as bytes, which nothing expects."""
+    for field, value in message.ListFields():
+        if field.type == FieldDescriptor.TYPE_STRING:
+            for text in value if field.is_repeated else (value,):
+                if not isinstance(text, str):
+                    raise ModelError(
+                        f"model {path} has a {field.full_name} of {text[:40]!r}, expected UTF-8 "
+                        f"text; the file is damaged: export or copy it again"
+                    )
+        elif field.type == FieldDescriptor.TYPE_MESSAGE:
+            for part in value if field.is_repeated else (value,):
+                _check_text(part, path)
+
+
 def _check_versions(path: Path, model: onnx.ModelProto) -> None:
     if model.ir_version > onnx.IR_VERSION:
         raise ModelError(
@@ -233,7 +252,7 @@ def _load_external(tensor: TensorProto, model: Path, limit_bytes: int) -> int:
         handle.seek(offset)
         tensor.raw_data = handle.read(length)
     del tensor.external_data[:]
-    tensor.data_location = TensorProto.DEFAULT
+    tensor.ClearField("data_location")
     return length
 
 

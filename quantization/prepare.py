@@ -18,6 +18,7 @@ from quantization.prepare_graph import (
     drop_dead,
     is_default_domain,
     sort_nodes,
+    subgraphs,
 )
 from quantization.prepare_noops import drop_noops
 from quantization.prepare_opset import MINIMUM_OPSET, raise_opset
@@ -47,6 +48,8 @@ def prepare(model: ModelProto) -> ModelProto:
     _check_names(prepared.graph)
     sort_nodes(prepared.graph)
     _hide_initializers(prepared.graph)
+    _free_negative_axes(prepared.graph)
+    check(prepared)  # before anything else of onnx, which crashes on what this refuses
     if prepared.functions:
         prepared = inliner.inline_local_functions(prepared)
     prepared = raise_opset(prepared, MINIMUM_OPSET)
@@ -77,6 +80,17 @@ def _hide_initializers(graph: GraphProto) -> None:
     kept = [value for value in graph.input if value.name not in constant]
     del graph.input[:]
     graph.input.extend(kept)
+
+
+def _free_negative_axes(graph: GraphProto) -> None:
+    """Some exporters write a dynamic axis as -1, which is no size."""
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_value < 0:
+                dim.ClearField("dim_value")
+    for node in graph.node:
+        for inner in subgraphs(node):
+            _free_negative_axes(inner)
 
 
 def _check_names(graph: GraphProto) -> None:

@@ -95,7 +95,7 @@ class _Folding:
         if name in self.outputs or len(self.readers.get(name, ())) != 1:
             return None
         weight = self.constant(node.input[1])
-        if weight is None or (node.op_type == "MatMul" and weight.ndim != 2):
+        if weight is None or weight.ndim < 2 or (node.op_type == "MatMul" and weight.ndim > 2):
             return None
         given = _attributes(node)
         axis = {"Conv": 0, "ConvTranspose": 1, "MatMul": 1}.get(

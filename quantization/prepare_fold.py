@@ -105,7 +105,7 @@ def _evaluate(
 
 def _constant(node: NodeProto) -> TensorProto | None:
     """The value of a ``Constant`` node; None for strings and sparse tensors."""
-    attribute = node.attribute[0]
+    attribute = next(iter(node.attribute), AttributeProto())
     kinds = dict.fromkeys(("value_float", "value_floats"), "float32")
     kinds |= dict.fromkeys(("value_int", "value_ints"), "int64")
     if attribute.type == AttributeProto.TENSOR:

@@ -10,15 +10,34 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import onnx
-from onnx import GraphProto, ModelProto, NodeProto, helper, version_converter
+from onnx import (
+    GraphProto,
+    ModelProto,
+    NodeProto,
+    checker,
+    helper,
+    shape_inference,
+    version_converter,
+)
 
 from artefacts.errors import ModelError
 from quantization.load import without_data
 from quantization.prepare_graph import is_default_domain, subgraphs
 
-__all__ = ["MINIMUM_OPSET", "opset_of", "raise_opset"]
+__all__ = ["MINIMUM_OPSET", "ONNX_ERRORS", "opset_of", "raise_opset", "reason"]
 
 MINIMUM_OPSET = 13
+# What the C++ functions of onnx raise for graphs that make no sense; none derives from another.
+ONNX_ERRORS = (
+    checker.ValidationError,
+    shape_inference.InferenceError,
+    version_converter.ConvertError,
+    IndexError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 _LARGE_BYTES = 4096  # no shape, axis or scale that a conversion must read is this large
 
 
@@ -43,15 +62,19 @@ def raise_opset(model: ModelProto, minimum: int = MINIMUM_OPSET) -> ModelProto:
     light, large = hide_data(model)
     try:
         converted = version_converter.convert_version(light, minimum)
-    except (RuntimeError, ValueError) as err:
-        reason = str(err).strip().splitlines()[-1] if str(err).strip() else type(err).__name__
+    except ONNX_ERRORS as err:
         raise ModelError(
-            f"model of opset {found} cannot be raised to {minimum} ({reason}), expected opset "
+            f"model of opset {found} cannot be raised to {minimum} ({reason(err)}), expected opset "
             f"{minimum} or newer; export it again with opset_version={minimum}"
         ) from err
     if found < 11 <= minimum:
         _keep_resize_meaning(light, converted)
     return show_data(converted, large, model)
+
+
+def reason(err: Exception) -> str:
+    """What an error of onnx says, on one line."""
+    return " ".join(str(err).split())[:300] or type(err).__name__
 
 
 def hide_data(model: ModelProto) -> tuple[ModelProto, list[onnx.TensorProto]]:

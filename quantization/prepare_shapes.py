@@ -6,7 +6,7 @@ from onnx import ModelProto, ValueInfoProto, checker, shape_inference
 
 from artefacts.errors import ModelError
 from quantization.prepare_graph import is_default_domain
-from quantization.prepare_opset import hide_data
+from quantization.prepare_opset import ONNX_ERRORS, hide_data, reason
 
 __all__ = ["check", "infer_shapes", "static_shape", "values"]
 
@@ -26,9 +26,9 @@ def infer_shapes(model: ModelProto) -> None:
     light, _ = hide_data(model)
     try:
         inferred = shape_inference.infer_shapes(light, check_type=True, data_prop=True)
-    except (shape_inference.InferenceError, RuntimeError, ValueError) as err:
+    except ONNX_ERRORS as err:
         raise ModelError(
-            f"graph {model.graph.name!r} contradicts itself ({_last_line(err)}), expected types "
+            f"graph {model.graph.name!r} contradicts itself ({reason(err)}), expected types "
             f"and shapes that fit; export the model again"
         ) from err
     del model.graph.value_info[:]
@@ -51,9 +51,9 @@ def check(model: ModelProto) -> None:
             value.type.tensor_type.shape.SetInParent()
     try:
         checker.check_model(light)
-    except (checker.ValidationError, RuntimeError, ValueError) as err:
+    except ONNX_ERRORS as err:
         raise ModelError(
-            f"graph {model.graph.name!r} is not valid ONNX ({_last_line(err)}), expected one that "
+            f"graph {model.graph.name!r} is not valid ONNX ({reason(err)}), expected one that "
             f"onnx.checker accepts; export the model again"
         ) from err
 
@@ -72,8 +72,3 @@ def static_shape(value: ValueInfoProto | None) -> tuple[int, ...] | None:
     if not all(dim.HasField("dim_value") for dim in dims):
         return None
     return tuple(dim.dim_value for dim in dims)
-
-
-def _last_line(err: Exception) -> str:
-    lines = [line.strip() for line in str(err).splitlines() if line.strip()]
-    return " ".join(lines)[:300] if lines else type(err).__name__
