@@ -220,6 +220,11 @@ def _check_versions(path: Path, model: onnx.ModelProto) -> None:
             f"model {path} has ONNX IR version {model.ir_version}, expected at most "
             f"{onnx.IR_VERSION} with onnx {onnx.__version__}; update onnx or export it again"
         )
+    if not model.opset_import:
+        raise ModelError(
+            f"model {path} names no opset, expected an entry in opset_import; it may be truncated: "
+            f"copy or export it again"
+        )
     newest = onnx.defs.onnx_opset_version()
     for entry in model.opset_import:
         if entry.domain in ("", "ai.onnx") and entry.version > newest:

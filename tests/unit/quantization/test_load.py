@@ -125,7 +125,7 @@ def test_truncated_file(model: onnx.ModelProto, tmp_path: Path) -> None:
 
 
 @given(cut=st.integers(min_value=1, max_value=400))
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 def test_every_cut_is_a_sentence(cut: int, tmp_path_factory: pytest.TempPathFactory) -> None:
     built = parser.parse_model(
         '<ir_version: 8, opset_import: ["" : 17]> t (float[4] x) => (float[4] y) '
