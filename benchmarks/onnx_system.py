@@ -27,6 +27,8 @@ class OnnxSystem:
         runtime = require("onnxruntime", extra="cpu")
         options = runtime.SessionOptions()
         options.log_severity_level = 3
+        # Threads that go on spinning after a run would slow the system measured next.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         try:
             self._session = runtime.InferenceSession(
                 str(path), options, providers=["CPUExecutionProvider"]

@@ -2,69 +2,66 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
-import numpy.typing as npt
 
 from artefacts.errors import DataError
+from benchmarks.accuracy.result import AccuracyResult, Arrays, mean_result, only_output
+from calibrators.data import Sample
 
-__all__ = ["ClassificationScorer"]
-
-Floats = npt.NDArray[np.float64]
+__all__ = ["ClassificationTask"]
 
 
-class ClassificationScorer:
-    """Counts right answers, one sample at a time."""
+@dataclass(frozen=True, kw_only=True)
+class ClassificationTask:
+    """One class per sample.
 
-    metric = "top1"
+    Attributes:
+        output: the output with one score per class; None for the only one.
+        label_offset: added to a label to get the model's class, e.g. 1 for a model whose class 0
+            is "background".
+    """
 
-    def __init__(self) -> None:
-        self._top1: list[float] = []
-        self._top5: list[float] = []
+    output: str | None = None
+    label_offset: int = 0
 
-    def add(self, scores: npt.NDArray[np.generic], label: object, name: str) -> None:
-        """Score one sample.
+    def scorer(self) -> _ClassificationScorer:
+        """A fresh scorer."""
+        return _ClassificationScorer(self)
 
-        Args:
-            scores: one number per class, e.g. (1000,) or (1, 1000).
-            label: the right class, an integer.
-            name: of the sample, for errors.
 
-        Raises:
-            DataError: no label, or one that the model has no class for.
-        """
-        flat = np.asarray(scores, dtype=np.float64).reshape(-1)
-        right = _class_of(label, flat.size, name)
+class _ClassificationScorer:
+    def __init__(self, task: ClassificationTask) -> None:
+        self._task = task
+        self._right: dict[str, list[float]] = {"top1": [], "top5": []}
+
+    def add(self, outputs: Arrays, sample: Sample) -> None:
+        scores = np.asarray(
+            only_output(outputs, self._task.output, "classification"), dtype=np.float64
+        ).reshape(-1)
+        right = _class_of(sample, self._task.label_offset, scores.size)
         # Ties count against the model: a network that answers all zeros knows nothing.
-        rank = int(np.sum(flat >= flat[right])) - 1
-        finite = bool(np.isfinite(flat[right]))
-        self._top1.append(float(finite and rank < 1))
-        self._top5.append(float(finite and rank < 5))
+        better = int(np.sum(scores >= scores[right])) - 1 if np.isfinite(scores[right]) else 5
+        self._right["top1"].append(float(better < 1))
+        self._right["top5"].append(float(better < 5))
 
-    def figures(self) -> dict[str, float]:
-        """Shares in [0, 1]."""
-        return {"top1": float(np.mean(self._top1)), "top5": float(np.mean(self._top5))}
-
-    def per_sample(self) -> Floats:
-        """1.0 where top-1 was right (n,)."""
-        return np.array(self._top1)
+    def result(self) -> AccuracyResult:
+        return mean_result("top1", self._right)
 
 
-def _class_of(label: object, classes: int, name: str) -> int:
-    """The label as an index that the model has."""
-    if label is None:
+def _class_of(sample: Sample, offset: int, classes: int) -> int:
+    """The model's class for the sample's label."""
+    if sample.label is None or np.size(sample.label) != 1:
+        found = "no label" if sample.label is None else f"a label of {np.size(sample.label)} values"
         raise DataError(
-            f"sample {name} has no label, expected a class number; give labelled data, or leave "
-            "the task out to compare outputs only"
+            f"sample {sample.name} has {found}, expected one class number; give labelled data, "
+            "or another task with --task"
         )
-    try:
-        right = int(np.asarray(label).reshape(()))
-    except (TypeError, ValueError) as err:
-        raise DataError(
-            f"sample {name} has label {label!r}, expected one class number; check the labels"
-        ) from err
+    right = int(np.asarray(sample.label).reshape(())) + offset
     if not 0 <= right < classes:
         raise DataError(
-            f"sample {name} has label {right}, expected 0 to {classes - 1} for a model with "
-            f"{classes} classes; check labels and model (is there a background class?)"
+            f"sample {sample.name} has class {right}, expected 0 to {classes - 1} for a model "
+            f"with {classes} classes; check the labels, or set label_offset in the task spec"
         )
     return right

@@ -5,88 +5,111 @@ Evaluating side by side costs no memory for outputs and makes all comparisons pa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
 
 from artefacts.errors import DataError
-from benchmarks.accuracy.classification import ClassificationScorer
-from calibrators.data import InputSpec, Sample, batches
+from benchmarks.accuracy.agreement import AgreementScorer
+from benchmarks.accuracy.classification import ClassificationTask
+from benchmarks.accuracy.result import AccuracyResult, Arrays, Scorer
+from benchmarks.accuracy.task import Task
+from calibrators.data import Batch, InputSpec, Sample, batches
 
-__all__ = ["AccuracyResult", "System", "evaluate", "evaluate_all"]
+__all__ = ["System", "evaluate", "evaluate_all"]
 
-Floats = npt.NDArray[np.float64]
-Arrays = Mapping[str, npt.NDArray[np.generic]]
 System = Callable[[dict[str, npt.NDArray[np.generic]]], Arrays]
 
 
-@dataclass(frozen=True, kw_only=True)
-class AccuracyResult:
-    """One system's accuracy.
-
-    Attributes:
-        metric: the headline figure's name, e.g. ``"top1"``.
-        figures: every figure by name; shares are in [0, 1].
-        per_sample: what each sample adds to the headline (n,), for paired tests; empty where the
-            metric is no mean over samples.
-        samples: how many were evaluated.
-    """
-
-    metric: str
-    figures: dict[str, float]
-    samples: int
-    per_sample: Floats = field(default_factory=lambda: np.empty(0))
-
-    @property
-    def value(self) -> float:
-        """The headline figure."""
-        return self.figures[self.metric]
-
-
 def evaluate(
-    system: System, samples: Iterable[Sample], *, inputs: Sequence[InputSpec], batch_size: int = 1
+    system: System,
+    samples: Iterable[Sample],
+    task: Task | None = None,
+    *,
+    inputs: Sequence[InputSpec] = (),
+    batch_size: int = 1,
 ) -> AccuracyResult:
     """Accuracy of one system; see :func:`evaluate_all`."""
-    found = evaluate_all({"system": system}, samples, inputs=inputs, batch_size=batch_size)
-    return found["system"]
+    found = evaluate_all({"": system}, samples, task, inputs=inputs, batch_size=batch_size)
+    return found[""]
 
 
 def evaluate_all(
     systems: Mapping[str, System],
     samples: Iterable[Sample],
+    task: Task | None = None,
     *,
-    inputs: Sequence[InputSpec],
+    inputs: Sequence[InputSpec] = (),
     batch_size: int = 1,
+    reference: str | None = None,
+    labelled: bool = True,
+    on_sample: Callable[[int], object] = lambda count: None,
 ) -> dict[str, AccuracyResult]:
-    """Accuracy of each system on the same samples.
+    """Accuracy of each system on the same samples, and its agreement with a reference.
 
     Args:
         systems: callables from ``{input: array}`` to ``{output: array}``.
         samples: labelled samples, batch axis 1 each; read once.
-        inputs: of the systems; a static batch wins over ``batch_size``.
+        task: what the labels mean; None for classification of the only output.
+        inputs: of the systems; a static batch among them wins over ``batch_size``. Without them
+            the samples' own shapes are taken, with a free batch axis.
         batch_size: samples per call.
+        reference: the system whose outputs the others are compared with; None for no comparison.
+        labelled: whether to score labels; False leaves the agreement alone.
+        on_sample: told how many samples are done.
 
     Raises:
         DataError: no samples, or a sample without a usable label.
     """
-    scorers = {name: ClassificationScorer() for name in systems}
+    task = task or ClassificationTask()
+    scorers: dict[str, Scorer] = {name: task.scorer() for name in systems if labelled}
+    likeness = {
+        name: AgreementScorer(reference) for name in systems if reference and name != reference
+    }
     count = 0
-    for batch in batches(samples, batch_size, inputs=inputs):
-        count += batch.count
-        for name, system in systems.items():
-            outputs = next(iter(system(batch.inputs).values()))[: batch.count]
-            for sample, scores in zip(batch.samples, outputs, strict=True):
-                scorers[name].add(scores, sample.label, sample.name)
+    for batch in _batched(samples, batch_size, inputs):
+        outputs = {name: _rows(call(batch.inputs), batch) for name, call in systems.items()}
+        for name, scorer in scorers.items():
+            for row, sample in enumerate(batch.samples):
+                alone = {key: array[row : row + 1] for key, array in outputs[name].items()}
+                scorer.add(alone if len(batch.samples) > 1 else outputs[name], sample)
+        for name, comparison in likeness.items():
+            comparison.add(outputs[str(reference)], outputs[name])
+        count += len(batch.samples)
+        on_sample(count)
     if not count:
         raise DataError("0 samples to evaluate on, expected at least 1; check the data path")
     return {
-        name: AccuracyResult(
-            metric=scorer.metric,
-            figures=scorer.figures(),
-            samples=count,
-            per_sample=scorer.per_sample(),
+        name: replace(
+            scorers[name].result()
+            if labelled
+            else AccuracyResult(metric="", figures={}, samples=count),
+            agreement=likeness[name].result() if name in likeness else None,
         )
-        for name, scorer in scorers.items()
+        for name in systems
     }
+
+
+def _batched(samples: Iterable[Sample], size: int, inputs: Sequence[InputSpec]) -> Iterator[Batch]:
+    """Batches for the given inputs, or for those that the first sample shows."""
+    iterator = iter(samples)
+    if not inputs:
+        first = next(iterator, None)
+        if first is None:
+            return
+        inputs = [
+            InputSpec(name=name, dtype=array.dtype, shape=(None, *array.shape[1:]))
+            for name, array in first.inputs.items()
+        ]
+        iterator = chain([first], iterator)
+    yield from batches(iterator, size, inputs=inputs)
+
+
+def _rows(outputs: Arrays, batch: Batch) -> dict[str, npt.NDArray[np.generic]]:
+    """Outputs without the rows that only fill up a static batch."""
+    if not batch.padding:
+        return dict(outputs)
+    return {name: array[: batch.count] for name, array in outputs.items()}

@@ -1,0 +1,107 @@
+"""Likeness of outputs to a reference's, without labels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Agreement", "AgreementScorer", "OutputAgreement"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputAgreement:
+    """One output tensor against the reference's.
+
+    Attributes:
+        sqnr_db: ``10 log10(sum ref^2 / sum (ref - x)^2)`` over all samples; None where equal.
+        cosine: mean over samples of the cosine between the two outputs.
+        max_abs_error: largest absolute difference.
+    """
+
+    sqnr_db: float | None
+    cosine: float
+    max_abs_error: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """A system against the reference.
+
+    Attributes:
+        reference: the system compared with.
+        outputs: output name → likeness.
+        top1: share of samples with the same largest class; None where no output is class scores.
+    """
+
+    reference: str
+    outputs: dict[str, OutputAgreement]
+    top1: float | None = None
+
+
+class AgreementScorer:
+    """Sums what the figures need; outputs are not kept."""
+
+    def __init__(self, reference: str) -> None:
+        self._reference = reference
+        self._signal: dict[str, float] = {}
+        self._noise: dict[str, float] = {}
+        self._largest: dict[str, float] = {}
+        self._cosines: dict[str, list[float]] = {}
+        self._same: list[bool] = []
+
+    def add(
+        self,
+        reference: Mapping[str, npt.NDArray[np.generic]],
+        found: Mapping[str, npt.NDArray[np.generic]],
+    ) -> None:
+        """Compare the outputs of one batch, batch axis first in both."""
+        for name in reference:
+            if name in found and reference[name].shape == found[name].shape:
+                self._add_output(
+                    name,
+                    np.asarray(reference[name], np.float64),
+                    np.asarray(found[name], np.float64),
+                )
+
+    def _add_output(
+        self, name: str, expected: npt.NDArray[np.float64], got: npt.NDArray[np.float64]
+    ) -> None:
+        rows, other = expected.reshape(len(expected), -1), got.reshape(len(got), -1)
+        error = rows - other
+        self._signal[name] = self._signal.get(name, 0.0) + float(np.sum(rows**2))
+        self._noise[name] = self._noise.get(name, 0.0) + float(np.sum(error**2))
+        self._largest[name] = max(self._largest.get(name, 0.0), float(np.max(np.abs(error))))
+        norms = np.linalg.norm(rows, axis=1) * np.linalg.norm(other, axis=1)
+        dots = np.sum(rows * other, axis=1)
+        # Two zero vectors are alike; a zero and a non-zero one are not.
+        both_zero = ~np.any(rows, axis=1) & ~np.any(other, axis=1)
+        cosines = np.where(both_zero, 1.0, dots / np.where(norms == 0, 1.0, norms))
+        self._cosines.setdefault(name, []).extend(cosines.tolist())
+        if expected.ndim == 2 and expected.shape[1] > 1 and len(self._cosines) == 1:
+            self._same.extend((rows.argmax(axis=1) == other.argmax(axis=1)).tolist())
+
+    def result(self) -> Agreement:
+        """The likeness of every output that both systems have."""
+        return Agreement(
+            reference=self._reference,
+            outputs={
+                name: OutputAgreement(
+                    sqnr_db=_decibel(self._signal[name], self._noise[name]),
+                    cosine=float(np.mean(self._cosines[name])),
+                    max_abs_error=self._largest[name],
+                )
+                for name in self._cosines
+            },
+            top1=float(np.mean(self._same)) if self._same else None,
+        )
+
+
+def _decibel(signal: float, noise: float) -> float | None:
+    """Signal over noise; None where there is no noise, or nothing but noise."""
+    if noise == 0 or signal == 0:
+        return None
+    return 10 * math.log10(signal / noise)
