@@ -10,7 +10,7 @@ import logging
 import sys
 import traceback
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -87,16 +87,17 @@ def build(job: Job, screen: Screen) -> None:
     prepared = prepare(job, screen)
     source, passport = job.beside(".prepared.onnx"), {"graph_hash": graph_hash(prepared)}
     if job.precision == "int8":
-        placement = quantization.place(
-            prepared, profile="cpu" if target == "cpu" else "tensorrt", exclude=job.exclude
+        profile: quantization.Profile = (
+            "tensorrt" if target != "cpu" or job.simulate_target else "cpu"
         )
+        placement = quantization.place(prepared, profile=profile, exclude=job.exclude)
         ranges = calibrate(job, prepared, placement, passport, screen)
         if job.stop_after == "ranges":
             return
         source = quantize(job, prepared, placement, ranges, passport, screen)
     if job.stop_after == "onnx":
         return
-    manifest = build_file(job, target, source, passport, screen)
+    manifest = build_file(job, target, prepared, source, passport, screen)
     verify(job, prepared, source, manifest, screen)
 
 
@@ -236,7 +237,10 @@ def quantize(
     """Write the Q/DQ model; say which layers stay in floating point and why."""
     path = job.beside(".int8.onnx")
     screen.say(f"quantize   {path}")
-    quantization.save_model(quantization.insert_qdq(prepared, placement, ranges), path)
+    quantized = quantization.insert_qdq(
+        prepared, placement, ranges, weights=job.weights, unsigned=job.cpu_unsigned
+    )
+    quantization.save_model(quantized, path)
     share = placement.int8_mac_share(prepared)
     screen.say(
         "",
@@ -260,22 +264,33 @@ def quantize(
 
 
 def build_file(
-    job: Job, target: str, source: Path, passport: dict[str, Any], screen: Screen
+    job: Job,
+    target: str,
+    prepared: onnx.ModelProto,
+    source: Path,
+    passport: dict[str, Any],
+    screen: Screen,
 ) -> engines.Manifest:
     """Build the engine and its manifest."""
     screen.say(f"build      {job.engine}, target {target}")
-    shapes = [job.min_shapes, job.opt_shapes, job.max_shapes]
-    profiles: tuple[engines.Profile, ...] = ()
-    if any(shapes):
-        lowest, usual, highest = (s or job.opt_shapes or job.max_shapes for s in shapes)
-        profiles = (engines.Profile(min=lowest, opt=usual, max=highest),)
     options = engines.BuildOptions(
         target=target,  # type: ignore[arg-type]
-        precision=job.precision,  # type: ignore[arg-type]
-        profiles=profiles,
+        precision=job.precision,
+        profiles=profiles(job, target, prepared),
         workspace_mib=job.workspace,
+        memory_pools_mib=job.mem_pool_size,
         timing_cache=job.timing_cache,
+        optimization_level=job.optimization_level,
+        tf32=not job.no_tf32,
+        compute_capabilities=job.compute_capability,
+        dla_core=job.dla_core,
+        allow_gpu_fallback=job.allow_gpu_fallback,
+        hardware_compatibility=job.hardware_compatibility,
+        version_compatible=job.version_compatible,
+        tactic_sources=job.tactic_sources,
+        preview_features=job.preview,
         threads=job.threads,
+        require_int8=job.require_int8,
     )
     manifest = engines.build(source, job.engine, options, passport)
     if manifest.coverage is not None and job.precision == "int8":
@@ -286,6 +301,33 @@ def build_file(
             f"{coverage.int8_mac_share:.1%} of multiply-accumulates ({coverage.source})",
         )
     return manifest
+
+
+def profiles(job: Job, target: str, prepared: onnx.ModelProto) -> tuple[engines.Profile, ...]:
+    """The shape ranges of the flags, else those of the data where TensorRT needs some.
+
+    A dynamic batch becomes 1 to four times ``--calib-batch``; other dynamic dimensions take the
+    smallest and largest size among the calibration samples.
+    """
+    given = [job.min_shapes, job.opt_shapes, job.max_shapes]
+    if any(given):
+        lowest, usual, highest = (s or job.opt_shapes or job.max_shapes for s in given)
+        return (engines.Profile(min=lowest, opt=usual, max=highest),)
+    inputs = calibrators.input_specs(prepared)
+    dynamic = any(not isinstance(size, int) for spec in inputs for size in spec.shape)
+    if target == "cpu" or not dynamic or job.calib_data is None:
+        return ()
+    low, high = calibrators.shape_limits(calibration_samples(job, prepared))
+    batch = job.calib_batch if calibrators.has_batch_axis(inputs) else 1
+
+    def scaled(shapes: Mapping[str, tuple[int, ...]], factor: int) -> dict[str, tuple[int, ...]]:
+        sized = {spec.name: isinstance(spec.shape[0], int) for spec in inputs if spec.shape}
+        return {
+            name: shape if sized.get(name, True) else (shape[0] * factor, *shape[1:])
+            for name, shape in shapes.items()
+        }
+
+    return (engines.Profile(min=low, opt=scaled(high, batch), max=scaled(high, 4 * batch)),)
 
 
 def verify(

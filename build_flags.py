@@ -9,6 +9,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from artefacts.errors import InputError
 
@@ -32,7 +33,7 @@ class Job:
 
     onnx: Path
     engine: Path
-    precision: str
+    precision: Literal["fp32", "fp16", "int8"]
     target: str
     calib_data: Path | None
     preprocess: Path | None
@@ -44,13 +45,28 @@ class Job:
     random_calibration: int | None
     eval_data: Path | None
     exclude: tuple[str, ...]
+    weights: Literal["int8", "float"]
+    cpu_unsigned: bool
+    simulate_target: str | None
+    implicit: bool
     stop_after: str | None
     min_shapes: Shapes
     opt_shapes: Shapes
     max_shapes: Shapes
     workspace: int | None
     timing_cache: Path | None
+    mem_pool_size: Mapping[str, int]
+    optimization_level: int | None
+    compute_capability: tuple[str, ...]
+    dla_core: int | None
+    allow_gpu_fallback: bool
+    hardware_compatibility: str | None
+    version_compatible: bool
+    no_tf32: bool
+    tactic_sources: tuple[str, ...]
+    preview: tuple[str, ...]
     threads: int | None
+    require_int8: float | None
     verbose: bool
     debug: bool
 
@@ -98,6 +114,26 @@ def parse_shapes(text: str) -> Shapes:
     return shapes
 
 
+def parse_pools(text: str) -> dict[str, int]:
+    """Sizes as trtexec writes them, ``workspace:1024,dlaSRAM:1``, in MiB.
+
+    Raises:
+        argparse.ArgumentTypeError: the text is not of that form.
+    """
+    pools = {}
+    for part in text.split(","):
+        name, _, size = part.partition(":")
+        if not (name and size.isdigit()):
+            raise argparse.ArgumentTypeError(f"{part!r} is not of the form POOL:MiB")
+        pools[name] = int(size)
+    return pools
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Comma-separated names."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
 def count(text: str) -> int:
     """A whole number of at least one."""
     if not text.isdigit() or int(text) < 1:
@@ -137,12 +173,35 @@ def parser() -> argparse.ArgumentParser:
 
     add = root.add_argument_group("quantization").add_argument
     add("--exclude", action="append", default=[], help="node name, /regex/ or op type left float")
+    add("--weights", choices=("int8", "float"), default="int8", help="float for old parsers")
+    add("--implicit", action="store_true", help="TensorRT quantizes: its calibrator, up to 10.16")
+    add("--cpu-unsigned", action="store_true", help="uint8 where never negative (target cpu)")
+    add(
+        "--simulate-target",
+        choices=("tensorrt",),
+        help="target cpu runs the graph placed for TensorRT, to measure its accuracy",
+    )
 
     add = root.add_argument_group("build").add_argument
     for name in ("min", "opt", "max"):
         add(f"--{name}Shapes", type=parse_shapes, default={}, metavar="NAME:1x3x224x224[,...]")
     add("--workspace", type=count, metavar="MiB", help="scratch memory of TensorRT's builder")
     add("--timingCacheFile", dest="timing_cache", type=Path, help="read if there, written back")
+    add("--memPoolSize", dest="mem_pool_size", type=parse_pools, default={}, metavar="POOL:MiB,...")
+    add("--builderOptimizationLevel", dest="optimization_level", type=int, metavar="0-5")
+    add("--compute-capability", type=names, default=(), metavar="8.6,8.9", help="TensorRT-RTX")
+    add("--useDLACore", dest="dla_core", type=int, metavar="N")
+    add("--allowGPUFallback", dest="allow_gpu_fallback", action="store_true")
+    add(
+        "--hardwareCompatibilityLevel",
+        dest="hardware_compatibility",
+        choices=("ampere+", "same-compute-capability"),
+    )
+    add("--versionCompatible", dest="version_compatible", action="store_true")
+    add("--noTF32", dest="no_tf32", action="store_true", help="TF32 is on, as in trtexec")
+    add("--tacticSources", dest="tactic_sources", type=names, default=(), metavar="+CUBLAS,-CUDNN")
+    add("--preview", type=names, default=(), metavar="+FEATURE,...")
+    add("--require-int8", type=float, metavar="SHARE", help="fail below this share of MACs in INT8")
     add("--threads", type=count, help="CPU threads of the engine (target cpu)")
 
     add = root.add_argument_group("verification").add_argument

@@ -3,3 +3,46 @@
 In: a prepared ONNX model and samples. Out: ``*.stats.npz``, ``*.ranges.json``, ``*.calib.cache``.
 May import: itself, artefacts; numpy, onnx; onnxruntime in one file, tensorrt + pycuda in one file.
 """
+
+from __future__ import annotations
+
+from calibrators.data import (
+    Batch,
+    InputSpec,
+    Sample,
+    Samples,
+    batches,
+    input_specs,
+    open_samples,
+    random_samples,
+    require_labels,
+    shape_limits,
+)
+from calibrators.methods import METHODS, compute_ranges
+from calibrators.observe import observe
+from calibrators.preprocess import Preprocess
+from calibrators.ranges import Range, Ranges
+from calibrators.samples import has_batch_axis
+from calibrators.statistics import Statistics, TensorStatistics
+
+__all__ = [
+    "METHODS",
+    "Batch",
+    "InputSpec",
+    "Preprocess",
+    "Range",
+    "Ranges",
+    "Sample",
+    "Samples",
+    "Statistics",
+    "TensorStatistics",
+    "batches",
+    "compute_ranges",
+    "has_batch_axis",
+    "input_specs",
+    "observe",
+    "open_samples",
+    "random_samples",
+    "require_labels",
+    "shape_limits",
+]

@@ -33,6 +33,7 @@ __all__ = [
     "open_samples",
     "random_samples",
     "require_labels",
+    "shape_limits",
 ]
 
 _ARRAYS = (".npz", ".npy")
@@ -196,3 +197,26 @@ def _alone(sample: Sample) -> Batch:
     first = next(iter(sample.inputs.values()))
     count = first.shape[0] if first.ndim else 1
     return Batch(inputs=dict(sample.inputs), samples=(sample,), count=count)
+
+
+def shape_limits(
+    samples: Iterable[Sample],
+) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]]:
+    """Smallest and largest size of each dimension of each input among the samples.
+
+    Returns:
+        Two mappings from input name to shape, batch axis 1, e.g. (1, 3, 320, 320) and
+        (1, 3, 640, 640).
+
+    Raises:
+        DataError: no samples.
+    """
+    low: dict[str, tuple[int, ...]] = {}
+    high: dict[str, tuple[int, ...]] = {}
+    for sample in samples:
+        for name, shape in _shapes(sample).items():
+            low[name] = tuple(map(min, low.get(name, shape), shape))
+            high[name] = tuple(map(max, high.get(name, shape), shape))
+    if not low:
+        raise DataError("0 samples to take shapes from, expected at least 1; give calibration data")
+    return low, high

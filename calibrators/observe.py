@@ -168,7 +168,9 @@ def _session(model: onnx.ModelProto, tensors: Sequence[str]) -> Iterator[Run]:
         session = ort.InferenceSession(str(path), options, providers=_providers(ort))
 
         def run(feeds: Feeds) -> dict[str, NDArray[Any]]:
-            values = dict(zip(fetched, session.run(fetched, dict(feeds)), strict=True))
+            # An empty list of names means every output to onnxruntime.
+            arrays = session.run(fetched, dict(feeds)) if fetched else []
+            values = dict(zip(fetched, arrays, strict=True))
             return {**values, **{name: feeds[name] for name in given}}
 
         yield run

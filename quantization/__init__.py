@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from quantization.insert import insert_qdq, unify_ranges
 from quantization.load import load_model, save_model
-from quantization.placement import Placement, place
+from quantization.placement import Placement, Profile, place
 from quantization.prepare import prepare
 
 __all__ = [
     "Placement",
+    "Profile",
     "insert_qdq",
     "load_model",
     "place",

@@ -201,7 +201,7 @@ def test_no_samples(tmp_path: Path, tiny: Path, capsys: pytest.CaptureFixture[st
     ("arrays", "words"),
     [
         ({"input": np.zeros((4, 16, 8, 9), np.float32)}, ("input", "9")),
-        ({"imput": np.zeros((4, 16, 8, 8), np.float32), "x": np.zeros(4)}, ("input", "imput")),
+        ({"imput": np.zeros((4, 16, 8, 8), np.float32), "x": np.zeros((4, 9))}, ("input",)),
         ({"input": np.full((4, 16, 8, 8), "a")}, ("input",)),
         ({"input": np.zeros((0, 16, 8, 8), np.float32)}, ("0",)),
     ],
