@@ -11,13 +11,17 @@ from typing import Any
 
 import onnx
 
-from artefacts.errors import GateMissedError
+from artefacts.errors import GateMissedError, UnsupportedError
 from artefacts.files import replace_atomic, sha256_bytes, sha256_file
-from engines import openvino_runtime
-from engines.coverage import Int8Coverage, coverage_of, openvino_precisions
+from engines.build_openvino import build_blob
+from engines.build_tensorrt import build_plan
+from engines.built import BuiltEngine, Report
+from engines.coverage import Int8Coverage, coverage_of
 from engines.manifest import Manifest, manifest_path
 from engines.onnx_layers import external_files, read_onnx, weighted_layers
 from engines.options import BuildOptions, resolve_target
+from engines.progress import show_progress
+from engines.tensorrt_library import check_gpu, tensorrt
 
 __all__ = ["build"]
 
@@ -42,69 +46,93 @@ def build(
         ModelError: the model cannot be read, or the runtime refuses it.
         MissingLibraryError: the runtime is not installed.
         UnsupportedError: this machine or library version cannot do it.
-        GateMissedError: fewer layers run INT8 than ``options.require_int8``.
+        GateMissedError: less work runs INT8 than ``options.require_int8``.
     """
     onnx_path, engine_path = Path(onnx_path), Path(engine_path)
     options = replace(options, target=resolve_target(options.target))  # type: ignore[arg-type]
     model = read_onnx(onnx_path)
     start = time.perf_counter()
-    blob = openvino_runtime.compile_blob(onnx_path, options, *graph_names(model))
-    layers = weighted_layers(model)
-    coverage = coverage_of(layers, openvino_precisions(blob.executed), source="OpenVINO graph")
+    with show_progress(f"build for {options.target}") as report:
+        built = _build_target(onnx_path, model, options, report)
+    facts = {**built.facts, "seconds": round(time.perf_counter() - start, 3)}
+    coverage = _coverage(model, built, options)
     check_coverage(coverage, options)
     manifest = Manifest(
-        engine_sha256=sha256_bytes(blob.data),
-        engine_bytes=len(blob.data),
+        engine_sha256=sha256_bytes(built.data),
+        engine_bytes=len(built.data),
         target=options.target,
         precision=options.precision,
-        onnx={
-            "name": onnx_path.name,
-            "sha256": sha256_file(onnx_path),
-            "external": {p.name: sha256_file(p) for p in external_files(onnx_path)},
-        },
-        library={"name": "openvino", "version": openvino_runtime.library_version()},
-        device=openvino_runtime.cpu_facts(),
-        inputs=blob.inputs,
-        outputs=blob.outputs,
-        profiles=options.profiles,
+        onnx=_onnx_facts(onnx_path),
+        library=built.library,
+        device=built.device,
+        inputs=built.inputs,
+        outputs=built.outputs,
+        profiles=built.profiles,
         options=options.to_json(),
-        build={
-            "seconds": round(time.perf_counter() - start, 3),
-            "inference_precision": blob.precision,
-        },
+        build=facts,
         coverage=coverage,
         passport=passport,
     )
-    with (
-        replace_atomic(engine_path) as engine,
-        replace_atomic(manifest_path(engine_path)) as beside,
-    ):
-        engine.write_bytes(blob.data)
+    beside_path = manifest_path(engine_path)
+    with replace_atomic(engine_path) as engine, replace_atomic(beside_path) as beside:
+        engine.write_bytes(built.data)
         beside.write_bytes(manifest.to_bytes())
     return manifest
 
 
-def graph_names(model: onnx.ModelProto) -> tuple[list[str], list[str]]:
-    """Names of inputs and outputs; older models list their weights among the inputs."""
-    weights = {weight.name for weight in model.graph.initializer}
-    inputs = [value.name for value in model.graph.input if value.name not in weights]
-    return inputs, [value.name for value in model.graph.output]
-
-
-def check_coverage(coverage: Int8Coverage, options: BuildOptions) -> None:
+def check_coverage(coverage: Int8Coverage | None, options: BuildOptions) -> None:
     """Warn of layers that were promised INT8 and do not get it; hold the gate.
 
     Raises:
         GateMissedError: the share of INT8 work is below ``options.require_int8``.
+        UnsupportedError: there is a gate, and nothing on this machine can tell.
     """
+    if coverage is None:
+        if options.require_int8 is not None:
+            raise UnsupportedError(
+                f"target {options.target} cannot tell without a GPU which layers run INT8, "
+                "expected a way to hold --require-int8; drop it or build where the GPU is"
+            )
+        return
     if broken := coverage.broken_promises:
         logger.warning(
             "%d layers have Q/DQ and do not run INT8: %s%s",
-            len(broken), ", ".join(broken[:5]), " …" if len(broken) > 5 else "",
-        )  # fmt: skip
+            len(broken),
+            ", ".join(broken[:5]),
+            " …" if len(broken) > 5 else "",
+        )
     if options.require_int8 is not None and coverage.int8_mac_share < options.require_int8:
         raise GateMissedError(
             f"{coverage.int8_mac_share:.1%} of the multiply-accumulates run INT8, expected at "
             f"least {options.require_int8:.1%}; not INT8 are: "
             f"{', '.join(coverage.float_layers[:10])}; quantize them or lower --require-int8"
         )
+
+
+def _build_target(
+    path: Path, model: onnx.ModelProto, options: BuildOptions, report: Report
+) -> BuiltEngine:
+    if options.target == "cpu":
+        return build_blob(path, model, options)
+    trt = tensorrt(options.target)
+    # TensorRT times kernels on the GPU that the plan is for; TensorRT-RTX compiles without one.
+    device = check_gpu(options.target, "build on") if options.target == "tensorrt" else None
+    return build_plan(trt, path, model, options, device, report)
+
+
+def _coverage(
+    model: onnx.ModelProto, built: BuiltEngine, options: BuildOptions
+) -> Int8Coverage | None:
+    if built.precisions is None:
+        return None
+    shapes = dict(options.profiles[0].opt) if options.profiles else {}
+    layers = weighted_layers(model, shapes)
+    return coverage_of(layers, built.precisions, source=built.source)
+
+
+def _onnx_facts(path: Path) -> dict[str, Any]:
+    return {
+        "name": path.name,
+        "sha256": sha256_file(path),
+        "external": {file.name: sha256_file(file) for file in external_files(path)},
+    }

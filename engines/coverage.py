@@ -16,7 +16,13 @@ from typing import Any
 
 from engines.onnx_layers import Layer
 
-__all__ = ["Int8Coverage", "NodeCoverage", "coverage_of", "openvino_precisions"]
+__all__ = [
+    "Int8Coverage",
+    "NodeCoverage",
+    "coverage_of",
+    "openvino_precisions",
+    "tensorrt_precisions",
+]
 
 INT8 = "int8"
 UNKNOWN = "unknown"
@@ -24,6 +30,16 @@ UNKNOWN = "unknown"
 OPENVINO_SUFFIX = re.compile(r"(/WithoutBiases|/DequantizationMultiply|_original)+$")
 OPENVINO_COMPUTE = ("Convolution", "Deconvolution", "FullyConnected", "MatMul")
 OPENVINO_PRECISION = {"i8": INT8, "u8": INT8, "f32": "fp32", "f16": "fp16", "bf16": "bf16"}
+# "[ONNX Layer: conv1 | caller (function)]", one for each fused node (OSS onnx-tensorrt,
+# processMetadata); the separator between them differs between releases.
+ONNX_LAYER = re.compile(r"\[ONNX Layer: ([^\]|]*?)(?: \|[^\]]*)?\]")
+# Words of "Format/Datatype", its successors in TensorRT 11, and the type of weights.
+TENSORRT_PRECISION = (
+    (("Int8", "INT8"), INT8),
+    (("BF16", "BFloat16"), "bf16"),
+    (("Half", "FP16"), "fp16"),
+    (("Float", "FP32"), "fp32"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,3 +127,42 @@ def openvino_precisions(executed: Iterable[Mapping[str, str]]) -> dict[str, str]
         for name in info["originalLayersNames"].split(","):
             found.setdefault(OPENVINO_SUFFIX.sub("", name), precision)
     return found
+
+
+def tensorrt_precisions(inspected: Mapping[str, Any]) -> dict[str, str]:
+    """ONNX name → precision, from the engine inspector's JSON.
+
+    Args:
+        inspected: with ``Layers``; a layer is a mapping only where the engine was built with
+            detailed verbosity.
+    """
+    layers = [layer for layer in inspected.get("Layers", ()) if isinstance(layer, Mapping)]
+    # A node may be named by several kernels; those with a tactic do its arithmetic.
+    layers.sort(key=lambda layer: not layer.get("TacticName"))
+    found: dict[str, str] = {}
+    for layer in layers:
+        precision = _layer_precision(layer)
+        names = ONNX_LAYER.findall(layer.get("Metadata", "")) or layer["Name"].split(" + ")
+        for name in names:
+            found.setdefault(name.strip(), precision)
+    return found
+
+
+def _layer_precision(layer: Mapping[str, Any]) -> str:
+    """INT8 if its weights are, or, where no weights are listed, all of its inputs."""
+    weights = layer.get("Weights")
+    if isinstance(weights, Mapping) and weights.get("Count"):
+        return _precision_of(str(weights.get("Type")))
+    kinds = {
+        _precision_of(" ".join(str(v) for k, v in tensor.items() if "type" in k.lower()))
+        for tensor in layer.get("Inputs", ())
+    }
+    floating = kinds - {INT8}
+    return min(floating) if floating else (INT8 if kinds else UNKNOWN)
+
+
+def _precision_of(words: str) -> str:
+    return next(
+        (name for marks, name in TENSORRT_PRECISION if any(mark in words for mark in marks)),
+        UNKNOWN,
+    )

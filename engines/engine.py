@@ -9,9 +9,9 @@ from types import TracebackType
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from artefacts.errors import RequestError
+from engines.dlpack import BorrowedTensor
 from engines.manifest import Manifest
 from engines.requests import RequestCheck
 from engines.tensors import TensorSpec, numpy_dtype
@@ -22,7 +22,11 @@ __all__ = ["Engine", "Runner"]
 class Runner(Protocol):
     """What a runtime must offer; one file per runtime has one."""
 
-    def run(self, arrays: Mapping[str, NDArray[Any]], *, copy: bool) -> dict[str, NDArray[Any]]:
+    def adopt(self, value: Any) -> BorrowedTensor | None:
+        """A DLPack tensor on the runner's device; ``None`` for one in CPU memory."""
+        ...
+
+    def run(self, arrays: Mapping[str, Any], *, copy: bool, on_device: bool) -> dict[str, Any]:
         """Run checked arrays; outputs by name."""
         ...
 
@@ -53,7 +57,7 @@ class Engine:
     def __init__(self, runner: Runner, manifest: Manifest) -> None:
         """``engines.load`` makes engines."""
         self._runner: Runner | None = runner
-        self._check = RequestCheck(manifest.inputs, manifest.profiles)
+        self._check = RequestCheck(manifest.inputs, manifest.profiles, runner.adopt)
         self._lock = threading.Lock()
         self._process = os.getpid()
         self.manifest = manifest
@@ -73,12 +77,17 @@ class Engine:
         """How raw samples become inputs, as the manifest has it."""
         return self.manifest.passport.get("preprocess")
 
-    def __call__(self, request: Mapping[str, Any], *, copy: bool = True) -> dict[str, NDArray[Any]]:
+    def __call__(
+        self, request: Mapping[str, Any], *, copy: bool = True, on_device: bool = False
+    ) -> dict[str, Any]:
         """Run one request, e.g. ``{"input": (8, 3, 224, 224) float32}``.
 
         Args:
-            request: an array for every input.
+            request: a numpy array or DLPack tensor for every input; a tensor on the engine's
+                GPU is used where it lies.
             copy: with ``False`` the outputs are views that the next call overwrites.
+            on_device: outputs stay on the GPU, as DLPack tensors. On the cpu target they are
+                numpy arrays, which are DLPack tensors too.
 
         Raises:
             RequestError: the arrays do not fit, the engine is closed or was inherited by fork.
@@ -86,7 +95,7 @@ class Engine:
         runner = self._usable()
         arrays = self._check(request)
         with self._lock:
-            return runner.run(arrays, copy=copy)
+            return runner.run(arrays, copy=copy, on_device=on_device)
 
     def warm_up(self, calls: int = 3) -> None:
         """Run zeros of the smallest (and with profiles the most frequent) shapes.

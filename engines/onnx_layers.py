@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
 
 import onnx
 from google.protobuf.message import DecodeError
@@ -14,7 +13,15 @@ from onnx.external_data_helper import uses_external_data
 
 from artefacts.errors import ModelError
 
-__all__ = ["Layer", "read_onnx", "weighted_layers"]
+__all__ = [
+    "Layer",
+    "external_files",
+    "graph_names",
+    "has_float16",
+    "has_qdq",
+    "read_onnx",
+    "weighted_layers",
+]
 
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 # Between a DequantizeLinear and its consumer these leave INT8 as it is (they move or pick values).
@@ -77,11 +84,16 @@ def weighted_layers(
     ]
 
 
+def graph_names(model: onnx.ModelProto) -> tuple[list[str], list[str]]:
+    """Names of inputs and outputs; older models list their weights among the inputs."""
+    weights = {weight.name for weight in model.graph.initializer}
+    inputs = [value.name for value in model.graph.input if value.name not in weights]
+    return inputs, [value.name for value in model.graph.output]
+
+
 def has_qdq(model: onnx.ModelProto) -> bool:
     """Whether the graph says itself what is INT8."""
-    return any(node.op_type == "QuantizeLinear" for node in model.graph.node) or any(
-        node.op_type == "DequantizeLinear" for node in model.graph.node
-    )
+    return any(n.op_type in ("QuantizeLinear", "DequantizeLinear") for n in model.graph.node)
 
 
 def has_float16(model: onnx.ModelProto) -> bool:
@@ -153,8 +165,3 @@ def _macs(node: onnx.NodeProto, sizes: Mapping[str, tuple[int, ...]]) -> int:
 
 def _transposed(node: onnx.NodeProto) -> bool:
     return any(a.name == "transA" and a.i for a in node.attribute)
-
-
-def static_shapes(specs: Any) -> dict[str, tuple[int, ...]]:
-    """Shapes of the inputs that have no dynamic dimension."""
-    return {s.name: s.shape for s in specs if None not in s.shape}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from artefacts.errors import RequestError
+from engines.dlpack import BorrowedTensor
 from engines.tensors import Profile, TensorSpec, numpy_dtype
 
 __all__ = ["RequestCheck"]
@@ -21,12 +22,18 @@ class RequestCheck:
     A non-contiguous array is copied into a contiguous one.
     """
 
-    def __init__(self, inputs: Sequence[TensorSpec], profiles: Sequence[Profile]) -> None:
-        """Look dtypes up once."""
+    def __init__(
+        self,
+        inputs: Sequence[TensorSpec],
+        profiles: Sequence[Profile],
+        adopt: Callable[[Any], BorrowedTensor | None],
+    ) -> None:
+        """Look dtypes up once; ``adopt`` takes tensors that lie on the runner's device."""
+        self._adopt = adopt
         self._inputs = {spec.name: (spec, numpy_dtype(spec.dtype)) for spec in inputs}
         self._profiles = tuple(profile for profile in profiles if profile.min)
 
-    def __call__(self, request: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+    def __call__(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """The arrays in order of the engine's inputs, contiguous, of the right dtype and shape.
 
         Raises:
@@ -35,32 +42,40 @@ class RequestCheck:
         """
         if not isinstance(request, Mapping) or request.keys() != self._inputs.keys():
             raise self._wrong_names(request)
-        arrays = {
-            name: self._checked(request[name], spec, dtype)
-            for name, (spec, dtype) in self._inputs.items()
-        }
-        if self._profiles:
-            self._check_profiles({name: array.shape for name, array in arrays.items()})
+        arrays: dict[str, Any] = {}
+        try:
+            for name, (spec, dtype) in self._inputs.items():
+                array = request[name]
+                if not isinstance(array, np.ndarray):
+                    array = self._tensor(array, spec)
+                arrays[name] = array
+                arrays[name] = _checked(array, spec, dtype)
+            if self._profiles:
+                self._check_profiles({name: array.shape for name, array in arrays.items()})
+        except RequestError:
+            for array in arrays.values():
+                if isinstance(array, BorrowedTensor):
+                    array.release()
+            raise
         return arrays
 
-    def _checked(self, value: Any, spec: TensorSpec, dtype: np.dtype[Any]) -> NDArray[Any]:
-        array = value if isinstance(value, np.ndarray) else _array_of(value, spec)
-        if array.dtype != dtype:
+    def _tensor(self, value: Any, spec: TensorSpec) -> NDArray[Any] | BorrowedTensor:
+        """A tensor of another framework, without a copy, by DLPack."""
+        if not hasattr(value, "__dlpack__"):
             raise RequestError(
-                f"input {spec.name!r} has dtype {array.dtype}, expected {spec.dtype}; convert it "
-                f"with .astype({spec.dtype!r})"
+                f"input {spec.name!r} is a {type(value).__name__}, expected a numpy array or "
+                "another DLPack tensor; convert it with numpy.asarray"
             )
-        shape = array.shape
-        if len(shape) != len(spec.shape) or not all(
-            size == want or (want is None and size > 0)
-            for size, want in zip(shape, spec.shape, strict=True)
-        ):
-            wanted = ", ".join("any" if size is None else str(size) for size in spec.shape)
+        adopted = self._adopt(value)
+        if adopted is not None:
+            return adopted
+        try:
+            return np.from_dlpack(value)
+        except (BufferError, RuntimeError, TypeError, ValueError) as err:
             raise RequestError(
-                f"input {spec.name!r} has shape {shape}, expected ({wanted}) and no empty "
-                "dimension; reshape the array"
-            )
-        return array if array.flags.c_contiguous else np.ascontiguousarray(array)
+                f"input {spec.name!r} cannot be read by DLPack ({err}), expected a tensor without "
+                "gradient in CPU memory or on the engine's GPU; move or detach it"
+            ) from err
 
     def _check_profiles(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
         if any(profile.contains(shapes) for profile in self._profiles):
@@ -90,17 +105,28 @@ class RequestCheck:
         )
 
 
-def _array_of(value: Any, spec: TensorSpec) -> NDArray[Any]:
-    """A tensor of another framework on the CPU, without a copy, by DLPack."""
-    if not hasattr(value, "__dlpack__"):
+def _checked(array: Any, spec: TensorSpec, dtype: np.dtype[Any]) -> Any:
+    """The array, contiguous, if dtype and shape fit."""
+    if array.dtype != dtype:
         raise RequestError(
-            f"input {spec.name!r} is a {type(value).__name__}, expected a numpy array or another "
-            "DLPack tensor; convert it with numpy.asarray"
+            f"input {spec.name!r} has dtype {array.dtype}, expected {spec.dtype}; convert it, "
+            f"e.g. with .astype({spec.dtype!r})"
         )
-    try:
-        return np.from_dlpack(value)
-    except (BufferError, RuntimeError, TypeError, ValueError) as err:
+    shape = array.shape
+    if len(shape) != len(spec.shape) or not all(
+        size == want or (want is None and size > 0)
+        for size, want in zip(shape, spec.shape, strict=True)
+    ):
+        wanted = ", ".join("any" if size is None else str(size) for size in spec.shape)
         raise RequestError(
-            f"input {spec.name!r} cannot be read by DLPack ({err}), expected a tensor in CPU "
-            "memory without gradient; move or detach it"
-        ) from err
+            f"input {spec.name!r} has shape {shape}, expected ({wanted}) and no empty dimension; "
+            "reshape the array"
+        )
+    if isinstance(array, BorrowedTensor):
+        if not array.contiguous:
+            raise RequestError(
+                f"input {spec.name!r} is a GPU tensor with gaps or another order of axes, "
+                "expected a contiguous one; call .contiguous()"
+            )
+        return array
+    return array if array.flags.c_contiguous else np.ascontiguousarray(array)

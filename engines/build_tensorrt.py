@@ -1,0 +1,138 @@
+"""ONNX → a TensorRT plan: every generation from 8.6 on, and TensorRT-RTX, by one path."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from artefacts.errors import ArtefactError, BuilderError, UnsupportedError
+from engines.built import BuiltEngine, Report
+from engines.calibration_tensorrt import create_cache_calibrator
+from engines.config_tensorrt import configure
+from engines.coverage import tensorrt_precisions
+from engines.network_tensorrt import choose_typing, network_specs, parse_network
+from engines.options import BuildOptions
+from engines.progress import cancellable, create_monitor
+from engines.tensorrt_library import create_log
+from engines.timing_cache import attach_timing_cache, save_timing_cache
+
+__all__ = ["build_plan"]
+
+
+def build_plan(
+    trt: Any,
+    path: Path,
+    model: onnx.ModelProto,
+    options: BuildOptions,
+    device: Mapping[str, str] | None,
+    report: Report,
+) -> BuiltEngine:
+    """Build a plan.
+
+    Args:
+        trt: the module ``tensorrt`` or ``tensorrt_rtx``.
+        path: of the model; the parser reads it with its external data.
+        model: the same model, checked.
+        options: what to build.
+        device: facts of the GPU; ``None`` for TensorRT-RTX without one.
+        report: hears of the progress.
+
+    Raises:
+        ModelError: the parser refuses the model.
+        UnsupportedError: this release or device cannot do it; the message has its log.
+        KeyboardInterrupt: Ctrl-C stopped the build.
+    """
+    with warnings.catch_warnings():
+        # What is deprecated in one release is the only way in another; detected, not guessed.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        log = create_log(trt)
+        builder = _create_builder(trt, log)
+        typing = choose_typing(trt, model, options)
+        network = parse_network(trt, builder, log, path, typing)
+        inputs, outputs = network_specs(network)
+        config = configure(trt, builder, options, typing, inputs)
+        # The configuration keeps raw pointers: these must live until the build has returned.
+        calibrator = _attach_calibrator(trt, config, options)
+        monitor = create_monitor(trt, report)
+        if monitor is not None:
+            config.progress_monitor = monitor
+        cached = attach_timing_cache(trt, config, options.timing_cache)
+        with cancellable(monitor):
+            plan = builder.build_serialized_network(network, config)
+        if plan is None:
+            raise _failure(trt, log, calibrator, options)
+        if cached and options.timing_cache is not None:
+            save_timing_cache(config, options.timing_cache)
+        data = bytes(plan)
+        inspected = _inspect(trt, log, data) if device is not None else None
+    return BuiltEngine(
+        data=data,
+        library={"name": trt.__name__, "version": trt.__version__},
+        device=device or {"name": "any GPU of the compute capabilities in options"},
+        inputs=inputs,
+        outputs=outputs,
+        profiles=options.profiles,
+        precisions=None if inspected is None else tensorrt_precisions(inspected),
+        source="TensorRT engine inspector",
+        facts={"typing": typing, "flags": _flags(trt, config)},
+    )
+
+
+def _create_builder(trt: Any, log: Any) -> Any:
+    try:
+        return trt.Builder(log)
+    except (TypeError, RuntimeError) as err:  # pybind11: the factory returned a null pointer
+        raise UnsupportedError(
+            f"{trt.__name__} {trt.__version__} cannot start its builder "
+            f"({'; '.join(log.errors) or err}), expected a working GPU driver and library; "
+            "check the installation with nvidia-smi"
+        ) from err
+
+
+def _attach_calibrator(trt: Any, config: Any, options: BuildOptions) -> Any:
+    """Set and return the calibrator; the caller keeps it alive."""
+    calibrator = options.calibrator
+    if options.calibration_cache is not None:
+        calibrator = create_cache_calibrator(trt, options.calibration_cache)
+    if calibrator is not None:
+        config.int8_calibrator = calibrator
+    return calibrator
+
+
+def _failure(trt: Any, log: Any, calibrator: Any, options: BuildOptions) -> BuilderError:
+    if getattr(calibrator, "rejected", False):
+        return ArtefactError(
+            f"calibration cache {options.calibration_cache} is rejected by {trt.__name__} "
+            f"{trt.__version__} ({'; '.join(log.errors)}), expected one whose header has this "
+            "release; write it for this release"
+        )
+    return UnsupportedError(
+        f"{trt.__name__} {trt.__version__} cannot build the model ({'; '.join(log.errors)}), "
+        "expected every layer to have a kernel on this device; raise --workspace, leave the "
+        "named layer unquantized or try another release"
+    )
+
+
+def _inspect(trt: Any, log: Any, data: bytes) -> dict[str, Any] | None:
+    """What the inspector says of a plan that was built a moment ago on this GPU."""
+    runtime = trt.Runtime(log)
+    runtime.engine_host_code_allowed = True  # version-compatible plans carry host code
+    engine = runtime.deserialize_cuda_engine(data)
+    if engine is None:
+        return None
+    inspector = engine.create_engine_inspector()
+    found: dict[str, Any] = json.loads(
+        inspector.get_engine_information(trt.LayerInformationFormat.JSON)
+    )
+    return found
+
+
+def _flags(trt: Any, config: Any) -> list[str]:
+    """Names of the builder flags that are set (numbers mean other flags in other releases)."""
+    names = trt.BuilderFlag.__members__
+    return sorted(name for name, flag in names.items() if config.get_flag(flag))

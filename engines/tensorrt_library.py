@@ -1,0 +1,82 @@
+"""TensorRT and TensorRT-RTX: the one file that imports them, and their log.
+
+Everything else takes the module as an argument: one code path serves both libraries and every
+generation, and asks ``hasattr`` what this one can do.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from artefacts.errors import UnsupportedError
+from artefacts.libraries import require
+from engines.environment import gpu_facts
+
+__all__ = ["MODULES", "check_gpu", "create_log", "enum_member", "tensorrt"]
+
+logger = logging.getLogger("engines.tensorrt")
+
+# target → (module, extra that installs it)
+MODULES = {"tensorrt": ("tensorrt", "tensorrt"), "tensorrt-rtx": ("tensorrt_rtx", "rtx")}
+
+
+def tensorrt(target: str) -> Any:
+    """The library of a target.
+
+    Raises:
+        MissingLibraryError: it is not installed.
+    """
+    module, extra = MODULES[target]
+    return require(module, extra=extra)
+
+
+def check_gpu(target: str, purpose: str, device: int = 0) -> dict[str, str]:
+    """Facts of the GPU that a step cannot do without.
+
+    Raises:
+        UnsupportedError: there is no GPU or no driver.
+    """
+    facts = gpu_facts(device)
+    if facts is None:
+        raise UnsupportedError(
+            f"target {target} finds no NVIDIA GPU on this machine, expected one to {purpose}; "
+            "use the machine that the engine is for, or build with --target cpu"
+        )
+    return facts
+
+
+def create_log(trt: Any) -> Any:
+    """A TensorRT logger that writes to ``logging`` and remembers errors in ``.errors``."""
+    severity = trt.ILogger.Severity
+
+    class Log(trt.ILogger):  # type: ignore[misc]  # the base exists once the library is loaded
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)  # pybind11 classes crash without it
+            self.errors: list[str] = []
+
+        def log(self, level: Any, message: str) -> None:
+            if level in (severity.INTERNAL_ERROR, severity.ERROR):
+                self.errors.append(message)
+                logger.info("%s", message)  # the caller raises with it; a warning would repeat it
+            elif level == severity.WARNING:
+                logger.info("%s", message)
+            else:
+                logger.debug("%s", message)
+
+    return Log()
+
+
+def enum_member(enum: Any, name: str, what: str) -> Any:
+    """Member of a TensorRT enum by name; numbers move between releases, names do not.
+
+    Raises:
+        UnsupportedError: this release has no such member.
+    """
+    member = getattr(enum, name, None)
+    if member is None:
+        known = ", ".join(sorted(enum.__members__))
+        raise UnsupportedError(
+            f"{what} {name} is unknown to this TensorRT, expected one of {known}; choose one"
+        )
+    return member
