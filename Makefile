@@ -16,12 +16,12 @@ $(BIN)/python:
 
 # One stamp for what the demo needs, one for development on top of it.
 $(VENV)/.demo: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable '.[cpu,report]'
+	$(BIN)/python -m pip install -qq --editable '.[cpu,report]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml $(VENV)/.demo
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --editable '.[cpu,report,bench,rtx,train]' --group dev
+	$(BIN)/python -m pip install -qq --editable '.[cpu,report,bench,rtx,train]' --group dev
 	@touch $@
 
 # NVIDIA's Python bindings of three TensorRT generations without the libraries, for contract tests.

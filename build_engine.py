@@ -37,15 +37,16 @@ SHOWN_REASONS = 6
 class Screen:
     """What a person reads while the steps run: a line a step, a bar for a long one."""
 
-    def __init__(self, *, bars: bool) -> None:
+    def __init__(self, *, bars: bool, steps: int) -> None:
         self.bars = bars
+        self.steps = steps
         self.step = 0
 
     def say(self, title: str, *lines: str) -> None:
         """Announce a step, or add lines to the one announced."""
         if title:
             self.step += 1
-            print(f"[{self.step}/5] {title}", flush=True)
+            print(f"[{self.step}/{self.steps}] {title}", flush=True)
         for line in lines:
             print(f"      {line}", flush=True)
 
@@ -384,7 +385,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         job = parse_job(argv)
         logging.basicConfig(level=logging.INFO if job.verbose else logging.ERROR)
-        build(job, Screen(bars=sys.stderr.isatty()))
+        build(job, Screen(bars=sys.stderr.isatty(), steps=5 if job.precision == "int8" else 3))
     except BuilderError as err:
         if debug:
             traceback.print_exc()
