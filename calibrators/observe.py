@@ -16,26 +16,23 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-from numpy.typing import NDArray
 
 from artefacts.errors import ArtefactError, DataError, ModelError
 from artefacts.graph_hash import graph_hash
 from artefacts.libraries import require
 from calibrators.collector import Activations, Checkpoint, Collector
-from calibrators.samples import Sample
+from calibrators.exposed import write_exposed
+from calibrators.rows import Arrays, Run, run_each
+from calibrators.samples import Sample, input_specs
 from calibrators.statistics import Statistics
 
 __all__ = ["observe"]
 
 logger = logging.getLogger(__name__)
 
-Feeds = Mapping[str, NDArray[Any]]
-Run = Callable[[Feeds], dict[str, NDArray[Any]]]
-
 # A group is handed over to the counting thread at the latest when it holds this much: at most two
 # groups are in memory, one being counted and one being computed.
 _GROUP_BYTES = 32 << 20
-_EXTERNAL_BYTES = 1024  # initializers from this size on go to a file beside the model
 
 
 def observe(
@@ -74,7 +71,8 @@ def observe(
         _check_resumed(collector.seen, samples)
     with _session(model, list(nodes)) as run, ThreadPoolExecutor(1, "statistics") as thread:
         counting: Future[None] | None = None
-        for group in _grouped(_activations(run, samples, collector.seen, progress), batch_size):
+        fresh = _fresh(samples, collector.seen, progress)
+        for group in _grouped(run_each(run, fresh, input_specs(model)), batch_size):
             if counting is not None:
                 counting.result()
             counting = thread.submit(collector.add, group)
@@ -86,18 +84,18 @@ def observe(
     return collector.statistics()
 
 
-def _activations(
-    run: Run,
+def _fresh(
     samples: Iterable[Sample],
     seen: frozenset[str],
     progress: Callable[[int, int | None], None] | None,
-) -> Iterator[Activations]:
+) -> Iterator[Sample]:
+    """The samples that were not counted before, each once."""
     known, duplicates = set(seen), 0
     total = _length(samples)
     for done, sample in enumerate(samples, start=1):
         if sample.digest not in known:
             known.add(sample.digest)
-            yield Activations(name=sample.name, digest=sample.digest, values=run(sample.inputs))
+            yield sample
         elif sample.digest not in seen:
             duplicates += 1
         if progress is not None:
@@ -106,12 +104,14 @@ def _activations(
         logger.warning("%d samples repeat others and were not counted again", duplicates)
 
 
-def _grouped(stream: Iterator[Activations], batch_size: int) -> Iterator[list[Activations]]:
+def _grouped(
+    stream: Iterator[tuple[Sample, Arrays]], batch_size: int
+) -> Iterator[list[Activations]]:
     group: list[Activations] = []
     held_bytes = 0
-    for sample in stream:
-        group.append(sample)
-        held_bytes += sum(array.nbytes for array in sample.values.values())
+    for sample, values in stream:
+        group.append(Activations(name=sample.name, digest=sample.digest, values=values))
+        held_bytes += sum(array.nbytes for array in values.values())
         if len(group) >= batch_size or held_bytes >= _GROUP_BYTES:
             yield group
             group, held_bytes = [], 0
@@ -164,16 +164,41 @@ def _session(model: onnx.ModelProto, tensors: Sequence[str]) -> Iterator[Run]:
     # Idle workers of the runtime would otherwise spin on the cores that the counting needs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     with tempfile.TemporaryDirectory(prefix="observe-") as folder:
-        path = _exposed(model, fetched, Path(folder))
-        session = ort.InferenceSession(str(path), options, providers=_providers(ort))
+        path = write_exposed(model, fetched, Path(folder))
+        errors = _runtime_errors()
+        try:
+            session = ort.InferenceSession(str(path), options, providers=_providers(ort))
+        except errors as err:
+            raise ModelError(
+                f"onnxruntime cannot load the model ({_first_line(err)}), expected one that it "
+                "runs; check the model with onnx.checker"
+            ) from err
 
-        def run(feeds: Feeds) -> dict[str, NDArray[Any]]:
-            # An empty list of names means every output to onnxruntime.
-            arrays = session.run(fetched, dict(feeds)) if fetched else []
+        def run(feeds: Arrays) -> Arrays:
+            try:
+                # An empty list of names means every output to onnxruntime.
+                arrays = session.run(fetched, dict(feeds)) if fetched else []
+            except errors as err:
+                shapes = {name: list(array.shape) for name, array in feeds.items()}
+                raise DataError(
+                    f"onnxruntime cannot run the model on inputs of shapes {shapes} "
+                    f"({_first_line(err)}), expected inputs that fit; check sample and model"
+                ) from err
             values = dict(zip(fetched, arrays, strict=True))
             return {**values, **{name: feeds[name] for name in given}}
 
         yield run
+
+
+def _runtime_errors() -> tuple[type[Exception], ...]:
+    """What onnxruntime raises: classes of its own, with no common base but Exception."""
+    state = require("onnxruntime.capi.onnxruntime_pybind11_state", extra="cpu")
+    names = ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NotImplemented")
+    return tuple(getattr(state, name) for name in (*names, "RuntimeException", "NoSuchFile"))
+
+
+def _first_line(err: Exception) -> str:
+    return str(err).strip().split("\n", 1)[0][:300]
 
 
 def _providers(ort: Any) -> list[Any]:
@@ -181,41 +206,3 @@ def _providers(ort: Any) -> list[Any]:
     wanted = [("CUDAExecutionProvider", {"use_tf32": "0"}), ("CPUExecutionProvider", {})]
     available = ort.get_available_providers()
     return [entry for entry in wanted if entry[0] in available]
-
-
-def _exposed(model: onnx.ModelProto, outputs: Sequence[str], folder: Path) -> Path:
-    """Write the model with only ``outputs``, its weights in a file beside it.
-
-    Weights go straight from the model to the file: no second copy in memory, no 2 GB limit.
-    """
-    copy = onnx.ModelProto(ir_version=model.ir_version)
-    copy.opset_import.extend(model.opset_import)
-    copy.functions.extend(model.functions)
-    graph = copy.graph
-    graph.name = model.graph.name or "observed"
-    graph.node.extend(model.graph.node)
-    graph.input.extend(model.graph.input)
-    graph.sparse_initializer.extend(model.graph.sparse_initializer)
-    # Without tensors to fetch, the model's own outputs keep the graph valid.
-    graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
-    if not outputs:
-        graph.output.extend(model.graph.output)
-    with (folder / "weights").open("wb") as file:
-        for tensor in model.graph.initializer:
-            entry = graph.initializer.add()
-            if len(tensor.raw_data) < _EXTERNAL_BYTES:
-                entry.CopyFrom(tensor)
-                continue
-            entry.name, entry.data_type = tensor.name, tensor.data_type
-            entry.dims.extend(tensor.dims)
-            entry.data_location = onnx.TensorProto.EXTERNAL
-            file.write(b"\0" * (-file.tell() % 4096))  # aligned, so that it can be mapped
-            where = {"location": "weights", "offset": file.tell(), "length": len(tensor.raw_data)}
-            entry.external_data.extend(
-                onnx.StringStringEntryProto(key=key, value=str(value))
-                for key, value in where.items()
-            )
-            file.write(tensor.raw_data)
-    path = folder / "model.onnx"
-    path.write_bytes(copy.SerializeToString())
-    return path

@@ -32,7 +32,7 @@ SUM_UNIT = -149  # a sum is a whole number of 2^SUM_UNIT
 SQUARE_UNIT = -298
 
 # Values per step: the float64 work arrays stay in the L2 cache, and the sums of a step are exact
-# (see _Steps): 36 bits of a value plus 15 bits of a count are below the 53 of a float64.
+# (see _scan): 36 bits of a value plus 15 bits of a count are below the 53 of a float64.
 _STEP = 1 << 15
 
 
@@ -130,8 +130,7 @@ class TensorStatistics:
             self.zeros += values.size
             return
         self._grow(top)
-        self._count(values)
-        self._sum(values, top)
+        self._scan(values, top)
 
     def merge(self, other: TensorStatistics) -> None:
         """Add what ``other`` has counted; ``other`` is left as it is."""
@@ -176,27 +175,8 @@ class TensorStatistics:
             self.counts = _folded(self.counts, exponent - self.exponent)
             self.exponent = exponent
 
-    def _count(self, values: NDArray[np.float32]) -> None:
-        """Add finite values below 2^exponent to the histogram."""
-        size = min(_STEP, values.size)
-        # 2^(12 - k) fits a float32 for all but the tiniest ranges; either product is exact.
-        dtype = np.float32 if self.exponent > -100 else np.float64
-        scale = dtype(math.ldexp(1.0, _BIN_BITS - self.exponent))
-        scaled, index = np.empty(size, dtype), np.empty(size, np.intp)
-        zeros = 0
-        for start in range(0, values.size, _STEP):
-            step = values[start : start + _STEP]
-            part, bins = scaled[: step.size], index[: step.size]
-            np.abs(step, out=part)
-            zeros += step.size - int(np.count_nonzero(part))
-            np.multiply(part, scale, out=part)
-            bins[...] = part  # to an integer: cuts the fraction off, which is floor from 0 up
-            self.counts += np.bincount(bins, minlength=BINS)
-        self.counts[0] -= zeros
-        self.zeros += zeros
-
-    def _sum(self, values: NDArray[np.float32], top: int) -> None:
-        """Add values below 2^top to the exact sums.
+    def _scan(self, values: NDArray[np.float32], top: int, *, count: bool = True) -> None:
+        """Add finite values below 2^top to the exact sums and, once, to the histogram.
 
         With u = 2^(top - 36), values of at least 2^(top - 13) are whole multiples of u (a float32
         has 24 bits), so a float64 adds 2^15 of them without rounding, in any order. Squares are
@@ -205,20 +185,23 @@ class TensorStatistics:
         Smaller values are few; they are set aside and summed on their own finer grid.
         """
         size = min(_STEP, values.size)
-        splitter = math.ldexp(1.5, 2 * top - 36 + 52)
+        absolute, less_one = np.empty(size, np.float32), np.empty(size, np.uint32)
+        is_small, wide, high = np.empty(size, np.bool_), np.empty(size), np.empty(size)
         smallest = np.float32(math.ldexp(1.0, max(top - 13, SUM_UNIT))).view(np.uint32)
-        bits, is_small = np.empty(size, np.uint32), np.empty(size, np.bool_)
-        work, upper = np.empty(size, np.float64), np.empty(size, np.float64)
+        splitter = math.ldexp(1.5, 2 * top - 36 + 52)
         set_aside = []
         for start in range(0, values.size, _STEP):
             step = values[start : start + _STEP]
-            wide, high, low = work[: step.size], upper[: step.size], bits[: step.size]
-            mask = is_small[: step.size]
-            np.bitwise_and(step.view(np.uint32), 0x7FFFFFFF, out=low)
-            np.subtract(low, 1, out=low)  # zero becomes the largest of all: it is not small
-            np.less(low, smallest - 1, out=mask)
+            if step.size < size:
+                size = step.size
+                absolute, less_one, is_small = absolute[:size], less_one[:size], is_small[:size]
+                wide, high = wide[:size], high[:size]
+            np.abs(step, out=absolute)
+            # As integers, floats keep their order; zero less one becomes the largest of all.
+            np.subtract(absolute.view(np.uint32), 1, out=less_one)
+            np.less(less_one, smallest - 1, out=is_small)
             wide[...] = step
-            small = np.flatnonzero(mask)
+            small = np.flatnonzero(is_small)
             if small.size:
                 set_aside.append(step[small])
                 wide[small] = 0.0
@@ -229,11 +212,28 @@ class TensorStatistics:
             self.square_units += _units(high.sum(), -SQUARE_UNIT)
             np.subtract(wide, high, out=wide)
             self.square_units += _units(wide.sum(), -SQUARE_UNIT)
+            if count:
+                self._count(absolute)
         if set_aside:
             rest = np.concatenate(set_aside)
             below = _exponent(float(np.abs(rest).max()))
             assert below is not None  # zeros are not set aside
-            self._sum(rest, below)
+            self._scan(rest, below, count=False)
+
+    def _count(self, absolute: NDArray[np.float32]) -> None:
+        """Add values from 0 to below 2^exponent to the histogram; they are overwritten."""
+        zeros = absolute.size - int(np.count_nonzero(absolute != 0))
+        # 2^(12 - k) fits a float32 for all but the tiniest ranges; either product is exact.
+        if self.exponent > -100:
+            scaled = np.multiply(
+                absolute, np.float32(math.ldexp(1.0, _BIN_BITS - self.exponent)), out=absolute
+            )
+        else:
+            scaled = absolute * np.float64(math.ldexp(1.0, _BIN_BITS - self.exponent))
+        # To an integer: cuts the fraction off, which is floor from 0 up.
+        self.counts += np.bincount(scaled.astype(np.intp), minlength=BINS)
+        self.counts[0] -= zeros
+        self.zeros += zeros
 
 
 def _extremes(values: NDArray[np.float32]) -> tuple[float, float]:
