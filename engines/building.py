@@ -5,21 +5,20 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import onnx
 
-from artefacts.errors import GateMissedError, UnsupportedError
+from artefacts.errors import GateMissedError, ModelError, UnsupportedError
 from artefacts.files import replace_atomic, sha256_bytes, sha256_file
 from engines.build_openvino import build_blob
 from engines.build_tensorrt import build_plan
 from engines.built import BuiltEngine, Report
 from engines.coverage import Int8Coverage, coverage_of
 from engines.manifest import Manifest, manifest_path
-from engines.onnx_layers import external_files, read_onnx, weighted_layers
-from engines.options import BuildOptions, resolve_target
+from engines.onnx_layers import external_files, has_qdq, read_onnx, weighted_layers
+from engines.options import BuildOptions, settle_target
 from engines.progress import show_progress
 from engines.tensorrt_library import check_gpu, tensorrt
 
@@ -49,8 +48,9 @@ def build(
         GateMissedError: less work runs INT8 than ``options.require_int8``.
     """
     onnx_path, engine_path = Path(onnx_path), Path(engine_path)
-    options = replace(options, target=resolve_target(options.target))  # type: ignore[arg-type]
+    options = settle_target(options)
     model = read_onnx(onnx_path)
+    _check_quantization(model, options)
     start = time.perf_counter()
     with show_progress(f"build for {options.target}") as report:
         built = _build_target(onnx_path, model, options, report)
@@ -106,6 +106,20 @@ def check_coverage(coverage: Int8Coverage | None, options: BuildOptions) -> None
             f"{coverage.int8_mac_share:.1%} of the multiply-accumulates run INT8, expected at "
             f"least {options.require_int8:.1%}; not INT8 are: "
             f"{', '.join(coverage.float_layers[:10])}; quantize them or lower --require-int8"
+        )
+
+
+def _check_quantization(model: onnx.ModelProto, options: BuildOptions) -> None:
+    """INT8 comes from the graph or from a calibration, never from both or neither."""
+    if options.implicit and has_qdq(model):
+        raise ModelError(
+            "model has QuantizeLinear or DequantizeLinear nodes beside a calibration, expected "
+            "one kind of quantization; give the model without Q/DQ or drop the calibration"
+        )
+    if options.precision == "int8" and not options.implicit and not has_qdq(model):
+        raise ModelError(
+            "model has no QuantizeLinear or DequantizeLinear nodes, expected a Q/DQ model for "
+            "precision int8; quantize it first or give a calibration cache"
         )
 
 

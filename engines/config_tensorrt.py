@@ -88,6 +88,9 @@ def _set_switches(trt: Any, config: Any, options: BuildOptions) -> None:
             bit = 1 << int(enum_member(trt.TacticSource, switch[1:], "tactic source"))
             mask = mask | bit if switch[0] == "+" else mask & ~bit
         config.set_tactic_sources(mask)
+    if hasattr(trt.PreviewFeature, "PROFILE_SHARING_0806"):
+        # Several contexts on one profile (clones, CUDA graphs); later releases always do it.
+        config.set_preview_feature(trt.PreviewFeature.PROFILE_SHARING_0806, True)
     for switch in options.preview_features:
         feature = enum_member(trt.PreviewFeature, switch[1:], "preview feature")
         config.set_preview_feature(feature, switch[0] == "+")

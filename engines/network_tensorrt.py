@@ -8,7 +8,7 @@ from typing import Any, Literal
 import onnx
 
 from artefacts.errors import ModelError, UnsupportedError
-from engines.onnx_layers import has_float16, has_qdq
+from engines.onnx_layers import has_float16
 from engines.options import BuildOptions
 from engines.tensors import TensorSpec
 
@@ -46,16 +46,6 @@ def choose_typing(trt: Any, model: onnx.ModelProto, options: BuildOptions) -> Ty
         raise UnsupportedError(
             f"{version} has no calibrators, expected TensorRT 8.6 to 10.16 for implicit "
             "quantization; build from the Q/DQ model instead, or install 'tensorrt<11'"
-        )
-    if options.implicit and has_qdq(model):
-        raise ModelError(
-            "model has QuantizeLinear or DequantizeLinear nodes beside a calibration, expected "
-            "one kind of quantization; give the model without Q/DQ or drop the calibration"
-        )
-    if options.precision == "int8" and not options.implicit and not has_qdq(model):
-        raise ModelError(
-            "model has no QuantizeLinear or DequantizeLinear nodes, expected a Q/DQ model for "
-            "--precision int8; quantize it first or give a calibration cache"
         )
     cast_by_builder = options.precision == "fp16" and not has_float16(model)
     if cast_by_builder and not hasattr(flags, "FP16"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -11,11 +11,28 @@ from artefacts.errors import InputError
 from engines.environment import has_gpu, has_module
 from engines.tensors import Profile
 
-__all__ = ["BuildOptions", "Precision", "Target", "resolve_target"]
+__all__ = ["BuildOptions", "Precision", "Target", "resolve_target", "settle_target"]
 
 Target = Literal["auto", "cpu", "tensorrt", "tensorrt-rtx"]
 Precision = Literal["fp32", "fp16", "int8"]
 HARDWARE = ("ampere+", "same-compute-capability")
+# Options that other targets do not have; ``profiles`` and ``require_int8`` are for all.
+ONLY_FOR = {
+    "threads": ("cpu",),
+    "compute_capabilities": ("tensorrt-rtx",),
+    "calibrator": ("tensorrt",),
+    "calibration_cache": ("tensorrt",),
+    "dla_core": ("tensorrt",),
+    "allow_gpu_fallback": ("tensorrt",),
+    "workspace_mib": ("tensorrt", "tensorrt-rtx"),
+    "memory_pools_mib": ("tensorrt", "tensorrt-rtx"),
+    "timing_cache": ("tensorrt", "tensorrt-rtx"),
+    "optimization_level": ("tensorrt", "tensorrt-rtx"),
+    "hardware_compatibility": ("tensorrt", "tensorrt-rtx"),
+    "version_compatible": ("tensorrt", "tensorrt-rtx"),
+    "tactic_sources": ("tensorrt", "tensorrt-rtx"),
+    "preview_features": ("tensorrt", "tensorrt-rtx"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +134,7 @@ class BuildOptions:
             "workspace_mib": self.workspace_mib,
             "memory_pools_mib": dict(self.memory_pools_mib),
             "optimization_level": self.optimization_level,
-            "tf32": self.tf32,
+            "tf32": None if self.target == "cpu" else self.tf32,
             "compute_capabilities": list(self.compute_capabilities),
             "dla_core": self.dla_core,
             "allow_gpu_fallback": self.allow_gpu_fallback,
@@ -140,6 +157,24 @@ def resolve_target(target: str) -> str:
     if target != "auto":
         return target
     return "tensorrt" if has_module("tensorrt") and has_gpu() else "cpu"
+
+
+def settle_target(options: BuildOptions) -> BuildOptions:
+    """The same options with ``auto`` resolved, if the target has all of them.
+
+    Raises:
+        InputError: an option would have no effect.
+    """
+    target = resolve_target(options.target)
+    for name, targets in ONLY_FOR.items():
+        found = getattr(options, name)
+        given = found is not None and found is not False and found != () and found != {}
+        if given and target not in targets:
+            raise InputError(
+                f"option {name} is {found!r} with target {target}, expected it only with "
+                f"{' or '.join(targets)}; drop it or choose another target"
+            )
+    return replace(options, target=target)  # type: ignore[arg-type]
 
 
 def _check_member(name: str, found: object, expected: tuple[str, ...]) -> None:

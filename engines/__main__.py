@@ -1,0 +1,91 @@
+"""``python -m engines inspect|verify model.engine``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import traceback
+from collections.abc import Sequence
+
+from artefacts.errors import BuilderError
+from engines.loading import check_machine, read_verified
+from engines.manifest import Manifest, read_manifest
+
+__all__ = ["main"]
+
+
+def inspect(arguments: argparse.Namespace) -> None:
+    """Print what the manifest says; ``--json`` prints the file."""
+    manifest = read_manifest(arguments.engine)
+    if arguments.json:
+        print(manifest.to_bytes().decode(), end="")
+        return
+    for title, text in describe(manifest):
+        # A manifest is untrusted: no control characters of it reach the terminal.
+        print(f"{title:<14}{''.join(c if c.isprintable() else repr(c)[1:-1] for c in text)}")
+
+
+def verify(arguments: argparse.Namespace) -> None:
+    """Check hash, schema and digest, and whether this machine can load the engine."""
+    manifest, data = read_verified(arguments.engine)
+    print(f"intact: {len(data)} bytes, sha256 {manifest.engine_sha256}")
+    check_machine(arguments.engine, manifest)
+    print("fits this machine")
+
+
+def describe(manifest: Manifest) -> list[tuple[str, str]]:
+    """Title and text of each line that ``inspect`` prints."""
+    lines = [
+        ("target", f"{manifest.target}, {manifest.precision}, TF32 {manifest.options['tf32']}"),
+        ("library", f"{manifest.library['name']} {manifest.library['version']}"),
+        ("device", str(manifest.device["name"])),
+        ("engine", f"{manifest.engine_bytes} bytes, sha256 {manifest.engine_sha256}"),
+        ("onnx", f"{manifest.onnx['name']}, sha256 {manifest.onnx['sha256']}"),
+        ("created", manifest.created),
+    ]
+    lines += [("input", f"{s.name} {s.dtype} {s.shape}") for s in manifest.inputs]
+    lines += [("output", f"{s.name} {s.dtype} {s.shape}") for s in manifest.outputs]
+    lines += [("profile", str(profile.to_json())) for profile in manifest.profiles]
+    if manifest.coverage is not None:
+        cover = manifest.coverage
+        lines.append(
+            (
+                "int8",
+                f"{len(cover.int8_layers)} of {len(cover.nodes)} layers, "
+                f"{cover.int8_mac_share:.1%} of multiply-accumulates ({cover.source})",
+            )
+        )
+        lines += [("not int8", name) for name in cover.float_layers]
+    for name in ("calibrator", "samples", "preprocess"):
+        if manifest.passport.get(name) is not None:
+            lines.append((name, str(manifest.passport[name])))
+    return lines + [(name, str(result)) for name, result in sorted(manifest.measured.items())]
+
+
+COMMANDS = {"inspect": inspect, "verify": verify}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; 0 done, 2 bad input or environment."""
+    parser = argparse.ArgumentParser(prog="python -m engines", description=__doc__)
+    parser.add_argument("--debug", action="store_true", help="show the trace of an error")
+    commands = parser.add_subparsers(required=True, metavar="|".join(COMMANDS))
+    for name, command in COMMANDS.items():
+        added = commands.add_parser(name, help=(command.__doc__ or "").split(";")[0])
+        added.add_argument("engine", help="engine file; its manifest lies beside it")
+        added.set_defaults(command=command)
+        if name == "inspect":
+            added.add_argument("--json", action="store_true", help="print the manifest itself")
+    arguments = parser.parse_args(argv)
+    try:
+        arguments.command(arguments)
+    except BuilderError as err:
+        if arguments.debug:
+            traceback.print_exc()
+        print(f"error: {err}", file=sys.stderr)
+        return err.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from engines.coverage import coverage_of, openvino_precisions, tensorrt_precisions
+from engines.onnx_layers import weighted_layers
+from tests.engine_models import convnet
+
+
+def layer(kind: str, names: str, precision: str) -> dict[str, str]:
+    return {"layerType": kind, "originalLayersNames": names, "runtimePrecision": precision}
+
+
+def test_openvino_names_are_found_behind_fusion_and_suffixes() -> None:
+    found = openvino_precisions(
+        [
+            layer("Convolution", "a/WithoutBiases,Multiply_51,a,relu,next_q", "u8"),
+            layer("FullyConnected", "b/WithoutBiases/DequantizationMultiply", "i8"),
+            layer("Convolution", "c_original", "f32"),
+            layer("Reorder", "d", "i8"),
+            layer("MatMul", "e", "bf16"),
+        ]
+    )
+    assert found["a"] == found["b"] == "int8"
+    assert (found["c"], found["e"]) == ("fp32", "bf16")
+    assert "d" not in found
+
+
+def inspected(**layer: object) -> dict[str, object]:
+    return {"Layers": ["only a name", {"Name": "x", "LayerType": "kgen", **layer}]}
+
+
+@pytest.mark.parametrize(
+    ("found", "precision"),
+    [
+        ({"Weights": {"Type": "Int8", "Count": 9}}, "int8"),
+        (
+            {"Weights": {"Type": "Half", "Count": 9}, "Inputs": [{"Format/Datatype": "Int8"}]},
+            "fp16",
+        ),
+        ({"Inputs": [{"Format/Datatype": "Thirty-two wide channel ... Int8 format."}]}, "int8"),
+        ({"Inputs": [{"Format": "linear", "Datatype": "Int8"}]}, "int8"),
+        ({"Inputs": [{"Format/Datatype": "Int8"}, {"Format/Datatype": "Half"}]}, "fp16"),
+        ({"Inputs": [{"Format/Datatype": "Row major linear FP32"}]}, "fp32"),
+        ({"Inputs": [{"Format/Datatype": "BFloat16"}]}, "bf16"),
+        ({"Inputs": []}, "unknown"),
+    ],
+)
+def test_tensorrt_precision_of_a_layer(found: dict[str, object], precision: str) -> None:
+    assert tensorrt_precisions(inspected(**found)) == {"x": precision}
+
+
+@pytest.mark.parametrize("separator", ["\x1e", "\x1f", "", " "])
+def test_tensorrt_layers_name_their_onnx_nodes(separator: str) -> None:
+    metadata = separator.join(["[ONNX Layer: /a/Conv]", "[ONNX Layer: relu | call (function)]"])
+    found = tensorrt_precisions(
+        inspected(Metadata=metadata, Weights={"Type": "Int8", "Count": 1}, TacticName="i8i8")
+    )
+    assert found == {"/a/Conv": "int8", "relu": "int8"}
+
+
+def test_without_metadata_the_name_lists_the_nodes() -> None:
+    found = tensorrt_precisions({"Layers": [{"Name": "conv1 + relu1", "Inputs": []}]})
+    assert found == {"conv1": "unknown", "relu1": "unknown"}
+
+
+def test_the_kernel_with_a_tactic_decides() -> None:
+    copy = {"Name": "c", "Metadata": "[ONNX Layer: n]", "Inputs": [{"Datatype": "FP32"}]}
+    kernel = {
+        "Name": "k",
+        "Metadata": "[ONNX Layer: n]",
+        "TacticName": "sm80_i8i8_i8i32",
+        "Weights": {"Type": "Int8", "Count": 4},
+    }
+    assert tensorrt_precisions({"Layers": [copy, kernel]}) == {"n": "int8"}
+
+
+def test_share_counts_work_not_layers(rng: np.random.Generator) -> None:
+    layers = weighted_layers(convnet(rng, size=8))
+    assert [(n.name, n.promised) for n in layers] == [
+        ("conv1_node", True),
+        ("conv2_node", True),
+        ("tail_node", False),
+    ]
+    # Output elements (16·8·8) times products a sum: 3·3·3 and 16·3·3.
+    assert [n.macs for n in layers] == [1024 * 27, 1024 * 144, 1024 * 144]
+    cover = coverage_of(layers, {"conv1": "int8", "conv2_node": "fp32"}, source="test")
+    assert cover.int8_layers == ("conv1_node",)
+    assert cover.float_layers == ("conv2_node", "tail_node")
+    assert cover.broken_promises == ("conv2_node",)
+    assert cover.int8_mac_share == pytest.approx(27 / 315)
+    assert [n.precision for n in cover.nodes] == ["int8", "fp32", "unknown"]
+    assert type(cover).from_json(cover.to_json()) == cover
+
+
+def test_no_layers_no_share() -> None:
+    assert coverage_of([], {}, source="test").int8_mac_share == 0
+
+
+def single(op: str, left: list[int], right: list[int], out: list[int], **attributes: int) -> int:
+    graph = helper.make_graph(
+        [helper.make_node(op, ["x", "w"], ["y"], **attributes)],
+        "one",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, left)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, out)],
+        [numpy_helper.from_array(np.zeros(right, np.float32), "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.checker.check_model(model, full_check=True)
+    return weighted_layers(model)[0].macs
+
+
+def test_macs_by_hand() -> None:
+    assert single("MatMul", [2, 5, 7], [7, 3], [2, 5, 3]) == 2 * 5 * 3 * 7
+    assert single("Gemm", [5, 7], [3, 7], [5, 3], transB=1) == 5 * 3 * 7
+    assert single("Gemm", [7, 5], [7, 3], [5, 3], transA=1) == 5 * 3 * 7
+    # Depthwise: each of 8·4·4 outputs sums 1·3·3 products.
+    assert single("Conv", [1, 8, 6, 6], [8, 1, 3, 3], [1, 8, 4, 4], group=8) == 8 * 16 * 9
+    # Transposed: each of 4·3·3 inputs is spread over 2 channels of 2×2.
+    assert single("ConvTranspose", [1, 4, 3, 3], [4, 2, 2, 2], [1, 2, 4, 4]) == 4 * 9 * 2 * 4
+
+
+def test_dynamic_sizes_take_the_given_shape(rng: np.random.Generator) -> None:
+    model = convnet(rng, size=8)
+    once = weighted_layers(model)[0].macs
+    assert weighted_layers(model, {"input": (4, 3, 8, 8)})[0].macs == 4 * once
