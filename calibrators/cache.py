@@ -12,7 +12,6 @@ Nothing in the file ties it to a model or to data, so this module never guesses 
 
 from __future__ import annotations
 
-import math
 import re
 import struct
 from collections.abc import Mapping
@@ -114,6 +113,12 @@ def read_cache(data: bytes) -> CalibrationCache:
     header = _HEADER.fullmatch(lines[0].rstrip("\r"))
     if header is None:
         raise ArtefactError(_explain_header(lines[0]))
+    if lines[-1]:
+        # Digits have no fixed number: what is left of a cut line would read as another scale.
+        raise ArtefactError(
+            f"calibration cache ends within line {len(lines)}, {lines[-1][:80]!r}, expected a "
+            "line feed; the file was cut off: calibrate again"
+        )
     scales: dict[str, float] = {}
     for number, line in enumerate(lines[1:], start=2):
         entry = line.rstrip("\r")
@@ -248,7 +253,9 @@ def _check_name(name: str) -> None:
 
 
 def _check_scale(name: str, scale: float) -> None:
-    if math.isnan(scale) or scale < 0 or float(np.float32(scale)) != scale:
+    with np.errstate(over="ignore"):
+        exact = float(np.float32(scale)) == scale
+    if scale < 0 or not exact:
         raise ArtefactError(
             f"scale of tensor {name!r} is {scale}, expected a float32 that is not negative; the "
             "calibration went wrong or the file is damaged: calibrate again"
