@@ -158,6 +158,9 @@ def _write(program: Any) -> Capture:
     owners = {node.name: sources[owner] for node in model.graph.node if (owner := _owner(node))}
     _drop_notes(model)
     network = program.module(check_guards=False)
+    inputs = network.graph.find_nodes(op="placeholder")
+    names = (value.name for value in model.graph.input)
+    sources.update((name, node.name) for name, node in zip(names, inputs, strict=True))
     return Capture(network=network, model=model, tensors=sources, owners=owners)
 
 

@@ -1,0 +1,131 @@
+"""Quantization-aware training of whole networks: placement, numbers, export."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from torch import nn
+
+import quantization
+from artefacts.graph_hash import graph_hash
+from calibrators.ranges import Range, Ranges
+from quantization import qat
+from quantization.graph_view import GraphView
+from tests.networks.torch_networks import SIDE, TORCH_NETWORKS, with_statistics
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "qat"
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*LeafSpec.*:FutureWarning"  # torch.export copies a tree with its own deprecated class
+)
+
+
+def images(count: int = 2) -> torch.Tensor:
+    return torch.randn(count, 3, SIDE, SIDE)
+
+
+def train(network: nn.Module, steps: int = 3, rate: float = 1e-3) -> None:
+    network.train()
+    optimizer = torch.optim.SGD(network.parameters(), rate)
+    for _ in range(steps):
+        loss = sum(output.square().mean() for output in outputs_of(network(images(4))))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
+def outputs_of(value: object) -> list[torch.Tensor]:
+    return list(value) if isinstance(value, tuple) else [value]
+
+
+def run_onnx(path: Path, x: torch.Tensor) -> list[np.ndarray]:
+    options = onnxruntime.SessionOptions()
+    # Fused integer kernels round between layers otherwise than the Q/DQ graph says.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return session.run(None, {session.get_inputs()[0].name: x.numpy()})
+
+
+@functools.cache
+def trained(name: str) -> tuple[nn.Module, torch.fx.GraphModule]:
+    """A float network, and the same after a few steps of training."""
+    network = with_statistics(TORCH_NETWORKS[name]())
+    prepared = qat.prepare(network, (images(),))
+    train(prepared)
+    return network, prepared.eval()
+
+
+def placed(model: onnx.ModelProto) -> list[str]:
+    """Where Q/DQ pairs are, by position instead of by name: "Conv 3, input 0: per tensor"."""
+    view = GraphView(model)
+    seen: Counter[str] = Counter()
+    lines = []
+    for node in view.nodes:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            continue
+        for index, name in enumerate(node.inputs):
+            maker = view.producer(name)
+            if maker is not None and maker.op_type == "DequantizeLinear":
+                axis = f"axis {maker.integer('axis', 1)}" if view.shape(maker.inputs[1]) else ""
+                where = f"{node.op_type} {seen[node.op_type]}, input {index}"
+                lines.append(f"{where}: {axis or 'per tensor'}")
+        seen[node.op_type] += 1
+    return lines
+
+
+def post_training(network: nn.Module, path: Path) -> onnx.ModelProto:
+    """The INT8 model of the way without training: exported as users do, then Q/DQ inserted."""
+    torch.onnx.export(
+        network.eval(),
+        (images(),),
+        path,
+        dynamo=True,
+        verbose=False,
+        dynamic_shapes=({0: torch.export.Dim("batch")},),
+    )
+    prepared = quantization.prepare(quantization.load_model(path))
+    placement = quantization.place(prepared)
+    ranges = Ranges(
+        graph_hash=graph_hash(prepared),
+        statistics_digest="",
+        method="test",
+        tensors={name: Range(amax=1.0, method="test") for name in placement.tensors},
+        samples=0,
+        preprocess=None,
+    )
+    return quantization.insert_qdq(prepared, placement, ranges)
+
+
+@pytest.mark.parametrize("name", TORCH_NETWORKS)
+def test_export_computes_what_training_saw(name: str, tmp_path: Path) -> None:
+    _, prepared = trained(name)
+    qat.export_onnx(prepared, tmp_path / "qat.onnx")
+    x = images(5)
+    with torch.no_grad():
+        expected = outputs_of(prepared(x))
+    for found, value in zip(run_onnx(tmp_path / "qat.onnx", x), expected, strict=True):
+        # A value on a rounding tie moves by one step, and what follows with it.
+        np.testing.assert_allclose(found, value.numpy(), atol=0.02 * float(value.abs().max()))
+        assert np.abs(found - value.numpy()).mean() < 1e-3 * float(value.abs().max())
+
+
+@pytest.mark.parametrize("name", TORCH_NETWORKS)
+def test_pairs_are_where_post_training_quantization_puts_them(
+    name: str, tmp_path: Path, update_golden: bool
+) -> None:
+    network, prepared = trained(name)
+    qat.export_onnx(prepared, tmp_path / "qat.onnx")
+    found = placed(onnx.load(tmp_path / "qat.onnx"))
+    golden = GOLDEN / f"{name}.txt"
+    if update_golden:
+        golden.parent.mkdir(exist_ok=True)
+        golden.write_text("\n".join(found) + "\n")
+    assert found == golden.read_text().splitlines()
+    assert placed(post_training(copy.deepcopy(network), tmp_path / "float.onnx")) == found
