@@ -14,10 +14,11 @@ from onnx import helper, numpy_helper
 
 from artefacts.errors import ArtefactError, ModelError
 from artefacts.graph_hash import graph_hash
-from calibrators.ranges import Ranges
+from calibrators.ranges import LEVELS, Ranges
 from quantization.arithmetic import channel_amax, dequantize, quantize, symmetric_scale
 from quantization.graph_view import GraphView
 from quantization.placement import Placement, QuantizedInput, QuantizedWeight
+from quantization.placement.walk import never_negative
 from quantization.prepare_opset import MINIMUM_OPSET, opset_of
 from quantization.prepare_shapes import check
 
@@ -98,7 +99,8 @@ def insert_qdq(
     editor = _Editor(model)
     for edge in placement.activations:
         amax = placement.fixed.get(edge.observed)
-        editor.quantize_activation(edge, unified[edge.observed].amax if amax is None else amax)
+        amax = unified[edge.observed].amax if amax is None else amax
+        editor.quantize_activation(edge, amax, unsigned=unsigned)
     for weight in placement.weights:
         override = (weight_overrides or {}).get(weight.tensor)
         editor.quantize_weight(weight, override, keep_float=weights == "float")
@@ -157,15 +159,20 @@ class _Editor:
         self._taken = _names(model.graph)
         self._before: dict[int, list[onnx.NodeProto]] = {}
         self._outputs: dict[tuple[str, int | None], str] = {}
-        self._zeros: dict[tuple[int, ...], str] = {}
+        self._zeros: dict[tuple[str, tuple[int, ...]], str] = {}
+        self._unsigned: set[str] = set()
 
-    def quantize_activation(self, edge: QuantizedInput, amax: float) -> None:
+    def quantize_activation(self, edge: QuantizedInput, amax: float, *, unsigned: bool) -> None:
         """Let the edge read the tensor's Q/DQ pair, made at its first use."""
         key = (edge.tensor, None)
         if key not in self._outputs:
             maker = self._view.producer(edge.tensor)
             position = 0 if maker is None else maker.position + 1
-            scale = self._constant(f"{edge.tensor}_scale", symmetric_scale(amax))
+            positive = unsigned and never_negative(self._view, edge.tensor)
+            values = symmetric_scale(amax * LEVELS / 255 if positive else amax)
+            scale = self._constant(f"{edge.tensor}_scale", values)
+            if positive:
+                self._unsigned.add(scale)
             codes = self._quantize(edge.tensor, edge.tensor, scale, None, position)
             self._outputs[key] = self._dequantize(edge.tensor, codes, scale, None, position)
         self._redirect(edge.node, edge.index, self._outputs[key])
@@ -231,12 +238,13 @@ class _Editor:
         self._before.setdefault(before, []).append(node)
 
     def _zero_point(self, scale: str) -> str:
-        """Name of an int8 zero of the scale's shape; one constant for each shape."""
+        """Name of a zero of the scale's shape; one constant for each type and shape."""
         shape = next(t.dims for t in reversed(self._model.graph.initializer) if t.name == scale)
-        key = tuple(shape)
+        dtype = "uint8" if scale in self._unsigned else "int8"
+        key = (dtype, tuple(shape))
         if key not in self._zeros:
-            size = "x".join(map(str, key)) or "scalar"
-            self._zeros[key] = self._constant(f"zero_point_{size}", np.zeros(key, np.int8))
+            name = "_".join(map(str, (dtype, "zero", *shape)))
+            self._zeros[key] = self._constant(name, np.zeros(tuple(shape), dtype))
         return self._zeros[key]
 
     def _constant(self, name: str, values: NDArray[Any]) -> str:

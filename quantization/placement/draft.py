@@ -65,6 +65,10 @@ class Draft:
             node=node.name, index=index, tensor=tensor, observed=observed
         )
 
+    def release(self, node: Node, index: int) -> None:
+        """Let ``node`` read that activation as it is: a Q/DQ pair upstream serves it."""
+        self._edges.pop((node.position, index), None)
+
     def is_quantized(self, node: Node, index: int) -> bool:
         """Whether that input is read through Q/DQ."""
         return (node.position, index) in self._edges
@@ -101,6 +105,7 @@ class Draft:
             profile=profile,
             activations=self.edges,
             weights=tuple(self._weights[key] for key in sorted(self._weights)),
+            int8_nodes=tuple(self.layers),
             shared=tuple(sorted(group for group in groups if len(group) > 1)),
             floating=tuple(
                 self._floating[node.name] for node in self.view.nodes if node.name in self._floating

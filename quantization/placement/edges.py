@@ -6,7 +6,15 @@ from quantization.graph_view import Node
 from quantization.placement.draft import Draft
 from quantization.placement.walk import conv_behind, conv_partition, is_pass_through, longer_path
 
-__all__ = ["average_pool", "layer_norm", "residual_add", "resize", "weighted_inputs"]
+__all__ = [
+    "average_pool",
+    "before_pass_through",
+    "layer_norm",
+    "residual_add",
+    "residual_add_both",
+    "resize",
+    "weighted_inputs",
+]
 
 
 def weighted_inputs(draft: Draft) -> None:
@@ -39,6 +47,52 @@ def residual_add(draft: Draft) -> None:
             skip = _skip_input(draft, node)
             if skip is not None:
                 draft.quantize(node, skip)
+
+
+def residual_add_both(draft: Draft) -> None:
+    """A residual Add reads both its inputs as INT8.
+
+    Why: OpenVINO adds in INT8 behind the convolution only if both sides are quantized; else the
+    sum is a float kernel of its own.
+    Source: measured, docs/placement.md; NNCF places the same.
+    """
+    for node in draft.view.nodes:
+        if node.op_type == "Add" and len(node.inputs) == 2:
+            skip = _skip_input(draft, node)
+            if skip is not None:
+                draft.quantize(node, 0)
+                draft.quantize(node, 1)
+
+
+def before_pass_through(draft: Draft) -> None:
+    """Q/DQ goes before MaxPool, Slice, Concat and other ops that only move values.
+
+    Where everything that reads their output is quantized.
+
+    Why: OpenVINO moves a DQ down across them but no Q up, so they run on INT8 only behind it.
+    Source: measured, docs/placement.md.
+    """
+    for node in reversed(draft.view.nodes):
+        joins = node.op_type == "Concat"
+        if not joins and not is_pass_through(draft.view, node):
+            continue
+        if all(_only_quantized(draft, name) for name in node.outputs if _is_read(draft, name)):
+            for name in node.outputs:
+                for use in draft.view.uses(name):
+                    draft.release(use.node, use.index)
+            for index, name in enumerate(node.inputs if joins else node.inputs[:1]):
+                if not draft.view.is_constant(name):
+                    draft.quantize(node, index)
+
+
+def _only_quantized(draft: Draft, tensor: str) -> bool:
+    if tensor in draft.view.outputs or tensor in draft.view.captured:
+        return False
+    return all(draft.is_quantized(use.node, use.index) for use in draft.view.uses(tensor))
+
+
+def _is_read(draft: Draft, tensor: str) -> bool:
+    return bool(tensor) and (bool(draft.view.uses(tensor)) or tensor in draft.view.outputs)
 
 
 def _skip_input(draft: Draft, node: Node) -> int | None:
@@ -110,14 +164,22 @@ def layer_norm(draft: Draft) -> None:
 
 
 def _follows_layer(draft: Draft, node: Node) -> bool:
-    """Whether an INT8 layer's fused kernel, or ops that keep its range, write the input."""
+    """Whether an INT8 layer's fused kernel, an Add or a Concat writes the input.
+
+    Activations and ops that keep the range are looked through.
+    """
+    view = draft.view
     name = node.inputs[0]
-    while (maker := draft.view.producer(name)) and is_pass_through(draft.view, maker):
+    while (maker := view.producer(name)) is not None:
+        if maker.op_type in ("Add", "Concat"):
+            return True
+        layer = conv_partition(view, name)
+        if layer is not None:
+            return layer.name in draft.layers
+        if not is_pass_through(view, maker) and maker.op_type not in ("Relu", "Clip", "LeakyRelu"):
+            return False
         name = maker.inputs[0]
-    if maker is not None and maker.op_type in ("Concat", "Add"):
-        return True
-    layer = conv_partition(draft.view, name)
-    return layer is not None and layer.name in draft.layers
+    return False
 
 
 def _read_as_int8(draft: Draft, tensor: str) -> bool:

@@ -63,11 +63,12 @@ _CPU = Rules(
     keep=_GENERAL,
     place=(
         edges.weighted_inputs,
-        edges.residual_add,
+        edges.residual_add_both,
         edges.average_pool,
         edges.resize,
         shared.concat,
         shared.linear_resize,
+        edges.before_pass_through,
     ),
 )
 

@@ -68,6 +68,7 @@ class Placement:
         profile: whose rules placed them.
         activations: the activation edges, in graph order.
         weights: the constants, in graph order.
+        int8_nodes: names of the weighted layers that become INT8, in graph order.
         shared: groups of observed tensors that take one scale; the largest amax wins.
         floating: quantizable layers left in floating point.
         fixed: amax of tensors whose range is known without data, e.g. Softmax outputs: 1.0.
@@ -77,6 +78,7 @@ class Placement:
     profile: Profile
     activations: tuple[QuantizedInput, ...]
     weights: tuple[QuantizedWeight, ...]
+    int8_nodes: tuple[str, ...] = ()
     shared: tuple[tuple[str, ...], ...] = ()
     floating: tuple[Floating, ...] = ()
     fixed: Mapping[str, float] = field(default_factory=dict)
@@ -87,15 +89,6 @@ class Placement:
         """Activations whose range must be observed, sorted."""
         observed = {edge.observed for edge in self.activations} | set(self.extra)
         return tuple(sorted(observed - set(self.fixed)))
-
-    @property
-    def int8_nodes(self) -> tuple[str, ...]:
-        """Weighted layers that run in INT8, in graph order."""
-        floating = {layer.node for layer in self.floating}
-        names = dict.fromkeys(
-            [edge.node for edge in self.activations] + [edge.node for edge in self.weights]
-        )
-        return tuple(name for name in names if name not in floating)
 
     def int8_mac_share(self, model: onnx.ModelProto) -> float:
         """Share of the multiply-accumulates of weighted layers that run in INT8, 0 to 1.

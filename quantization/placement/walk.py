@@ -14,6 +14,7 @@ __all__ = [
     "conv_partition",
     "is_pass_through",
     "longer_path",
+    "never_negative",
     "sources",
 ]
 
@@ -33,6 +34,7 @@ POINTWISE_OPS = frozenset(
         "Tanh", "ThresholdedRelu",
     }
 )  # fmt: skip
+_POSITIVE_OPS = frozenset({"Abs", "Exp", "HardSigmoid", "Relu", "Sigmoid", "Softmax", "Softplus"})
 _ACTIVATIONS = frozenset({"BatchNormalization", "Clip", "LeakyRelu", "MaxPool", "PRelu", "Relu"})
 
 
@@ -83,6 +85,39 @@ def sources(view: GraphView, tensor: str) -> tuple[str, ...]:
         else:
             found[name] = None
     return tuple(found)
+
+
+def never_negative(view: GraphView, tensor: str) -> bool:
+    """Whether no sample can make a value of ``tensor`` negative: behind ReLU, Softmax, ...
+
+    Looks up through ops that keep the sign; a Concat needs all its inputs so.
+    """
+    pending, seen = [tensor], set()
+    while pending:
+        name = pending.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        node = view.producer(name)
+        if node is None:
+            return False
+        if node.op_type in _POSITIVE_OPS or _clips_at_zero(view, node):
+            continue
+        if node.op_type in ("Concat", "AveragePool", "GlobalAveragePool", "ReduceMean"):
+            pending.extend(i for i in node.inputs if i and not view.is_constant(i))
+        elif is_pass_through(view, node):
+            pending.append(node.inputs[0])
+        else:
+            return False
+    return True
+
+
+def _clips_at_zero(view: GraphView, node: Node) -> bool:
+    """Whether ``node`` is a Clip whose lower bound is 0 or more, as in ReLU6."""
+    if node.op_type != "Clip" or len(node.inputs) < 2 or not node.inputs[1]:
+        return False
+    low = view.constant(node.inputs[1])
+    return low is not None and float(low.min(initial=0.0)) >= 0
 
 
 def conv_behind(view: GraphView, tensor: str) -> Node | None:

@@ -12,8 +12,9 @@ def channel_axis(view: GraphView, node: Node, index: int) -> int | None:
 
     Conv (O, I/g, kh, kw): 0. ConvTranspose (I, O/g, kh, kw): 1, and per tensor with groups, as
     output channel o of every group shares slice o and some TensorRT versions refuse it. Gemm: 0
-    for transB=1 weights (N, K), else 1. MatMul (..., K, N): the last. A constant on the left gets
-    the mirror image: its rows are the output channels.
+    for transB=1 weights (N, K), else 1. MatMul (K, N): 1. A constant on the left gets the mirror
+    image: its rows are the output channels. Stacks of matrices get one scale: onnxruntime's
+    integer MatMul refuses more (seen, 1.31).
     Source: TensorRT 8.5 developer guide 7.4.2; github.com/NVIDIA/Model-Optimizer ort_utils.py.
     """
     rank = len(view.shape(node.inputs[index]) or ())
@@ -24,6 +25,6 @@ def channel_axis(view: GraphView, node: Node, index: int) -> int | None:
     if node.op_type == "Gemm":
         transposed = node.integer("transB" if index else "transA", 0)
         return int(transposed == 0) if index else int(transposed != 0)
-    if node.op_type == "MatMul" and rank >= 2:
-        return rank - 1 if index else rank - 2
+    if node.op_type == "MatMul" and rank == 2:
+        return int(index == 1)
     return None
