@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -67,14 +68,13 @@ def decode(path: str | Path) -> tuple[dict[str, Any], list[dict[str, TensorStati
         members = _members(data)
         meta = json.loads(members.pop("meta").tobytes())
         levels = _unpack(meta, members)
-    except (
+    except (  # RuntimeError: zipfile's word for an encrypted member, json's for deep nesting
         zipfile.BadZipFile,
-        NotImplementedError,
         EOFError,
         KeyError,
         TypeError,
         ValueError,
-        RecursionError,
+        RuntimeError,
     ) as err:
         raise ArtefactError(
             f"statistics {path} cannot be read ({err}), expected a *.stats.npz written by this "
@@ -119,6 +119,19 @@ def _npy(array: NDArray[Any]) -> bytes:
     return buffer.getvalue()
 
 
+def _array(data: bytes) -> NDArray[Any]:
+    """The inverse of ``_npy``, with the size checked before anything is allocated."""
+    buffer = io.BytesIO(data)
+    np.lib.format.read_magic(buffer)
+    shape, fortran, dtype = np.lib.format.read_array_header_1_0(buffer)
+    if dtype.hasobject or fortran:
+        raise ValueError(f"an array is of {dtype} or in Fortran order")
+    left = data[buffer.tell() :]
+    if math.prod(shape) * dtype.itemsize != len(left):
+        raise ValueError(f"an array of shape {shape} has {len(left)} bytes")
+    return np.frombuffer(left, dtype).reshape(shape)
+
+
 def _members(data: bytes) -> dict[str, NDArray[Any]]:
     members = {}
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -128,9 +141,7 @@ def _members(data: bytes) -> dict[str, NDArray[Any]]:
         for entry in archive.infolist():
             if entry.compress_type != zipfile.ZIP_STORED:
                 raise ValueError(f"member {entry.filename} is compressed")
-            with archive.open(entry) as file:
-                array = np.lib.format.read_array(file, allow_pickle=False)
-            members[entry.filename.removesuffix(".npy")] = array
+            members[entry.filename.removesuffix(".npy")] = _array(archive.read(entry))
     if members["meta"].dtype != np.uint8:
         raise ValueError(f"meta is {members['meta'].dtype}, not uint8")
     return members
