@@ -84,8 +84,11 @@ def port_index(ports: Sequence[Any], name: str) -> int:
 
 
 def reason(err: Exception) -> str:
-    """The line of an OpenVINO error that says why, without its source file positions."""
+    """The lines of an OpenVINO error that say why, without its source file positions."""
     lines = [line.strip() for line in str(err).splitlines() if line.strip()]
+    if "Summary:" in lines:  # of the ONNX frontend: every operator that it cannot convert
+        lines = [line.removeprefix("-- ") for line in lines[lines.index("Summary:") + 1 :]]
+        return "; ".join(lines)
     telling = [line for line in lines if not line.startswith(("Exception from", "Check '"))]
     return (telling or lines or [type(err).__name__])[0][:300]
 

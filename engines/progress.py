@@ -57,7 +57,9 @@ def create_monitor(trt: Any, report: Report) -> Any | None:
             return not self.cancelled
 
         def phase_finish(self, phase_name: str) -> None:
-            self.phases.pop(phase_name, None)
+            # The last step of a phase is not announced by itself.
+            self.tell(phase_name, self.phases[phase_name][1])
+            del self.phases[phase_name]
 
         def tell(self, phase_name: str, done: int) -> None:
             parent, total = self.phases[phase_name]

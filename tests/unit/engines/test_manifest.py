@@ -74,11 +74,27 @@ def test_the_file_is_readable_json_with_its_version_and_digest() -> None:
 def test_every_flipped_bit_is_found() -> None:
     raw = manifest(passport={"tiny": 1e-05, "text": "é"}).to_bytes()
     for position in range(len(raw)):
+        flipped = bytearray(raw)
+        flipped[position] ^= 1 << (position % 8)
+        with pytest.raises(EngineError):
+            Manifest.from_bytes(bytes(flipped))
+    for position in range(200):
         for bit in range(8):
             flipped = bytearray(raw)
             flipped[position] ^= 1 << bit
             with pytest.raises(EngineError):
                 Manifest.from_bytes(bytes(flipped))
+
+
+@pytest.mark.parametrize(
+    ("written", "same"),
+    [(b"1e-05", b"1E-05"), (b'"tiny": ', b'"tiny":  '), (b'"tiny"', b'"\\u0074iny"')],
+)
+def test_bytes_that_mean_the_same_are_found_too(written: bytes, same: bytes) -> None:
+    raw = manifest(passport={"tiny": 1e-05}).to_bytes()
+    assert written in raw
+    with pytest.raises(EngineError, match="was altered"):
+        Manifest.from_bytes(raw.replace(written, same))
 
 
 @given(st.binary(max_size=300))
