@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibrators.arrays import ArrayFile, open_arrays
-from calibrators.feeds import LABELS, FeedPlan, plan_feed
+from calibrators.feeds import FeedPlan, plan_feed
 from calibrators.folders import FileList
+from calibrators.labels import LABEL_ARRAYS
 from calibrators.preprocess import Preprocess
 from calibrators.samples import InputSpec, Sample
 
@@ -84,7 +85,8 @@ class ArrayFiles:
         if listed.labels is None and any(file.labels is None for file in self._files):
             self.unlabelled = (
                 f"samples of {path} have no labels, expected an array named "
-                f"{', '.join(LABELS[:4])} in the .npz file; add it"
+                f"{', '.join(LABEL_ARRAYS[:4])} in the .npz file, or labels.npy beside the .npy; "
+                "add it"
             )
 
     def __len__(self) -> int:
@@ -114,5 +116,21 @@ def _open(
         preprocess=preprocess,
         where=f"array file {path}",
     )
-    labels = arrays[plan.labels].read() if plan.labels is not None else None
+    labels = _beside(path, plan.rows) if plan.labels is None else arrays[plan.labels].read()
     return _File(path=path, name=name, arrays=arrays, plan=plan, labels=labels)
+
+
+def _beside(path: Path, rows: int | None) -> NDArray[Any] | None:
+    """Labels for ``images.npy`` in ``labels.npy``, for ``x_test.npy`` in ``y_test.npy``.
+
+    A file of another length belongs to other samples.
+    """
+    if path.suffix.lower() != ".npy" or rows is None:
+        return None
+    stems = [f"y{path.stem[1:]}"] * path.stem.startswith(("x", "X")) + list(LABEL_ARRAYS)
+    for beside in (path.with_name(f"{stem}.npy") for stem in stems):
+        if beside.is_file() and beside != path:
+            labels = open_arrays(beside)[""]
+            if labels.shape[:1] == (rows,):
+                return labels.read()
+    return None

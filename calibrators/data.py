@@ -17,11 +17,12 @@ from artefacts.errors import DataError
 from calibrators import images
 from calibrators.array_samples import ArrayFiles
 from calibrators.feeds import check_preprocess
-from calibrators.folders import FileList, list_folder
+from calibrators.folders import FileList, list_folder, list_text
 from calibrators.loaders import Feed, LoaderSamples, load_function
 from calibrators.preprocess import Preprocess
 from calibrators.samples import InputSpec, Sample, Samples, has_batch_axis, input_specs
 from calibrators.sources import Chosen, ImageFiles, RandomRows
+from calibrators.spec_file import read_yaml
 
 __all__ = [
     "Batch",
@@ -49,8 +50,8 @@ def open_samples(
     """Open a source of samples; nothing is decoded yet.
 
     Args:
-        path: an image folder, an image, an .npz or .npy file or a folder of them, a Python file
-            with ``load_data()`` (or ``file.py:function``), or such a function itself.
+        path: an image folder, an image, an .npz or .npy file or a folder of them, a .txt list of
+            files, a Python file with ``load_data()`` (or ``file.py:function``), or such a function.
         inputs: the model's inputs, from :func:`input_specs`.
         preprocess: the spec; needed for images and for integers that feed a real-valued input.
         limit: at most so many samples, evenly spread where their number is known.
@@ -99,14 +100,34 @@ def _open_files(
 
 
 def _listed(path: Path) -> FileList:
+    kinds = (*images.SUFFIXES, *_ARRAYS)
+    suffix = path.suffix.lower()
     if path.is_dir():
-        return list_folder(path, (*images.SUFFIXES, *_ARRAYS))
-    if path.suffix.lower() not in (*images.SUFFIXES, *_ARRAYS):
+        # Images win over arrays, which may be their features or labels.
+        return list_folder(path, (images.SUFFIXES, _ARRAYS))
+    if suffix == ".txt":
+        return list_text(path, kinds)
+    if suffix in (".yaml", ".yml"):
+        raise _dataset_description(path)
+    if suffix not in kinds:
         raise DataError(
-            f"samples {path} end in {path.suffix or 'nothing'}, expected an image folder, an "
-            "image, .npz, .npy or .py; convert them or write a Python file with load_data()"
+            f"samples {path} end in {suffix or 'nothing'}, expected an image folder, an image, "
+            ".npz, .npy, a .txt list of files or a .py loader; convert them, or write a Python "
+            "file with load_data()"
         )
     return FileList(root=path.parent, files=(path,), names=(path.name,))
+
+
+def _dataset_description(path: Path) -> DataError:
+    """Ultralytics users have a data.yaml; calibrating with its val split would flatter accuracy."""
+    spec = read_yaml(path)
+    base = path.parent / str(spec.get("path") or "")
+    splits = {key: base / str(spec[key]) for key in ("train", "val") if spec.get(key)}
+    found = ", ".join(f"{key}: {folder}" for key, folder in splits.items())
+    return DataError(
+        f"samples {path} is a description of a dataset ({found or 'without train and val'}), "
+        "expected the samples; give its train folder for calibration and val for evaluation"
+    )
 
 
 def random_samples(inputs: Sequence[InputSpec], *, count: int, seed: int) -> Samples:

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from artefacts.errors import DataError
 from calibrators.fit import check_kind, fit_array, fits, remedy, without_ones
+from calibrators.labels import LABEL_ARRAYS
 from calibrators.preprocess import Preprocess
 from calibrators.samples import InputSpec, has_batch_axis
 
 __all__ = ["FeedPlan", "check_preprocess", "image_input", "plan_feed"]
 
-LABELS = ("labels", "label", "y", "Y", "targets", "target")
 _SINGLE = ("images", "image", "x", "X", "data", "inputs", "input", "features", "samples", "arr_0")
 
 
@@ -104,7 +104,7 @@ def plan_feed(
     }
     used = set(names.values())
     rows = _rows(plans, batched=has_batch_axis(inputs), where=where)
-    labels = next((key for key in LABELS if key in arrays and key not in used), None)
+    labels = next((key for key in LABEL_ARRAYS if key in arrays and key not in used), None)
     shape = arrays[labels][0] if labels is not None else ()
     if rows is not None and labels is not None and shape[:1] != (rows,):
         raise DataError(
@@ -174,7 +174,7 @@ def match_names(found: Sequence[str], inputs: Sequence[InputSpec], *, where: str
         DataError: an input without an array, with the nearest names found.
     """
     if len(inputs) == 1 and inputs[0].name not in found:
-        data = [name for name in found if name not in LABELS]
+        data = [name for name in found if name not in LABEL_ARRAYS]
         usual = [name for name in _SINGLE if name in data]
         chosen = usual[:1] or (data if len(data) == 1 else [])
         if chosen:

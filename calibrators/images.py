@@ -7,13 +7,13 @@ import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from PIL import (
     BmpImagePlugin,
     Image,
     ImageFile,
-    ImageOps,
     JpegImagePlugin,
     PngImagePlugin,
     WebPImagePlugin,
@@ -29,13 +29,35 @@ MAX_PIXELS = 1 << 26
 """8192 × 8192: 200 MB decoded. Pillow warns from 89 million pixels, refuses from twice that."""
 MAX_FILE_BYTES = 1 << 28
 
-# Signature, where it stands, and Pillow's reader. Only these four decoders ever see a file.
+
+class _Jpeg(JpegImagePlugin.JpegImageFile):
+    """A JPEG whose EXIF is not parsed for its resolution: Pillow warns about damaged entries."""
+
+    def getexif(self) -> Image.Exif:
+        return Image.Exif()
+
+
+# Signature, where it stands, and Pillow's reader. Only these four decoders ever see a file;
+# JPEGs of several pictures (MPO) are read as the first, without their index.
 _PLUGINS: tuple[tuple[bytes, int, Callable[[io.BytesIO, str], ImageFile.ImageFile]], ...] = (
-    (b"\xff\xd8\xff", 0, JpegImagePlugin.jpeg_factory),
+    (b"\xff\xd8\xff", 0, _Jpeg),
     (b"\x89PNG\r\n\x1a\n", 0, PngImagePlugin.PngImageFile),
     (b"WEBP", 8, WebPImagePlugin.WebPImageFile),
     (b"BM", 0, BmpImagePlugin.BmpImageFile),
 )
+
+_BYTE_ORDERS: dict[bytes, Literal["little", "big"]] = {b"II": "little", b"MM": "big"}
+
+# EXIF orientation → what sets the picture upright.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 # What Pillow's decoders raise on damaged files; found by fuzzing them (test_images.py).
 _DAMAGED = (
@@ -49,6 +71,7 @@ _DAMAGED = (
     AttributeError,
     struct.error,
     zlib.error,
+    Image.DecompressionBombError,
 )
 
 
@@ -86,10 +109,10 @@ def decode_image(raw: bytes, *, name: str) -> Image.Image:
         )
     try:
         image.load()
-        upright = ImageOps.exif_transpose(image)
     except _DAMAGED as err:
         raise _unreadable(name, str(err)) from err
-    return eight_bits(upright)
+    turn = _TURNS.get(_orientation(image.info.get("exif")))
+    return eight_bits(image if turn is None else image.transpose(turn))
 
 
 def _opened(raw: bytes, name: str) -> Image.Image:
@@ -113,6 +136,29 @@ def _unreadable(name: str, reason: str) -> DataError:
         f"image {name} cannot be decoded ({reason}), expected a whole JPEG, PNG, WebP or BMP file; "
         "replace it or remove it"
     )
+
+
+def _orientation(exif: object) -> int:
+    """EXIF's Orientation (tag 0x0112, 1..8), or 1.
+
+    Source: EXIF 2.32, section 4.6.4: a TIFF header, then entries of 12 bytes. Pillow parses all of
+    it and warns about whatever is damaged, which cameras' notes often are.
+    """
+    if not isinstance(exif, bytes):
+        return 1
+    tiff = exif.removeprefix(b"Exif\0\0")
+    order = _BYTE_ORDERS.get(tiff[:2])
+    if order is None:
+        return 1
+
+    def number(at: int, size: int) -> int:
+        return int.from_bytes(tiff[at : at + size], order)
+
+    first = number(4, 4)
+    for entry in range(first + 2, min(first + 2 + 12 * number(first, 2), len(tiff) - 11), 12):
+        if number(entry, 2) == 0x0112:
+            return number(entry + 8, 2)
+    return 1
 
 
 def eight_bits(image: Image.Image) -> Image.Image:
