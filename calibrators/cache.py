@@ -245,11 +245,19 @@ def _is_number(text: str) -> bool:
 
 
 def _check_name(name: str) -> None:
-    if not name or "\n" in name or "\r" in name:
+    if not name or "\n" in name or "\r" in name or not _is_utf8(name):
         raise ArtefactError(
             f"tensor name {name!r} cannot stand in a calibration cache, expected one line of "
             "text; rename the tensor"
         )
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _check_scale(name: str, scale: float) -> None:
