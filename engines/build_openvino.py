@@ -14,6 +14,7 @@ import onnx
 from artefacts.errors import ModelError
 from engines.built import BuiltEngine
 from engines.coverage import openvino_precisions
+from engines.fake_quantize import fuse_qdq
 from engines.onnx_layers import graph_names
 from engines.openvino_library import (
     DEVICE,
@@ -49,6 +50,7 @@ def build_blob(path: Path, model: onnx.ModelProto, options: BuildOptions) -> Bui
     try:
         network = core().read_model(path)
         _reshape(network, options)
+        fuse_qdq(openvino(), network)
         compiled = core().compile_model(network, DEVICE, settings(options.threads, precision))
         executed = _executed(compiled)
         blob = compiled.export_model()
