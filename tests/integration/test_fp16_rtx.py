@@ -1,0 +1,43 @@
+"""NVIDIA's strongly typed builder accepts float16 networks with and without Q/DQ."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+
+from quantization import prepare
+from quantization.fp16 import to_float16
+from tests.networks import NETWORKS
+from tests.observed import observed_amax, quantized, random_feeds
+from tests.rtx_parser import parse
+
+
+@pytest.mark.parametrize("name", ["resnet_bottleneck", "detector", "unet_transposed", "bert"])
+@pytest.mark.parametrize("int8", [False, True], ids=["float", "int8"])
+def test_network_builds(name: str, int8: bool, rng: np.random.Generator) -> None:
+    model = prepare(NETWORKS[name]())
+    feeds = random_feeds(model, rng)
+    source = quantized(model, feeds) if int8 else model
+    result = to_float16(source, observed_amax(model, feeds))
+    verdict = parse(result.model, build=True)
+    assert verdict.errors == []
+    assert verdict.plan is not None
+
+
+def test_kept_operators_build(rng: np.random.Generator) -> None:
+    model = prepare(NETWORKS["mobilenet_v3"]())
+    feeds = random_feeds(model, rng)
+    int8 = quantized(model, feeds)
+    amax = observed_amax(model, feeds)
+    amax |= dict.fromkeys(list(amax)[4::7], 1e6)  # as if every seventh tensor overflowed
+    result = to_float16(int8, amax)
+    assert len(result.kept) > 5
+    assert parse(result.model, build=True).errors == []
+
+
+def test_half_input_and_output_build(rng: np.random.Generator) -> None:
+    model = prepare(NETWORKS["resnet_basic"]())
+    result = to_float16(quantized(model, random_feeds(model, rng)), keep_io=False)
+    assert result.model.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT16
+    assert parse(result.model, build=True).errors == []
