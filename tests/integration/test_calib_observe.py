@@ -1,0 +1,268 @@
+"""Observing real models with onnxruntime: right values, blind to order, bounded, resumable."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import subprocess
+import sys
+import time
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto
+
+from artefacts.errors import ArtefactError, DataError, InputError, ModelError
+from artefacts.graph_hash import graph_hash
+from calibrators.observe import observe
+from calibrators.samples import Sample
+from calibrators.statistics import Statistics, TensorStatistics
+from tests.networks import resnet
+from tests.networks.builder import Builder
+
+ROOT = Path(__file__).parents[2]
+
+
+def activations(model: onnx.ModelProto) -> list[str]:
+    """Every float activation and input of a network without odd operators."""
+    inputs = [entry.name for entry in model.graph.input]
+    return inputs + [name for node in model.graph.node for name in node.output]
+
+
+def images(count: int, side: int = 32, seed: int = 0) -> list[Sample]:
+    rng = np.random.default_rng(seed)
+    return [
+        Sample(inputs={"images": rng.standard_normal((1, 3, side, side), np.float32)}, name=f"{i}")
+        for i in range(count)
+    ]
+
+
+def small(batch: int | str = "N", side: int | str = "S") -> onnx.ModelProto:
+    """Two convolutions, a pool over any image size, and a classifier."""
+    net = Builder()
+    x = net.relu(net.conv(net.input("images", [batch, 3, side, side]), 8, stride=2))
+    x = net.op("Flatten", net.op("GlobalAveragePool", net.relu(net.conv(x, 8))))
+    return net.build("small", net.gemm(x, 8, 4))
+
+
+@pytest.fixture(scope="module")
+def network() -> onnx.ModelProto:
+    return resnet()
+
+
+def test_values_are_the_models(network: onnx.ModelProto) -> None:
+    """Against a session of our own that returns every activation."""
+    name = network.graph.input[0].name
+    shape = [d.dim_value or 1 for d in network.graph.input[0].type.tensor_type.shape.dim]
+    rng = np.random.default_rng(1)
+    feeds = [rng.standard_normal(shape).astype(np.float32) for _ in range(3)]
+    samples = [Sample(inputs={name: x}, name=str(i)) for i, x in enumerate(feeds)]
+    names = activations(network)
+    before = network.SerializeToString()
+    found = observe(network, names, samples)
+    assert network.SerializeToString() == before
+    assert found.graph_hash == graph_hash(network)
+    whole = onnx.ModelProto()
+    whole.CopyFrom(network)
+    del whole.graph.output[:]
+    whole.graph.output.extend(onnx.ValueInfoProto(name=n) for n in names if n != name)
+    session = onnxruntime.InferenceSession(whole.SerializeToString())
+    fetched = [session.run(None, {name: x}) for x in feeds]
+    for place, entry in enumerate(whole.graph.output):
+        values = np.concatenate([arrays[place].ravel() for arrays in fetched])
+        assert found.tensors[entry.name] == TensorStatistics.of(values), entry.name
+    assert found.tensors[name] == TensorStatistics.of(np.stack(feeds))
+
+
+def test_order_batches_and_shards_do_not_show() -> None:
+    model, samples = small(), images(13)
+    names = activations(model)
+    whole = observe(model, names, samples, batch_size=4)
+    assert len(whole.samples) == 13
+    for other in (
+        observe(model, names, samples[::-1], batch_size=4),
+        observe(model, names[::-1], samples, batch_size=1),
+        observe(model, names, samples, batch_size=100),
+        observe(model, names, samples[0::3]).merge(
+            observe(model, names, samples[2::3], batch_size=3),
+            observe(model, names, samples[1::3], batch_size=2),
+        ),
+    ):
+        assert other == whole
+        assert other.digest == whole.digest
+
+
+@pytest.mark.parametrize("count", [1, 6, 8])
+def test_fixed_batches_count_what_dynamic_ones_do(count: int) -> None:
+    """A batch of 4 in the file: the last batch is ragged, its padding is not counted."""
+    samples, names = images(count, side=16), activations(small())
+    found, expected = (
+        observe(model, names, samples).tensors for model in (small(4, 16), small("N", 16))
+    )
+    for name in names:
+        assert found[name].count == expected[name].count
+        assert found[name].sum == pytest.approx(expected[name].sum, rel=1e-4, abs=1e-3)
+        assert found[name].amax == pytest.approx(expected[name].amax, rel=1e-4)
+
+
+def test_images_of_several_sizes() -> None:
+    samples = [*images(2, 16), *images(2, 24, seed=1)]
+    found = observe(small(), ["images"], samples, batch_size=3)
+    assert found.tensors["images"].count == 3 * (2 * 16 * 16 + 2 * 24 * 24)
+
+
+def test_integer_inputs_pass_through() -> None:
+    net = Builder()
+    ids = net.input("ids", ["N", "S"], TensorProto.INT64)
+    net.input("mask", ["N", "S", 1])
+    x = net.op("Mul", net.op("Gather", net.weight((50, 4), 4), ids, axis=0), "mask")
+    model = net.build("tokens", net.op("Tanh", x))
+    rng = np.random.default_rng(0)
+    samples = [
+        Sample(
+            inputs={"ids": rng.integers(0, 50, (1, 5)), "mask": np.ones((1, 5, 1), np.float32)},
+            name=str(i),
+        )
+        for i in range(4)
+    ]
+    found = observe(model, [x, "mask"], samples)
+    assert found.tensors[x].count == 4 * 5 * 4
+    assert found.tensors["mask"].is_constant
+    with pytest.raises(ModelError, match=r"tensor ids \(the graph's input\) holds int64"):
+        observe(model, ["ids"], samples)
+
+
+def test_nan_names_tensor_node_and_sample() -> None:
+    net = Builder()
+    root = net.op("Sqrt", net.input("images", ["N", 3, 2, 2]))
+    model = net.build("root", root)
+    good = Sample(inputs={"images": np.ones((1, 3, 2, 2), np.float32)}, name="good.png")
+    bad = Sample(inputs={"images": -np.ones((1, 3, 2, 2), np.float32)}, name="bad.png")
+    with pytest.raises(DataError) as caught:
+        observe(model, [root], [good, bad])
+    assert "tensor Sqrt_0, computed by Sqrt n_Sqrt_0, has 12 NaN and 0 Inf" in str(caught.value)
+    assert "for sample bad.png" in str(caught.value)
+
+
+def test_repeated_samples_count_once(caplog: pytest.LogCaptureFixture) -> None:
+    samples = images(3)
+    with caplog.at_level(logging.WARNING):
+        found = observe(small(), ["images"], [*samples, *samples[:2]])
+    assert found == observe(small(), ["images"], samples)
+    assert "2 samples repeat others" in caplog.text
+
+
+def test_progress_counts_samples() -> None:
+    seen: list[tuple[int, int | None]] = []
+    observe(small(), ["images"], images(3), progress=lambda *state: seen.append(state))
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+    seen.clear()
+    observe(small(), ["images"], iter(images(2)), progress=lambda *state: seen.append(state))
+    assert seen == [(1, None), (2, None)]
+
+
+@pytest.mark.parametrize(
+    ("tensors", "samples", "error", "message"),
+    [
+        (["images"], [], DataError, "0 samples were observed"),
+        (["nowhere"], images(1), ModelError, "1 of 1 tensors are not in the graph .* nowhere"),
+        (
+            ["Relu_0"],
+            [Sample(inputs={"images": np.zeros((1, 4, 8, 8), np.float32)}, name="x")],
+            DataError,
+            r"shapes \{'images': \[1, 4, 8, 8\]\}",
+        ),
+    ],
+)
+def test_what_cannot_be_observed(
+    tensors: list[str], samples: list[Sample], error: type[InputError], message: str
+) -> None:
+    model = small()
+    with pytest.raises(error, match=message):
+        observe(model, tensors, samples)
+
+
+def test_memory_does_not_grow_with_the_samples() -> None:
+    """Activations of 4 MB a sample: held, 40 of them would be 160 MB."""
+    net = Builder()
+    x = net.input("images", ["N", 3, 64, 64])
+    wide = net.relu(net.conv(x, 256))
+    model = net.build("wide", net.op("GlobalMaxPool", wide))
+
+    def peak_bytes(count: int) -> int:
+        tracemalloc.start()
+        try:
+            observe(model, [wide], images(count, 64))
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    few, many = peak_bytes(20), peak_bytes(60)
+    assert many < few + 8_000_000
+
+
+RESUMED = """
+import sys, time
+from pathlib import Path
+from calibrators.collector import Checkpoint
+from calibrators.observe import observe
+from tests.integration.test_calib_observe import activations, images, small
+
+class Slow(list):
+    def __iter__(self):
+        for sample in super().__iter__():
+            time.sleep(0.01)
+            yield sample
+
+model = small()
+checkpoint = Checkpoint(path=Path(sys.argv[1]), every_samples=1)
+observe(model, activations(model), Slow(images(60)), checkpoint=checkpoint)
+"""
+
+
+def test_killed_and_continued_ends_with_the_same_bytes(tmp_path: Path) -> None:
+    """SIGKILL at three moments that nobody chose, then a run to the end."""
+    path, seen = tmp_path / "killed.stats.npz", 0
+    command = [sys.executable, "-c", RESUMED, str(path)]
+    for _ in range(3):
+        running = subprocess.Popen(command, cwd=ROOT)
+        while running.poll() is None and seen_by(path) <= seen:
+            time.sleep(0.002)
+        assert running.poll() is None, "it ended before it could be killed"
+        running.send_signal(signal.SIGKILL)
+        running.wait()
+        seen = seen_by(path)
+        assert seen > 0
+    assert seen < 60
+    subprocess.run(command, cwd=ROOT, check=True)
+    whole = tmp_path / "whole.stats.npz"
+    observe(small(), activations(small()), images(60)).save(whole)
+    assert path.read_bytes() == whole.read_bytes()
+
+
+def seen_by(path: Path) -> int:
+    """Samples in a checkpoint that is being written; reading it must never fail."""
+    return len(Statistics.load(path).samples) if path.exists() else 0
+
+
+def test_finished_checkpoint_runs_nothing_again(tmp_path: Path) -> None:
+    path, model = tmp_path / "x.stats.npz", small()
+    first = observe(model, ["images"], images(4), checkpoint=path)
+    written = path.stat().st_mtime_ns
+    assert observe(model, ["images"], images(4), checkpoint=path) == first == Statistics.load(path)
+    more = observe(model, ["images"], images(6), checkpoint=path)
+    assert more == observe(model, ["images"], images(6))
+    assert path.stat().st_mtime_ns > written
+
+
+def test_checkpoint_of_other_samples_is_refused(tmp_path: Path) -> None:
+    path, model = tmp_path / "x.stats.npz", small()
+    observe(model, ["images"], images(4), checkpoint=path)
+    with pytest.raises(
+        ArtefactError, match=r"counted 4 samples that are not in this data \(of 4\)"
+    ):
+        observe(model, ["images"], images(4, seed=1), checkpoint=path)
