@@ -116,14 +116,18 @@ def _keep_resize_meaning(old: ModelProto, new: ModelProto) -> None:
 
     Until opset 10 a coordinate was ``x_out / scale``; Resize-11 defaults to half-pixel centres, and
     onnx's converter leaves it at that. Nearest took the floor, and the ceiling when it shrank
-    (onnxruntime: upsamplebase.h).
+    (onnxruntime: upsamplebase.h). The converter keeps the order of nodes, but gives what was an
+    Upsample a new output name, which a graph output or another tool would miss: it gets the old.
     """
-    renewed = {node.output[0]: node for node in _nodes(new.graph) if node.op_type == "Resize"}
+    renewed = [node for node in _nodes(new.graph) if node.op_type == "Resize"]
+    resized = [
+        node
+        for node in _nodes(old.graph)
+        if node.op_type in ("Resize", "Upsample") and is_default_domain(node)
+    ]
     values = {tensor.name: tensor for tensor in old.graph.initializer}
-    for node in _nodes(old.graph):
-        if node.op_type not in ("Resize", "Upsample") or not is_default_domain(node):
-            continue
-        resize = renewed[node.output[0]]
+    for node, resize in zip(resized, renewed, strict=True):
+        _rename(new.graph, resize.output[0], node.output[0])
         wanted = {"coordinate_transformation_mode": "asymmetric"}
         mode = {a.name: helper.get_attribute_value(a) for a in node.attribute}.get("mode", b"")
         if mode in (b"nearest", b""):
@@ -132,6 +136,15 @@ def _keep_resize_meaning(old: ModelProto, new: ModelProto) -> None:
         del resize.attribute[:]
         resize.attribute.extend(kept)
         resize.attribute.extend(helper.make_attribute(*item) for item in wanted.items())
+
+
+def _rename(graph: GraphProto, found: str, wanted: str) -> None:
+    """Give one tensor another name, wherever a node reads or writes it."""
+    for node in _nodes(graph):
+        for names in (node.input, node.output):
+            for index, name in enumerate(names):
+                if name == found:
+                    names[index] = wanted
 
 
 def _shrinks(node: NodeProto, values: dict[str, onnx.TensorProto]) -> bool:
