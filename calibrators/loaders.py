@@ -115,7 +115,7 @@ class blame:  # noqa: N801 - used like a function
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, Exception) and not isinstance(error, DataError):
+        if isinstance(error, (Exception, SystemExit)) and not isinstance(error, DataError):
             raise DataError(
                 f"{self._path} raised {type(error).__name__}: {error}, expected it to yield "
                 "{input name: array}; mend it (--debug shows where)"
@@ -123,19 +123,21 @@ class blame:  # noqa: N801 - used like a function
 
 
 def _arrays(feed: Feed, where: str) -> dict[str, NDArray[Any]]:
-    if not isinstance(feed, Mapping) or not all(isinstance(name, str) for name in feed):
+    if not isinstance(feed, Mapping):
         raise DataError(
-            f"{where} is a {type(feed).__name__}, expected a dict {{input name: array}}; "
+            f"{where} is of type {type(feed).__name__}, expected a dict {{input name: array}}; "
             "yield one for each batch"
         )
     arrays = {}
     for name, value in feed.items():
+        if not isinstance(name, str):
+            raise DataError(f"{where} has key {name!r}, expected the name of a model input")
         with blame(where):
             arrays[name] = np.asarray(value)
         if arrays[name].dtype.kind not in "biufV":
             raise DataError(
-                f"{where} ({name}) is a {type(value).__name__} of {arrays[name].dtype}, expected "
-                "an array of numbers; yield numpy arrays"
+                f"{where} ({name}) is {type(value).__name__} ({arrays[name].dtype}), expected an "
+                "array of numbers; yield numpy arrays"
             )
     return arrays
 

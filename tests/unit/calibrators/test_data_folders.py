@@ -1,0 +1,304 @@
+"""Folders, lists and labels as people keep them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from artefacts.errors import DataError
+from calibrators.data import InputSpec, open_samples, require_labels
+from calibrators.preprocess import Preprocess
+
+SPEC = Preprocess(resize=(4, 4), scale="1/255")
+INPUTS = (InputSpec(name="x", dtype=np.dtype(np.float32), shape=("N", 3, 4, 4)),)
+
+
+def picture(path: Path, level: int = 0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (6, 5), (level, level, level)).save(path, "PNG")
+    return path
+
+
+def names(path: Path) -> list[str]:
+    return [sample.name for sample in open_samples(path, inputs=INPUTS, preprocess=SPEC)]
+
+
+def labels(path: Path) -> list[object]:
+    samples = open_samples(path, inputs=INPUTS, preprocess=SPEC)
+    require_labels(samples)
+    return [sample.label for sample in samples]
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(DataError) as caught:
+        open_samples(path, inputs=INPUTS, preprocess=SPEC)
+    return str(caught.value)
+
+
+def test_flat_folder_in_sorted_order(tmp_path: Path) -> None:
+    for name in ("b.png", "a.JPG", "C.jpeg", "ü ö.Png", "z.webp", "m.BMP"):
+        picture(tmp_path / name)
+    found = names(tmp_path)
+    assert found == ["C.jpeg", "a.JPG", "b.png", "m.BMP", "z.webp", "ü ö.Png"]
+    sample = next(iter(open_samples(tmp_path, inputs=INPUTS, preprocess=SPEC)))
+    assert sample.inputs["x"].shape == (1, 3, 4, 4)
+    assert (sample.label, sample.size) == (None, (5, 6))
+
+
+def test_what_does_not_count(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    for name in (".DS_Store", "._a.png", ".hidden.png", "Thumbs.db", "notes.txt", "a.png.part"):
+        (tmp_path / name).write_bytes(b"\0")
+    picture(tmp_path / "thumbnails" / "a.png")
+    (tmp_path / "folder.png").mkdir()
+    assert names(tmp_path) == ["a.png"]
+
+
+def test_class_folders(tmp_path: Path) -> None:
+    """ImageNet's and torchvision's layout."""
+    for name in ("n02/b.JPEG", "n01/a.JPEG", "n01/deep/c.JPEG", "n10/d.JPEG", ".git/e.JPEG"):
+        picture(tmp_path / name)
+    (tmp_path / "empty").mkdir()
+    samples = open_samples(tmp_path, inputs=INPUTS, preprocess=SPEC)
+    assert [(s.name, s.label) for s in samples] == [
+        ("n01/a.JPEG", 0),
+        ("n01/deep/c.JPEG", 0),
+        ("n02/b.JPEG", 1),
+        ("n10/d.JPEG", 2),
+    ]
+    assert samples.classes == ("n01", "n02", "n10")
+
+
+def test_splits_are_no_classes(tmp_path: Path) -> None:
+    for name in ("train/a.png", "val/b.png"):
+        picture(tmp_path / name)
+    said = refusal(tmp_path)
+    assert "subfolders train, val" in said
+    assert str(tmp_path / "train") in said
+
+
+def test_empty_folders(tmp_path: Path) -> None:
+    assert "has no files, expected samples ending in .jpg, .jpeg, .png" in refusal(tmp_path)
+    (tmp_path / "a.tiff").write_bytes(b"II*\0")
+    (tmp_path / "b.HEIC").write_bytes(b"")
+    assert "only files ending in .heic, .tiff" in refusal(tmp_path)
+    assert ".npz, .npy; check the path or convert them" in refusal(tmp_path)
+
+
+def test_links(tmp_path: Path) -> None:
+    inside = picture(tmp_path / "data" / "a.png")
+    (tmp_path / "data" / "b.png").symlink_to(inside)
+    (tmp_path / "link").symlink_to(tmp_path / "data")
+    assert names(tmp_path / "link") == ["a.png", "b.png"]
+    outside = picture(tmp_path / "secret.png")
+    (tmp_path / "data" / "c.png").symlink_to(outside)
+    said = refusal(tmp_path / "data")
+    assert f"c.png is a link to {outside}" in said
+    assert "list the files in a .txt file" in said
+
+
+def test_linked_class_folder_out_of_the_root(tmp_path: Path) -> None:
+    picture(tmp_path / "elsewhere" / "a.png")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "cat").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DataError):
+        open_samples(tmp_path / "data", inputs=INPUTS, preprocess=SPEC)
+
+
+@pytest.mark.parametrize("beside", [False, True], ids=["inside", "beside"])
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("labels.json", '{"a.png": 7, "b.png": 3, "other.png": 1}'),
+        ("labels.json", '{"a.png": "7", "b.png": "3"}'),
+        ("labels.txt", "b.png 3\na.png 7\n"),
+        ("labels.txt", "\ufeffa.png 7\r\nb.png 3\r\n"),
+        ("labels.txt", "7\n3\n"),
+    ],
+    ids=["json", "json-text", "lines", "windows", "order"],
+)
+def test_label_files(beside: bool, file: str, text: str, tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        picture(tmp_path / "data" / name)
+    (tmp_path / ("." if beside else "data") / file).write_text(text, encoding="utf-8", newline="")
+    assert labels(tmp_path / "data") == [7, 3]
+
+
+def test_label_names(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png", "c.png"):
+        picture(tmp_path / name)
+    (tmp_path / "labels.json").write_text('{"a.png": "dog", "b.png": "cat", "c.png": "dog"}')
+    samples = open_samples(tmp_path, inputs=INPUTS, preprocess=SPEC)
+    assert [sample.label for sample in samples] == [1, 0, 1]
+    assert samples.classes == ("cat", "dog")
+    (tmp_path / "classes.txt").write_text("bird\ndog\ncat\n")
+    samples = open_samples(tmp_path, inputs=INPUTS, preprocess=SPEC)
+    assert [sample.label for sample in samples] == [1, 2, 1]
+    assert samples.classes == ("bird", "dog", "cat")
+
+
+def test_label_files_win_over_folders_and_know_bare_names(tmp_path: Path) -> None:
+    for name in ("x/a.png", "y/b.png"):
+        picture(tmp_path / name)
+    (tmp_path / "labels.json").write_text('{"a.png": 5, "y/b.png": 6}')
+    assert labels(tmp_path) == [5, 6]
+
+
+def test_a_sibling_s_labels_are_not_ours(tmp_path: Path) -> None:
+    for name in ("calib/a.png", "test/b.png", "test/c.png"):
+        picture(tmp_path / name)
+    (tmp_path / "labels.json").write_text('{"b.png": 1, "c.png": 2}')
+    assert labels(tmp_path / "test") == [1, 2]
+    samples = open_samples(tmp_path / "calib", inputs=INPUTS, preprocess=SPEC)
+    assert [sample.label for sample in samples] == [None]
+    with pytest.raises(DataError, match=r"calib have no labels, expected one folder per class"):
+        require_labels(samples)
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "said"),
+    [
+        ("labels.json", '{"a.png": 1}', "no entry for b.png (nor for 0 more)"),
+        ("labels.json", '{"a.png": 1, "b.png": -1}', "holds -1"),
+        ("labels.json", '{"a.png": 1, "b.png": true}', "holds True"),
+        ("labels.json", '{"a.png": 1, "b.png": 1.5}', "holds 1.5"),
+        ("labels.json", '{"a.png": 1, "b.png": "cat"}', "holds 'cat'"),
+        ("labels.json", "[1, 2]", "holds a list"),
+        ("labels.json", "{", "is not JSON"),
+        ("labels.json", "[" * 100_000, "is not JSON"),
+        ("labels.txt", "1\n2\n3\n", "3 lines, expected 2"),
+        ("labels.txt", "a.png 1\n", "no entry for b.png"),
+    ],
+)
+def test_labels_that_do_not_fit(file: str, text: str, said: str, tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        picture(tmp_path / name)
+    (tmp_path / file).write_text(text)
+    samples = open_samples(tmp_path, inputs=INPUTS, preprocess=SPEC)
+    assert len(list(samples)) == 2  # calibration needs no labels
+    with pytest.raises(DataError) as caught:
+        require_labels(samples)
+    assert said in str(caught.value)
+
+
+def test_labels_that_are_no_text(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    (tmp_path / "labels.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DataError, match="expected UTF-8 text"):
+        require_labels(open_samples(tmp_path, inputs=INPUTS, preprocess=SPEC))
+
+
+def test_lists_of_files(tmp_path: Path) -> None:
+    for name in ("images/b c.png", "images/a.png"):
+        picture(tmp_path / name)
+    far = picture(tmp_path / "far" / "d.png")
+    listed = tmp_path / "data" / "val.txt"
+    listed.parent.mkdir()
+    (tmp_path / "data" / "e.png").symlink_to(far)
+    listed.write_text(f"# calibration\n../images/b c.png 2\n../images/a.png 0\n{far} 1\ne.png 4\n")
+    assert labels(listed) == [2, 0, 1, 4]
+    assert names(listed)[:2] == ["../images/b c.png", "../images/a.png"]
+    listed.write_text("../images/b c.png\n../images/a.png 0\n")
+    assert len(names(listed)) == 2
+    with pytest.raises(DataError, match="1 labels for 2 files"):
+        labels(listed)
+
+
+def test_lists_that_cannot_be_used(tmp_path: Path) -> None:
+    listed = tmp_path / "list.txt"
+    listed.write_text("\n# nothing\n")
+    assert "has no lines" in refusal(listed)
+    listed.write_text("none.png\n")
+    assert f"names {tmp_path / 'none.png'}" in refusal(listed)
+    listed.write_bytes(b"\xff\xff")
+    assert "UTF-8" in refusal(listed)
+
+
+def test_description_of_a_dataset(tmp_path: Path) -> None:
+    path = tmp_path / "coco128.yaml"
+    path.write_text("path: ../coco\ntrain: images/train\nval: images/val\nnames: {0: person}\n")
+    said = refusal(path)
+    assert f"train: {tmp_path / '../coco' / 'images/train'}" in said
+    assert f"val: {tmp_path / '../coco' / 'images/val'}" in said
+
+
+def test_other_paths(tmp_path: Path) -> None:
+    assert "none do not exist" in refusal(tmp_path / "none")
+    (tmp_path / "model.pt").write_bytes(b"\x80\x02")
+    assert "end in .pt, expected an image folder" in refusal(tmp_path / "model.pt")
+    (tmp_path / "README").write_text("x")
+    assert "end in nothing" in refusal(tmp_path / "README")
+
+
+def test_a_single_image(tmp_path: Path) -> None:
+    assert names(picture(tmp_path / "a.png")) == ["a.png"]
+
+
+def test_images_need_a_spec_and_one_input(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    with pytest.raises(DataError, match=r"--preprocess FILE\.yaml with at least 'scale: 1/255'"):
+        open_samples(tmp_path, inputs=INPUTS)
+    two = (*INPUTS, InputSpec(name="ids", dtype=np.dtype(np.int64), shape=("N", 8)))
+    with pytest.raises(DataError, match="expected data for x, ids"):
+        open_samples(tmp_path, inputs=two, preprocess=SPEC)
+
+
+def test_errors_name_the_image(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
+    samples = open_samples(tmp_path, inputs=INPUTS, preprocess=SPEC)
+    with pytest.raises(DataError, match=r"image .*b\.png cannot be decoded"):
+        list(samples)
+    assert next(iter(samples)).name == "a.png"
+    small = open_samples(tmp_path, inputs=INPUTS, preprocess=Preprocess(crop=(4, 7), scale=1))
+    with pytest.raises(DataError, match=r"image .*a\.png: crop \[4, 7\]"):
+        next(iter(small))
+    wrong = open_samples(tmp_path, inputs=INPUTS, preprocess=Preprocess(resize=(5, 4), scale=1))
+    with pytest.raises(
+        DataError, match=r"a\.png has shape \[1, 3, 5, 4\].*x float32 \[N, 3, 4, 4\]"
+    ):
+        next(iter(wrong))
+    last = open_samples(
+        tmp_path, inputs=INPUTS, preprocess=Preprocess(resize=(4, 4), scale=1, layout="nhwc")
+    )
+    with pytest.raises(DataError, match="set 'layout: nchw'"):
+        next(iter(last))
+
+
+def test_limit_spreads_over_the_classes_and_slices_do_not_decode_the_rest(tmp_path: Path) -> None:
+    for position in range(20):
+        picture(tmp_path / f"class{position // 5}" / f"{position:02}.png", position)
+    samples = open_samples(tmp_path, inputs=INPUTS, preprocess=SPEC, limit=4)
+    assert [sample.label for sample in samples] == [0, 1, 2, 3]
+    everything = open_samples(tmp_path, inputs=INPUTS, preprocess=SPEC)
+    every = [sample.name for sample in everything]
+    for rows in (slice(3, None), slice(1, None, 4), slice(2, 9, 3), slice(0, 0), slice(50, None)):
+        assert [sample.name for sample in everything[rows]] == every[rows]
+        assert len(everything[rows]) == len(every[rows])
+    assert [s.name for s in everything[2::3][1::2]] == every[2::3][1::2]
+    (tmp_path / "class0" / "00.png").write_bytes(b"broken")
+    assert len(list(everything[1:])) == 19
+    with pytest.raises(DataError, match=r"\[-1:None:None\]"):
+        everything[-1:]
+
+
+def test_digests_follow_content_not_names(tmp_path: Path) -> None:
+    for name, level in (("a.png", 1), ("b.png", 1), ("c.png", 2)):
+        picture(tmp_path / name, level)
+    first, second, third = open_samples(tmp_path, inputs=INPUTS, preprocess=SPEC)
+    assert first.digest == second.digest != third.digest
+    assert len(first.digest) == 64
+
+
+def test_labels_of_a_thousand_files_are_read_once(tmp_path: Path) -> None:
+    table = {}
+    for position in range(300):
+        table[picture(tmp_path / f"{position}.png", position % 256).name] = position
+    (tmp_path / "labels.json").write_text(json.dumps(table))
+    samples = open_samples(tmp_path, inputs=INPUTS, preprocess=SPEC)
+    assert all(table[sample.name] == sample.label for sample in samples)
+    assert len(samples) == 300
