@@ -1,0 +1,163 @@
+"""Our builder and runner on NVIDIA's own classes of TensorRT 8.6, 10.16 and 11.4.
+
+Every attribute they touch must exist in that release and every call fit its signature:
+``surface.py`` fails the build otherwise, in the process of that release.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import pytest
+
+from tests.contract.bindings import Bindings
+
+GENERATIONS = ("trt8", "trt10", "trt11")
+Seen = dict[str, Any]
+
+
+@pytest.fixture(scope="session")
+def driven(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Bindings], Seen]:
+    """Drive every scenario over some bindings, once."""
+    program = "import runpy; runpy.run_module('tests.contract.engine_drive', run_name='__main__')"
+
+    @cache
+    def drive(version: str, run: Callable[..., str]) -> Seen:
+        folder = tmp_path_factory.mktemp("drive")
+        return {"folder": folder, "version": version, **json.loads(run(program, folder))}
+
+    return lambda bindings: drive(bindings.version, bindings.run)
+
+
+@pytest.fixture(params=GENERATIONS)
+def generation(
+    request: pytest.FixtureRequest, driven: Callable[[Bindings], Seen]
+) -> tuple[str, Seen]:
+    return request.param, driven(request.getfixturevalue(request.param))
+
+
+def scenario(seen: Seen, name: str) -> Seen:
+    assert "broken" not in seen[name], seen[name]["broken"]
+    return seen[name]
+
+
+def test_explicit_int8(generation: tuple[str, Seen]) -> None:
+    name, all_seen = generation
+    seen = scenario(all_seen, "explicit")
+    assert "error" not in seen
+    # TensorRT 8 cannot be strongly typed: there the INT8 flag lets Q/DQ nodes be quantized.
+    flags = ["INT8"] if name == "trt8" else []
+    assert seen["facts"] == {
+        "typing": "weak" if name == "trt8" else "strong",
+        "flags": sorted([*flags, "VERSION_COMPATIBLE"]),
+    }
+    assert seen["precisions"] == {"conv1_node": "int8"}
+    assert seen["data"] == "plan"
+    assert seen["inputs"] == [{"name": "input", "dtype": "float32", "shape": [None, 3, 8, 8]}]
+    touched = set(seen["touched"])
+    assert touched >= {
+        "Builder()",
+        "OnnxParser()",
+        "Runtime()",
+        "IBuilderConfig.clear_flag",
+        "IBuilderConfig.set_memory_pool_limit",
+        "IBuilderConfig.builder_optimization_level =",
+        "IBuilderConfig.hardware_compatibility_level =",
+        "IBuilderConfig.profiling_verbosity =",
+        "IBuilderConfig.set_tactic_sources",
+        "IBuilderConfig.add_optimization_profile",
+        "IOptimizationProfile.set_shape",
+        "IBuilderConfig.set_timing_cache",
+        "ITimingCache.serialize",
+        "Runtime.engine_host_code_allowed =",
+        "EngineInspector.get_engine_information",
+    }
+    assert ("IBuilderConfig.progress_monitor =" in touched) == (name != "trt8")
+    # The second build reads what the first one wrote, and merges it before writing.
+    assert (all_seen["folder"] / "explicit" / "timing.cache").read_bytes() == b"plan"
+    assert "ITimingCache.combine" not in touched
+    assert "ITimingCache.combine" in seen["again"]
+
+
+def test_fp16_of_a_float_model(generation: tuple[str, Seen]) -> None:
+    name, all_seen = generation
+    seen = scenario(all_seen, "fp16")
+    if name == "trt11":
+        assert seen["kind"] == "UnsupportedError"
+        assert "takes types from the graph only" in seen["error"]
+    else:
+        assert seen["facts"]["typing"] == "weak"
+        assert "FP16" in seen["facts"]["flags"]
+
+
+def test_dla_with_gpu_fallback(generation: tuple[str, Seen]) -> None:
+    name, all_seen = generation
+    seen = scenario(all_seen, "dla")
+    assert "GPU_FALLBACK" in seen["facts"]["flags"]
+    assert {"IBuilderConfig.DLA_core =", "IBuilderConfig.default_device_type ="} <= set(
+        seen["touched"]
+    )
+    assert ("FP16" in seen["facts"]["flags"]) == (name == "trt8")
+
+
+def test_implicit_int8_from_a_cache(generation: tuple[str, Seen]) -> None:
+    name, all_seen = generation
+    seen = scenario(all_seen, "implicit_cache")
+    if name == "trt11":
+        assert seen["kind"] == "UnsupportedError"
+        assert "has no calibrators, expected TensorRT 8.6 to 10.16" in seen["error"]
+        return
+    assert seen["facts"]["typing"] == "weak"
+    assert "INT8" in seen["facts"]["flags"]
+    assert "IBuilderConfig.int8_calibrator =" in seen["touched"]
+    assert "IBuilderConfig.set_calibration_profile" not in seen["touched"]
+
+
+def test_implicit_int8_from_a_calibrator(generation: tuple[str, Seen]) -> None:
+    name, all_seen = generation
+    if name == "trt11":
+        assert "implicit_calibrator" not in all_seen
+        return
+    seen = scenario(all_seen, "implicit_calibrator")
+    assert "INT8" in seen["facts"]["flags"]
+    assert {"IBuilderConfig.int8_calibrator =", "IBuilderConfig.set_calibration_profile"} <= set(
+        seen["touched"]
+    )
+
+
+def test_a_cache_that_the_builder_rejects(generation: tuple[str, Seen]) -> None:
+    name, all_seen = generation
+    seen = scenario(all_seen, "rejected_cache")
+    if name == "trt11":
+        assert seen["kind"] == "UnsupportedError"
+        return
+    assert seen["kind"] == "ArtefactError"
+    assert "calib.cache is rejected by tensorrt" in seen["error"]
+    assert all_seen["version"] in seen["error"]
+
+
+def test_parser_errors_name_their_nodes(generation: tuple[str, Seen]) -> None:
+    name, all_seen = generation
+    seen = scenario(all_seen, "parser_errors")
+    assert seen["kind"] == "ModelError"
+    for index in (0, 1):
+        named = "" if name == "trt8" else f" (Odd name{index})"
+        assert f"node {7 + index}{named}: no such operator" in seen["error"]
+
+
+def test_runner(generation: tuple[str, Seen]) -> None:
+    _, all_seen = generation
+    seen = scenario(all_seen, "run")
+    assert seen["live"] == 0
+    assert set(seen["touched"]) >= {
+        "ICudaEngine.create_execution_context",
+        "IExecutionContext.set_optimization_profile_async",
+        "IExecutionContext.set_input_shape",
+        "IExecutionContext.infer_shapes",
+        "IExecutionContext.set_tensor_address",
+        "IExecutionContext.get_tensor_shape",
+        "IExecutionContext.execute_async_v3",
+    }
