@@ -25,6 +25,7 @@ from artefacts.errors import ArtefactError, BuilderError, DataError, InputError,
 from artefacts.files import sha256_file
 from artefacts.graph_hash import graph_hash
 from benchmarks.accuracy import evaluate_all
+from benchmarks.accuracy.task import read_task
 from benchmarks.onnx_system import OnnxSystem
 from build_flags import SUFFIXES, Job, parse_job
 
@@ -32,6 +33,9 @@ __all__ = ["build", "main"]
 
 logger = logging.getLogger("build_engine")
 SHOWN_REASONS = 6
+FP32 = "FP32 ONNX"
+LIKENESS_SAMPLES = 32
+LARGEST_GAP_DB = 3.0  # INT8 kernels of two runtimes differ by rounding, far less than this
 
 
 class Screen:
@@ -98,7 +102,8 @@ def build(job: Job, screen: Screen) -> None:
         source = quantize(job, prepared, placement, ranges, passport, screen)
     if job.stop_after == "onnx":
         return
-    manifest = build_file(job, target, prepared, source, passport, screen)
+    built_from = halve(job, target, source, passport, screen)
+    manifest = build_file(job, target, prepared, built_from, passport, screen)
     verify(job, prepared, source, manifest, screen)
 
 
@@ -264,6 +269,25 @@ def quantize(
     return path
 
 
+def halve(job: Job, target: str, source: Path, passport: dict[str, Any], screen: Screen) -> Path:
+    """The floating-point part in float16, where the target takes types from the graph."""
+    part = "fp16" if job.precision == "fp16" else job.float_part
+    if part is None:
+        part = "fp32" if target == "cpu" or job.precision == "fp32" else "fp16"
+    if part == "fp32" or target == "cpu":
+        return source
+    amax = {}
+    if job.precision == "int8":
+        statistics = calibrators.Statistics.load(job.beside(".stats.npz"))
+        amax = {name: entry.amax for name, entry in statistics.tensors.items()}
+    half = quantization.to_float16(quantization.load_model(source), amax)
+    path = job.beside(".fp16.onnx")
+    quantization.save_model(half.model, path)
+    screen.say("", f"{half.halved} operators in FP16, {len(half.kept)} stay in FP32: {path}")
+    passport["float32_operators"] = [vars(entry) | {} for entry in half.kept]
+    return path
+
+
 def build_file(
     job: Job,
     target: str,
@@ -340,37 +364,72 @@ def verify(
 ) -> None:
     """Load the engine as a service would and measure what can be measured here."""
     screen.say(f"verify     {job.engine}")
-    fp32 = OnnxSystem(job.onnx)
-    systems: dict[str, Any] = {"FP32 ONNX": fp32}
+    kind = job.precision.upper()
+    systems: dict[str, Any] = {FP32: OnnxSystem(job.onnx)}
     try:
-        systems[f"{job.precision.upper()} engine"] = engines.load(job.engine)
+        systems[f"{kind} engine"] = engines.load(job.engine)
     except UnsupportedError as err:
         screen.say("", f"not run here: {err}")
-        systems[f"{job.precision.upper()} ONNX"] = OnnxSystem(source)
-    if job.eval_data is not None:
-        accuracy(job, prepared, systems, screen)
+    if job.precision == "int8":
+        systems["INT8 ONNX"] = OnnxSystem(source)
+    if job.eval_data is not None or job.calib_data is not None:
+        measure(job, prepared, systems, screen)
     before, after = job.onnx.stat().st_size, manifest.engine_bytes
     screen.say("", f"size {before / 1e6:.2f} MB (ONNX) → {after / 1e6:.2f} MB (engine)")
     screen.say("", *(f"wrote {path}" for path in written(job)))
 
 
-def accuracy(job: Job, prepared: onnx.ModelProto, systems: dict[str, Any], screen: Screen) -> None:
-    """Accuracy of each system on the evaluation samples, and into the manifest."""
-    samples = evaluation_samples(job, prepared)
-    results = evaluate_all(systems, samples, batch_size=evaluation_batch(prepared))
-    for name, result in results.items():
-        screen.say("", f"{name}: {result.metric} {result.value:.2%} of {result.samples} samples")
-    engines.add_measured(
-        job.engine,
-        accuracy={name: dict(r.figures, samples=r.samples) for name, r in results.items()},
+def measure(job: Job, prepared: onnx.ModelProto, systems: dict[str, Any], screen: Screen) -> None:
+    """Accuracy on ``--eval-data``, else likeness to FP32 on calibration samples; kept."""
+    labelled = job.eval_data is not None
+    samples = (
+        evaluation_samples(job, prepared)
+        if labelled
+        else calibration_samples(job, prepared)[:LIKENESS_SAMPLES]
     )
+    with screen.bar("samples") as progress:
+        results = evaluate_all(
+            systems,
+            samples,
+            read_task(job.task) if job.task else None,
+            inputs=calibrators.input_specs(prepared),
+            batch_size=job.calib_batch,
+            reference=FP32,
+            labelled=labelled,
+            on_sample=lambda done: progress(done, _length(samples)),
+        )
+    measured: dict[str, dict[str, Any]] = {}
+    for name, result in results.items():
+        figures: dict[str, Any] = dict(result.figures, samples=result.samples)
+        parts = [f"{result.metric} {result.value:.2%}"] if result.metric else []
+        if result.agreement is not None:
+            levels = [output.sqnr_db for output in result.agreement.outputs.values()]
+            figures["sqnr_db"] = min((level for level in levels if level is not None), default=None)
+            if figures["sqnr_db"] is not None:
+                parts.append(f"SQNR {figures['sqnr_db']:.1f} dB against FP32")
+        if parts:
+            screen.say("", f"{name}: {', '.join(parts)} ({result.samples} samples)")
+        measured[name] = figures
+    engines.add_measured(job.engine, accuracy=measured)
+    warn_if_engine_differs(measured, screen)
 
 
-def evaluation_batch(prepared: onnx.ModelProto) -> int:
-    """The static batch of the model, or a convenient one."""
-    first = {spec.shape[0] if spec.shape else 1 for spec in calibrators.input_specs(prepared)}
-    sizes = {size for size in first if isinstance(size, int)}
-    return max(sizes) if sizes else 8
+def warn_if_engine_differs(measured: Mapping[str, Mapping[str, Any]], screen: Screen) -> None:
+    """A runtime that computes something else than its own model says: never keep that quiet."""
+    engine, model = (measured.get(f"INT8 {kind}", {}).get("sqnr_db") for kind in ("engine", "ONNX"))
+    if engine is not None and model is not None and engine < model - LARGEST_GAP_DB:
+        screen.say(
+            "",
+            f"warning: the engine is {model - engine:.1f} dB further from FP32 than its own ONNX "
+            "in onnxruntime, expected about the same; do not ship it before you know why",
+        )
+
+
+def _length(samples: calibrators.Samples) -> int | None:
+    try:
+        return len(samples)
+    except TypeError:
+        return None
 
 
 def written(job: Job) -> list[Path]:

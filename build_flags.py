@@ -17,7 +17,7 @@ __all__ = ["SUFFIXES", "Job", "Shapes", "parse_job", "parse_shapes"]
 
 Shapes = Mapping[str, tuple[int, ...]]
 
-SUFFIXES = (".prepared.onnx", ".stats.npz", ".ranges.json", ".int8.onnx")
+SUFFIXES = (".prepared.onnx", ".stats.npz", ".ranges.json", ".int8.onnx", ".fp16.onnx")
 EPILOG = """examples:
   build_engine.py --onnx model.onnx --engine out/model.int8.engine --precision int8 \\
       --calib-data samples/ --preprocess preprocess.yaml --eval-data labelled/
@@ -44,8 +44,10 @@ class Job:
     cache_version: str
     random_calibration: int | None
     eval_data: Path | None
+    task: Path | None
     exclude: tuple[str, ...]
     weights: Literal["int8", "float"]
+    float_part: Literal["fp32", "fp16"] | None
     cpu_unsigned: bool
     simulate_target: str | None
     implicit: bool
@@ -174,6 +176,11 @@ def parser() -> argparse.ArgumentParser:
     add = root.add_argument_group("quantization").add_argument
     add("--exclude", action="append", default=[], help="node name, /regex/ or op type left float")
     add("--weights", choices=("int8", "float"), default="int8", help="float for old parsers")
+    add(
+        "--float-part",
+        choices=("fp32", "fp16"),
+        help="type of the layers that are not INT8 (default fp16 for TensorRT, fp32 for cpu)",
+    )
     add("--implicit", action="store_true", help="TensorRT quantizes: its calibrator, up to 10.16")
     add("--cpu-unsigned", action="store_true", help="uint8 where never negative (target cpu)")
     add(
@@ -206,6 +213,7 @@ def parser() -> argparse.ArgumentParser:
 
     add = root.add_argument_group("verification").add_argument
     add("--eval-data", type=Path, help="labelled samples: image folder, .npz")
+    add("--task", type=Path, help="task spec, YAML (docs/benchmarking.md); default classification")
     add("--verbose", action="store_true", help="also say what the libraries say")
     add("--debug", action="store_true", help="show the stack trace of an error")
     return root

@@ -6,6 +6,7 @@ May import: itself, artefacts, calibrators.ranges, calibrators.cache; numpy, onn
 
 from __future__ import annotations
 
+from quantization.fp16 import to_float16
 from quantization.insert import insert_qdq, unify_ranges
 from quantization.load import load_model, save_model
 from quantization.placement import Placement, Profile, place
@@ -19,5 +20,6 @@ __all__ = [
     "place",
     "prepare",
     "save_model",
+    "to_float16",
     "unify_ranges",
 ]
