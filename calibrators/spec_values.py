@@ -9,7 +9,6 @@ import difflib
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -144,19 +143,17 @@ def _numbers(
 
 def _number(key: str, value: Any) -> float:
     """A finite number; a string may be a fraction, since people write ``scale: 1/255``."""
-    number = value
-    if isinstance(value, str):
-        try:
-            number = float(Fraction(value))
-        except (ValueError, ZeroDivisionError, OverflowError):
-            number = None
-    elif isinstance(value, (np.integer, np.floating)):
-        number = value.item()
-    if isinstance(number, bool) or not isinstance(number, (int, float)):
+    number = value.item() if isinstance(value, np.generic) else value
+    if isinstance(number, bool) or not isinstance(number, (int, float, str)):
         raise invalid(key, value, "a number or a fraction such as 1/255")
+    try:
+        above, slash, below = str(number).partition("/")
+        number = float(above) / float(below) if slash else float(above)
+    except (ValueError, ZeroDivisionError) as err:
+        raise invalid(key, value, "a number or a fraction such as 1/255") from err
     if not math.isfinite(number):
         raise invalid(key, value, "a finite number")
-    return float(number)
+    return number
 
 
 def _input(value: Any) -> str | None:

@@ -354,7 +354,7 @@ def test_loader_files(tmp_path: Path) -> None:
         ("def load_data():\n    yield 3\n", "sample 0 is of type int, expected a dict {input name"),
         ("def load_data():\n    yield {}\n", "has nothing, expected an array for input pixels"),
         ("def load_data():\n    yield {'pixel': [1.0], 'ids': [1]}\n", "did you mean pixel?"),
-        ("def load_data():\n    yield {'pixels': 'a.jpg'}\n", "(pixels) is str (<U5), expected an array"),
+        ("def load_data():\n    yield {'pixels': 'a.jpg'}\n", "(pixels) is str (<U5), expected"),
         ("def load_data():\n    yield {'pixels': [[1.0], [1.0, 2.0]]}\n", "raised ValueError"),
         ("def load_data():\n    yield {1: 2}\n", "has key 1, expected the name of a model input"),
         ("raise SystemExit(3)\n", "SystemExit"),

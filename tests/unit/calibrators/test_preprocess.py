@@ -152,8 +152,8 @@ def test_yaml_file(tmp_path: Path) -> None:
 
 
 def test_numbers_may_be_fractions_and_exponents() -> None:
-    spec = Preprocess.from_dict({"scale": "1/255", "mean": "1e-3", "std": "0.5"})
-    assert (spec.scale, spec.mean, spec.std) == (1 / 255, 1e-3, 0.5)
+    spec = Preprocess.from_dict({"scale": "1/127.5", "mean": "1e-3", "std": "0.5"})
+    assert (spec.scale, spec.mean, spec.std) == (1 / 127.5, 1e-3, 0.5)
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,10 @@ def test_numbers_may_be_fractions_and_exponents() -> None:
         ({"scale": "1/0"}, ["scale is 1/0"]),
         ({"scale": 0}, ["scale is 0", "other than 0"]),
         ({"scale": float("nan")}, ["scale is nan", "finite"]),
-        ({"scale": "1e999"}, ["scale is 1e999"]),
+        ({"scale": "1e999"}, ["scale is 1e999", "finite"]),
+        ({"scale": "1e999999999"}, ["scale is 1e999999999"]),
+        ({"scale": 10**400}, ["scale is 1000", "finite"]),
+        ({"scale": "1/2/3"}, ["scale is 1/2/3"]),
         ({"scale": True}, ["scale is True"]),
         ({"mean": [0.5, 0.5]}, ["mean is [0.5, 0.5]", "one number or 3 for rgb"]),
         ({"mean": []}, ["mean is []"]),
