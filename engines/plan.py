@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any
 
 from artefacts.errors import EngineError, UnsupportedError
@@ -36,14 +37,22 @@ class Plan:
         self.profiles, self.device = tuple(profiles), device
         self._users = 0
         self._log = create_log(trt)
-        self._cuda = Cuda(device)  # the primary context must outlive the engine
+        with ExitStack() as undo:
+            self._cuda = Cuda(device)  # the primary context must outlive the engine
+            undo.callback(self._cuda.close)
+            self._deserialize(trt, data)
+            undo.pop_all()
+
+    def _deserialize(self, trt: Any, data: bytes) -> None:
         with self._cuda.current():
-            self._runtime = trt.Runtime(self._log)
+            try:
+                self._runtime = trt.Runtime(self._log)
+            except (TypeError, RuntimeError) as err:  # pybind11: the factory returned null
+                raise self.failure(f"{trt.__name__} cannot start its runtime") from err
             # Version-compatible plans carry host code: allowed because the hash was checked.
             self._runtime.engine_host_code_allowed = True
             self._engine = self._runtime.deserialize_cuda_engine(data)
         if self._engine is None:
-            self._cuda.close()
             raise EngineError(
                 f"engine is refused by {trt.__name__} {trt.__version__} ({self.reasons()}), "
                 "expected a plan of this release for this GPU; build it again here"

@@ -20,7 +20,7 @@ from engines.build_tensorrt import build_plan
 from engines.onnx_layers import read_onnx
 from engines.runner_tensorrt import TensorrtRunner
 from engines.tensors import TensorSpec
-from tests.contract.host_cuda import HostCuda, at_address
+from tests.contract.host_cuda import HostCuda, doubling
 from tests.contract.surface import Stand, Surface
 from tests.engine_models import convnet, save
 
@@ -161,30 +161,7 @@ def parser_errors(folder: Path) -> dict[str, Any]:
 def run(folder: Path) -> dict[str, Any]:
     """A plan that doubles its input, on a GPU whose memory is the host's."""
 
-    def execute(stand: Stand, stream: int) -> bool:
-        shape = stand.values["shape"]
-        source = at_address(stand.values["input"], shape)
-        at_address(stand.values["output"], shape)[:] = 2 * source
-        return True
-
-    def set_shape(stand: Stand, name: str, shape: tuple[int, ...]) -> bool:
-        stand.values["shape"] = tuple(shape)
-        return True
-
-    def set_address(stand: Stand, name: str, address: int) -> bool:
-        stand.values[name] = address
-        return True
-
-    surface = Surface(
-        trt,
-        {
-            "IExecutionContext.execute_async_v3": execute,
-            "IExecutionContext.set_input_shape": set_shape,
-            "IExecutionContext.set_tensor_address": set_address,
-            "IExecutionContext.get_tensor_shape": lambda s, name: s.values["shape"],
-            "IExecutionContext.active_optimization_profile": -1,
-        },
-    )
+    surface = Surface(trt, doubling())
     plan.Cuda = HostCuda  # type: ignore[assignment, misc]
     runner_module = sys.modules[TensorrtRunner.__module__]
     runner_module.Cuda = HostCuda  # type: ignore[attr-defined]
