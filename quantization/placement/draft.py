@@ -23,14 +23,23 @@ __all__ = ["Draft"]
 class Draft:
     """Layers still candidates for INT8, and the edges quantized so far.
 
+    Args:
+        view: the graph.
+        excluded: names of nodes the user excluded.
+        look_up: take a tensor's range from above ops that keep it; else each has its own.
+
     Attributes:
         view: the graph.
         layers: weighted layers that no rule has left in floating point, in graph order.
         excluded: names of nodes the user excluded.
+        extra: tensors that need a range and get no Q/DQ pair.
     """
 
-    def __init__(self, view: GraphView, excluded: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self, view: GraphView, excluded: frozenset[str] = frozenset(), *, look_up: bool = True
+    ) -> None:
         self.view = view
+        self._look_up = look_up
         self.excluded = excluded
         self.layers: dict[str, Node] = {n.name: n for n in view.nodes if n.op_type in WEIGHTED_OPS}
         self.extra: set[str] = set()
@@ -59,7 +68,7 @@ class Draft:
                 axis=channel_axis(self.view, node, index),
             )
             return
-        above = sources(self.view, tensor)
+        above = sources(self.view, tensor) if self._look_up else (tensor,)
         observed = above[0] if len(above) == 1 and self.is_float(above[0]) else tensor
         self._edges[key] = QuantizedInput(
             node=node.name, index=index, tensor=tensor, observed=observed

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from quantization.graph_view import Node
 from quantization.placement.draft import Draft
-from quantization.placement.walk import conv_behind, conv_partition, is_pass_through, longer_path
+from quantization.placement.walk import (
+    conv_behind,
+    conv_partition,
+    is_pass_through,
+    longer_path,
+)
 
 __all__ = [
     "average_pool",
-    "before_pass_through",
     "layer_norm",
     "residual_add",
-    "residual_add_both",
     "resize",
+    "skip_input",
     "weighted_inputs",
 ]
 
@@ -25,7 +29,7 @@ def weighted_inputs(draft: Draft) -> None:
 
     Why: one input without a scale keeps the whole layer in floating point; the output keeps its
     precision for the activation that fuses behind; an INT32 bias is refused by the parser.
-    Source: TensorRT 8.5 developer guide 7.4.3-7.4.5 (rules 1, 2, 3, 7, 8, 13).
+    Source: [explicit]
     """
     for node in draft.layers.values():
         for index in (0, 1):
@@ -40,62 +44,16 @@ def residual_add(draft: Draft) -> None:
 
     Why: Conv and Add fuse into one kernel whose output has the skip's precision. A float skip
     stops the next Q from fusing; a Q/DQ on the convolution's side breaks the fusion.
-    Source: TensorRT 8.5 developer guide 7.4.4 (rule 4); ModelOpt partitioning.
+    Source: [explicit], [modelopt]
     """
     for node in draft.view.nodes:
         if node.op_type == "Add" and len(node.inputs) == 2:
-            skip = _skip_input(draft, node)
+            skip = skip_input(draft, node)
             if skip is not None:
                 draft.quantize(node, skip)
 
 
-def residual_add_both(draft: Draft) -> None:
-    """A residual Add reads both its inputs as INT8.
-
-    Why: OpenVINO adds in INT8 behind the convolution only if both sides are quantized; else the
-    sum is a float kernel of its own.
-    Source: measured, docs/placement.md; NNCF places the same.
-    """
-    for node in draft.view.nodes:
-        if node.op_type == "Add" and len(node.inputs) == 2:
-            skip = _skip_input(draft, node)
-            if skip is not None:
-                draft.quantize(node, 0)
-                draft.quantize(node, 1)
-
-
-def before_pass_through(draft: Draft) -> None:
-    """Q/DQ goes before MaxPool, Slice, Concat and other ops that only move values.
-
-    Where everything that reads their output is quantized.
-
-    Why: OpenVINO moves a DQ down across them but no Q up, so they run on INT8 only behind it.
-    Source: measured, docs/placement.md.
-    """
-    for node in reversed(draft.view.nodes):
-        joins = node.op_type == "Concat"
-        if not joins and not is_pass_through(draft.view, node):
-            continue
-        if all(_only_quantized(draft, name) for name in node.outputs if _is_read(draft, name)):
-            for name in node.outputs:
-                for use in draft.view.uses(name):
-                    draft.release(use.node, use.index)
-            for index, name in enumerate(node.inputs if joins else node.inputs[:1]):
-                if not draft.view.is_constant(name):
-                    draft.quantize(node, index)
-
-
-def _only_quantized(draft: Draft, tensor: str) -> bool:
-    if tensor in draft.view.outputs or tensor in draft.view.captured:
-        return False
-    return all(draft.is_quantized(use.node, use.index) for use in draft.view.uses(tensor))
-
-
-def _is_read(draft: Draft, tensor: str) -> bool:
-    return bool(tensor) and (bool(draft.view.uses(tensor)) or tensor in draft.view.outputs)
-
-
-def _skip_input(draft: Draft, node: Node) -> int | None:
+def skip_input(draft: Draft, node: Node) -> int | None:
     """Index of the skip input of a residual Add; None for any other Add."""
     view = draft.view
     if any(view.producer(name) is None or view.is_constant(name) for name in node.inputs):
@@ -123,10 +81,10 @@ def average_pool(draft: Draft) -> None:
 
     Why: a layer without weights that reads INT8 must write INT8 too, else it runs in float behind
     a DQ.
-    Source: TensorRT 8.5 developer guide 7.4.4 (rules 5, 9).
+    Source: [explicit]
     """
     for node in reversed(draft.view.nodes):
-        pooling = node.op_type in ("AveragePool", "GlobalAveragePool")
+        pooling = node.op_type in ("AveragePool", "GlobalAveragePool", "ReduceMean")
         if pooling and _follows_layer(draft, node) and _read_as_int8(draft, node.outputs[0]):
             draft.quantize(node, 0)
 
@@ -137,7 +95,7 @@ def resize(draft: Draft) -> None:
     Only nearest and linear modes: cubic overshoots the range of its input.
 
     Why: the upsampled map is the large one; equal scales let Q move across.
-    Source: TensorRT rule 15 (ModelOpt: Resize right after a conv partition).
+    Source: [modelopt]
     """
     for node in reversed(draft.view.nodes):
         if node.op_type not in ("Resize", "Upsample"):
@@ -151,7 +109,7 @@ def layer_norm(draft: Draft) -> None:
     """A LayerNormalization right behind a Conv reads INT8.
 
     Why: the Conv then writes INT8 and gets the faster kernel.
-    Source: TensorRT rule 16 (ModelOpt).
+    Source: [modelopt]
     """
     for node in draft.view.nodes:
         if node.op_type != "LayerNormalization":

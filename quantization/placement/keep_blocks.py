@@ -1,33 +1,50 @@
-"""Blocks whose layers stay in floating point: attention over long sequences, squeeze-and-excite."""
+"""Blocks whose layers stay in floating point: attention without a kernel, squeeze-and-excite."""
 
 from __future__ import annotations
 
 from quantization.graph_view import WEIGHTED_OPS, GraphView, Node
 from quantization.placement.draft import Draft
+from quantization.placement.keep_small import matmul_sizes
 from quantization.placement.walk import POINTWISE_OPS, is_pass_through
 
-__all__ = ["long_attention", "squeeze_excite"]
+__all__ = ["squeeze_excite", "unfused_attention"]
 
+# What TensorRT-RTX 1.7.1 compiles to one INT8 kernel for SM 8.0, 8.6, 8.9 and 12.0.
 _LONGEST_ATTENTION = 512
+_FUSED_HEADS = (16, 32, 64)
 
 
-def long_attention(draft: Draft, node: Node) -> str | None:
-    """Both MatMuls of an attention stay in floating point beyond 512 positions, or if unknown.
+def unfused_attention(draft: Draft, node: Node) -> str | None:
+    """Both MatMuls of an attention stay in floating point unless TensorRT fuses it in INT8.
 
-    Shorter ones read Q, K, V and the Softmax output as INT8. The scaling, the mask Add and the
-    Softmax between them are never quantized.
+    It does for up to 512 positions of known number and heads of 16, 32 or 64 channels; then Q, K,
+    V and the Softmax output are read as INT8. The scaling, the mask Add and the Softmax between
+    are never quantized.
 
-    Why: TensorRT's fused INT8 attention ends there; a lone INT8 MatMul would split the fusion.
-    Source: TensorRT rule 21 (ModelOpt exclusions).
+    Why: other INT8 attention is split into kernels that write the scores to memory, while FP16
+    attention of any length and head stays one kernel.
+    Source: measured, [attention], [modelopt]
     """
     softmax = _attention_softmax(draft.view, node)
     if softmax is None:
         return None
     lengths = (draft.view.shape(softmax.inputs[0]) or (None, None))[-2:]
-    if all(size is not None and size <= _LONGEST_ATTENTION for size in lengths):
+    if not all(size is not None and size <= _LONGEST_ATTENTION for size in lengths):
+        sizes = "×".join("unknown" if size is None else str(size) for size in lengths)
+        return f"attention over {sizes} positions, fused in INT8 up to {_LONGEST_ATTENTION}"
+    _, depth, columns = matmul_sizes(draft.view, node)
+    head = columns if _is_second(draft.view, node) else depth
+    if head in _FUSED_HEADS:
         return None
-    sizes = "×".join("unknown" if size is None else str(size) for size in lengths)
-    return f"attention over {sizes} positions, INT8 attention ends at {_LONGEST_ATTENTION}"
+    return f"attention with heads of {head or 'unknown'} channels, fused in INT8 for 16, 32, 64"
+
+
+def _is_second(view: GraphView, node: Node) -> bool:
+    """Whether ``node`` is the product of probabilities and values."""
+    maker = view.producer(node.inputs[0])
+    while maker is not None and is_pass_through(view, maker):
+        maker = view.producer(maker.inputs[0])
+    return maker is not None and maker.op_type == "Softmax"
 
 
 def _attention_softmax(view: GraphView, node: Node) -> Node | None:
@@ -66,7 +83,7 @@ def squeeze_excite(draft: Draft, node: Node) -> str | None:
 
     Why: on a 1×1 map they are matrix-vector products (rule 19) of a gate that scales every
     channel of the block, so their error is everywhere and their speed nowhere.
-    Source: TensorRT rules 15 and 19 (ModelOpt: Mul and Sigmoid of the gate stay out).
+    Source: [modelopt]
     """
     view = draft.view
     for pool in view.nodes:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from quantization.graph_view import Node
 from quantization.placement.draft import Draft
 
-__all__ = ["computed_weights", "constant_layer", "excluded", "not_float32"]
+__all__ = ["computed_weights", "constant_layer", "excluded", "not_float32", "other_products"]
+
+_OTHER_PRODUCTS = frozenset({"Attention", "DeformConv", "Einsum", "GRU", "LSTM", "RNN"})
 
 
 def excluded(draft: Draft, node: Node) -> str | None:
     """Layers named by ``--exclude`` stay in floating point.
 
     Why: the user knows, or a sensitivity search found, that they lose too much accuracy.
-    Source: ours.
+    Source: ours
     """
     return "excluded by the user" if node.name in draft.excluded else None
 
@@ -21,7 +23,7 @@ def constant_layer(draft: Draft, node: Node) -> str | None:
     """A layer without a variable input is left to constant folding.
 
     Why: it costs nothing at run time.
-    Source: ours.
+    Source: ours
     """
     constant = all(draft.view.is_constant(name) for name in node.inputs if name)
     return "all its inputs are constant" if constant else None
@@ -31,7 +33,7 @@ def not_float32(draft: Draft, node: Node) -> str | None:
     """A layer of another type than float32 keeps it.
 
     Why: scales are float32, and QuantizeLinear wants the type of its input before opset 19.
-    Source: https://onnx.ai/onnx/operators/onnx__QuantizeLinear.html
+    Source: [onnx]
     """
     odd = [name for name in node.inputs[:2] if not draft.is_float(name)]
     return f"input {odd[0]} is not float32" if odd else None
@@ -41,8 +43,21 @@ def computed_weights(draft: Draft, node: Node) -> str | None:
     """A Conv or ConvTranspose whose weights are computed stays in floating point.
 
     Why: a scale per output channel needs constant weights.
-    Source: TensorRT rule 20 (ModelOpt); TensorRT 11.1 NvInfer.h, IQuantizeLayer.
+    Source: [explicit], [modelopt]
     """
     if node.op_type not in ("Conv", "ConvTranspose") or draft.view.is_constant(node.inputs[1]):
         return None
     return f"its weight {node.inputs[1]} is computed, not constant"
+
+
+def other_products(draft: Draft) -> None:
+    """LSTM, GRU, RNN, Einsum, Attention, DeformConv and custom operators are left alone.
+
+    Why: no runtime here has an explicit INT8 kernel for them; their neighbours are quantized.
+    Source: [explicit]
+    """
+    for node in draft.view.nodes:
+        if node.op_type in _OTHER_PRODUCTS:
+            draft.leave(node, "other_products", f"no INT8 kernel for {node.op_type}")
+        elif "." in node.op_type:
+            draft.leave(node, "other_products", f"{node.op_type} is an operator unknown here")

@@ -21,7 +21,7 @@ def output_layers(draft: Draft) -> None:
     Why: their rounding error reaches the output unsmoothed, and they are cheap. Implicit
     quantization keeps the last layer before an FP32 output in FP32 for the same reason, and every
     detection project excludes its heads by name.
-    Source: TensorRT 8.5 developer guide 7.3.3; TensorRT rule 22.
+    Source: [implicit], [modelopt]
     """
     view = draft.view
     ahead = _layers_ahead(view)

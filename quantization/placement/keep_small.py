@@ -1,11 +1,18 @@
-"""Layers too small for INT8 tensor cores: TensorRT rules 17 to 19."""
+"""Layers too small for INT8 tensor cores, and what OpenVINO has no INT8 kernel for."""
 
 from __future__ import annotations
 
 from quantization.graph_view import GraphView, Node
 from quantization.placement.draft import Draft
 
-__all__ = ["few_channels", "few_group_channels", "gemv", "small_matmul"]
+__all__ = [
+    "few_channels",
+    "few_group_channels",
+    "gemv",
+    "grouped_transposed",
+    "matmul_sizes",
+    "small_matmul",
+]
 
 _TILE = 16  # channels an INT8 tensor core works on at once
 
@@ -17,7 +24,7 @@ def few_channels(draft: Draft, node: Node) -> str | None:
     16 or more or the layer reads the graph's input.
 
     Why: tiny channels waste INT8 tiles.
-    Source: TensorRT rule 17 (ModelOpt partitioning).
+    Source: [modelopt]
     """
     if node.op_type not in ("Conv", "ConvTranspose") or node.integer("group", 1) != 1:
         return None
@@ -38,7 +45,7 @@ def few_group_channels(draft: Draft, node: Node) -> str | None:
     8 and every kernel side 3 or more.
 
     Why: depthwise 3×3 has an INT8 kernel, 1×1 groups and odd channel counts have none worth it.
-    Source: TensorRT rule 18 (ModelOpt partitioning); github.com/NVIDIA/Model-Optimizer#80.
+    Source: [modelopt], [modelopt#80]
     """
     groups = node.integer("group", 1)
     if node.op_type not in ("Conv", "ConvTranspose") or groups == 1:
@@ -56,7 +63,7 @@ def gemv(draft: Draft, node: Node) -> str | None:
     An axis whose size is dynamic is taken to be larger than 1.
 
     Why: with one row or column no tensor core is used, and Q/DQ costs more than it saves.
-    Source: TensorRT rule 19 (ModelOpt partitioning).
+    Source: [modelopt]
     """
     if node.op_type not in ("Gemm", "MatMul"):
         return None
@@ -70,7 +77,7 @@ def small_matmul(draft: Draft, node: Node) -> str | None:
     """A Gemm or MatMul with depth or columns under 16 stays in floating point.
 
     Why: it fills no INT8 tile.
-    Source: TensorRT rule 19 (ModelOpt partitioning).
+    Source: [modelopt]
     """
     if node.op_type not in ("Gemm", "MatMul"):
         return None
@@ -78,6 +85,18 @@ def small_matmul(draft: Draft, node: Node) -> str | None:
     if min(depth or _TILE, columns or _TILE) >= _TILE:
         return None
     return f"depth {_known(depth)} and {_known(columns)} columns, expected {_TILE} or more"
+
+
+def grouped_transposed(draft: Draft, node: Node) -> str | None:
+    """A ConvTranspose with groups stays in floating point.
+
+    Why: OpenVINO 2026.4 executes it in float even with Q/DQ around it.
+    Source: measured
+    """
+    groups = node.integer("group", 1)
+    if node.op_type != "ConvTranspose" or groups == 1:
+        return None
+    return f"a transposed convolution with {groups} groups"
 
 
 def matmul_sizes(view: GraphView, node: Node) -> tuple[int | None, int | None, int | None]:

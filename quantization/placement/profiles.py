@@ -9,7 +9,15 @@ import onnx
 
 from artefacts.errors import ModelError
 from quantization.graph_view import WEIGHTED_OPS, GraphView, Node
-from quantization.placement import edges, keep_blocks, keep_general, keep_small, shared
+from quantization.placement import (
+    edges,
+    edges_cpu,
+    edges_dla,
+    keep_blocks,
+    keep_general,
+    keep_small,
+    shared,
+)
 from quantization.placement.draft import Draft
 from quantization.placement.exclude import excluded_nodes
 from quantization.placement.keep_outputs import output_layers
@@ -25,10 +33,12 @@ class Rules:
     Attributes:
         keep: asked of each weighted layer; the first that answers keeps it in floating point.
         place: run once each; they leave layers, quantize edges, share scales.
+        look_up: take ranges from above ops that keep them.
     """
 
     keep: tuple[Callable[[Draft, Node], str | None], ...]
     place: tuple[Callable[[Draft], None], ...]
+    look_up: bool = True
 
 
 _GENERAL = (
@@ -44,10 +54,11 @@ _TENSORRT = Rules(
         keep_small.few_group_channels,
         keep_small.gemv,
         keep_small.small_matmul,
-        keep_blocks.long_attention,
+        keep_blocks.unfused_attention,
         keep_blocks.squeeze_excite,
     ),
     place=(
+        keep_general.other_products,
         output_layers,
         edges.weighted_inputs,
         edges.residual_add,
@@ -58,21 +69,31 @@ _TENSORRT = Rules(
         shared.linear_resize,
     ),
 )
-
 _CPU = Rules(
-    keep=_GENERAL,
+    keep=(*_GENERAL, keep_small.grouped_transposed),
     place=(
+        keep_general.other_products,
         edges.weighted_inputs,
-        edges.residual_add_both,
+        edges_cpu.residual_add_both,
         edges.average_pool,
         edges.resize,
         shared.concat,
         shared.linear_resize,
-        edges.before_pass_through,
+        edges_cpu.before_pass_through,
     ),
 )
+_DLA = Rules(
+    keep=_GENERAL,
+    place=(
+        keep_general.other_products,
+        edges_dla.every_tensor,
+        edges_dla.elementwise_inputs,
+        edges_dla.equal_ranges,
+    ),
+    look_up=False,
+)
 
-PROFILES: dict[Profile, Rules] = {"tensorrt": _TENSORRT, "cpu": _CPU, "dla": _TENSORRT}
+PROFILES: dict[Profile, Rules] = {"tensorrt": _TENSORRT, "cpu": _CPU, "dla": _DLA}
 
 
 def place(
@@ -90,7 +111,7 @@ def place(
     """
     view = GraphView(model)
     rules = PROFILES[profile]
-    draft = Draft(view, excluded_nodes(view, exclude))
+    draft = Draft(view, excluded_nodes(view, exclude), look_up=rules.look_up)
     for node in tuple(draft.layers.values()):
         for rule in rules.keep:
             if (why := rule(draft, node)) is not None:

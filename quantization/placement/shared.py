@@ -16,7 +16,7 @@ def concat(draft: Draft) -> None:
 
     Why: TensorRT moves Q and DQ across only where scales are equal; else it inserts requantize
     kernels. It costs some accuracy where the inputs differ in range.
-    Source: TensorRT rules 9, 10 (ModelOpt concat elimination).
+    Source: [explicit], [modelopt]
     """
     for edge in draft.edges:
         above = sources(draft.view, edge.tensor)
@@ -28,7 +28,7 @@ def linear_resize(draft: Draft) -> None:
     """A linear Resize that reads INT8 shares its scale with what it writes.
 
     Why: interpolated values stay within the range of their neighbours, so one scale fits both.
-    Source: TensorRT rule 10.
+    Source: [explicit]
     """
     for node in draft.view.nodes:
         if node.op_type in ("Resize", "Upsample") and draft.is_quantized(node, 0):

@@ -13,9 +13,11 @@ __all__ = [
     "conv_behind",
     "conv_partition",
     "is_pass_through",
+    "joins_only_variables",
     "longer_path",
     "never_negative",
     "sources",
+    "values_of",
 ]
 
 # Output values are a subset of the input's (or zero): one scale fits both, and Q and DQ commute
@@ -49,7 +51,7 @@ def is_pass_through(view: GraphView, node: Node) -> bool:
     return True
 
 
-def _values_of(node: Node, tensor: str) -> bool:
+def values_of(node: Node, tensor: str) -> bool:
     """Whether ``tensor`` holds values of the input: not MaxPool's indices or Dropout's mask."""
     return node.op_type == "Split" or tensor == node.outputs[0]
 
@@ -61,6 +63,11 @@ def _pads_with_own_values(view: GraphView, node: Node) -> bool:
     value = node.inputs[2] if len(node.inputs) > 2 else ""
     constant = view.constant(value) if value else np.zeros(1)
     return constant is not None and not np.any(constant)
+
+
+def joins_only_variables(view: GraphView, node: Node) -> bool:
+    """Whether ``node`` is a Concat without constant inputs, whose range nobody observes."""
+    return node.op_type == "Concat" and not any(view.is_constant(name) for name in node.inputs)
 
 
 def sources(view: GraphView, tensor: str) -> tuple[str, ...]:
@@ -78,9 +85,9 @@ def sources(view: GraphView, tensor: str) -> tuple[str, ...]:
             continue
         seen.add(name)
         node = view.producer(name)
-        if node is not None and node.op_type == "Concat":
-            pending.extend(reversed([i for i in node.inputs if i and not view.is_constant(i)]))
-        elif node is not None and _values_of(node, name) and is_pass_through(view, node):
+        if node is not None and joins_only_variables(view, node):
+            pending.extend(reversed(node.inputs))
+        elif node is not None and values_of(node, name) and is_pass_through(view, node):
             pending.append(node.inputs[0])
         else:
             found[name] = None

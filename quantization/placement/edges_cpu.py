@@ -1,0 +1,51 @@
+"""Which edges get a Q/DQ pair for OpenVINO beyond the inputs of weighted layers."""
+
+from __future__ import annotations
+
+from quantization.graph_view import Node, Use
+from quantization.placement.draft import Draft
+from quantization.placement.edges import skip_input
+from quantization.placement.walk import is_pass_through, joins_only_variables
+
+__all__ = ["before_pass_through", "residual_add_both"]
+
+
+def residual_add_both(draft: Draft) -> None:
+    """A residual Add reads both its inputs as INT8.
+
+    Why: OpenVINO adds in INT8 behind the convolution only if both sides are quantized; else the
+    sum is a float kernel of its own.
+    Source: measured, [nncf]
+    """
+    for node in draft.view.nodes:
+        if node.op_type == "Add" and len(node.inputs) == 2:
+            skip = skip_input(draft, node)
+            if skip is not None:
+                draft.quantize(node, 0)
+                draft.quantize(node, 1)
+
+
+def before_pass_through(draft: Draft) -> None:
+    """Q/DQ goes before MaxPool, Slice, Concat and other ops that only move values.
+
+    Where everything that reads their output is quantized.
+
+    Why: OpenVINO moves a DQ down across them but no Q up, so they run on INT8 only behind it.
+    Source: measured, [nncf]
+    """
+    for node in reversed(draft.view.nodes):
+        joins = joins_only_variables(draft.view, node)
+        if node.name in draft.excluded or not (joins or is_pass_through(draft.view, node)):
+            continue
+        uses = [use for name in node.outputs if name for use in draft.view.uses(name)]
+        if uses and _serves_only_int8(draft, node, uses):
+            for use in uses:
+                draft.release(use.node, use.index)
+            for index in range(len(node.inputs) if joins else 1):
+                draft.quantize(node, index)
+
+
+def _serves_only_int8(draft: Draft, node: Node, uses: list[Use]) -> bool:
+    seen_outside = {*draft.view.outputs, *draft.view.captured}
+    quantized = all(draft.is_quantized(use.node, use.index) for use in uses)
+    return quantized and seen_outside.isdisjoint(node.outputs)
