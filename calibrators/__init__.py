@@ -6,6 +6,8 @@ May import: itself, artefacts; numpy, onnx; onnxruntime in one file, tensorrt + 
 
 from __future__ import annotations
 
+from calibrators.auto import choose_method, choose_per_tensor, hold_out
+from calibrators.collector import Checkpoint
 from calibrators.data import (
     Batch,
     InputSpec,
@@ -18,6 +20,7 @@ from calibrators.data import (
     require_labels,
     shape_limits,
 )
+from calibrators.diagnostics import convergence, describe
 from calibrators.methods import METHODS, compute_ranges
 from calibrators.observe import observe
 from calibrators.preprocess import Preprocess
@@ -28,6 +31,7 @@ from calibrators.statistics import Statistics, TensorStatistics
 __all__ = [
     "METHODS",
     "Batch",
+    "Checkpoint",
     "InputSpec",
     "Preprocess",
     "Range",
@@ -37,8 +41,13 @@ __all__ = [
     "Statistics",
     "TensorStatistics",
     "batches",
+    "choose_method",
+    "choose_per_tensor",
     "compute_ranges",
+    "convergence",
+    "describe",
     "has_batch_axis",
+    "hold_out",
     "input_specs",
     "observe",
     "open_samples",

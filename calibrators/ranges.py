@@ -93,6 +93,18 @@ class Ranges:
                 "the samples again with the placement of this model"
             ) from None
 
+    def check_graph(self, graph_hash: str) -> None:
+        """Refuse ranges of another graph.
+
+        Raises:
+            ArtefactError: they are of another graph.
+        """
+        if self.graph_hash != graph_hash:
+            raise ArtefactError(
+                f"ranges are of graph {self.graph_hash[:12]}, expected {graph_hash[:12]}; "
+                "calibrate this model"
+            )
+
     @property
     def digest(self) -> str:
         """Hex SHA-256 of the content; equal for equal ranges."""
