@@ -96,9 +96,9 @@ def check_coverage(coverage: Int8Coverage | None, options: BuildOptions) -> None
         return
     if broken := coverage.broken_promises:
         logger.warning(
-            "%d layers have Q/DQ and do not run INT8: %s%s",
+            "%d layers have Q/DQ and are not seen to run INT8: %s%s",
             len(broken),
-            ", ".join(broken[:5]),
+            ", ".join(f"{node.name} ({node.precision})" for node in broken[:5]),
             " …" if len(broken) > 5 else "",
         )
     if options.require_int8 is not None and coverage.int8_mac_share < options.require_int8:

@@ -71,9 +71,13 @@ class Int8Coverage:
         return tuple(node.name for node in self.nodes if node.precision != INT8)
 
     @property
-    def broken_promises(self) -> tuple[str, ...]:
-        """Nodes that have Q/DQ on both operands and do not run INT8 all the same."""
-        return tuple(n.name for n in self.nodes if n.promised and n.precision != INT8)
+    def broken_promises(self) -> tuple[NodeCoverage, ...]:
+        """Nodes that have Q/DQ on both operands and are not seen to run INT8 all the same.
+
+        ``unknown`` among them is a node that the runtime fused so that its name is gone, as
+        OpenVINO does with attention: it may run INT8.
+        """
+        return tuple(n for n in self.nodes if n.promised and n.precision != INT8)
 
     @property
     def int8_mac_share(self) -> float:

@@ -25,7 +25,10 @@ __all__ = [
 
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 # Between a DequantizeLinear and its consumer these leave INT8 as it is (they move or pick values).
-COMMUTING = ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "MaxPool", "Identity")
+COMMUTING = (
+    *("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "MaxPool"),
+    *("Slice", "Gather", "Split", "Pad", "DepthToSpace", "SpaceToDepth", "Resize", "Upsample"),
+)
 NO_SHAPE: tuple[int, ...] = ()
 
 
@@ -116,10 +119,19 @@ def external_files(path: Path) -> list[Path]:
 
 
 def _dequantized(name: str, producers: Mapping[str, onnx.NodeProto]) -> bool:
-    node = producers.get(name)
-    while node is not None and node.op_type in COMMUTING:
-        node = producers.get(node.input[0])
-    return node is not None and node.op_type == "DequantizeLinear"
+    """Whether every way back over value-moving nodes ends at a DequantizeLinear."""
+    pending, seen = [name], {name}
+    while pending:
+        node = producers.get(pending.pop())
+        if node is None:
+            return False
+        if node.op_type == "Concat" or node.op_type in COMMUTING:
+            sources = node.input if node.op_type == "Concat" else node.input[:1]
+            pending += [source for source in sources if source not in seen]
+            seen.update(sources)
+        elif node.op_type != "DequantizeLinear":
+            return False
+    return True
 
 
 def _tensor_shapes(
