@@ -11,9 +11,9 @@ import numpy as np
 
 from quantization.graph_view import WEIGHTED_OPS, GraphView, Node
 from quantization.qdq import (
-    COPY_OPS,
     DEQUANTIZE,
     QUANTIZE,
+    copies,
     dequantizer,
     is_quantized,
     parameters,
@@ -47,8 +47,8 @@ def unpaired(view: GraphView) -> Found:
     """Codes go from a Q to a DQ, through copies at most."""
     for node in view.nodes:
         if node.op_type == QUANTIZE and not view.is_constant(node.inputs[0]):
-            others = [use.node.op_type for use in view.uses(node.outputs[0])]
-            strange = [op for op in others if op != DEQUANTIZE and op not in COPY_OPS]
+            others = [use.node for use in view.uses(node.outputs[0]) if not copies(use.node)]
+            strange = [other.op_type for other in others if other.op_type != DEQUANTIZE]
             if strange:
                 yield node, f"its codes are read by {strange[0]}"
         elif node.op_type == DEQUANTIZE and source(view, node) is None:

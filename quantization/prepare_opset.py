@@ -145,6 +145,9 @@ def _rename(graph: GraphProto, found: str, wanted: str) -> None:
             for index, name in enumerate(names):
                 if name == found:
                     names[index] = wanted
+        for body in subgraphs(node):
+            for value in body.output:
+                value.name = wanted if value.name == found else value.name
 
 
 def _shrinks(node: NodeProto, values: dict[str, onnx.TensorProto]) -> bool:

@@ -12,10 +12,10 @@ from onnx import TensorProto
 from quantization.graph_view import GraphView, Node
 
 __all__ = [
-    "COPY_OPS",
     "DEQUANTIZE",
     "QUANTIZE",
     "Parameters",
+    "copies",
     "dequantizer",
     "is_quantized",
     "parameters",
@@ -24,8 +24,7 @@ __all__ = [
 
 QUANTIZE = "QuantizeLinear"
 DEQUANTIZE = "DequantizeLinear"
-# Operators that move codes without computing on them.
-COPY_OPS = frozenset(
+_COPY_OPS = frozenset(
     """
     Concat DepthToSpace Expand Flatten Gather Identity MaxPool Reshape Slice SpaceToDepth Split
     Squeeze Tile Transpose Unsqueeze
@@ -80,6 +79,12 @@ def parameters(view: GraphView, node: Node) -> Parameters:
     )
 
 
+def copies(node: Node) -> bool:
+    """Whether an operator moves numbers without computing on them, so codes as well."""
+    nearest = node.op_type == "Resize" and node.text("mode", "nearest") == "nearest"
+    return node.op_type in _COPY_OPS or nearest
+
+
 def dequantizer(view: GraphView, tensor: str) -> Node | None:
     """The DequantizeLinear that makes ``tensor``."""
     node = view.producer(tensor)
@@ -89,7 +94,7 @@ def dequantizer(view: GraphView, tensor: str) -> Node | None:
 def is_quantized(view: GraphView, tensor: str) -> bool:
     """Whether a tensor comes from a DequantizeLinear, through operators that it can move over."""
     node = view.producer(tensor)
-    while node is not None and node.op_type in COPY_OPS and node.op_type != "Concat":
+    while node is not None and copies(node) and node.op_type != "Concat":
         node = view.producer(node.inputs[0])
     if node is not None and node.op_type == "Concat":
         return all(is_quantized(view, name) for name in node.inputs)
@@ -99,6 +104,6 @@ def is_quantized(view: GraphView, tensor: str) -> bool:
 def source(view: GraphView, node: Node) -> Node | None:
     """The QuantizeLinear whose codes a DequantizeLinear reads, through copies of them."""
     maker = view.producer(node.inputs[0])
-    while maker is not None and maker.op_type in COPY_OPS:
+    while maker is not None and copies(maker):
         maker = view.producer(maker.inputs[0])
     return maker if maker is not None and maker.op_type == QUANTIZE else None
