@@ -6,11 +6,12 @@ The only module of this package that knows engines; it hands callables to the re
 from __future__ import annotations
 
 import argparse
-import datetime
-import shlex
+import json
 import sys
+import time
 import traceback
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,107 +19,130 @@ import numpy as np
 import engines
 from artefacts.errors import BuilderError
 from artefacts.files import write_atomic
-from benchmarks.accuracy import evaluate_all
-from benchmarks.latency import TimingRules, compare_speed, measure
+from benchmarks.arguments import limits_of, parse_arguments, plan_of
+from benchmarks.campaign import run_campaign
+from benchmarks.machine.memory import MemoryResult, peak_bytes, probe_process
+from benchmarks.machine.nvml import open_gpu
 from benchmarks.onnx_system import OnnxSystem
-from benchmarks.report import Comparison, Report, SystemReport, save_report
+from benchmarks.report import load_report, save_report
+from benchmarks.report.document import LayerReport, Report
+from benchmarks.report.gate import check_limits, raise_if_missed
 from benchmarks.report.html import render_html
-from benchmarks.report.tables import result_rows, to_text
-from benchmarks.systems import System, file_facts, query_of, unique_names
-from calibrators.data import InputSpec, Samples, batches, open_samples, require_labels
+from benchmarks.report.markdown import render_markdown
+from benchmarks.report.results import render_results
+from benchmarks.report.tables import result_rows, to_csv, to_text
+from benchmarks.systems import System, unique_names
+from calibrators.data import InputSpec, Samples, open_samples
 from calibrators.preprocess import Preprocess
 
 __all__ = ["main"]
 
-QUERIES = 16  # distinct batches that the timing cycles through
-
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; 0 done, 1 a gate missed, 2 bad input or environment."""
-    arguments = _parser().parse_args(argv)
+    """Run a command; 0 done, 1 a limit was missed, 2 bad input or environment."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    commands = {"table": _table, "render": _render, "probe": _probe}
     try:
-        _run(arguments)
+        commands.get(words[0] if words else "", _compare)(words)
     except BuilderError as err:
-        if arguments.debug:
+        if "--debug" in words:
             traceback.print_exc()
         print(f"error: {err}", file=sys.stderr)
         return err.exit_code
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    """The flags, grouped by what they are about."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument(
-        "systems", nargs="+", type=Path, help="engines or ONNX models; first = baseline"
-    )
-    data = parser.add_argument_group("data")
-    data.add_argument("--data", type=Path, required=True, help="labelled samples")
-    data.add_argument("--preprocess", type=Path, help="YAML spec; default: the manifest's")
-    data.add_argument("--num", type=int, help="evaluate on so many samples only")
-    data.add_argument("--batch", type=int, default=1, help="images per query (default 1)")
-    timing = parser.add_argument_group("timing")
-    timing.add_argument("--duration", type=float, default=2.0, help="least seconds per system")
-    output = parser.add_argument_group("output")
-    output.add_argument("--json", type=Path, help="write all results with raw samples")
-    output.add_argument("--report", type=Path, help="write one HTML file with plots")
-    output.add_argument("--debug", action="store_true", help="show the trace of an error")
-    return parser
-
-
-def _run(arguments: argparse.Namespace) -> None:
-    """Measure, evaluate, report."""
-    systems = [
-        _open(path, name)
-        for path, name in zip(arguments.systems, unique_names(arguments.systems), strict=True)
-    ]
-    samples = _samples(arguments, systems)
-    require_labels(samples)
-    inputs = systems[0].inputs
-    accuracy = evaluate_all({s.name: s.call for s in systems}, samples, inputs=inputs)
-    queries = [
-        batch.inputs
-        for batch in batches(samples[: QUERIES * arguments.batch], arguments.batch, inputs=inputs)
-    ]
-    rules = TimingRules(min_time_s=arguments.duration, limit_s=max(30.0, 5 * arguments.duration))
-    latency = measure(
-        {system.name: query_of(system.call, queries) for system in systems},
-        rules=rules,
-        batch=arguments.batch,
-    )
-    report = Report(
-        created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        command=shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]]),
-        environment={},
-        rules=rules,
-        batch=arguments.batch,
-        systems=tuple(
-            SystemReport(
-                name=system.name,
-                **file_facts(system.path),
-                target=system.target,
-                precision=system.precision,
-                latency=latency[system.name],
-                accuracy=accuracy[system.name],
-            )
-            for system in systems
-        ),
-        comparisons=tuple(
-            Comparison(
-                baseline=systems[0].name,
-                candidate=system.name,
-                speed=compare_speed(latency[systems[0].name], latency[system.name]),
-            )
-            for system in systems[1:]
-        ),
-    )
+def _compare(words: Sequence[str]) -> None:
+    """Measure, evaluate, report, judge."""
+    arguments = parse_arguments(words)
+    plan, limits = plan_of(arguments, words), limits_of(arguments)
+    if not arguments.no_probe:
+        plan = replace(plan, probe=lambda path: probe_process([str(path)]))
+    names = unique_names(arguments.systems)
+    systems = [_open(path, name) for path, name in zip(arguments.systems, names, strict=True)]
+    report = run_campaign(systems, _samples(arguments, systems), plan, _say)
+    checks = check_limits(report, limits)
+    report = replace(report, gate=checks)
+    print()
     print(to_text(result_rows(report)))
-    if arguments.json:
+    for warning in report.warnings:
+        print(f"! {warning}")
+    for explanation in report.explanations:
+        print(f"Why is {explanation.candidate} not faster?")
+        print("".join(f"  - {line}\n" for line in (*explanation.findings, *explanation.advice)))
+    _write(report, arguments)
+    raise_if_missed(checks)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _write(report: Report, arguments: argparse.Namespace) -> None:
+    """The files that were asked for."""
+    if getattr(arguments, "json", None):
         save_report(report, arguments.json)
         print(f"wrote {arguments.json}")
-    if arguments.report:
-        write_atomic(arguments.report, render_html(report).encode())
-        print(f"wrote {arguments.report}")
+    renderings = (
+        (arguments.report, render_html),
+        (arguments.markdown, render_markdown),
+        (arguments.csv, lambda found: to_csv(result_rows(found))),
+    )
+    for path, render in renderings:
+        if path:
+            write_atomic(path, render(report).encode())
+            print(f"wrote {path}")
+
+
+def _table(words: Sequence[str]) -> None:
+    """``table RESULTS.json …``: the Markdown table of stored reports."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks table")
+    parser.add_argument("results", nargs="+", type=Path, help="reports or stored results")
+    parser.add_argument("--debug", action="store_true")
+    print(render_results(parser.parse_args(words[1:]).results), end="")
+
+
+def _render(words: Sequence[str]) -> None:
+    """``render REPORT.json --report REPORT.html``: a stored report again."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks render")
+    parser.add_argument("stored", type=Path, help="report.json")
+    parser.add_argument("--report", type=Path, help="HTML file to write")
+    parser.add_argument("--markdown", type=Path, help="Markdown file to write")
+    parser.add_argument("--csv", type=Path, help="CSV file to write")
+    parser.add_argument("--debug", action="store_true")
+    arguments = parser.parse_args(words[1:])
+    report = load_report(arguments.stored)
+    print(to_text(result_rows(report)))
+    _write(report, arguments)
+
+
+def _probe(words: Sequence[str]) -> None:
+    """``probe ENGINE``: load it in this fresh process, run it once, tell what that cost."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks probe")
+    parser.add_argument("system", type=Path)
+    parser.add_argument("--debug", action="store_true")
+    path = parser.parse_args(words[1:]).system
+    gpu = open_gpu()
+    used_before = gpu.memory_used_bytes() if gpu else None
+    before, start = peak_bytes(), time.perf_counter()
+    system = _open(path, path.name)
+    loaded = time.perf_counter()
+    system.call(
+        {s.name: np.zeros([d if isinstance(d, int) else 1 for d in s.shape], s.dtype)
+         for s in system.inputs}
+    )  # fmt: skip
+    done = time.perf_counter()
+    used_after = gpu.memory_used_bytes() if gpu else None
+    result = MemoryResult(
+        load_ms=(loaded - start) * 1e3,
+        first_ms=(done - loaded) * 1e3,
+        host_peak_bytes=peak_bytes(),
+        host_growth_bytes=peak_bytes() - before,
+        device_bytes=None
+        if used_before is None or used_after is None
+        else max(used_after - used_before, 0),
+    )
+    print(json.dumps(asdict(result)))
 
 
 def _open(path: Path, name: str) -> System:
@@ -131,7 +155,9 @@ def _open(path: Path, name: str) -> System:
             call=model,
             inputs=model.inputs,
             target="onnxruntime",
-            precision="unknown",
+            precision=model.precision,
+            clone=lambda: model,  # onnxruntime's sessions may be run from several threads
+            layer_times=model.layer_times,
         )
     engine = engines.load(path)
     return System(
@@ -145,6 +171,32 @@ def _open(path: Path, name: str) -> System:
         target=engine.manifest.target,
         precision=engine.manifest.precision,
         passport=engine.manifest.passport,
+        layers=_layers(engine.manifest),
+        clone=engine.clone,
+        device_times=getattr(engine, "device_times", None),
+        layer_times=getattr(engine, "layer_times", None),
+    )
+
+
+def _layers(manifest: engines.Manifest) -> tuple[LayerReport, ...]:
+    """Weighted layers with the reason that kept each in floating point."""
+    if manifest.coverage is None:
+        return ()
+    placement = manifest.passport.get("placement") or {}
+    reasons = {
+        entry.get("node"): f"{entry.get('rule')}: {entry.get('why')}"
+        for entry in placement.get("floating") or ()
+    }
+    return tuple(
+        LayerReport(
+            name=node.name,
+            op_type=node.op_type,
+            precision=node.precision,
+            macs=node.macs,
+            promised=node.promised,
+            why=reasons.get(node.name, ""),
+        )
+        for node in manifest.coverage.nodes
     )
 
 

@@ -2,36 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import tempfile
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 
-from artefacts.errors import ModelError
+from artefacts.errors import ModelError, RequestError
 from artefacts.libraries import require
 from calibrators.data import InputSpec
 
-__all__ = ["OnnxSystem"]
+__all__ = ["OnnxSystem", "parse_profile"]
 
 Arrays = dict[str, npt.NDArray[np.generic]]
 # onnxruntime spells element types its own way; the rest are numpy's names.
 DTYPES = {"float": "float32", "double": "float64"}
+PROVIDERS = ["CPUExecutionProvider"]
+QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul")
+PROFILED_RUNS = 30
+KERNEL = "_kernel_time"
 
 
 class OnnxSystem:
     """An ONNX file run by onnxruntime on the CPU; called like an engine."""
 
     def __init__(self, path: str | Path) -> None:
-        runtime = require("onnxruntime", extra="cpu")
-        options = runtime.SessionOptions()
-        options.log_severity_level = 3
-        # Threads that go on spinning after a run would slow the system measured next.
-        options.add_session_config_entry("session.force_spinning_stop", "1")
+        self._runtime = runtime = require("onnxruntime", extra="cpu")
         try:
             self._session = runtime.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
+                str(path), _options(runtime), providers=PROVIDERS
             )
         except _onnxruntime_errors(runtime) as err:
             raise ModelError(
@@ -48,9 +52,69 @@ class OnnxSystem:
         )
         self._names = [entry.name for entry in self._session.get_outputs()]
 
+        self._path = Path(path)
+
+    @property
+    def precision(self) -> str:
+        """``int8`` where the graph has quantized layers, else by its weights."""
+        graph = onnx.load(self._path, load_external_data=False).graph
+        if any(node.op_type in QUANTIZED for node in graph.node):
+            return "int8"
+        kinds = {tensor.data_type for tensor in graph.initializer}
+        return "fp16" if onnx.TensorProto.FLOAT16 in kinds else "fp32"
+
     def __call__(self, inputs: Mapping[str, npt.NDArray[np.generic]]) -> Arrays:
-        """Outputs by name."""
-        return dict(zip(self._names, self._session.run(None, dict(inputs)), strict=True))
+        """Outputs by name.
+
+        Raises:
+            RequestError: the arrays do not fit the model.
+        """
+        try:
+            found = self._session.run(None, dict(inputs))
+        except _onnxruntime_errors(self._runtime) as err:
+            raise RequestError(
+                f"model {self._path} refuses its inputs ({str(err)[:200]}), expected "
+                f"{', '.join(map(str, self.inputs))}; correct the arrays"
+            ) from err
+        return dict(zip(self._names, found, strict=True))
+
+    def layer_times(self, inputs: Mapping[str, npt.NDArray[np.generic]]) -> dict[str, float]:
+        """Milliseconds of each node for these inputs, by onnxruntime's own profiler.
+
+        A session of its own: profiling slows the others down.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            options = _options(self._runtime)
+            options.enable_profiling = True
+            options.profile_file_prefix = str(Path(folder) / "profile")
+            session = self._runtime.InferenceSession(str(self._path), options, providers=PROVIDERS)
+            for _ in range(PROFILED_RUNS):
+                session.run(None, dict(inputs))
+            return parse_profile(json.loads(Path(session.end_profiling()).read_bytes()))
+
+
+def parse_profile(events: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Median milliseconds by node name, from the events of onnxruntime's profile.
+
+    Args:
+        events: each with ``cat``, ``name`` and ``dur`` in microseconds; a node's kernel is named
+            ``<node>_kernel_time``.
+    """
+    times: dict[str, list[float]] = defaultdict(list)
+    for event in events:
+        name = str(event.get("name", ""))
+        if event.get("cat") == "Node" and name.endswith(KERNEL):
+            times[name.removesuffix(KERNEL)].append(float(event["dur"]) / 1e3)
+    return {name: float(np.median(values)) for name, values in times.items()}
+
+
+def _options(runtime: Any) -> Any:
+    """Settings of every session."""
+    options = runtime.SessionOptions()
+    options.log_severity_level = 3
+    # Threads that go on spinning after a run would slow the system measured next.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    return options
 
 
 def _dtype(spelled: str) -> np.dtype[np.generic]:

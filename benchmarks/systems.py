@@ -11,12 +11,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from artefacts.errors import DataError
 from artefacts.files import sha256_file
+from benchmarks.report.document import LayerReport
 from calibrators.data import InputSpec
 
-__all__ = ["System", "file_facts", "query_of", "unique_names"]
+__all__ = ["Arrays", "System", "check_same_inputs", "file_facts", "query_of", "unique_names"]
 
 Arrays = Mapping[str, npt.NDArray[np.generic]]
+Call = Callable[[dict[str, npt.NDArray[np.generic]]], Arrays]
+Times = Callable[[dict[str, npt.NDArray[np.generic]]], Mapping[str, float]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,15 +35,28 @@ class System:
         target: who runs it, e.g. ``cpu``.
         precision: as the manifest says, else ``unknown``.
         passport: what the engine's manifest says of model, data and preprocessing.
+        layers: weighted layers, as the manifest says.
+        clone: gives another callable on the same weights, for another thread; None for none.
+        device_times: one query's ``h2d_ms compute_ms d2h_ms``; None without device events.
+        layer_times: milliseconds by ONNX node of one query; None without a profiler.
     """
 
     name: str
     path: Path
-    call: Callable[[dict[str, npt.NDArray[np.generic]]], Arrays]
+    call: Call
     inputs: tuple[InputSpec, ...]
     target: str
     precision: str
     passport: Mapping[str, Any] = field(default_factory=dict)
+    layers: tuple[LayerReport, ...] = ()
+    clone: Callable[[], Call] | None = None
+    device_times: Times | None = None
+    layer_times: Times | None = None
+
+    @property
+    def free_batch(self) -> bool:
+        """Whether the number of images per query may be chosen."""
+        return all(spec.shape and not isinstance(spec.shape[0], int) for spec in self.inputs)
 
 
 def unique_names(paths: Sequence[Path]) -> list[str]:
@@ -52,14 +69,33 @@ def unique_names(paths: Sequence[Path]) -> list[str]:
     if len(set(names)) < len(names):
         names = [f"{path.parent.name}/{name}" for path, name in zip(paths, names, strict=True)]
     return [
-        name if names.index(name) == index else f"{name} ({index + 1})"
+        name if names.index(name) == index else f"{name} ({names[: index + 1].count(name)})"
         for index, name in enumerate(names)
     ]
 
 
+def check_same_inputs(systems: Sequence[System]) -> None:
+    """Refuse systems that cannot be fed with the same arrays.
+
+    Raises:
+        DataError: names or element types of the inputs differ.
+    """
+    first = {spec.name: spec.dtype for spec in systems[0].inputs}
+    for system in systems[1:]:
+        found = {spec.name: spec.dtype for spec in system.inputs}
+        if found != first:
+            raise DataError(
+                f"{system.name} has the inputs {_listed(found)}, expected {_listed(first)} as "
+                f"{systems[0].name}; compare engines of the same model"
+            )
+
+
+def _listed(inputs: Mapping[str, np.dtype[Any]]) -> str:
+    return ", ".join(f"{name} {dtype}" for name, dtype in sorted(inputs.items()))
+
+
 def query_of(
-    call: Callable[[dict[str, npt.NDArray[np.generic]]], Arrays],
-    batches: Sequence[dict[str, npt.NDArray[np.generic]]],
+    call: Call, batches: Sequence[dict[str, npt.NDArray[np.generic]]]
 ) -> Callable[[], Arrays]:
     """A query for the harness: each call feeds the next of ``batches``, over and over.
 

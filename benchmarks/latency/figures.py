@@ -18,7 +18,7 @@ from benchmarks.statistics.bootstrap import (
 from benchmarks.statistics.percentiles import Floats, percentile
 from benchmarks.statistics.stability import Stability
 
-__all__ = ["PERCENTS", "Figure", "LatencyResult", "summarize"]
+__all__ = ["PERCENTS", "Figure", "LatencyResult", "summarize", "summarize_values"]
 
 PERCENTS = (50.0, 90.0, 95.0, 99.0)
 
@@ -95,6 +95,19 @@ def summarize(
     figures["max_ms"] = Figure(value=float(samples.max()))
     figures["throughput_per_s"] = _quotient(batch * sizes, np.asarray(busy_s), draws)
     return figures
+
+
+def summarize_values(values: Sequence[float], group: int = 20) -> Figure:
+    """Median of values in the order of time, its interval drawn over runs of ``group``.
+
+    Args:
+        values: at least one.
+        group: neighbours that are drawn together.
+    """
+    samples = np.asarray(values, dtype=np.float64)
+    groups = np.array_split(samples, max(len(samples) // group, 1))
+    resampled = bootstrap_figures(groups, (50.0,), draw_rounds(len(groups)))
+    return Figure(value=percentile(samples, 50), interval=interval_of(resampled[:, 0]))
 
 
 def _quotient(above: Floats, below: Floats, draws: npt.NDArray[np.int64]) -> Figure:

@@ -2,15 +2,74 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from artefacts.errors import RequestError
-from benchmarks.accuracy import AccuracyResult
-from benchmarks.latency import LatencyResult, SpeedComparison, TimingRules
+from benchmarks.accuracy import AccuracyComparison, AccuracyResult
+from benchmarks.latency import (
+    Figure,
+    LatencyResult,
+    ScenarioResult,
+    SpeedComparison,
+    SweepPoint,
+    TimingRules,
+)
+from benchmarks.machine import EnergyResult, MemoryResult, Steadiness
 
-__all__ = ["VERSION", "Comparison", "Report", "SystemReport"]
+__all__ = [
+    "VERSION",
+    "Comparison",
+    "Explanation",
+    "GateCheck",
+    "LayerReport",
+    "RangeHistogram",
+    "Report",
+    "SystemReport",
+]
 
 VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerReport:
+    """One weighted layer of an engine.
+
+    Attributes:
+        name: of the ONNX node.
+        op_type: ONNX's word.
+        precision: that the runtime executes; ``unknown`` where it does not tell.
+        macs: multiply-accumulates for one image.
+        promised: whether the graph asked for INT8.
+        why: the rule or op that kept it in floating point; empty for none known.
+        time_ms: by the runtime's profiler; None where it has none.
+    """
+
+    name: str
+    op_type: str
+    precision: str
+    macs: int
+    promised: bool = False
+    why: str = ""
+    time_ms: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RangeHistogram:
+    """A calibrated tensor: how its absolute values lie, and where it is clipped.
+
+    Attributes:
+        tensor: its name.
+        width: of one bin.
+        counts: values per bin, from 0 on.
+        amax: the chosen threshold.
+        method: that chose it.
+    """
+
+    tensor: str
+    width: float
+    counts: tuple[int, ...]
+    amax: float
+    method: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +83,12 @@ class SystemReport:
         size_bytes: of the file.
         target: ``cpu``, ``tensorrt``, ``tensorrt-rtx`` or ``onnxruntime``.
         precision: as the manifest says, else ``unknown``.
+        latency: host, end to end.
+        device: ``h2d_ms compute_ms d2h_ms`` by CUDA events; empty without a GPU.
+        accuracy: None where none was asked for.
+        memory: None where it was not probed.
+        energy: None without a readable meter.
+        layers: weighted layers, in the order of the graph; empty where unknown.
     """
 
     name: str
@@ -33,7 +98,19 @@ class SystemReport:
     target: str
     precision: str
     latency: LatencyResult
+    device: dict[str, Figure]
     accuracy: AccuracyResult | None = None
+    memory: MemoryResult | None = None
+    energy: EnergyResult | None = None
+    layers: tuple[LayerReport, ...] = ()
+
+    @property
+    def int8_mac_share(self) -> float | None:
+        """Multiply-accumulates that run INT8, of all; None where the layers are not known."""
+        total = sum(layer.macs for layer in self.layers)
+        if not total or all(layer.precision == "unknown" for layer in self.layers):
+            return None
+        return sum(layer.macs for layer in self.layers if layer.precision == "int8") / total
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +120,32 @@ class Comparison:
     baseline: str
     candidate: str
     speed: SpeedComparison
+    accuracy: AccuracyComparison | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explanation:
+    """Why a system is not faster than the baseline.
+
+    Attributes:
+        candidate: the system.
+        findings: what was seen.
+        advice: what to try, best first.
+    """
+
+    candidate: str
+    findings: tuple[str, ...]
+    advice: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateCheck:
+    """One limit that the user set, and whether it was kept."""
+
+    what: str
+    limit: str
+    found: str
+    passed: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,21 +156,40 @@ class Report:
         version: of this format.
         created: UTC time, ISO 8601.
         command: what was run.
+        data: where the samples came from.
         environment: section → key → value; ``unknown`` where it cannot be read.
         rules: timing rules of the run.
         batch: images per query.
+        overhead_us: median latency of a system that does nothing: the harness's own cost, which
+            is in every latency and subtracted from none.
+        steadiness: whether the machine stayed the same.
+        systems: the first one is the baseline.
+        comparisons: every other system against it.
+        scenarios: LoadGen's results.
+        sweeps: throughput against batch and threads.
+        explanations: of systems that are not faster.
+        ranges: of the calibrated tensors, where their files lie beside an engine.
+        gate: limits that were set.
         warnings: what a reader must know before quoting a figure.
     """
 
     version: int = VERSION
     created: str
     command: str
+    data: str
     environment: dict[str, dict[str, str]]
     rules: TimingRules
     batch: int
+    overhead_us: float
+    steadiness: Steadiness
     systems: tuple[SystemReport, ...]
     comparisons: tuple[Comparison, ...] = ()
-    warnings: tuple[str, ...] = field(default=())
+    scenarios: tuple[ScenarioResult, ...] = ()
+    sweeps: tuple[SweepPoint, ...] = ()
+    explanations: tuple[Explanation, ...] = ()
+    ranges: tuple[RangeHistogram, ...] = ()
+    gate: tuple[GateCheck, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         names = [system.name for system in self.systems]
@@ -75,3 +197,7 @@ class Report:
             raise RequestError(
                 f"report of systems {names}, expected at least one and no name twice; rename one"
             )
+
+    def system(self, name: str) -> SystemReport:
+        """The system of that name."""
+        return next(system for system in self.systems if system.name == name)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from html import escape
 from importlib.resources import files
 from string import Template
 
-from benchmarks.report.document import Report
-from benchmarks.report.plots import plot_cdf, plot_latency
-from benchmarks.report.tables import Rows, result_rows
+from benchmarks.report import plots
+from benchmarks.report.document import Comparison, Explanation, Report
+from benchmarks.report.sections import Section, sections
+from benchmarks.report.tables import Rows, format_score, result_rows
 
 __all__ = ["render_html"]
+
+LONG = 34  # characters from which a cell may break into lines
+FOLDED = 14  # rows from which a table is folded away
+SHOWN_RANGES = 6
 
 
 def render_html(report: Report) -> str:
@@ -20,55 +26,192 @@ def render_html(report: Report) -> str:
         MissingLibraryError: matplotlib is not installed.
     """
     template = Template(files("benchmarks.report").joinpath("page.html").read_text("utf-8"))
-    title = "Benchmark: " + ", ".join(system.name for system in report.systems)
-    samples = {system.name: system.latency.samples_ms for system in report.systems}
+    names = [system.name for system in report.systems]
+    title = " against ".join(names) if len(names) == 2 else "Benchmark of " + ", ".join(names)
     body = [
-        f"<h1>{escape(title)}</h1>",
-        f'<p class="soft">{escape(report.created)} · <code>{escape(report.command)}</code></p>',
-        _notes(report.warnings),
+        f"<header><h1>{escape(title)}</h1>",
+        f'<p class="meta">{escape(report.created)} · batch {report.batch} · '
+        f"{escape(report.data)}</p>",
+        f'<p class="meta"><code>{escape(report.command)}</code></p></header>',
+        _cards(report),
+        _notes("warn", report.warnings),
+        _limits(report),
         "<h2>Result</h2>",
         _table(result_rows(report)),
-        "<h2>Latency</h2>",
-        '<div class="plots">',
-        _figure(plot_latency(samples), "Distribution; the slowest 0.5 % lie to the right."),
-        _figure(plot_cdf(samples), "Share of queries answered within a time, all of them."),
-        "</div>",
-        "<h2>Environment</h2>",
-        *(
-            f"<h3>{escape(section)}</h3>{_pairs(values)}"
-            for section, values in report.environment.items()
-        ),
+        _figures(_main_plots(report)),
+        *map(_explanation, report.explanations),
+        *(_section(section, report) for section in sections(report)),
+        _environment(report),
     ]
-    return template.substitute(title=escape(title), body="\n".join(body))
+    return template.substitute(title=escape(title), body="\n".join(part for part in body if part))
+
+
+def _cards(report: Report) -> str:
+    """The answer first: speed-up and drop of each system, or the lone system's median."""
+    cards = [card for comparison in report.comparisons[:3] for card in _pair(comparison, report)]
+    if not cards:
+        system = report.systems[0]
+        median = system.latency.figures["p50_ms"]
+        rate = system.latency.figures["throughput_per_s"].value
+        cards = [_card("median latency", f"{median.value:.3g} ms", f"{rate:,.0f} images a second")]
+    cards.append(
+        _card(
+            "machine during the run",
+            report.steadiness.verdict,
+            report.steadiness.facts.get("CPU clock", "unknown")
+            if "GPU clock" not in report.steadiness.facts
+            else f"GPU {report.steadiness.facts['GPU clock']}",
+            {"steady": "good", "disturbed": "warn"}.get(report.steadiness.verdict, ""),
+        )
+    )
+    return f'<div class="cards">{"".join(cards)}</div>'
+
+
+def _pair(comparison: Comparison, report: Report) -> list[str]:
+    """Speed and accuracy of one system against the baseline."""
+    speed = comparison.speed
+    tone = {"faster": "good", "slower": "bad"}.get(speed.verdict, "")
+    cards = [
+        _card(
+            f"{comparison.candidate}: speed-up",
+            f"{speed.speedup:.2f}×",
+            f"{speed.verdict}, {speed.interval.low:.2f}–{speed.interval.high:.2f}",
+            tone,
+        )
+    ]
+    drop, result = comparison.accuracy, report.system(comparison.candidate).accuracy
+    if drop is not None and result is not None:
+        value = format_score(result.value) if result.unit == "share" else f"{result.value:.4g}"
+        cards.append(
+            _card(
+                f"{comparison.candidate}: {drop.metric}",
+                value,
+                f"drop {drop.drop:.2f} {drop.unit}, {drop.verdict}",
+                {"worse": "bad"}.get(drop.verdict, "good"),
+            )
+        )
+    return cards
+
+
+def _card(label: str, value: str, note: str, tone: str = "") -> str:
+    return (
+        f'<div class="card"><div class="label">{escape(label)}</div>'
+        f'<div class="value {tone}">{escape(value)}</div>'
+        f'<div class="note">{escape(note)}</div></div>'
+    )
+
+
+def _limits(report: Report) -> str:
+    """Whether the limits were kept, before any table."""
+    missed = tuple(
+        f"Limit missed: {check.what} is {check.found}, demanded {check.limit}."
+        for check in report.gate
+        if not check.passed
+    )
+    if missed or not report.gate:
+        return _notes("bad", missed)
+    return _notes("good", (f"All {len(report.gate)} limits were kept.",))
+
+
+def _main_plots(report: Report) -> Iterable[tuple[str, str]]:
+    """Plot and caption, most telling first."""
+    samples = {system.name: system.latency.samples_ms for system in report.systems}
+    yield plots.plot_latency(samples), "Latencies; the slowest half percent lies to the right."
+    yield plots.plot_cdf(samples), "Queries answered within a time, the slowest one included."
+    scored = [system for system in report.systems if system.accuracy and system.accuracy.metric]
+    if scored:
+        yield plots.plot_pareto(scored), "Up is more accurate, left is faster."
+    yield plots.plot_rounds(report.systems), "Medians round by round: drift would be a slope."
+
+
+def _section_plots(section: Section, report: Report) -> Iterable[tuple[str, str]]:
+    """The plots that belong to a table."""
+    if section.title.startswith("Throughput"):
+        for kind in ("batch", "threads"):
+            points = [point for point in report.sweeps if point.kind == kind]
+            if points:
+                yield plots.plot_sweep(points, kind), "Bands are 95 % intervals."
+    if section.title == "Layers" and any(s.int8_mac_share is not None for s in report.systems):
+        yield plots.plot_layers(report), "Each segment is a layer, in the order of the graph."
+        if report.ranges:
+            yield plots.plot_ranges(report.ranges[:SHOWN_RANGES]), "The line is where INT8 clips."
+
+
+def _section(section: Section, report: Report) -> str:
+    """Heading, text, plots, table; a long table is folded."""
+    table = _table(section.rows)
+    if len(section.rows) > FOLDED:
+        table = f"<details><summary>{len(section.rows) - 1} rows</summary>{table}</details>"
+    return (
+        f"<h2>{escape(section.title)}</h2><p class='soft'>{escape(section.text)}</p>"
+        f"{_figures(_section_plots(section, report))}{table}"
+    )
+
+
+def _explanation(explanation: Explanation) -> str:
+    """Why a system is not faster."""
+    advice = ""
+    if explanation.advice:
+        advice = f"<p>What to try:</p>{_list(explanation.advice)}"
+    return (
+        f"<h2>Why is {escape(explanation.candidate)} not faster?</h2>"
+        f"{_list(explanation.findings)}{advice}"
+    )
+
+
+def _environment(report: Report) -> str:
+    """What it ran on, and the timing rules."""
+    rules = {name: f"{value:g}" for name, value in vars(report.rules).items()}
+    groups = {**report.environment, "during the run": report.steadiness.facts, "rules": rules}
+    parts = "".join(
+        f"<section><h3>{escape(name)}</h3>{_pairs(facts)}</section>"
+        for name, facts in groups.items()
+    )
+    files = "".join(
+        f"<section><h3>{escape(system.name)}</h3>"
+        + _pairs({"file": system.path, "sha256": system.sha256, "target": system.target})
+        + "</section>"
+        for system in report.systems
+    )
+    return f'<h2>Environment</h2><div class="facts">{parts}{files}</div>'
 
 
 def _table(rows: Rows) -> str:
-    """Header row and body rows."""
+    """Header row and body rows; long texts may break."""
     head = "".join(f"<th>{escape(cell)}</th>" for cell in rows[0])
-    body = "".join(
-        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows[1:]
-    )
+    body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows[1:])
     return (
         f'<div class="scroll"><table><thead><tr>{head}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>"
     )
 
 
-def _figure(svg: str, caption: str) -> str:
-    """A plot and what to see in it."""
-    return f"<figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>"
+def _cell(text: str) -> str:
+    return (
+        f'<td class="long">{escape(text)}</td>' if len(text) > LONG else f"<td>{escape(text)}</td>"
+    )
+
+
+def _figures(found: Iterable[tuple[str, str]]) -> str:
+    """Plots with what to see in them."""
+    drawn = "".join(
+        f"<figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>"
+        for svg, caption in found
+    )
+    return f'<div class="plots">{drawn}</div>' if drawn else ""
 
 
 def _pairs(values: dict[str, str]) -> str:
     """Key and value, as a list of terms."""
-    return (
-        "<dl>"
-        + "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in values.items())
-        + "</dl>"
-    )
+    terms = (f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>" for key, value in values.items())
+    return f"<dl>{''.join(terms)}</dl>"
 
 
-def _notes(notes: tuple[str, ...]) -> str:
-    """Warnings before any figure."""
-    items = "".join(f'<li class="warn">{escape(note)}</li>' for note in notes)
-    return f'<ul class="notes">{items}</ul>' if items else ""
+def _list(lines: Iterable[str]) -> str:
+    return '<ul class="plain">' + "".join(f"<li>{escape(line)}</li>" for line in lines) + "</ul>"
+
+
+def _notes(tone: str, notes: tuple[str, ...]) -> str:
+    """A coloured box, or nothing."""
+    items = "".join(f"<li>{escape(note)}</li>" for note in notes)
+    return f'<ul class="notes {tone}">{items}</ul>' if items else ""

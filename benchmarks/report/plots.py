@@ -1,101 +1,203 @@
-"""Plots as SVG text that takes its colours from the page, so that dark mode needs no second set."""
+"""The plots of a report, each as SVG text."""
 
 from __future__ import annotations
 
-import io
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from artefacts.libraries import require
+from benchmarks.latency import SweepPoint
+from benchmarks.report.canvas import INK, LINE, SERIES, SOFT, axes_of, to_svg
+from benchmarks.report.document import RangeHistogram, Report, SystemReport
 from benchmarks.statistics.percentiles import Floats
 
-__all__ = ["plot_cdf", "plot_latency"]
-
-# Written by matplotlib, replaced by CSS variables of page.html.
-INK, GRID = "#0f0f01", "#0f0f02"
-SERIES = tuple(f"#0f0f1{index}" for index in range(8))
-STYLE = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "benchmarks",
-    "font.size": 10,
-    "axes.edgecolor": GRID,
-    "axes.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": GRID,
-    "grid.linewidth": 0.6,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "text.color": INK,
-    "legend.frameon": False,
-    "lines.linewidth": 1.8,
-}
+__all__ = [
+    "plot_cdf",
+    "plot_latency",
+    "plot_layers",
+    "plot_pareto",
+    "plot_ranges",
+    "plot_rounds",
+    "plot_sweep",
+]
 
 
 def plot_latency(samples_ms: Mapping[str, Floats]) -> str:
-    """Histograms of the latencies of each system, tails folded into a note, not clipped from data.
+    """Histograms of the latencies, one colour per system; the last half percent is not drawn.
 
     Args:
         samples_ms: system → latencies (n,).
     """
-    top = max(float(np.percentile(values, 99.5)) for values in samples_ms.values())
     low = min(float(values.min()) for values in samples_ms.values())
-    edges = np.linspace(low, top, 80)
-    figure, axes = _axes("latency, ms", "share of queries, %")
+    top = max(float(np.percentile(values, 99.5)) for values in samples_ms.values())
+    wide = top > 4 * low
+    edges = np.geomspace(low, top, 90) if wide else np.linspace(low, top, 90)
+    figure, axes = axes_of("latency, ms", "share of queries, %")
     for color, (name, values) in zip(SERIES, samples_ms.items(), strict=False):
-        counts, _ = np.histogram(values, bins=edges)
-        heights = 100 * counts / values.size
-        axes.stairs(heights, edges, color=color, fill=True, alpha=0.25)
-        axes.stairs(heights, edges, color=color, label=name, linewidth=1.4)
+        heights = 100 * np.histogram(values, bins=edges)[0] / values.size
+        axes.stairs(heights, edges, color=color, fill=True, alpha=0.22)
+        axes.stairs(heights, edges, color=color, label=name, linewidth=1.3)
+    if wide:
+        _logarithmic(axes.xaxis, axes.set_xscale)
     axes.legend(loc="upper right")
-    return _svg(figure, "Latency distribution of each system")
+    return to_svg(figure, "Latency distribution")
 
 
 def plot_cdf(samples_ms: Mapping[str, Floats]) -> str:
-    """Share of queries answered within a time, whole range, logarithmic time axis.
+    """Share of queries answered within a time; every sample is in it.
 
     Args:
         samples_ms: system → latencies (n,).
     """
-    figure, axes = _axes("latency, ms (logarithmic)", "queries answered within, %")
-    shares = np.concatenate([np.linspace(0, 99, 400), np.linspace(99, 100, 101)])
+    figure, axes = axes_of("latency, ms", "answered within, %")
+    shares = np.concatenate([np.linspace(0, 99, 300), np.linspace(99, 100, 101)])
     for color, (name, values) in zip(SERIES, samples_ms.items(), strict=False):
         axes.plot(np.percentile(values, shares), shares, color=color, label=name)
-    axes.set_xscale("log")
+    _logarithmic(axes.xaxis, axes.set_xscale)
+    axes.axhline(99, color=SOFT, linewidth=0.8, linestyle=(0, (3, 3)))
+    axes.annotate(
+        "99 %", (0.995, 98), xycoords=("axes fraction", "data"), ha="right", va="top", color=SOFT
+    )
+    axes.legend(loc="center right")
+    return to_svg(figure, "Cumulative latency distribution")
+
+
+def plot_rounds(systems: Sequence[SystemReport]) -> str:
+    """Median of each round over the run: drift and disturbances show here.
+
+    Args:
+        systems: measured in the same rounds.
+    """
+    figure, axes = axes_of("round", "median latency, ms")
+    for color, system in zip(SERIES, systems, strict=False):
+        medians = [float(np.median(values)) for values in system.latency.rounds_ms]
+        axes.plot(np.arange(1, len(medians) + 1), medians, color=color, label=system.name)
+    axes.set_ylim(bottom=0)
+    axes.legend(loc="lower left", ncols=3)
+    return to_svg(figure, "Median latency of each round")
+
+
+def plot_pareto(systems: Sequence[SystemReport]) -> str:
+    """Accuracy against median latency; a system with another to its upper left is never the choice.
+
+    Args:
+        systems: with accuracy.
+    """
+    figure, axes = axes_of("median latency, ms", "accuracy")
+    shares = all(system.accuracy and system.accuracy.unit == "share" for system in systems)
+    points = []
+    for color, system in zip(SERIES, systems, strict=False):
+        if system.accuracy is None:
+            continue
+        figure_ms = system.latency.figures["p50_ms"]
+        value = system.accuracy.value * (100 if shares else 1)
+        axes.plot([figure_ms.value], [value], "o", color=color, markersize=8)
+        if figure_ms.interval:
+            ends = [figure_ms.interval.low, figure_ms.interval.high]
+            axes.plot(ends, [value, value], color=color, linewidth=1.4)
+        points.append((figure_ms.value, value))
+        axes.annotate(
+            system.name, (figure_ms.value, value), (0, 9), textcoords="offset points", ha="center"
+        )
+    first = next(s.accuracy for s in systems if s.accuracy)
+    axes.set_ylabel(f"{first.metric}, %" if shares else first.metric)
+    axes.margins(x=0.18, y=0.35)
+    axes.set_xlim(left=0)
+    axes.ticklabel_format(axis="y", useOffset=False)
+    return to_svg(figure, "Accuracy against latency")
+
+
+def plot_sweep(points: Sequence[SweepPoint], kind: str) -> str:
+    """Throughput against batch size or threads.
+
+    Args:
+        points: of one kind.
+        kind: ``batch`` or ``threads``.
+    """
+    label = "images per query" if kind == "batch" else "threads"
+    figure, axes = axes_of(label, "images a second")
+    names = list(dict.fromkeys(point.system for point in points))
+    for color, name in zip(SERIES, names, strict=False):
+        mine = [point for point in points if point.system == name]
+        sizes = [point.size for point in mine]
+        rates = [point.throughput_per_s for point in mine]
+        axes.plot(sizes, [rate.value for rate in rates], "o-", color=color, label=name, ms=5)
+        if all(rate.interval for rate in rates):
+            low = [rate.interval.low for rate in rates if rate.interval]
+            high = [rate.interval.high for rate in rates if rate.interval]
+            axes.fill_between(sizes, low, high, color=color, alpha=0.18, linewidth=0)
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(sorted({point.size for point in points}))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.xaxis.set_minor_formatter(lambda value, _: "")
-    axes.legend(loc="lower right")
-    return _svg(figure, "Cumulative latency distribution of each system")
+    axes.minorticks_off()
+    axes.set_ylim(bottom=0)
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axes.legend(loc="upper left")
+    return to_svg(figure, f"Throughput against {kind}")
 
 
-def _axes(x_label: str, y_label: str) -> tuple[Any, Any]:
-    """A figure without pyplot's global state, and its axes."""
-    matplotlib = require("matplotlib", extra="report")
-    figures = require("matplotlib.figure", extra="report")
-    with matplotlib.rc_context(STYLE):
-        figure = figures.Figure(figsize=(6.4, 3.4), layout="constrained")
-        axes = figure.subplots()
-        axes.set(xlabel=x_label, ylabel=y_label)
-    return figure, axes
+def plot_layers(report: Report) -> str:
+    """Work of each layer by the precision it runs in, one row of bars per engine.
+
+    Args:
+        report: with at least one system whose layers are known.
+    """
+    known = [s for s in report.systems if s.int8_mac_share is not None]
+    figure, axes = axes_of(
+        "share of the multiply-accumulates, %", "", height=0.8 + 0.5 * len(known)
+    )
+    colors = {"int8": SERIES[2], "fp16": SERIES[3], "bf16": SERIES[4], "fp32": SERIES[0]}
+    for row, system in enumerate(reversed(known)):
+        total = sum(layer.macs for layer in system.layers)
+        left = 0.0
+        for layer in system.layers:
+            width = 100 * layer.macs / total
+            color = colors.get(layer.precision, SOFT)
+            axes.barh(row, width, left=left, color=color, height=0.6, edgecolor=LINE, linewidth=0.6)
+            left += width
+    axes.set_yticks(range(len(known)), [system.name for system in reversed(known)])
+    axes.grid(visible=False)
+    axes.set_xlim(0, 100)
+    seen = dict.fromkeys(layer.precision for system in known for layer in system.layers)
+    for name in seen:
+        axes.bar([0], [0], color=colors.get(name, SOFT), label=name)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.0 + 0.5 / len(known)), ncols=len(seen))
+    return to_svg(figure, "Work by precision")
 
 
-def _svg(figure: Any, title: str) -> str:
-    """The figure as an ``<svg>`` element that scales with the page and names itself."""
-    matplotlib = require("matplotlib", extra="report")
-    text = io.StringIO()
-    with matplotlib.rc_context(STYLE):
-        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
-    svg = text.getvalue()[text.getvalue().index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    for color, variable in {INK: "ink", GRID: "line"}.items():
-        svg = svg.replace(color, f"var(--{variable})")
-    for index, color in enumerate(SERIES):
-        svg = svg.replace(color, f"var(--s{index})")
-    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
-    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
-    return svg.replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1)
+def plot_ranges(histograms: Sequence[RangeHistogram]) -> str:
+    """Absolute values of calibrated tensors on a logarithmic scale, and where each is clipped.
+
+    Args:
+        histograms: a few tensors; each gets axes of its own.
+    """
+    figure, axes = axes_of(
+        "absolute value", "", height=1.35 * len(histograms) + 0.3, count=len(histograms)
+    )
+    for part, entry in zip(axes if len(histograms) > 1 else [axes], histograms, strict=True):
+        counts = np.array(entry.counts, np.float64)
+        edges = entry.width * np.arange(counts.size + 1)
+        used = max(int(np.max(np.nonzero(counts)[0], initial=0)) + 1, 1)
+        part.stairs(counts[:used], edges[: used + 1], color=SERIES[0], fill=True, alpha=0.5)
+        part.axvline(entry.amax, color=SERIES[1], linewidth=1.6)
+        part.set_yscale("log")
+        part.set_title(f"{entry.tensor}: {entry.method} {entry.amax:.4g}", loc="left", color=INK)
+        part.set_xlim(left=0)
+        part.minorticks_off()
+    return to_svg(figure, "Calibrated ranges")
+
+
+def _logarithmic(axis: Any, set_scale: Any) -> None:
+    """A logarithmic axis with plain numbers at 1, 2 and 5."""
+    set_scale("log")
+    axis.set_major_locator(_ticks((1.0, 2.0, 5.0)))
+    axis.set_minor_locator(_ticks(()))
+    axis.set_major_formatter(lambda value, _: f"{value:g}")
+
+
+def _ticks(steps: tuple[float, ...]) -> Any:
+    """Matplotlib's locator for a logarithmic axis."""
+    ticker = require("matplotlib.ticker", extra="report")
+    return ticker.LogLocator(subs=steps) if steps else ticker.NullLocator()

@@ -1,0 +1,344 @@
+"""The steps of a comparison, in order: accuracy, latency, load, energy, layers, report."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.accuracy import (
+    AccuracyResult,
+    ClassificationTask,
+    DetectionTask,
+    Task,
+    compare_accuracy,
+    evaluate_all,
+)
+from benchmarks.accuracy.overlap import refuse_calibration_samples
+from benchmarks.latency import (
+    LatencyResult,
+    ScenarioResult,
+    ScenarioRules,
+    SweepPoint,
+    TimingRules,
+    compare_speed,
+    measure,
+    measure_overhead_us,
+    run_scenario,
+    sweep_batches,
+    sweep_threads,
+)
+from benchmarks.latency.figures import Figure, summarize_values
+from benchmarks.latency.scenarios import Scenario, find_server_rate
+from benchmarks.machine import (
+    EnergyResult,
+    MachineWatch,
+    MemoryResult,
+    capture_environment,
+    find_meter,
+    measure_energy,
+)
+from benchmarks.machine.nvml import open_gpu
+from benchmarks.report.document import Comparison, LayerReport, Report, SystemReport
+from benchmarks.report.explanation import explain
+from benchmarks.systems import System, check_same_inputs, file_facts, query_of
+from calibrators.data import Samples, batches
+
+__all__ = ["Plan", "run_campaign"]
+
+QUERIES = 16  # distinct batches that timings cycle through
+DEVICE_QUERIES = 200
+Feed = dict[str, npt.NDArray[np.generic]]
+Say = Callable[[str], object]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What to measure.
+
+    Attributes:
+        command: for the report.
+        task: what labels mean; None for classification.
+        rules: of the timing.
+        batch: images per query.
+        scenarios: of LoadGen.
+        scenario_rules: how long and how hard; a Server without a rate searches the highest.
+        search_rate: whether Server searches its rate.
+        log_folder: where LoadGen's logs stay; None to drop them.
+        batches: batch sizes to sweep.
+        threads: thread counts to sweep.
+        energy_s: seconds per system with the power meter; 0 for none.
+        probe: measures one engine's memory and cold start; None for none.
+    """
+
+    command: str
+    task: Task | None = None
+    rules: TimingRules
+    batch: int = 1
+    scenarios: tuple[Scenario, ...] = ()
+    scenario_rules: ScenarioRules
+    search_rate: bool = True
+    log_folder: Path | None = None
+    batches: tuple[int, ...] = ()
+    threads: tuple[int, ...] = ()
+    energy_s: float = 3.0
+    probe: Callable[[Path], MemoryResult | None] | None = None
+
+
+def run_campaign(systems: Sequence[System], samples: Samples, plan: Plan, say: Say) -> Report:
+    """Measure everything that the plan names.
+
+    Args:
+        systems: the first is the baseline.
+        samples: labelled for accuracy; else outputs are compared with the baseline's.
+        plan: what to measure.
+        say: told each step.
+
+    Raises:
+        DataError: samples or labels that do not fit, or samples that were calibrated with.
+    """
+    check_same_inputs(systems)
+    gpu = open_gpu()
+    environment = capture_environment(gpu=gpu)
+    accuracy = _accuracy(systems, samples, plan, say)
+    feeds = _feeds(systems, samples, plan.batch)
+    watch = MachineWatch(gpu=gpu)
+    latency = _latency(systems, feeds, plan, watch, say)
+    steadiness = watch.verdict()
+    overhead_us = measure_overhead_us()
+    scenarios = _scenarios(systems, feeds, latency, plan, say)
+    sweeps = _sweeps(systems, samples, feeds, plan, say)
+    energy = _energy(systems, feeds, plan, say)
+    reports = tuple(
+        SystemReport(
+            name=system.name,
+            **file_facts(system.path),
+            target=system.target,
+            precision=system.precision,
+            latency=latency[system.name],
+            device=_device(system, feeds),
+            accuracy=accuracy[system.name],
+            memory=plan.probe(system.path) if plan.probe else None,
+            energy=energy.get(system.name),
+            layers=_layers(system, feeds),
+        )
+        for system in systems
+    )
+    comparisons = _comparisons(reports)
+    found = (
+        explain(c, reports[0], r, environment, overhead_us)
+        for c, r in zip(comparisons, reports[1:], strict=True)
+    )
+    return Report(
+        created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        command=plan.command,
+        data=f"{samples.path} ({accuracy[systems[0].name].samples} samples)",
+        environment=environment,
+        rules=plan.rules,
+        batch=plan.batch,
+        overhead_us=overhead_us,
+        steadiness=steadiness,
+        systems=reports,
+        comparisons=comparisons,
+        scenarios=scenarios,
+        sweeps=sweeps,
+        explanations=tuple(entry for entry in found if entry),
+        warnings=_warnings(reports, steadiness.reasons),
+    )
+
+
+def _accuracy(
+    systems: Sequence[System], samples: Samples, plan: Plan, say: Say
+) -> dict[str, AccuracyResult]:
+    """Labels where there are some; likeness to the baseline in any case."""
+    # A detector's labels are in its annotations, not in the samples.
+    task = plan.task or ClassificationTask()
+    labelled = isinstance(task, DetectionTask) or not samples.unlabelled
+    if isinstance(task, DetectionTask):
+        task = replace(task, preprocess=samples.preprocess)
+    say(f"accuracy   {samples.path}" + ("" if labelled else " (no labels: likeness only)"))
+    return evaluate_all(
+        {system.name: system.call for system in systems},
+        refuse_calibration_samples(samples, _calibrated(systems)),
+        task,
+        inputs=_inputs(systems),
+        batch_size=plan.batch,
+        reference=systems[0].name,
+        labelled=labelled,
+    )
+
+
+def _calibrated(systems: Sequence[System]) -> dict[str, list[str]]:
+    """Digests of the calibration samples of each engine whose manifest lists them."""
+    return {s.name: list(s.passport.get("calibration_samples") or ()) for s in systems}
+
+
+def _inputs(systems: Sequence[System]) -> Any:
+    """The inputs of a system with a fixed batch, if there is one: its batch wins."""
+    return next((s for s in systems if not s.free_batch), systems[0]).inputs
+
+
+def _feeds(systems: Sequence[System], samples: Samples, batch: int) -> list[Feed]:
+    """Batches of different samples, for the timings."""
+    inputs = _inputs(systems)
+    found = [entry.inputs for entry in batches(samples[: QUERIES * batch], batch, inputs=inputs)]
+    # The last batch may be shorter; queries must be alike.
+    return [feed for feed in found if _length(feed) == _length(found[0])]
+
+
+def _length(feed: Feed) -> int:
+    first = next(iter(feed.values()))
+    return first.shape[0] if first.ndim else 1
+
+
+def _latency(
+    systems: Sequence[System], feeds: list[Feed], plan: Plan, watch: MachineWatch, say: Say
+) -> dict[str, LatencyResult]:
+    """Host latency, interleaved."""
+    say(f"latency    {len(systems)} systems in turns, batch {_length(feeds[0])}")
+    return measure(
+        {system.name: query_of(system.call, feeds) for system in systems},
+        rules=plan.rules,
+        batch=_length(feeds[0]),
+        on_round=watch.sample,
+    )
+
+
+def _scenarios(
+    systems: Sequence[System],
+    feeds: list[Feed],
+    latency: Mapping[str, LatencyResult],
+    plan: Plan,
+    say: Say,
+) -> tuple[ScenarioResult, ...]:
+    """LoadGen's scenarios, system by system; one image per call, as its indices name images."""
+    found = []
+    for scenario in plan.scenarios:
+        for system in systems:
+            say(f"load       {scenario}: {system.name}")
+            rate = latency[system.name].figures["throughput_per_s"].value
+            found.append(_scenario(scenario, system, feeds, rate, plan))
+    return tuple(found)
+
+
+def _scenario(
+    scenario: Scenario, system: System, feeds: list[Feed], rate: float, plan: Plan
+) -> ScenarioResult:
+    """One system in one scenario."""
+
+    def answer(indices: Sequence[int]) -> None:
+        for index in indices:
+            system.call(feeds[index])
+
+    def run(rate_per_s: float) -> ScenarioResult:
+        folder = plan.log_folder / f"{scenario}-{system.name}" if plan.log_folder else None
+        return run_scenario(
+            scenario,
+            [answer],
+            system=system.name,
+            images=len(feeds),
+            rules=replace(plan.scenario_rules, rate_per_s=rate_per_s),
+            log_folder=folder,
+        )
+
+    if scenario == "Server" and plan.search_rate:
+        return find_server_rate(run, highest_per_s=rate)
+    return run(plan.scenario_rules.rate_per_s if scenario == "Server" else rate)
+
+
+def _sweeps(
+    systems: Sequence[System], samples: Samples, feeds: list[Feed], plan: Plan, say: Say
+) -> tuple[SweepPoint, ...]:
+    """Throughput against batch and threads, for the systems that can vary them."""
+    points: tuple[SweepPoint, ...] = ()
+    if plan.batches:
+        free = [system for system in systems if system.free_batch]
+        say(f"sweep      batches {', '.join(map(str, plan.batches))}: {len(free)} systems")
+
+        def queries(size: int) -> dict[str, Callable[[], object]]:
+            chosen = _feeds(free, samples, size)
+            return {system.name: query_of(system.call, chosen) for system in free}
+
+        points += sweep_batches(queries, plan.batches, rules=plan.rules) if free else ()
+    if plan.threads:
+        able = [system for system in systems if system.clone]
+        say(f"sweep      threads {', '.join(map(str, plan.threads))}: {len(able)} systems")
+        callers = {
+            system.name: [
+                query_of(system.clone(), feeds) for _ in range(max(plan.threads)) if system.clone
+            ]
+            for system in able
+        }
+        batch = _length(feeds[0])
+        points += sweep_threads(callers, plan.threads, batch=batch) if able else ()
+    return points
+
+
+def _energy(
+    systems: Sequence[System], feeds: list[Feed], plan: Plan, say: Say
+) -> dict[str, EnergyResult]:
+    """Energy per image, where there is a meter."""
+    meter = find_meter() if plan.energy_s else None
+    if meter is None:
+        return {}
+    say(f"energy     {meter.name}")
+    queries = {system.name: query_of(system.call, feeds) for system in systems}
+    return measure_energy(queries, meter, batch=_length(feeds[0]), seconds=plan.energy_s)
+
+
+def _device(system: System, feeds: list[Feed]) -> dict[str, Figure]:
+    """Transfers and compute by device events."""
+    if system.device_times is None:
+        return {}
+    feed = cycle(feeds)
+    times = [system.device_times(next(feed)) for _ in range(DEVICE_QUERIES)]
+    return {name: summarize_values([entry[name] for entry in times]) for name in times[0]}
+
+
+def _layers(system: System, feeds: list[Feed]) -> tuple[LayerReport, ...]:
+    """The manifest's layers with the profiler's times, or what the profiler alone knows."""
+    times = system.layer_times(feeds[0]) if system.layer_times else {}
+    if system.layers:
+        return tuple(replace(x, time_ms=times.get(x.name, x.time_ms)) for x in system.layers)
+    return tuple(
+        LayerReport(name=name, op_type="", precision="unknown", macs=0, time_ms=value)
+        for name, value in times.items()
+    )
+
+
+def _comparisons(reports: Sequence[SystemReport]) -> tuple[Comparison, ...]:
+    """Every system against the first."""
+    base = reports[0]
+    return tuple(
+        Comparison(
+            baseline=base.name,
+            candidate=report.name,
+            speed=compare_speed(base.latency, report.latency),
+            accuracy=compare_accuracy(base.accuracy, report.accuracy)
+            if base.accuracy and base.accuracy.metric and report.accuracy
+            else None,
+        )
+        for report in reports[1:]
+    )
+
+
+def _warnings(reports: Sequence[SystemReport], machine: tuple[str, ...]) -> tuple[str, ...]:
+    """What to know before quoting a figure."""
+    found = [f"{reason}: repeat on a quiet machine with locked clocks" for reason in machine]
+    for report in reports:
+        reasons = report.latency.stability.reasons
+        found += [f"{report.name} is unstable: {reason}" for reason in reasons]
+        if not report.latency.warmup_settled:
+            found.append(f"{report.name} did not settle during {report.latency.warmup_s:.1f} s")
+        if report.accuracy and report.accuracy.samples < 200 and report.accuracy.metric:
+            found.append(
+                f"accuracy of {report.name} rests on {report.accuracy.samples} samples: a drop of "
+                "less than a point cannot be told from chance"
+            )
+    return tuple(found)

@@ -1,0 +1,157 @@
+"""Why is INT8 not faster? What the report knows, said in sentences."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from itertools import pairwise
+
+from benchmarks.report.document import Comparison, Explanation, LayerReport, SystemReport
+
+__all__ = ["explain"]
+
+SLOW_LAYERS = 5
+# x86 and Arm instructions that multiply INT8 faster than FP32.
+INT8_ARITHMETIC = ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
+
+
+def explain(
+    comparison: Comparison,
+    baseline: SystemReport,
+    candidate: SystemReport,
+    environment: dict[str, dict[str, str]],
+    overhead_us: float,
+) -> Explanation | None:
+    """Findings and advice for an INT8 system that is not faster; None for any other.
+
+    Args:
+        comparison: of the two.
+        baseline: the system compared with.
+        candidate: the system that should be faster.
+        environment: of the run.
+        overhead_us: the harness's own median latency.
+    """
+    if comparison.speed.verdict == "faster" or candidate.precision != "int8":
+        return None
+    findings: list[str] = []
+    advice: list[str] = []
+    for part in (
+        _coverage(candidate),
+        _floating(candidate),
+        _promises(candidate),
+        _changes(candidate),
+        _times(baseline, candidate),
+        _hardware(candidate, environment),
+        _size(candidate, overhead_us),
+    ):
+        findings += part[0]
+        advice += part[1]
+    if comparison.speed.verdict == "undecided":
+        advice.append("measure longer (--duration): the interval does not decide yet")
+    return Explanation(
+        candidate=candidate.name, findings=tuple(findings), advice=tuple(dict.fromkeys(advice))
+    )
+
+
+Part = tuple[list[str], list[str]]
+
+
+def _coverage(candidate: SystemReport) -> Part:
+    """Share of the work that runs INT8."""
+    share = candidate.int8_mac_share
+    if share is None:
+        return (
+            ["which layers run INT8 is unknown: the runtime does not tell"],
+            ["build with detailed layer information (TensorRT: ProfilingVerbosity.DETAILED)"],
+        )
+    finding = f"{share:.1%} of the multiply-accumulates run INT8"
+    advice = ["quantize more layers: see what kept them in floating point"] if share < 0.9 else []
+    return [finding], advice
+
+
+def _floating(candidate: SystemReport) -> Part:
+    """Layers in floating point, by reason, the most work first."""
+    groups: dict[str, list[LayerReport]] = defaultdict(list)
+    for layer in candidate.layers:
+        if layer.precision not in ("int8", "unknown") and not layer.promised:
+            groups[layer.why or f"{layer.op_type} without a reason in the manifest"].append(layer)
+    total = sum(layer.macs for layer in candidate.layers) or 1
+    ordered = sorted(groups.items(), key=lambda item: -sum(layer.macs for layer in item[1]))
+    return [
+        f"{len(layers)} layers in floating point ({sum(x.macs for x in layers) / total:.1%} of "
+        f"the work): {reason} ({_names(layers)})"
+        for reason, layers in ordered
+    ], []
+
+
+def _promises(candidate: SystemReport) -> Part:
+    """Layers that have Q/DQ but run in floating point all the same."""
+    broken = [x for x in candidate.layers if x.promised and x.precision not in ("int8", "unknown")]
+    if not broken:
+        return [], []
+    return (
+        [f"{len(broken)} layers have Q/DQ and run in floating point ({_names(broken)})"],
+        ["check the Q/DQ placement of these layers with the linter: the runtime did not fuse them"],
+    )
+
+
+def _changes(candidate: SystemReport) -> Part:
+    """Conversions between INT8 and floating point, along the order of the graph."""
+    known = [layer.precision for layer in candidate.layers if layer.precision != "unknown"]
+    changes = sum((a == "int8") != (b == "int8") for a, b in pairwise(known))
+    if changes < 2:
+        return [], []
+    return (
+        [f"the precision changes {changes} times along the graph; each change converts a tensor"],
+        ["keep neighbouring layers in one precision: an INT8 island can cost more than it saves"],
+    )
+
+
+def _times(baseline: SystemReport, candidate: SystemReport) -> Part:
+    """Layers that take longer than in the baseline, by the runtimes' profilers."""
+    before = {layer.name: layer.time_ms for layer in baseline.layers}
+    slower = []
+    for layer in candidate.layers:
+        old = before.get(layer.name)
+        if layer.time_ms is not None and old is not None and layer.time_ms > old:
+            slower.append((layer.time_ms - old, layer, old))
+    slower.sort(key=lambda entry: -entry[0])
+    return [
+        f"{layer.name} ({layer.op_type}, {layer.precision}) takes {layer.time_ms:.3f} ms, "
+        f"{old:.3f} ms in {baseline.name}"
+        for _, layer, old in slower[:SLOW_LAYERS]
+    ], ["leave these layers in floating point (--exclude)"] if slower else []
+
+
+def _hardware(candidate: SystemReport, environment: dict[str, dict[str, str]]) -> Part:
+    """Whether the processor can multiply INT8 faster at all."""
+    flags = environment.get("cpu", {}).get("INT8 instructions", "unknown")
+    if candidate.target == "onnxruntime":
+        return (
+            ["onnxruntime is the reference here, not a fast INT8 runtime for symmetric weights"],
+            ["build an engine for this CPU: --target cpu"],
+        )
+    if candidate.target != "cpu" or flags == "unknown":
+        return [], []
+    if any(name in flags.split(", ") for name in INT8_ARITHMETIC):
+        return [], []
+    return (
+        [f"this CPU has no INT8 dot product (found: {flags}), so INT8 saves memory, not time"],
+        ["measure on the machine that the engine is for"],
+    )
+
+
+def _size(candidate: SystemReport, overhead_us: float) -> Part:
+    """Whether there is enough work for arithmetic to matter."""
+    median_ms = candidate.latency.figures["p50_ms"].value
+    if median_ms > 0.5 and overhead_us < 50 * median_ms:
+        return [], []
+    return (
+        [f"a query takes {median_ms:.3f} ms only: calls and copies outweigh the arithmetic"],
+        ["measure larger batches (--batch, --batches)"],
+    )
+
+
+def _names(layers: list[LayerReport]) -> str:
+    """The first three names."""
+    shown = ", ".join(layer.name for layer in layers[:3])
+    return f"{shown}, …" if len(layers) > 3 else shown

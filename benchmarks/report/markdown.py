@@ -1,0 +1,36 @@
+"""The report as Markdown."""
+
+from __future__ import annotations
+
+from benchmarks.report.document import Report
+from benchmarks.report.sections import sections
+from benchmarks.report.tables import result_rows, to_markdown
+
+__all__ = ["render_markdown"]
+
+
+def render_markdown(report: Report) -> str:
+    """All tables and sentences; plots are in the HTML report."""
+    parts = [
+        "# Benchmark",
+        f"{report.created} · `{report.command}`",
+        _bullets(report.warnings),
+        "## Result",
+        to_markdown(result_rows(report)),
+    ]
+    for explanation in report.explanations:
+        parts.append(f"## Why is {explanation.candidate} not faster?")
+        parts.append(_bullets(explanation.findings))
+        if explanation.advice:
+            parts += ["What to try:", _bullets(explanation.advice)]
+    for section in sections(report):
+        parts += [f"## {section.title}", section.text, to_markdown(section.rows)]
+    parts.append("## Environment")
+    for name, facts in report.environment.items():
+        parts += [f"### {name}", _bullets(tuple(f"{key}: {v}" for key, v in facts.items()))]
+    return "\n\n".join(part.strip() for part in parts if part) + "\n"
+
+
+def _bullets(lines: tuple[str, ...]) -> str:
+    """A list, or nothing."""
+    return "\n".join(f"- {line}" for line in lines)
