@@ -44,6 +44,7 @@ def observe(
     checkpoint: Checkpoint | Path | None = None,
     progress: Callable[[int, int | None], None] | None = None,
     preprocess: Mapping[str, Any] | None = None,
+    threads: int | None = None,
 ) -> Statistics:
     """Statistics of ``tensors`` over all samples, each distinct sample counted once.
 
@@ -56,6 +57,7 @@ def observe(
         checkpoint: a ``*.stats.npz`` to write now and then and to continue from.
         progress: called with samples done and their number, None where unknown.
         preprocess: the preprocessing spec as a dict, kept with the statistics.
+        threads: of the runtime; None for one per core.
 
     Raises:
         ModelError: a tensor that the graph does not compute, or that does not hold floats.
@@ -69,7 +71,10 @@ def observe(
     collector = Collector(graph_hash(model), nodes, preprocess=preprocess, checkpoint=checkpoint)
     if collector.seen:
         _check_resumed(collector.seen, samples)
-    with _session(model, list(nodes)) as run, ThreadPoolExecutor(1, "statistics") as thread:
+    with (
+        _session(model, list(nodes), threads) as run,
+        ThreadPoolExecutor(1, "statistics") as thread,
+    ):
         counting: Future[None] | None = None
         fresh = _fresh(samples, collector.seen, progress)
         for group in _grouped(run_each(run, fresh, input_specs(model)), batch_size):
@@ -153,7 +158,7 @@ def _producers(model: onnx.ModelProto, tensors: Sequence[str]) -> dict[str, str]
 
 
 @contextmanager
-def _session(model: onnx.ModelProto, tensors: Sequence[str]) -> Iterator[Run]:
+def _session(model: onnx.ModelProto, tensors: Sequence[str], threads: int | None) -> Iterator[Run]:
     """Something that runs the model and returns the tensors."""
     ort = require("onnxruntime", extra="cpu")
     fed = {entry.name for entry in model.graph.input}
@@ -161,6 +166,7 @@ def _session(model: onnx.ModelProto, tensors: Sequence[str]) -> Iterator[Run]:
     given = [name for name in tensors if name in fed]
     options = ort.SessionOptions()
     options.log_severity_level = 3
+    options.intra_op_num_threads = threads or 0
     # Idle workers of the runtime would otherwise spin on the cores that the counting needs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     with tempfile.TemporaryDirectory(prefix="observe-") as folder:
