@@ -200,17 +200,28 @@ def _drop_notes(model: onnx.ModelProto) -> None:
         del value.metadata_props[:]
 
 
+_EXPECTED = {
+    "torch.export": (
+        "a forward that takes any batch and has no control flow that hangs on values; write it "
+        "with tensor operators, e.g. torch.where"
+    ),
+    "torch.onnx.export": "operators that ONNX has; replace that one, or take it out of the model",
+}
+
+
 @contextmanager
 def _explained(model: torch.nn.Module, step: str) -> Iterator[None]:
     """Say what in the user's model stopped an export."""
     try:
         yield
     except (RuntimeError, ValueError, TypeError, AssertionError, LookupError) as err:
-        reason = " ".join(str(err).split())[:400]
+        cause: BaseException = err
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        reason = " ".join(str(cause).split())[:400]
         raise ModelError(
             f"model {type(model).__name__} cannot be captured by {step}{_user_line(err)} "
-            f"({type(err).__name__}: {reason}), expected a forward without control flow that hangs "
-            f"on values; rewrite that line with tensor operators, e.g. torch.where"
+            f"({type(cause).__name__}: {reason}), expected {_EXPECTED[step]}"
         ) from err
 
 

@@ -5,6 +5,7 @@ The classes are made at first use, so that this module imports without torch and
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,8 @@ def activation_quantizer() -> type[Any]:
     import torch
     from torchao.quantization.pt2e import FakeQuantizeBase
 
+    to_codes = _rounding()
+
     class ActivationFakeQuantizer(FakeQuantizeBase):  # type: ignore[misc] # no types
         """A range that starts calibrated and then moves as the batches' largest |x| move.
 
@@ -57,7 +60,6 @@ def activation_quantizer() -> type[Any]:
             self.observing, self.observed, self.calls = True, False, 1
             self.register_buffer("amax", torch.zeros(()))
             self.register_buffer("batch_amax", torch.zeros(()))
-            self.register_buffer("zero_point", torch.zeros((), dtype=torch.int32), persistent=False)
             self._pending: torch.Tensor | None = None
             self._pending_calls = 0
 
@@ -68,7 +70,7 @@ def activation_quantizer() -> type[Any]:
 
         def calculate_qparams(self) -> tuple[torch.Tensor, torch.Tensor]:
             """Scale and zero point, as torchao asks for them."""
-            return _scale(self.amax), self.zero_point
+            return _scale(self.amax), torch.zeros_like(self.amax, dtype=torch.int32)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             """Round ``x`` to its codes; before any range is known, hand it on."""
@@ -76,10 +78,7 @@ def activation_quantizer() -> type[Any]:
                 self._observe(x.detach())
             if not self.observed:
                 return x
-            codes = torch.fake_quantize_per_tensor_affine(
-                x.float(), _scale(self.amax), self.zero_point, self.quant_min, self.quant_max
-            )
-            return codes.to(x.dtype)
+            return to_codes(x, _scale(self.amax), self.quant_min, self.quant_max)
 
         def _observe(self, x: torch.Tensor) -> None:
             """One scale for several tensors follows the largest of them in this pass."""
@@ -121,6 +120,8 @@ def weight_quantizer() -> type[Any]:
     import torch
     from torchao.quantization.pt2e import FakeQuantizeBase
 
+    to_codes = _rounding()
+
     class WeightFakeQuantizer(FakeQuantizeBase):  # type: ignore[misc] # no types
         """Scales are computed anew in every pass, so they are no state."""
 
@@ -142,27 +143,48 @@ def weight_quantizer() -> type[Any]:
 
         def forward(self, weight: torch.Tensor) -> torch.Tensor:
             """Round ``weight`` to its codes."""
-            values = weight.float()
-            magnitude = values.detach().abs()
+            magnitude = weight.detach().float().abs()
             if self.axis is None:
-                self.scale = _scale(magnitude.amax())
-                rounded = torch.fake_quantize_per_tensor_affine(
-                    values, self.scale, *self._zero_and_limits()
-                )
+                self.scale = scale = _scale(magnitude.amax())
             else:
                 others = [axis for axis in range(weight.ndim) if axis != self.axis]
-                self.scale = _scale(magnitude.amax(dim=others) if others else magnitude)
-                zero_point, *limits = self._zero_and_limits()
-                rounded = torch.fake_quantize_per_channel_affine(
-                    values, self.scale, zero_point, self.axis, *limits
-                )
-            return rounded.to(weight.dtype)
-
-        def _zero_and_limits(self) -> tuple[torch.Tensor, int, int]:
-            zero_point = torch.zeros_like(self.scale, dtype=torch.int32)
-            return zero_point, self.quant_min, self.quant_max
+                kept = magnitude.amax(dim=others, keepdim=True) if others else magnitude
+                scale = _scale(kept)
+                self.scale = scale.flatten()
+            return to_codes(weight, scale, self.quant_min, self.quant_max)
 
     return WeightFakeQuantizer
+
+
+@cache
+def _rounding() -> Callable[[torch.Tensor, torch.Tensor, int, int], torch.Tensor]:
+    """The function ``x, scale, low, high → clip(round(x / scale), low, high) · scale``.
+
+    torch's own fake quantization multiplies by 1 / scale, so it rounds some values next to a tie
+    otherwise than ONNX's QuantizeLinear, which divides; and it cannot be compiled without
+    gradients.
+    """
+    require("torch", extra=EXTRA)
+    import torch
+
+    class Rounding(torch.autograd.Function):
+        """The gradient passes where nothing is clipped (straight-through estimator)."""
+
+        @staticmethod
+        def forward(
+            context: Any, x: torch.Tensor, scale: torch.Tensor, low: int, high: int
+        ) -> torch.Tensor:
+            codes = (x.float() / scale).round_()
+            context.save_for_backward((codes >= low) & (codes <= high))
+            return codes.clamp_(low, high).mul_(scale).to(x.dtype)
+
+        @staticmethod
+        def backward(context: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
+            (inside,) = context.saved_tensors
+            return gradient * inside, None, None, None
+
+    apply: Callable[[torch.Tensor, torch.Tensor, int, int], torch.Tensor] = Rounding.apply
+    return apply
 
 
 @cache
