@@ -21,12 +21,11 @@ from PIL import (
 
 from artefacts.errors import DataError, InputError
 from artefacts.files import read_bounded
+from calibrators.geometry import MAX_PIXELS
 
 __all__ = ["SUFFIXES", "decode_image", "eight_bits", "open_image"]
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-MAX_PIXELS = 1 << 26
-"""8192 × 8192: 200 MB decoded. Pillow warns from 89 million pixels, refuses from twice that."""
 MAX_FILE_BYTES = 1 << 28
 
 

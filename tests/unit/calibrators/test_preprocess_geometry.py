@@ -24,9 +24,7 @@ boxes = st.integers(8, 1280)
 def test_short_side_keeps_the_aspect_ratio(height: int, width: int, short: int) -> None:
     where = Geometry.of((height, width), resize=short, crop=None, letterbox=None)
     long = int(short * max(height, width) / min(height, width))  # torchvision's formula
-    assert min(where.resized) == short
-    assert max(where.resized) == long
-    assert (where.resized[0] <= where.resized[1]) == (height <= width) or height == width
+    assert where.resized == ((short, long) if height <= width else (long, short))
 
 
 @pytest.mark.parametrize(
@@ -42,6 +40,13 @@ def test_centre_crop_rounds_half_to_even(
     cut = Preprocess(crop=crop, scale=1, layout="nhwc")(pixels)
     top, left = top_left
     np.testing.assert_array_equal(cut, pixels[top : top + crop, left : left + crop])
+
+
+def test_results_too_large_are_refused_before_they_are_made() -> None:
+    with pytest.raises(DataError) as caught:
+        Preprocess(resize=256).geometry(1, 60_000_000)
+    assert "resize makes 256 × 15360000000 pixels of 1 × 60000000" in str(caught.value)
+    assert "at most 67108864" in str(caught.value)
 
 
 def test_crop_larger_than_the_image_is_refused() -> None:
