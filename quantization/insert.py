@@ -2,56 +2,33 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
 import onnx
-from numpy.typing import NDArray
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from artefacts.errors import ArtefactError, ModelError
 from artefacts.graph_hash import graph_hash
-from calibrators.ranges import LEVELS, Ranges
-from quantization.arithmetic import channel_amax, dequantize, quantize, symmetric_scale
-from quantization.graph_view import GraphView
-from quantization.placement import Placement, QuantizedInput, QuantizedWeight
-from quantization.placement.walk import never_negative
+from calibrators.ranges import Ranges
+from quantization.insert_editor import Editor
+from quantization.insert_weights import QuantizedTensor
+from quantization.placement import Placement
 from quantization.prepare_opset import MINIMUM_OPSET, opset_of
 from quantization.prepare_shapes import check
 
-__all__ = ["METADATA_GRAPH", "METADATA_RANGES", "QuantizedTensor", "insert_qdq", "unify_ranges"]
+__all__ = [
+    "METADATA_GRAPH",
+    "METADATA_PROFILE",
+    "METADATA_RANGES",
+    "QuantizedTensor",
+    "insert_qdq",
+    "unify_ranges",
+]
 
 METADATA_GRAPH = "int8.graph_hash"
 METADATA_RANGES = "int8.ranges_digest"
 METADATA_PROFILE = "int8.placement"
-
-
-@dataclass(frozen=True, kw_only=True)
-class QuantizedTensor:
-    """A weight already quantized, e.g. with learned rounding.
-
-    Attributes:
-        codes: int8 in [-127, 127], of the weight's shape.
-        scale: float32; a number, or one per slice of the placement's axis.
-    """
-
-    codes: NDArray[np.int8]
-    scale: NDArray[np.float32]
-
-    def __post_init__(self) -> None:
-        if self.codes.dtype != np.int8 or (self.codes.size and self.codes.min() < -127):
-            raise ModelError(
-                f"a quantized weight is {self.codes.dtype} from {self.codes.min(initial=0)}, "
-                f"expected int8 in [-127, 127]; clip it before"
-            )
-        if not (np.isfinite(self.scale) & (np.asarray(self.scale) > 0)).all():
-            raise ModelError(
-                "a quantized weight has a scale that is not finite and positive; give dead "
-                "channels scale 1"
-            )
 
 
 def unify_ranges(ranges: Ranges, placement: Placement) -> Ranges:
@@ -94,15 +71,17 @@ def insert_qdq(
             for another profile than cpu.
         ArtefactError: the ranges belong to another graph, or one is missing.
     """
+    overrides = weight_overrides or {}
     _check_request(model, placement, ranges, unsigned=unsigned)
+    _check_overrides(placement, overrides)
     unified = unify_ranges(ranges, placement)
-    editor = _Editor(model)
+    editor = Editor(model)
     for edge in placement.activations:
         amax = placement.fixed.get(edge.observed)
         amax = unified[edge.observed].amax if amax is None else amax
         editor.quantize_activation(edge, amax, unsigned=unsigned)
     for weight in placement.weights:
-        override = (weight_overrides or {}).get(weight.tensor)
+        override = overrides.get(weight.tensor)
         editor.quantize_weight(weight, override, keep_float=weights == "float")
     result = editor.finish()
     check(result)
@@ -148,183 +127,10 @@ def _check_request(
         )
 
 
-class _Editor:
-    """A copy of a model and the nodes to be added to it."""
-
-    def __init__(self, model: onnx.ModelProto) -> None:
-        self._view = GraphView(model)
-        self._model = onnx.ModelProto()
-        self._model.CopyFrom(model)
-        self._positions = {node.name: node.position for node in self._view.nodes}
-        self._taken = _names(model.graph)
-        self._before: dict[int, list[onnx.NodeProto]] = {}
-        self._outputs: dict[tuple[str, int | None], str] = {}
-        self._zeros: dict[tuple[str, tuple[int, ...]], str] = {}
-        self._unsigned: set[str] = set()
-
-    def quantize_activation(self, edge: QuantizedInput, amax: float, *, unsigned: bool) -> None:
-        """Let the edge read the tensor's Q/DQ pair, made at its first use."""
-        key = (edge.tensor, None)
-        if key not in self._outputs:
-            maker = self._view.producer(edge.tensor)
-            position = 0 if maker is None else maker.position + 1
-            positive = unsigned and never_negative(self._view, edge.tensor)
-            values = symmetric_scale(amax * LEVELS / 255 if positive else amax)
-            scale = self._constant(f"{edge.tensor}_scale", values)
-            if positive:
-                self._unsigned.add(scale)
-            codes = self._quantize(edge.tensor, edge.tensor, scale, None, position)
-            self._outputs[key] = self._dequantize(edge.tensor, codes, scale, None, position)
-        self._redirect(edge.node, edge.index, self._outputs[key])
-
-    def quantize_weight(
-        self, weight: QuantizedWeight, override: QuantizedTensor | None, *, keep_float: bool
-    ) -> None:
-        """Let the edge read the constant as INT8; readers with the same axis share it."""
-        key = (weight.tensor, -1 if weight.axis is None else weight.axis)
-        if key not in self._outputs:
-            position = self._positions[weight.node]
-            found = override or quantize_weight(self._view, weight)
-            _check_override(self._view, weight, found)
-            scale = self._constant(f"{weight.tensor}_scale", found.scale)
-            if keep_float:
-                values = dequantize(found.codes, found.scale, axis=weight.axis)
-                rounded = self._constant(f"{weight.tensor}_rounded", values)
-                codes = self._quantize(weight.tensor, rounded, scale, weight.axis, position)
-            else:
-                codes = self._constant(f"{weight.tensor}_int8", found.codes)
-            self._outputs[key] = self._dequantize(
-                weight.tensor, codes, scale, weight.axis, position
-            )
-        self._redirect(weight.node, weight.index, self._outputs[key])
-
-    def finish(self) -> onnx.ModelProto:
-        """The model with its nodes in order, without constants that nobody reads any more."""
-        graph = self._model.graph
-        kept = list(graph.node)
-        del graph.node[:]
-        for position, node in enumerate(kept):
-            graph.node.extend([*self._before.get(position, ()), node])
-        graph.node.extend(self._before.get(len(kept), ()))
-        _drop_unread_constants(self._model, self._view)
-        return self._model
-
-    def _quantize(self, stem: str, source: str, scale: str, axis: int | None, position: int) -> str:
-        output = self._name(f"{stem}_quantized")
-        self._add("QuantizeLinear", stem, source, scale, output, axis, position)
-        return output
-
-    def _dequantize(
-        self, stem: str, codes: str, scale: str, axis: int | None, position: int
-    ) -> str:
-        output = self._name(f"{stem}_dequantized")
-        self._add("DequantizeLinear", stem, codes, scale, output, axis, position)
-        return output
-
-    def _add(
-        self,
-        op: str,
-        stem: str,
-        source: str,
-        scale: str,
-        output: str,
-        axis: int | None,
-        before: int,
-    ) -> None:
-        attributes: dict[str, Any] = {} if axis is None else {"axis": axis}
-        inputs = [source, scale, self._zero_point(scale)]
-        name = self._name(f"{stem}_{op}")
-        node = helper.make_node(op, inputs, [output], name=name, **attributes)
-        self._before.setdefault(before, []).append(node)
-
-    def _zero_point(self, scale: str) -> str:
-        """Name of a zero of the scale's shape; one constant for each type and shape."""
-        shape = next(t.dims for t in reversed(self._model.graph.initializer) if t.name == scale)
-        dtype = "uint8" if scale in self._unsigned else "int8"
-        key = (dtype, tuple(shape))
-        if key not in self._zeros:
-            name = "_".join(map(str, (dtype, "zero", *shape)))
-            self._zeros[key] = self._constant(name, np.zeros(tuple(shape), dtype))
-        return self._zeros[key]
-
-    def _constant(self, name: str, values: NDArray[Any]) -> str:
-        name = self._name(name)
-        self._model.graph.initializer.append(numpy_helper.from_array(np.asarray(values), name))
-        return name
-
-    def _name(self, wanted: str) -> str:
-        """``wanted``, with a number where the graph has that name."""
-        name, number = wanted, 1
-        while name in self._taken:
-            name, number = f"{wanted}_{number}", number + 1
-        self._taken.add(name)
-        return name
-
-    def _redirect(self, node: str, index: int, tensor: str) -> None:
-        self._model.graph.node[self._positions[node]].input[index] = tensor
-
-
-def quantize_weight(view: GraphView, weight: QuantizedWeight) -> QuantizedTensor:
-    """Codes and scale of a constant by its largest magnitude, per slice of the axis."""
-    values = _constant_value(view, weight)
-    if weight.axis is None:
-        amax = np.abs(values).max(initial=0.0)
-    else:
-        amax = channel_amax(values, weight.axis)
-    scale = symmetric_scale(amax)
-    codes = quantize(values, scale, axis=weight.axis).astype(np.int8)
-    return QuantizedTensor(codes=codes, scale=scale)
-
-
-def _constant_value(view: GraphView, weight: QuantizedWeight) -> NDArray[Any]:
-    values = view.constant(weight.tensor)
-    if values is None or not np.isfinite(values).all():
-        found = "no constant of this model" if values is None else "not finite (NaN or infinity)"
+def _check_overrides(placement: Placement, overrides: Mapping[str, QuantizedTensor]) -> None:
+    unknown = sorted(set(overrides) - {weight.tensor for weight in placement.weights})
+    if unknown:
         raise ModelError(
-            f"weight {weight.tensor} of {weight.node} is {found}, expected finite numbers; export "
-            f"the model again"
+            f"quantized weight {unknown[0]} is no weight of this placement, expected one of its "
+            f"{len(placement.weights)}; quantize the weights of this model"
         )
-    return values
-
-
-def _check_override(view: GraphView, weight: QuantizedWeight, found: QuantizedTensor) -> None:
-    shape = view.shape(weight.tensor)
-    scales = () if weight.axis is None or shape is None else (shape[weight.axis],)
-    if found.codes.shape != shape or found.scale.shape != scales:
-        raise ModelError(
-            f"quantized weight {weight.tensor} has shape {found.codes.shape} and scale shape "
-            f"{found.scale.shape}, expected {shape} and {scales}; quantize it for this model"
-        )
-
-
-def _names(graph: onnx.GraphProto) -> set[str]:
-    """Every tensor and node name of a graph, bodies of control flow included."""
-    names = {value.name for value in (*graph.input, *graph.output, *graph.initializer)}
-    for node in graph.node:
-        names.update((node.name, *node.input, *node.output))
-        for attribute in node.attribute:
-            for body in (attribute.g, *attribute.graphs):
-                names |= _names(body)
-    return names
-
-
-def _drop_unread_constants(model: onnx.ModelProto, view: GraphView) -> None:
-    """Remove the float weights that INT8 ones replaced, and the nodes that made them."""
-    graph = model.graph
-    readers = Counter(name for node in graph.node for name in node.input)
-    readers.update([*view.outputs, *view.captured])
-    dead: set[str] = set()
-    for node in reversed(view.nodes):
-        if view.is_constant(node.outputs[0]) and not any(readers[name] for name in node.outputs):
-            dead.add(node.outputs[0])
-            readers.subtract(node.inputs)
-    kept = [node for node in graph.node if node.output[0] not in dead]
-    del graph.node[:]
-    graph.node.extend(kept)
-    for values in (graph.initializer, graph.input):
-        for value in [v for v in values if v.name in view.initializers and not readers[v.name]]:
-            values.remove(value)
-    known = {name for node in graph.node for name in node.output}
-    stale = [value for value in graph.value_info if value.name not in known]
-    for value in stale:
-        graph.value_info.remove(value)

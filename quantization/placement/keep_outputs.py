@@ -16,7 +16,7 @@ def output_layers(draft: Draft) -> None:
 
     Those from which no other weighted layer is reached: the classifier, each head of a detector
     before its sigmoid, DFL or box decode, the last Conv of a segmentation. All of them, or none if
-    together they hold more than 5 % of the multiply-accumulates.
+    together they hold more than 5 % of the multiply-accumulates; DFL's mean always.
 
     Why: their rounding error reaches the output unsmoothed, and they are cheap. Implicit
     quantization keeps the last layer before an FP32 output in FP32 for the same reason, and every
@@ -24,8 +24,12 @@ def output_layers(draft: Draft) -> None:
     Source: [implicit], [modelopt]
     """
     view = draft.view
+    layers = [node for node in view.nodes if node.op_type in WEIGHTED_OPS]
+    for node in layers:
+        if _is_expectation(view, node):
+            draft.leave(node, "output_layers", "the mean of a distribution, as in DFL box decode")
     ahead = _layers_ahead(view)
-    last = [n for n in view.nodes if n.op_type in WEIGHTED_OPS and not ahead[n.position]]
+    last = [node for node in layers if not ahead[node.position]]
     total = sum(view.macs(n) for n in view.nodes)
     share = sum(view.macs(n) for n in last) / total if total else 1.0
     if share > _BUDGET:
