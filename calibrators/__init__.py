@@ -7,6 +7,7 @@ May import: itself, artefacts; numpy, onnx; onnxruntime in one file, tensorrt + 
 from __future__ import annotations
 
 from calibrators.auto import choose_method, choose_per_tensor, hold_out
+from calibrators.checks import check_unnormalised, refuse_overlap
 from calibrators.collector import Checkpoint
 from calibrators.data import (
     Batch,
@@ -21,6 +22,7 @@ from calibrators.data import (
     shape_limits,
 )
 from calibrators.diagnostics import convergence, describe
+from calibrators.images import decode_image, open_image
 from calibrators.methods import METHODS, compute_ranges
 from calibrators.observe import observe
 from calibrators.preprocess import Preprocess
@@ -41,17 +43,21 @@ __all__ = [
     "Statistics",
     "TensorStatistics",
     "batches",
+    "check_unnormalised",
     "choose_method",
     "choose_per_tensor",
     "compute_ranges",
     "convergence",
+    "decode_image",
     "describe",
     "has_batch_axis",
     "hold_out",
     "input_specs",
     "observe",
+    "open_image",
     "open_samples",
     "random_samples",
+    "refuse_overlap",
     "require_labels",
     "shape_limits",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -95,15 +95,17 @@ class ArrayFiles:
     def read(self, indices: Sequence[int]) -> Iterator[Sample]:
         """The samples at ascending ``indices``."""
         chosen = np.asarray(indices, np.int64)
-        start = 0
-        for number, end in enumerate(self._ends):
-            mine = chosen[(chosen >= start) & (chosen < end)] - start
-            for sample in self._files[number].read([int(index) for index in mine]):
+        if not chosen.size:
+            return
+        numbers = np.searchsorted(self._ends, chosen, side="right")
+        files, firsts = np.unique(numbers, return_index=True)
+        for number, part in zip(files, np.split(chosen, firsts[1:]), strict=True):
+            start = self._ends[number] - len(self._files[number])
+            for sample in self._files[number].read([int(index) for index in part - start]):
                 if sample.label is None and self._folder_labels is not None:
-                    label = self._folder_labels[number]
-                    sample = Sample(inputs=sample.inputs, name=sample.name, label=label)
-                yield sample
-            start = int(end)
+                    yield replace(sample, label=self._folder_labels[number])
+                else:
+                    yield sample
 
 
 def _open(
