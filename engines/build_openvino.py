@@ -31,6 +31,14 @@ from engines.tensors import TensorSpec
 
 __all__ = ["build_blob"]
 
+# OpenVINO's name → numpy's
+DTYPES = {
+    **{f"f{bits}": f"float{bits}" for bits in (16, 32, 64)},
+    **{f"i{bits}": f"int{bits}" for bits in (8, 16, 32, 64)},
+    **{f"u{bits}": f"uint{bits}" for bits in (8, 16, 32, 64)},
+    "boolean": "bool",
+}
+
 logger = logging.getLogger(__name__)
 
 
@@ -121,5 +129,11 @@ def _executed(compiled: Any) -> list[Mapping[str, str]]:
 def _spec(ports: Sequence[Any], name: str) -> TensorSpec:
     port = ports[port_index(ports, name)]
     shape = tuple(d.get_length() if d.is_static else None for d in port.get_partial_shape())
-    dtype = np.dtype(port.get_element_type().to_dtype()).name
+    kind = port.get_element_type().get_type_name()
+    if kind not in DTYPES:
+        raise ModelError(
+            f"tensor {name!r} has the type {kind}, which numpy does not have, expected one of "
+            f"{', '.join(DTYPES.values())} at the model's inputs and outputs; add a Cast"
+        )
+    dtype = DTYPES[kind]
     return TensorSpec(name=name, dtype=dtype, shape=shape)
