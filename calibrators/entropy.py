@@ -53,13 +53,14 @@ def divergence(counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np
     """
     values_in = counts.astype(np.float64)
     below = _prefix(values_in)  # below[j] = values in bins before j
-    occupied = _prefix((values_in > 0).astype(np.float64))
+    occupied = np.concatenate([[0], np.cumsum(values_in > 0)])
     own = _prefix(_xlogx(values_in))
     total = below[-1]
     last = int(np.flatnonzero(values_in)[-1])
     first = max(CODES, int(np.searchsorted(below[1:], KEPT_SHARE * total)))
     candidates = np.arange(min(first, last), last + 1)
     values = np.empty(candidates.size)
+    logarithms = np.log(np.maximum(np.arange(BINS + 1.0), 1.0))  # of 0 bins: nothing to spread
     for start in range(0, candidates.size, _BLOCK):
         block = candidates[start : start + _BLOCK]
         edges = _code_edges()[block]
@@ -67,9 +68,8 @@ def divergence(counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np
         sums, filled = np.diff(below[edges]), np.diff(occupied[edges])
         # The last code ends before B; B itself holds the tail, and counts as one bin.
         sums[:, -1] += tail
-        filled[:, -1] += 1.0
-        np.maximum(filled, 1.0, out=filled)
-        spread = (_xlogx(sums) - sums * np.log(filled)).sum(axis=1)
+        filled[:, -1] += 1
+        spread = (_xlogx(sums) - sums * logarithms[filled]).sum(axis=1)
         values[start : start + block.size] = (own[block] + _xlogx(tail) - spread) / total
     return candidates, values
 

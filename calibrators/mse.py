@@ -66,7 +66,8 @@ def quantization_error(
     ceiling, counts[top] = counts[top], 0.0
     # sum n_j (G(b_j) - G(a_j)) = sum over edges of G times the difference of the counts around it.
     weights = -np.diff(counts, prepend=0.0, append=0.0)[: top + 1]
-    edges: NDArray[np.float64] = np.arange(top + 1, dtype=np.float64) * statistics.bin_width
+    (used,) = np.nonzero(weights)
+    weights, edges = weights[used], used.astype(np.float64) * statistics.bin_width
     thresholds = np.asarray(thresholds, np.float64)
     errors = np.empty(thresholds.size)
     for start in range(0, thresholds.size, _BLOCK):

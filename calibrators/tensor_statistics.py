@@ -185,21 +185,21 @@ class TensorStatistics:
         Smaller values are few; they are set aside and summed on their own finer grid.
         """
         size = min(_STEP, values.size)
-        absolute, less_one = np.empty(size, np.float32), np.empty(size, np.uint32)
-        is_small, wide, high = np.empty(size, np.bool_), np.empty(size), np.empty(size)
-        smallest = np.float32(math.ldexp(1.0, max(top - 13, SUM_UNIT))).view(np.uint32)
+        absolute, wide, high = np.empty(size, np.float32), np.empty(size), np.empty(size)
+        is_zero, is_small = np.empty(size, np.bool_), np.empty(size, np.bool_)
+        smallest = np.float32(math.ldexp(1.0, max(top - 13, SUM_UNIT)))
         splitter = math.ldexp(1.5, 2 * top - 36 + 52)
         set_aside = []
         for start in range(0, values.size, _STEP):
             step = values[start : start + _STEP]
             if step.size < size:
                 size = step.size
-                absolute, less_one, is_small = absolute[:size], less_one[:size], is_small[:size]
+                absolute, is_zero, is_small = absolute[:size], is_zero[:size], is_small[:size]
                 wide, high = wide[:size], high[:size]
             np.abs(step, out=absolute)
-            # As integers, floats keep their order; zero less one becomes the largest of all.
-            np.subtract(absolute.view(np.uint32), 1, out=less_one)
-            np.less(less_one, smallest - 1, out=is_small)
+            np.equal(absolute, 0.0, out=is_zero)
+            np.less(absolute, smallest, out=is_small)
+            np.greater(is_small, is_zero, out=is_small)  # small, and not zero
             wide[...] = step
             small = np.flatnonzero(is_small)
             if small.size:
@@ -213,16 +213,15 @@ class TensorStatistics:
             np.subtract(wide, high, out=wide)
             self.square_units += _units(wide.sum(), -SQUARE_UNIT)
             if count:
-                self._count(absolute)
+                self._count(absolute, int(np.count_nonzero(is_zero)))
         if set_aside:
             rest = np.concatenate(set_aside)
             below = _exponent(float(np.abs(rest).max()))
             assert below is not None  # zeros are not set aside
             self._scan(rest, below, count=False)
 
-    def _count(self, absolute: NDArray[np.float32]) -> None:
+    def _count(self, absolute: NDArray[np.float32], zeros: int) -> None:
         """Add values from 0 to below 2^exponent to the histogram; they are overwritten."""
-        zeros = absolute.size - int(np.count_nonzero(absolute != 0))
         # 2^(12 - k) fits a float32 for all but the tiniest ranges; either product is exact.
         if self.exponent > -100:
             scaled = np.multiply(
