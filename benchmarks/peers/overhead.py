@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -30,14 +31,14 @@ WARM_UP = 200
 
 
 def tiny_model() -> onnx.ModelProto:
-    """Input (1, 3, 8, 8) float32 → output = 2 · input."""
+    """One Mul: input (1, 3, 8, 8) float32 → output = 2 · input."""
     shape = [1, 3, 8, 8]
     graph = helper.make_graph(
         [helper.make_node("Mul", ["input", "two"], ["output"])],
         "tiny",
         [helper.make_tensor_value_info("input", TensorProto.FLOAT, shape)],
         [helper.make_tensor_value_info("output", TensorProto.FLOAT, shape)],
-        [numpy_helper.from_array(np.float32(2), "two")],
+        [numpy_helper.from_array(np.array(2, np.float32), "two")],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
 
@@ -81,14 +82,15 @@ def measure(calls: int) -> dict[str, dict[str, float]]:
 
 def main() -> None:
     """Print the figures as JSON, with the overhead of ``engine`` at the median."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--calls", type=int, default=5000)
     found = measure(parser.parse_args().calls)
     overhead = {
         f"engine - {name}": round(found["engine"]["p50"] - found[name]["p50"], 1)
         for name in ("bare", "runtime")
     }
-    print(json.dumps({"us": found, "median overhead in us": overhead}, indent=2))
+    result = {"us": found, "median overhead in us": overhead}
+    sys.stdout.write(f"{json.dumps(result, indent=2)}\n")
 
 
 if __name__ == "__main__":

@@ -239,6 +239,34 @@ def test_what_only_the_runtime_can_see_is_a_request_error(tmp_path: Path) -> Non
         assert (engine({"left": left, "right": right})["output"] == 3).all()
 
 
+def identity(kind: int) -> onnx.ModelProto:
+    """A scalar in, the same out."""
+    helper = onnx.helper
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["x"], ["y"])],
+        "identity",
+        [helper.make_tensor_value_info("x", kind, [])],
+        [helper.make_tensor_value_info("y", kind, [])],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+@pytest.mark.parametrize(
+    "dtype", ["float16", "float32", "float64", "int8", "uint8", "int32", "int64", "bool"]
+)
+def test_scalars_of_every_dtype(tmp_path: Path, dtype: str) -> None:
+    built = build(tmp_path, identity(onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))))
+    with engines.load(built.engine) as engine:
+        assert [s.dtype for s in (*engine.inputs, *engine.outputs)] == [dtype, dtype]
+        found = engine({"x": np.array(1, dtype)})["y"]
+        assert (found.dtype, found.shape, found) == (np.dtype(dtype), (), 1)
+
+
+def test_a_type_that_numpy_lacks_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="tensor 'x' has the type bf16, which numpy does not have"):
+        build(tmp_path, identity(onnx.TensorProto.BFLOAT16))
+
+
 def test_outputs_are_copies_unless_asked(int8: Built, rng: np.random.Generator) -> None:
     first, second = images(rng, 2), images(rng, 2)
     with engines.load(int8.engine) as engine:
