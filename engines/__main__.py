@@ -36,7 +36,7 @@ def verify(arguments: argparse.Namespace) -> None:
 def describe(manifest: Manifest) -> list[tuple[str, str]]:
     """Title and text of each line that ``inspect`` prints."""
     lines = [
-        ("target", f"{manifest.target}, {manifest.precision}, TF32 {manifest.options['tf32']}"),
+        ("target", f"{manifest.target}, {manifest.precision}, TF32 {manifest.options.get('tf32')}"),
         ("library", f"{manifest.library['name']} {manifest.library['version']}"),
         ("device", str(manifest.device["name"])),
         ("engine", f"{manifest.engine_bytes} bytes, sha256 {manifest.engine_sha256}"),

@@ -92,7 +92,7 @@ def _runner(manifest: Manifest, data: bytes, device: int, threads: int | None) -
             manifest.inputs,
             manifest.outputs,
             threads=threads or manifest.options.get("threads"),
-            precision=manifest.build["inference_precision"],
+            precision=manifest.build.get("inference_precision", "f32"),
         )
     return TensorrtRunner(
         Plan(

@@ -1,0 +1,152 @@
+"""Which machine an engine fits, decided from manifest and GPU facts alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from artefacts.errors import EngineError, UnsupportedError
+from engines import environment, loading, tensorrt_library
+from engines.loading import check_machine
+from engines.manifest import Manifest
+from tests.unit.engines.test_manifest import manifest
+
+RTX3060 = {"name": "RTX 3060", "compute_capability": "8.6", "driver_cuda": "12.6"}
+A100 = {"name": "A100", "compute_capability": "8.0", "driver_cuda": "12.6"}
+H100 = {"name": "H100", "compute_capability": "9.0", "driver_cuda": "12.6"}
+T4 = {"name": "T4", "compute_capability": "7.5", "driver_cuda": "12.6"}
+
+
+def built_on(gpu: dict[str, str], target: str = "tensorrt", **options: Any) -> Manifest:
+    return manifest(
+        target=target,
+        device=gpu,
+        options=options,
+        library={"name": target.replace("-", "_"), "version": "10.3.0"},
+    )
+
+
+@pytest.fixture
+def found(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The GPU of this machine; tests change it."""
+    gpu: dict[str, str] = dict(RTX3060)
+    monkeypatch.setattr(loading, "tensorrt", lambda target: SimpleNamespace(__version__="10.3.0"))
+    monkeypatch.setattr(tensorrt_library, "gpu_facts", lambda device: gpu or None)
+    return gpu
+
+
+@pytest.mark.parametrize(
+    ("built", "here", "options", "fits"),
+    [
+        (RTX3060, RTX3060, {}, True),
+        (A100, RTX3060, {}, False),
+        (RTX3060 | {"name": "RTX 3090"}, RTX3060, {}, False),
+        (A100, H100, {"hardware_compatibility": "ampere+"}, True),
+        (A100, T4, {"hardware_compatibility": "ampere+"}, False),
+        (
+            RTX3060 | {"name": "RTX 3090"},
+            RTX3060,
+            {"hardware_compatibility": "same-compute-capability"},
+            True,
+        ),
+        (A100, RTX3060, {"hardware_compatibility": "same-compute-capability"}, False),
+    ],
+)
+def test_tensorrt_engines_fit_their_kind_of_gpu(
+    found: dict[str, str],
+    built: dict[str, str],
+    here: dict[str, str],
+    options: dict[str, Any],
+    fits: bool,
+) -> None:
+    found.update(here)
+    made = built_on(built, **options)
+    if fits:
+        check_machine("m.engine", made)
+        return
+    with pytest.raises(EngineError) as caught:
+        check_machine("m.engine", made)
+    said = str(caught.value)
+    assert f"found {here['compute_capability']} ({here['name']})" in said
+    assert "python build_engine.py --onnx model.onnx --engine m.engine" in said
+    assert "--target tensorrt" in said
+
+
+@pytest.mark.parametrize(
+    ("listed", "fits"), [(["8.6"], True), (["7.5", "8.6"], True), (["8.9"], False), ([], True)]
+)
+def test_rtx_engines_fit_the_listed_capabilities(
+    found: dict[str, str], listed: list[str], fits: bool
+) -> None:
+    made = built_on({"name": "any"}, "tensorrt-rtx", compute_capabilities=listed)
+    if fits:
+        check_machine("m.engine", made)
+        return
+    with pytest.raises(EngineError, match=r"compute capability one of 8\.9, found 8\.6"):
+        check_machine("m.engine", made)
+
+
+def test_another_release(found: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "tensorrt", lambda target: SimpleNamespace(__version__="11.4.0"))
+    with pytest.raises(EngineError, match=r"built with tensorrt 10\.3\.0, found 11\.4\.0"):
+        check_machine("m.engine", built_on(RTX3060))
+    check_machine("m.engine", built_on(RTX3060, version_compatible=True))
+
+
+def test_no_gpu(found: dict[str, str]) -> None:
+    found.clear()
+    with pytest.raises(UnsupportedError, match="no NVIDIA GPU on this machine, expected one to"):
+        check_machine("m.engine", built_on(RTX3060))
+
+
+class Driver:
+    """libcuda with two devices, the second of SM 8.7."""
+
+    def cuInit(self, flags: int) -> int:
+        return 0
+
+    def cuDeviceGet(self, handle: Any, device: int) -> int:
+        handle._obj.value = device
+        return 0 if device < 2 else 101
+
+    def cuDeviceGetName(self, name: Any, size: int, device: Any) -> int:
+        name.value = f"Orin {device.value}".encode()
+        return 0
+
+    def cuDeviceGetAttribute(self, value: Any, which: int, device: Any) -> int:
+        value._obj.value = {75: 8, 76: 6 + device.value}[which]
+        return 0
+
+    def cuDriverGetVersion(self, value: Any) -> int:
+        value._obj.value = 12060
+        return 0
+
+
+@pytest.fixture
+def driver(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(environment.ctypes, "CDLL", lambda name: Driver())
+    environment.gpu_facts.cache_clear()
+    yield
+    environment.gpu_facts.cache_clear()
+
+
+@pytest.mark.usefixtures("driver")
+def test_facts_come_from_the_driver() -> None:
+    assert environment.gpu_facts(1) == {
+        "name": "Orin 1",
+        "compute_capability": "8.7",
+        "driver_cuda": "12.6",
+    }
+    assert environment.gpu_facts(2) is None
+    assert environment.has_gpu()
+
+
+def test_a_blocked_module_counts_as_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    assert not environment.has_module("openvino")
+    assert environment.has_module("json")
