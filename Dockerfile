@@ -14,7 +14,8 @@ FROM ${BASE}
 # the image's CUDA. The extra `tensorrt` would bring a second TensorRT, so `container` has PyCUDA alone.
 ENV PIP_BREAK_SYSTEM_PACKAGES=1 PYTHONUNBUFFERED=1
 WORKDIR /opt/int8
-COPY pyproject.toml README.md build_engine.py build_flags.py ./
+COPY pyproject.toml README.md build_engine.py ./
+COPY command command
 COPY artefacts artefacts
 COPY calibrators calibrators
 COPY quantization quantization

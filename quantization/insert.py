@@ -10,7 +10,7 @@ from onnx import helper
 
 from artefacts.errors import ArtefactError, ModelError
 from artefacts.graph_hash import graph_hash
-from calibrators.ranges import Ranges
+from calibrators.ranges import Range, Ranges
 from quantization.insert_editor import Editor
 from quantization.insert_weights import QuantizedTensor
 from quantization.placement import Placement
@@ -41,6 +41,26 @@ def unify_ranges(ranges: Ranges, placement: Placement) -> Ranges:
         observed = [name for name in group if name not in placement.fixed]
         ranges = ranges.shared(observed, why=f"shares one scale with {len(group) - 1} others")
     return ranges
+
+
+def spread_ranges(ranges: Ranges, placement: Placement) -> Ranges:
+    """The same ranges with an entry for every placed tensor, as a calibration cache needs.
+
+    A tensor that only passes values on (Reshape, MaxPool, ...) takes the range it was given; one
+    whose range is known without data (Softmax) takes that.
+
+    Raises:
+        ArtefactError: an observed tensor has no range.
+    """
+    known = {
+        name: Range(amax=amax, method="fixed", why="known without data")
+        for name, amax in placement.fixed.items()
+    }
+    passed = {
+        edge.tensor: known.get(edge.observed) or ranges[edge.observed]
+        for edge in placement.activations
+    }
+    return ranges.replace({**passed, **known})
 
 
 def insert_qdq(

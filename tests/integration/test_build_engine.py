@@ -18,6 +18,8 @@ from PIL import Image
 import engines
 from artefacts.errors import EngineError
 from build_engine import main
+from calibrators.__main__ import main as calibrators_main
+from calibrators.cache import read_cache
 
 ROOT = Path(__file__).parents[2]
 DIGITS = ROOT / "examples" / "01_digits"
@@ -366,3 +368,90 @@ def test_engine_of_another_target_corrupted_engine_and_manifest(
     beside.write_text(beside.read_text().replace('"cpu"', '"tensorrt"', 1))
     with pytest.raises(EngineError):
         engines.load(engine)
+
+
+def test_shards_merge_to_the_statistics_of_one_run(
+    tmp_path: Path, tiny: Path, samples: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ("--onnx", tiny, "--stop-after", "ranges")
+    data = ("--calib-data", samples)
+    whole = tmp_path / "whole" / "t.int8.engine"
+    assert run(*flags, *data, "--engine", whole, capsys=capsys)[0] == 0
+    parts = tmp_path / "parts" / "t.int8.engine"
+    for number in (1, 2, 3):
+        shard = ("--shard", f"{number}/3")
+        code, out, err = run(*flags, *data, "--engine", parts, *shard, capsys=capsys)
+        assert code == 0, err
+        assert f"shard{number}of3.stats.npz" in out
+    merged = parts.with_name("merged.stats.npz")
+    shards = [str(path) for path in sorted(parts.parent.glob("*shard*.stats.npz"))]
+    assert len(shards) == 3
+    assert calibrators_main(["merge", *shards, "-o", str(merged)]) == 0
+    assert merged.read_bytes() == (whole.parent / "t.stats.npz").read_bytes()
+    code, _, err = run(*flags, "--engine", parts, "--statistics", merged, capsys=capsys)
+    assert code == 0, err
+    assert (parts.parent / "t.ranges.json").read_bytes() == (
+        whole.parent / "t.ranges.json"
+    ).read_bytes()
+
+
+def test_one_calibration_also_writes_tensorrts_cache(
+    tmp_path: Path, tiny: Path, samples: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cache = tmp_path / "t.calib.cache"
+    code, _, err = run(
+        *("--onnx", tiny, "--engine", tmp_path / "t.int8.engine", "--calib-data", samples),
+        *("--calib-cache", cache, "--cache-version", "8.6.1", "--stop-after", "onnx"),
+        capsys=capsys,
+    )
+    assert code == 0, err
+    found = read_cache(cache.read_bytes())
+    assert (found.version, found.algorithm) == ("8601", "EntropyCalibration2")
+    prepared = onnx.load(tmp_path / "t.prepared.onnx")
+    tensors = {name for node in prepared.graph.node for name in node.output} | {"input"}
+    assert set(found.scales) == tensors
+    ranges = json.loads((tmp_path / "t.ranges.json").read_text())["tensors"]
+    assert found.scales["input"] == np.float32(ranges["input"]["amax"] / 127)
+
+
+def test_a_quantized_model_is_built_as_it_is(
+    tmp_path: Path, tiny: Path, samples: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = ("--onnx", tiny, "--engine", tmp_path / "t.int8.engine", "--calib-data", samples)
+    assert run(*first, "--target", "cpu", capsys=capsys)[0] == 0
+    again = tmp_path / "again" / "t.int8.engine"
+    code, out, err = run(
+        *("--onnx", tmp_path / "t.int8.onnx", "--engine", again, "--target", "cpu"),
+        capsys=capsys,
+    )
+    assert code == 0, err
+    assert "taken as it is, not calibrated" in out
+    data = np.load(samples)["input"]
+    with engines.load(tmp_path / "t.int8.engine") as one, engines.load(again) as two:
+        np.testing.assert_array_equal(
+            one({"input": data})["output"], two({"input": data})["output"]
+        )
+
+
+@pytest.mark.parametrize("method", ["minmax", "mse", "percentile:99.9", "auto"])
+def test_every_method_is_one_flag(
+    tmp_path: Path, tiny: Path, samples: Path, capsys: pytest.CaptureFixture[str], method: str
+) -> None:
+    code, out, err = run(
+        *("--onnx", tiny, "--engine", tmp_path / "t.int8.engine", "--calib-data", samples),
+        *("--calibrator", method, "--target", "cpu"),
+        capsys=capsys,
+    )
+    assert code == 0, err
+    assert "dB against FP32" in out
+
+
+def test_unknown_method(
+    tmp_path: Path, tiny: Path, samples: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    err = refused(
+        tmp_path / "out",
+        *("--onnx", tiny, "--calib-data", samples, "--calibrator", "entropie"),
+        capsys=capsys,
+    )
+    assert "entropie" in err

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("artefacts", "calibrators", "quantization", "engines", "benchmarks")
+PACKAGES = ("command", "artefacts", "calibrators", "quantization", "engines", "benchmarks")
 MAY_IMPORT = {
+    "command": ("artefacts", "calibrators", "quantization", "engines", "benchmarks"),
     "artefacts": (),
     "calibrators": ("artefacts",),
     "quantization": ("artefacts", "calibrators.ranges", "calibrators.cache"),

@@ -42,7 +42,11 @@ class Job:
     calib_batch: int
     calib_cache: Path | None
     cache_version: str
+    calib: Path | None
     random_calibration: int | None
+    shard: tuple[int, int] | None
+    workers: Literal["ray"] | None
+    statistics: Path | None
     eval_data: Path | None
     task: Path | None
     exclude: tuple[str, ...]
@@ -116,6 +120,18 @@ def parse_shapes(text: str) -> Shapes:
     return shapes
 
 
+def parse_shard(text: str) -> tuple[int, int]:
+    """``2/8`` is the second of eight parts.
+
+    Raises:
+        argparse.ArgumentTypeError: the text is not of that form.
+    """
+    part, _, parts = text.partition("/")
+    if not (part.isdigit() and parts.isdigit() and 1 <= int(part) <= int(parts)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form 2/8 (second of eight parts)")
+    return int(part), int(parts)
+
+
 def parse_pools(text: str) -> dict[str, int]:
     """Sizes as trtexec writes them, ``workspace:1024,dlaSRAM:1``, in MiB.
 
@@ -161,10 +177,13 @@ def parser() -> argparse.ArgumentParser:
     add = root.add_argument_group("calibration").add_argument
     add("--calib-data", type=Path, help="image folder, .npz, .npy, or a file with load_data()")
     add("--preprocess", type=Path, help="preprocessing spec, YAML (docs/data.md)")
-    add("--calibrator", default="entropy", help="entropy, minmax, mse, percentile:99.99")
+    add("--calibrator", default="entropy", help="entropy, minmax, mse, percentile:99.99, auto")
     add("--calib-num", type=count, help="use only this many samples")
     add("--calib-batch", type=count, default=8, help="samples a forward pass (default 8)")
     add("--calib-cache", type=Path, help="also write TensorRT's calibration cache")
+    add("--shard", type=parse_shard, metavar="2/8", help="observe only this part of the samples")
+    add("--workers", choices=("ray",), help="observe shards on Ray (extra ray)")
+    add("--statistics", type=Path, help="take ranges from this *.stats.npz, observe nothing")
     add("--cache-version", default="10.3.0", help="TensorRT version the cache is for")
     add(
         "--random-calibration",
@@ -181,6 +200,7 @@ def parser() -> argparse.ArgumentParser:
         choices=("fp32", "fp16"),
         help="type of the layers that are not INT8 (default fp16 for TensorRT, fp32 for cpu)",
     )
+    add("--calib", type=Path, help="build from this calibration cache (TensorRT up to 10.16)")
     add("--implicit", action="store_true", help="TensorRT quantizes: its calibrator, up to 10.16")
     add("--cpu-unsigned", action="store_true", help="uint8 where never negative (target cpu)")
     add(
@@ -228,4 +248,5 @@ def parse_job(argv: Sequence[str] | None) -> Job:
     given = vars(parser().parse_args(argv))
     for name in ("min", "opt", "max"):
         given[f"{name}_shapes"] = given.pop(f"{name}Shapes")
-    return Job(**{**given, "exclude": tuple(given["exclude"])})
+    implicit = given["implicit"] or given["calib"] is not None
+    return Job(**{**given, "implicit": implicit, "exclude": tuple(given["exclude"])})

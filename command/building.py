@@ -1,0 +1,146 @@
+"""Prepared or Q/DQ model → engine file, as the flags ask for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+import calibrators
+import engines
+import quantization
+from artefacts.errors import InputError
+from calibrators.tensorrt import CALIBRATORS, calibrator
+from command.calibration import calibration_samples
+from command.flags import Job
+from command.screen import Screen
+
+__all__ = ["build_file", "halve"]
+
+
+def halve(job: Job, target: str, source: Path, passport: dict[str, Any], screen: Screen) -> Path:
+    """The floating-point part in float16, where the target takes types from the graph."""
+    part = "fp16" if job.precision == "fp16" else job.float_part
+    if part is None:
+        part = "fp32" if target == "cpu" or job.precision == "fp32" else "fp16"
+    if part == "fp32" or target == "cpu" or job.implicit:
+        return source
+    amax = {}
+    if "statistics_sha256" in passport:
+        statistics = calibrators.Statistics.load(job.statistics or job.beside(".stats.npz"))
+        amax = {name: entry.amax for name, entry in statistics.tensors.items()}
+    half = quantization.to_float16(quantization.load_model(source), amax)
+    path = job.beside(".fp16.onnx")
+    quantization.save_model(half.model, path)
+    screen.add(f"{half.halved} operators in FP16, {len(half.kept)} stay in FP32: {path}")
+    passport["float32_operators"] = [vars(entry) | {} for entry in half.kept]
+    return path
+
+
+def build_file(
+    job: Job,
+    target: str,
+    prepared: onnx.ModelProto,
+    source: Path,
+    passport: dict[str, Any],
+    screen: Screen,
+) -> engines.Manifest:
+    """Build the engine and its manifest."""
+    screen.start(f"build      {job.engine}, target {target}")
+    options = _options(job, target, prepared)
+    with ExitStack() as stack:
+        if job.implicit and job.calib is None:
+            options = _with_calibrator(job, prepared, options, stack, screen)
+        manifest = engines.build(source, job.engine, options, passport)
+    if manifest.coverage is not None and job.precision == "int8":
+        coverage = manifest.coverage
+        screen.add(
+            f"{len(coverage.int8_layers)} of {len(coverage.nodes)} layers run INT8, "
+            f"{coverage.int8_mac_share:.1%} of multiply-accumulates ({coverage.source})",
+        )
+    return manifest
+
+
+def _options(job: Job, target: str, prepared: onnx.ModelProto) -> engines.BuildOptions:
+    return engines.BuildOptions(
+        target=target,  # type: ignore[arg-type]
+        precision=job.precision,
+        profiles=_profiles(job, target, prepared),
+        workspace_mib=job.workspace,
+        memory_pools_mib=job.mem_pool_size,
+        timing_cache=job.timing_cache,
+        optimization_level=job.optimization_level,
+        tf32=not job.no_tf32,
+        compute_capabilities=job.compute_capability,
+        dla_core=job.dla_core,
+        allow_gpu_fallback=job.allow_gpu_fallback,
+        hardware_compatibility=job.hardware_compatibility,
+        version_compatible=job.version_compatible,
+        tactic_sources=job.tactic_sources,
+        preview_features=job.preview,
+        threads=job.threads,
+        require_int8=job.require_int8,
+        calibration_cache=job.calib,
+    )
+
+
+def _with_calibrator(
+    job: Job,
+    prepared: onnx.ModelProto,
+    options: engines.BuildOptions,
+    stack: ExitStack,
+    screen: Screen,
+) -> engines.BuildOptions:
+    """TensorRT's own calibrator, fed with the same batches; up to TensorRT 10.16.
+
+    Raises:
+        InputError: the method is none of TensorRT's.
+        UnsupportedError: this TensorRT has no calibrators.
+    """
+    if job.calibrator not in CALIBRATORS:
+        raise InputError(
+            f"--implicit with --calibrator {job.calibrator}, expected one of TensorRT's own, "
+            f"{', '.join(CALIBRATORS)}; or write --calib-cache and build with --calib"
+        )
+    samples = calibration_samples(job, prepared)
+    inputs = calibrators.input_specs(prepared)
+    progress = stack.enter_context(screen.bar("batches"))
+    own, feeder = calibrator(
+        job.calibrator,
+        calibrators.batches(samples, job.calib_batch, inputs=inputs),
+        progress=lambda done: progress(done, None),
+    )
+    stack.enter_context(feeder)
+    shapes = engines.Profile(min=feeder.shapes, opt=feeder.shapes, max=feeder.shapes)
+    return replace(options, calibrator=own, profiles=options.profiles or (shapes,))
+
+
+def _profiles(job: Job, target: str, prepared: onnx.ModelProto) -> tuple[engines.Profile, ...]:
+    """The shape ranges of the flags, else those of the data where TensorRT needs some.
+
+    A dynamic batch becomes 1 to four times ``--calib-batch``; other dynamic dimensions take the
+    smallest and largest size among the calibration samples.
+    """
+    given = [job.min_shapes, job.opt_shapes, job.max_shapes]
+    if any(given):
+        lowest, usual, highest = (s or job.opt_shapes or job.max_shapes for s in given)
+        return (engines.Profile(min=lowest, opt=usual, max=highest),)
+    inputs = calibrators.input_specs(prepared)
+    dynamic = any(not isinstance(size, int) for spec in inputs for size in spec.shape)
+    if target == "cpu" or not dynamic or job.calib_data is None:
+        return ()
+    low, high = calibrators.shape_limits(calibration_samples(job, prepared))
+    batch = job.calib_batch if calibrators.has_batch_axis(inputs) else 1
+
+    def scaled(shapes: Mapping[str, tuple[int, ...]], factor: int) -> dict[str, tuple[int, ...]]:
+        sized = {spec.name: isinstance(spec.shape[0], int) for spec in inputs if spec.shape}
+        return {
+            name: shape if sized.get(name, True) else (shape[0] * factor, *shape[1:])
+            for name, shape in shapes.items()
+        }
+
+    return (engines.Profile(min=low, opt=scaled(high, batch), max=scaled(high, 4 * batch)),)
