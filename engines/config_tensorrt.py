@@ -45,6 +45,8 @@ def configure(
     _set_switches(trt, config, options)
     _set_devices(trt, builder, config, options)
     _add_profiles(builder, config, options, inputs)
+    if options.calibration_shapes:
+        _set_calibration_profile(builder, config, options, inputs)
     return config
 
 
@@ -123,7 +125,6 @@ def _set_devices(trt: Any, builder: Any, config: Any, options: BuildOptions) -> 
 def _add_profiles(
     builder: Any, config: Any, options: BuildOptions, inputs: Sequence[TensorSpec]
 ) -> None:
-    """One optimization profile each; calibration runs at the optimum of the first."""
     dynamic = [spec for spec in inputs if None in spec.shape]
     for profile in options.profiles:
         _check_profile(profile, inputs, dynamic)
@@ -135,13 +136,23 @@ def _add_profiles(
                 f"profile {profile.to_json()} is refused by TensorRT, expected shapes that fit "
                 "the model's inputs; correct them"
             )
-        if options.calibrator is not None and profile is options.profiles[0]:
-            config.set_calibration_profile(made)
     if dynamic and not options.profiles:
         raise ModelError(
             f"input {dynamic[0].name!r} has the dynamic shape {dynamic[0].shape} and there is no "
             "profile, expected a range of shapes; give --minShapes, --optShapes and --maxShapes"
         )
+
+
+def _set_calibration_profile(
+    builder: Any, config: Any, options: BuildOptions, inputs: Sequence[TensorSpec]
+) -> None:
+    """A profile of one shape: without it TensorRT calibrates at the optimum of the first."""
+    shapes = dict(options.calibration_shapes)
+    _check_profile(Profile(min=shapes, opt=shapes, max=shapes), inputs, ())
+    made = builder.create_optimization_profile()
+    for name, shape in shapes.items():
+        made.set_shape(name, shape, shape, shape)
+    config.set_calibration_profile(made)
 
 
 def _check_profile(

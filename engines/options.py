@@ -21,6 +21,7 @@ ONLY_FOR = {
     "threads": ("cpu",),
     "compute_capabilities": ("tensorrt-rtx",),
     "calibrator": ("tensorrt",),
+    "calibration_shapes": ("tensorrt",),
     "calibration_cache": ("tensorrt",),
     "dla_core": ("tensorrt",),
     "allow_gpu_fallback": ("tensorrt",),
@@ -59,6 +60,8 @@ class BuildOptions:
         preview_features: the same for ``PreviewFeature``.
         threads: of the CPU; the engine remembers it, ``load`` may override it.
         calibrator: a TensorRT calibrator, for implicit quantization (TensorRT up to 10.16).
+        calibration_shapes: of the batches that ``calibrator`` feeds, where inputs are dynamic;
+            TensorRT calibrates with exactly these.
         calibration_cache: TensorRT's cache file, instead of a calibrator.
         require_int8: smallest share of multiply-accumulates that must run in INT8, 0 to 1.
     """
@@ -80,6 +83,7 @@ class BuildOptions:
     preview_features: tuple[str, ...] = ()
     threads: int | None = None
     calibrator: Any = None
+    calibration_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     calibration_cache: Path | None = None
     require_int8: float | None = None
 

@@ -137,7 +137,8 @@ def implicit_calibrator(folder: Path) -> dict[str, Any]:
         def __init__(self) -> None:
             trt.IInt8EntropyCalibrator2.__init__(self)
 
-    return build(folder, options(folder, calibrator=Calibrator()), quantized=False)
+    settings = options(folder, calibrator=Calibrator(), calibration_shapes={"input": SHAPE})
+    return build(folder, settings, quantized=False)
 
 
 def parser_errors(folder: Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
+import calibrators
 import engines
 from artefacts.errors import ArtefactError, GateMissedError
 from engines import BuildOptions, Profile
@@ -104,6 +105,29 @@ def test_implicit_int8_from_a_cache(trt: Any, tmp_path: Path, rng: np.random.Gen
     tensors = {name: 4.0 for node in model.graph.node for name in node.output} | {"input": 4.0}
     build(tmp_path, model, precision="int8", calibration_cache=cache(trt, tmp_path, tensors))
     assert difference(tmp_path, images(rng)) < 0.1
+
+
+@pytest.mark.parametrize("method", ["entropy", "minmax"])
+def test_implicit_int8_from_our_calibrators(
+    trt: Any, tmp_path: Path, rng: np.random.Generator, method: str
+) -> None:
+    if not hasattr(trt, "IInt8EntropyCalibrator2"):
+        pytest.skip("this release has no implicit quantization")
+    from calibrators.tensorrt import calibrator
+
+    model = convnet(rng, quantized=False, float_tail=False)
+    specs = calibrators.input_specs(model)
+    samples = calibrators.random_samples(specs, count=32, seed=0)
+    made, feeder = calibrator(method, calibrators.batches(samples, 8, inputs=specs))
+    with feeder:
+        build(
+            tmp_path,
+            model,
+            precision="int8",
+            calibrator=made,
+            calibration_shapes=feeder.shapes,
+        )
+    assert difference(tmp_path, images(rng)) < 0.2
 
 
 def test_a_cache_of_another_release(trt: Any, tmp_path: Path, rng: np.random.Generator) -> None:
