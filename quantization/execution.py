@@ -1,0 +1,74 @@
+"""How models are run where a step needs activations: one type, and onnxruntime behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from artefacts.errors import ModelError
+from artefacts.libraries import require
+
+__all__ = ["Arrays", "Load", "Run", "load_onnxruntime"]
+
+Array = NDArray[Any]
+Arrays = Mapping[str, Array]
+Run = Callable[[Arrays], dict[str, Array]]
+"""Inputs of one batch in, all outputs of the model out."""
+Load = Callable[[onnx.ModelProto], Run]
+"""A model in, the function that runs it out."""
+
+
+def load_onnxruntime(model: onnx.ModelProto, *, optimize: bool = True) -> Run:
+    """A model on onnxruntime's CPU provider.
+
+    Args:
+        model: any model; at most 2 GB.
+        optimize: False keeps the graph as it is written: Q/DQ pairs are then computed in float,
+            as the simulator does, and not replaced by the integer kernels of this processor.
+
+    Raises:
+        ModelError: onnxruntime refuses the model, or fails while running it.
+        MissingLibraryError: onnxruntime is not installed.
+    """
+    runtime = require("onnxruntime", extra="cpu")
+    options = runtime.SessionOptions()
+    options.log_severity_level = 4  # its warnings go to stderr past Python; errors are raised
+    if not optimize:
+        options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    errors = _runtime_errors()
+    try:
+        session = runtime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+    except errors as err:
+        raise ModelError(_message(model, "load", err)) from err
+    names = [output.name for output in session.get_outputs()]
+
+    def run(feeds: Arrays) -> dict[str, Array]:
+        try:
+            values = session.run(names, dict(feeds))
+        except (*errors, ValueError) as err:
+            raise ModelError(_message(model, "run", err)) from err
+        return {name: np.asarray(value) for name, value in zip(names, values, strict=True)}
+
+    return run
+
+
+def _runtime_errors() -> tuple[type[Exception], ...]:
+    """What onnxruntime raises: classes of its own, with no common base but Exception."""
+    state = require("onnxruntime.capi.onnxruntime_pybind11_state", extra="cpu")
+    names = ("Fail", "InvalidArgument", "InvalidGraph", "NotImplemented", "RuntimeException")
+    found = (getattr(state, name, None) for name in names)
+    return tuple(kind for kind in found if isinstance(kind, type))
+
+
+def _message(model: onnx.ModelProto, verb: str, err: Exception) -> str:
+    reason = str(err).splitlines()[0] if str(err) else type(err).__name__
+    return (
+        f"onnxruntime cannot {verb} graph {model.graph.name!r} ({reason}), expected a model it "
+        "supports; check it with onnx.checker and the samples with its inputs"
+    )
