@@ -127,6 +127,8 @@ def plan_of(arguments: argparse.Namespace, argv: Sequence[str]) -> Plan:
             min_time_s=arguments.duration,
             limit_s=max(arguments.limit, arguments.duration),
             min_samples=arguments.min_samples,
+            # The fewest rounds must fit into the least time.
+            slice_s=min(TimingRules().slice_s, arguments.duration / TimingRules().min_rounds),
             warmup_s=arguments.warmUp / 1000,
             warmup_limit_s=max(5.0, arguments.warmUp / 1000),
         ),

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from benchmarks.accuracy import (
     AccuracyResult,
     ClassificationTask,
+    CustomTask,
     DetectionTask,
     Task,
     compare_accuracy,
@@ -157,9 +158,8 @@ def _accuracy(
     systems: Sequence[System], samples: Samples, plan: Plan, say: Say
 ) -> dict[str, AccuracyResult]:
     """Labels where there are some; likeness to the baseline in any case."""
-    # A detector's labels are in its annotations, not in the samples.
     task = plan.task or ClassificationTask()
-    labelled = isinstance(task, DetectionTask) or not samples.unlabelled
+    labelled = _labelled(samples, task)
     if isinstance(task, DetectionTask):
         task = replace(task, preprocess=samples.preprocess)
     say(f"accuracy   {samples.path}" + ("" if labelled else " (no labels: likeness only)"))
@@ -172,6 +172,17 @@ def _accuracy(
         reference=systems[0].name,
         labelled=labelled,
     )
+
+
+def _labelled(samples: Samples, task: Task) -> bool:
+    """Whether the task can be scored: a detector's labels are in its annotations.
+
+    A source does not always know before it is read: a loader may yield labels or not.
+    """
+    if isinstance(task, DetectionTask | CustomTask):
+        return True
+    first = next(iter(samples), None)
+    return not samples.unlabelled and first is not None and first.label is not None
 
 
 def _calibrated(systems: Sequence[System]) -> dict[str, list[str]]:

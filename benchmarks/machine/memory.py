@@ -21,10 +21,10 @@ class MemoryResult:
     """What loading one engine costs.
 
     Attributes:
-        load_ms: from the call of the loader to a ready engine, libraries already imported.
+        load_ms: from the call of the loader to a ready engine, the runtime's library included.
         first_ms: the first inference.
         host_peak_bytes: largest resident memory of the process.
-        host_growth_bytes: of it, what came with the engine and its first inference.
+        host_growth_bytes: of it, what came with the library, the engine and its first inference.
         device_bytes: GPU memory that came with it; None without a GPU that tells.
     """
 

@@ -119,13 +119,13 @@ class MachineWatch:
         stolen = (end.stolen - self._start.stolen) / span
         own = (end.own - self._start.own) / span
         others = max((end.busy - self._start.busy) / span - own, 0.0)
-        facts["CPU time of others"] = f"{others:.1%}"
-        facts["CPU time stolen by the host"] = f"{stolen:.1%}"
+        facts["CPU time of others"] = f"{100 * others:.1f} %"
+        facts["CPU time stolen by the host"] = f"{100 * stolen:.1f} %"
         reasons = []
         if others > FOREIGN_SHARE:
-            reasons.append(f"other programs used {others:.0%} of the CPU time")
+            reasons.append(f"other programs used {100 * others:.0f} % of the CPU time")
         if stolen > 0.02:
-            reasons.append(f"the host gave {stolen:.0%} of the CPU time to other machines")
+            reasons.append(f"the host gave {100 * stolen:.0f} % of the CPU time to other machines")
         return reasons
 
     def _times(self) -> _Times | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from artefacts.libraries import require
 
-__all__ = ["INK", "LINE", "SERIES", "SOFT", "axes_of", "to_svg"]
+__all__ = ["INK", "LEGEND", "LINE", "SERIES", "SOFT", "axes_of", "to_svg"]
 
 # Written by matplotlib, replaced by CSS variables of page.html.
 INK, LINE, SOFT, PANEL = "#0f0f01", "#0f0f02", "#0f0f03", "#0f0f04"
@@ -38,11 +38,11 @@ STYLE = {
     "ytick.labelcolor": SOFT,
     "ytick.major.size": 0,
     "text.color": INK,
-    "legend.frameon": False,
-    "legend.handlelength": 1.2,
     "lines.linewidth": 1.8,
     "lines.solid_capstyle": "round",
 }
+# Matplotlib reads these when a legend is made, long after the axes.
+LEGEND = {"frameon": False, "handlelength": 1.2, "fontsize": 10, "labelcolor": INK}
 
 
 def axes_of(x_label: str, y_label: str, *, height: float = 3.3, count: int = 1) -> tuple[Any, Any]:

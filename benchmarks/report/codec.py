@@ -16,7 +16,7 @@ from artefacts.errors import ArtefactError
 from artefacts.files import read_bounded, write_atomic
 from benchmarks.report.document import VERSION, Report
 
-__all__ = ["from_json", "load_report", "save_report", "to_json"]
+__all__ = ["from_json", "load_report", "save_report", "schema_of", "to_json"]
 
 Model = TypeVar("Model")
 LIMIT_BYTES = 512 << 20
@@ -42,7 +42,7 @@ def load_report(path: str | Path) -> Report:
     data = read_bounded(path, limit_bytes=LIMIT_BYTES, what="report")
     try:
         document = json.loads(data)
-    except ValueError as err:
+    except (ValueError, RecursionError) as err:
         raise ArtefactError(
             f"report {path} is not JSON ({err}), expected the output of python -m benchmarks; "
             "run the benchmark again"
@@ -91,6 +91,38 @@ def from_json(kind: type[Model], value: Any, place: str) -> Model:
             f"{place} does not fit {kind.__name__} ({err}), expected the output of "
             "python -m benchmarks; run the benchmark again"
         ) from err
+
+
+def schema_of(kind: Any) -> dict[str, Any]:
+    """JSON Schema of what :func:`to_json` makes of a type; objects allow their fields only.
+
+    Args:
+        kind: a dataclass, or a type one of its fields has.
+    """
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if dataclasses.is_dataclass(kind):
+        hints = typing.get_type_hints(kind)
+        fields = dataclasses.fields(kind)
+        missing = dataclasses.MISSING
+        return {
+            "type": "object",
+            "additionalProperties": False,
+            "properties": {field.name: schema_of(hints[field.name]) for field in fields},
+            "required": [
+                f.name for f in fields if f.default is missing and f.default_factory is missing
+            ],
+        }
+    if origin in (types.UnionType, typing.Union):
+        return {"anyOf": [schema_of(inner[0]), {"type": "null"}]}
+    if origin is tuple:
+        return {"type": "array", "items": schema_of(inner[0])}
+    if origin is dict:
+        return {"type": "object", "additionalProperties": schema_of(inner[1])}
+    if origin is np.ndarray:
+        return {"type": "array", "items": {"type": "number"}}
+    if origin is typing.Literal:
+        return {"enum": list(inner)}
+    return {"type": {float: "number", int: "integer", str: "string", bool: "boolean"}[kind]}
 
 
 def _decode(kind: Any, value: Any, place: str) -> Any:

@@ -63,7 +63,7 @@ def _coverage(candidate: SystemReport) -> Part:
             ["which layers run INT8 is unknown: the runtime does not tell"],
             ["build with detailed layer information (TensorRT: ProfilingVerbosity.DETAILED)"],
         )
-    finding = f"{share:.1%} of the multiply-accumulates run INT8"
+    finding = f"{100 * share:.1f} % of the multiply-accumulates run INT8"
     advice = ["quantize more layers: see what kept them in floating point"] if share < 0.9 else []
     return [finding], advice
 
@@ -75,11 +75,11 @@ def _floating(candidate: SystemReport) -> Part:
         if layer.precision not in ("int8", "unknown") and not layer.promised:
             groups[layer.why or f"{layer.op_type} without a reason in the manifest"].append(layer)
     total = sum(layer.macs for layer in candidate.layers) or 1
-    ordered = sorted(groups.items(), key=lambda item: -sum(layer.macs for layer in item[1]))
+    shares = {why: 100 * sum(x.macs for x in layers) / total for why, layers in groups.items()}
     return [
-        f"{len(layers)} layers in floating point ({sum(x.macs for x in layers) / total:.1%} of "
-        f"the work): {reason} ({_names(layers)})"
-        for reason, layers in ordered
+        f"{len(groups[why])} layers in floating point ({shares[why]:.1f} % of the work): "
+        f"{why} ({_names(groups[why])})"
+        for why in sorted(groups, key=lambda name: -shares[name])
     ], []
 
 

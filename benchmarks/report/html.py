@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
-from html import escape
+from html import escape as escape_markup
 from importlib.resources import files
 from string import Template
 
@@ -14,6 +15,7 @@ from benchmarks.report.tables import Rows, format_score, result_rows
 
 __all__ = ["render_html"]
 
+UNITS = re.compile(r"(?<=\d) (?=%|ms|µs|MB|dB|s\b)")
 LONG = 34  # characters from which a cell may break into lines
 FOLDED = 14  # rows from which a table is folded away
 SHOWN_RANGES = 6
@@ -46,6 +48,11 @@ def render_html(report: Report) -> str:
     return template.substitute(title=escape(title), body="\n".join(part for part in body if part))
 
 
+def escape(text: str) -> str:
+    """Text as markup, numbers kept together with their units."""
+    return UNITS.sub("&nbsp;", escape_markup(text))
+
+
 def _cards(report: Report) -> str:
     """The answer first: speed-up and drop of each system, or the lone system's median."""
     cards = [card for comparison in report.comparisons[:3] for card in _pair(comparison, report)]
@@ -54,15 +61,15 @@ def _cards(report: Report) -> str:
         median = system.latency.figures["p50_ms"]
         rate = system.latency.figures["throughput_per_s"].value
         cards = [_card("median latency", f"{median.value:.3g} ms", f"{rate:,.0f} images a second")]
+    facts = report.steadiness.facts
+    clocks = [
+        f"{name} {facts[f'{name} clock']}" for name in ("GPU", "CPU") if f"{name} clock" in facts
+    ]
+    known = [clock for clock in clocks if not clock.endswith("unknown")]
+    others = f"{facts.get('CPU time of others', 'unknown')} of the CPU time to others"
+    tone = {"steady": "good", "disturbed": "warn"}.get(report.steadiness.verdict, "")
     cards.append(
-        _card(
-            "machine during the run",
-            report.steadiness.verdict,
-            report.steadiness.facts.get("CPU clock", "unknown")
-            if "GPU clock" not in report.steadiness.facts
-            else f"GPU {report.steadiness.facts['GPU clock']}",
-            {"steady": "good", "disturbed": "warn"}.get(report.steadiness.verdict, ""),
-        )
+        _card("machine during the run", report.steadiness.verdict, (known or [others])[0], tone)
     )
     return f'<div class="cards">{"".join(cards)}</div>'
 

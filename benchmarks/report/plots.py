@@ -9,7 +9,7 @@ import numpy as np
 
 from artefacts.libraries import require
 from benchmarks.latency import SweepPoint
-from benchmarks.report.canvas import INK, LINE, SERIES, SOFT, axes_of, to_svg
+from benchmarks.report.canvas import INK, LEGEND, LINE, SERIES, SOFT, axes_of, to_svg
 from benchmarks.report.document import RangeHistogram, Report, SystemReport
 from benchmarks.statistics.percentiles import Floats
 
@@ -41,7 +41,7 @@ def plot_latency(samples_ms: Mapping[str, Floats]) -> str:
         axes.stairs(heights, edges, color=color, label=name, linewidth=1.3)
     if wide:
         _logarithmic(axes.xaxis, axes.set_xscale)
-    axes.legend(loc="upper right")
+    axes.legend(loc="upper right", **LEGEND)
     return to_svg(figure, "Latency distribution")
 
 
@@ -60,7 +60,7 @@ def plot_cdf(samples_ms: Mapping[str, Floats]) -> str:
     axes.annotate(
         "99 %", (0.995, 98), xycoords=("axes fraction", "data"), ha="right", va="top", color=SOFT
     )
-    axes.legend(loc="center right")
+    axes.legend(loc="center right", **LEGEND)
     return to_svg(figure, "Cumulative latency distribution")
 
 
@@ -75,7 +75,7 @@ def plot_rounds(systems: Sequence[SystemReport]) -> str:
         medians = [float(np.median(values)) for values in system.latency.rounds_ms]
         axes.plot(np.arange(1, len(medians) + 1), medians, color=color, label=system.name)
     axes.set_ylim(bottom=0)
-    axes.legend(loc="lower left", ncols=3)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, **LEGEND)
     return to_svg(figure, "Median latency of each round")
 
 
@@ -87,7 +87,6 @@ def plot_pareto(systems: Sequence[SystemReport]) -> str:
     """
     figure, axes = axes_of("median latency, ms", "accuracy")
     shares = all(system.accuracy and system.accuracy.unit == "share" for system in systems)
-    points = []
     for color, system in zip(SERIES, systems, strict=False):
         if system.accuracy is None:
             continue
@@ -97,9 +96,13 @@ def plot_pareto(systems: Sequence[SystemReport]) -> str:
         if figure_ms.interval:
             ends = [figure_ms.interval.low, figure_ms.interval.high]
             axes.plot(ends, [value, value], color=color, linewidth=1.4)
-        points.append((figure_ms.value, value))
         axes.annotate(
-            system.name, (figure_ms.value, value), (0, 9), textcoords="offset points", ha="center"
+            system.name,
+            (figure_ms.value, value),
+            (0, 9),
+            textcoords="offset points",
+            ha="center",
+            color=INK,
         )
     first = next(s.accuracy for s in systems if s.accuracy)
     axes.set_ylabel(f"{first.metric}, %" if shares else first.metric)
@@ -134,7 +137,7 @@ def plot_sweep(points: Sequence[SweepPoint], kind: str) -> str:
     axes.minorticks_off()
     axes.set_ylim(bottom=0)
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    axes.legend(loc="upper left")
+    axes.legend(loc="upper left", **LEGEND)
     return to_svg(figure, f"Throughput against {kind}")
 
 
@@ -162,8 +165,8 @@ def plot_layers(report: Report) -> str:
     axes.set_xlim(0, 100)
     seen = dict.fromkeys(layer.precision for system in known for layer in system.layers)
     for name in seen:
-        axes.bar([0], [0], color=colors.get(name, SOFT), label=name)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.0 + 0.5 / len(known)), ncols=len(seen))
+        axes.barh([0], [0], color=colors.get(name, SOFT), label=name)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(seen), **LEGEND)
     return to_svg(figure, "Work by precision")
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from benchmarks.accuracy import AccuracyResult
 from benchmarks.latency import Figure
 from benchmarks.report.document import Report, SystemReport
-from benchmarks.report.tables import Rows, format_score
+from benchmarks.report.tables import Rows, format_score, three_digits
 
 __all__ = ["Section", "sections"]
 
@@ -167,7 +167,7 @@ def _scenarios(report: Report) -> Section:
             [
                 result.system,
                 result.scenario,
-                *(f"{result.figures[f'p{p}_ms']:.3g}" for p in (50, 90, 99)),
+                *(three_digits(result.figures[f"p{p}_ms"]) for p in (50, 90, 99)),
                 f"{result.figures['throughput_per_s']:,.0f}",
                 load,
                 "valid" if result.valid else "not valid: " + "; ".join(result.reasons),
@@ -194,8 +194,8 @@ def _sweeps(report: Report) -> Section:
                     point.system,
                     point.kind,
                     str(point.size),
-                    f"{point.p50_ms:.3g}",
-                    f"{point.p99_ms:.3g}",
+                    three_digits(point.p50_ms),
+                    three_digits(point.p99_ms),
                     _rate(point.throughput_per_s) + ("" if point.stable else " unstable"),
                 ]
                 for point in report.sweeps
@@ -218,8 +218,8 @@ def _energy(report: Report) -> Section:
             *(
                 [
                     name,
-                    f"{1e3 * energy.per_image_j:.3g}",
-                    f"{1e3 * energy.gross_per_image_j:.3g}",
+                    three_digits(1e3 * energy.per_image_j),
+                    three_digits(1e3 * energy.gross_per_image_j),
                     f"{energy.mean_w:.1f}",
                     f"{energy.idle_w:.1f}",
                     f"{energy.images:,}",
@@ -235,8 +235,8 @@ def _memory(report: Report) -> Section:
     return Section(
         title="Memory and cold start",
         text=(
-            "Each engine loaded and run once in a fresh process; times without the import of "
-            "libraries. The growth is what came with the engine."
+            "Each engine loaded and run once in a fresh process, as a service starts: loading "
+            "imports the runtime's library, and the growth of memory includes it."
         ),
         rows=[
             ["system", "file MB", "load ms", "first run ms", "host MB", "growth MB", "device MB"],
@@ -308,8 +308,9 @@ def _gate(report: Report) -> Section:
 def _with_interval(figure: Figure) -> str:
     """E.g. ``1.23 (1.21–1.25)``."""
     if figure.interval is None:
-        return f"{figure.value:.3g}"
-    return f"{figure.value:.3g} ({figure.interval.low:.3g}–{figure.interval.high:.3g})"
+        return three_digits(figure.value)
+    low, high = three_digits(figure.interval.low), three_digits(figure.interval.high)
+    return f"{three_digits(figure.value)} ({low}–{high})"
 
 
 def _rate(figure: Figure) -> str:

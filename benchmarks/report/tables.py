@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 
-from benchmarks.latency import Figure
 from benchmarks.report.document import Comparison, Report, SystemReport
 
-__all__ = ["result_rows", "to_csv", "to_markdown", "to_text"]
+__all__ = ["format_score", "result_rows", "three_digits", "to_csv", "to_markdown", "to_text"]
 
 Rows = list[list[str]]
 
@@ -30,7 +30,7 @@ def result_rows(report: Report) -> Rows:
 def _row(system: SystemReport, metrics: tuple[str, ...], against: Comparison | None) -> list[str]:
     """One system's cells."""
     figures = system.latency.figures
-    times = [_milliseconds(figures[f"p{percent}_ms"]) for percent in (50, 90, 99)]
+    times = [three_digits(figures[f"p{percent}_ms"].value) for percent in (50, 90, 99)]
     if not system.latency.stability.stable:
         times[0] += " unstable"
     scores = [
@@ -63,9 +63,11 @@ def format_speedup(comparison: Comparison | None) -> str:
     return text if speed.verdict in ("faster", "slower") else f"{text} {speed.verdict}"
 
 
-def _milliseconds(figure: Figure) -> str:
-    """Three significant digits at least: 0.0312, 1.23, 123.4."""
-    return f"{figure.value:.{max(1, 3 - len(str(int(figure.value))) + (figure.value < 1))}f}"
+def three_digits(value: float) -> str:
+    """Three significant digits, zeros kept: 0.0312, 1.20, 12.0, 1,234."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    return f"{value:,.{max(0, 2 - math.floor(math.log10(abs(value))))}f}"
 
 
 def to_text(rows: Rows) -> str:

@@ -54,11 +54,12 @@ def judge_stability(
     drift = float(np.median(medians[-third:]) - np.median(medians[:third])) / centre
     reasons = _modes(np.concatenate(groups), spread_limit)
     if spread > spread_limit:
-        reasons.append(f"the median is known to ±{spread:.1%} only, expected ±{spread_limit:.1%}")
+        found, wanted = 100 * spread, 100 * spread_limit
+        reasons.append(f"the median is known to ±{found:.1f} % only, expected ±{wanted:.1f} %")
     if abs(drift) > drift_limit:
         reasons.append(
-            f"latency drifted by {drift:+.1%} from the first to the last third, "
-            f"expected at most {drift_limit:.1%}"
+            f"latency drifted by {100 * drift:+.1f} % from the first to the last third, "
+            f"expected at most {100 * drift_limit:.1f} %"
         )
     return Stability(stable=not reasons, spread=spread, drift=drift, reasons=tuple(reasons))
 
