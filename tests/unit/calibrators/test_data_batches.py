@@ -50,13 +50,13 @@ def test_input_specs() -> None:
             value("w", TensorProto.FLOAT, [2]),
             value("ids", TensorProto.INT64, ["unk__7", None]),
             value("t", TensorProto.FLOAT16, []),
-            value("b", TensorProto.BFLOAT16, [0, -1]),
+            value("b", TensorProto.UINT8, [0, -1]),
             initializer=[weight],
         )
     )
     assert [entry.name for entry in found] == ["x", "ids", "t", "b"]
     assert [entry.shape for entry in found] == [("N", 3, 224, 224), (None, None), (), (None, None)]
-    assert [str(entry.dtype) for entry in found] == ["float32", "int64", "float16", "bfloat16"]
+    assert [str(entry.dtype) for entry in found] == ["float32", "int64", "float16", "uint8"]
     assert str(found[1]) == "ids int64 [?, ?]"
 
 
