@@ -17,6 +17,14 @@ __all__ = ["configure", "set_flags"]
 logger = logging.getLogger(__name__)
 
 MIB = 1 << 20
+# trtexec's name → MemoryPoolType; both are taken.
+POOLS = {
+    "workspace": "WORKSPACE",
+    "dlaSRAM": "DLA_MANAGED_SRAM",
+    "dlaLocalDRAM": "DLA_LOCAL_DRAM",
+    "dlaGlobalDRAM": "DLA_GLOBAL_DRAM",
+    "tacticSharedMem": "TACTIC_SHARED_MEMORY",
+}
 HARDWARE = {"ampere+": "AMPERE_PLUS", "same-compute-capability": "SAME_COMPUTE_CAPABILITY"}
 
 
@@ -78,7 +86,7 @@ def _set_pools(trt: Any, config: Any, options: BuildOptions) -> None:
     if options.workspace_mib is not None:
         pools["WORKSPACE"] = options.workspace_mib
     for name, size_mib in pools.items():
-        pool = enum_member(trt.MemoryPoolType, name, "memory pool")
+        pool = enum_member(trt.MemoryPoolType, POOLS.get(name, name), "memory pool")
         config.set_memory_pool_limit(pool, size_mib * MIB)
 
 

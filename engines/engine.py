@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from artefacts.errors import RequestError
+from artefacts.errors import RequestError, UnsupportedError
 from engines.dlpack import BorrowedTensor
 from engines.manifest import Manifest
 from engines.requests import RequestCheck
@@ -91,11 +91,18 @@ class Engine:
 
         Raises:
             RequestError: the arrays do not fit, the engine is closed or was inherited by fork.
+            UnsupportedError: memory is exhausted, or the device failed.
         """
-        runner = self._usable()
-        arrays = self._check(request)
-        with self._lock:
-            return runner.run(arrays, copy=copy, on_device=on_device)
+        self._check_process()
+        try:
+            with self._lock:
+                runner = self._open_runner()
+                return runner.run(self._check(request), copy=copy, on_device=on_device)
+        except MemoryError as err:
+            raise UnsupportedError(
+                f"memory is exhausted ({err or 'no more is said'}), expected room for the request "
+                "and its outputs; use a smaller batch"
+            ) from err
 
     def warm_up(self, calls: int = 3) -> None:
         """Run zeros of the smallest (and with profiles the most frequent) shapes.
@@ -116,18 +123,22 @@ class Engine:
 
     def clone(self) -> Engine:
         """An engine for another thread on the same weights; close each by itself."""
-        return Engine(self._usable().clone(), self.manifest)
+        self._check_process()
+        with self._lock:
+            return Engine(self._open_runner().clone(), self.manifest)
 
     def close(self) -> None:
         """Release the runtime's memory; a second call does nothing."""
+        if self._process != os.getpid():
+            # The lock may have been held by a thread that the fork did not copy.
+            if self._runner is not None:
+                _INHERITED.append(self._runner)
+            self._runner = None
+            return
         with self._lock:
             runner, self._runner = self._runner, None
-        if runner is None:
-            return
-        if self._process != os.getpid():
-            _INHERITED.append(runner)
-            return
-        runner.close()
+            if runner is not None:
+                runner.close()
 
     def __enter__(self) -> Engine:
         return self
@@ -140,12 +151,14 @@ class Engine:
     ) -> None:
         self.close()
 
-    def _usable(self) -> Runner:
+    def _check_process(self) -> None:
         if self._process != os.getpid():
             raise RequestError(
                 f"engine was loaded in process {self._process} and called in {os.getpid()}, its "
                 "fork, expected one process; load the engine in the process that uses it"
             )
+
+    def _open_runner(self) -> Runner:
         if self._runner is None:
             raise RequestError("engine is closed, expected an open one; load it again")
         return self._runner

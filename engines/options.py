@@ -45,7 +45,7 @@ class BuildOptions:
         precision: of the layers that are quantized or cast; what really runs is in the manifest.
         profiles: ranges of shapes; TensorRT needs one where an input is dynamic.
         workspace_mib: scratch memory of the builder, in MiB.
-        memory_pools_mib: other pools by TensorRT's name, e.g. ``{"DLA_LOCAL_DRAM": 1024}``.
+        memory_pools_mib: other pools by trtexec's or TensorRT's name, ``{"dlaLocalDRAM": 1024}``.
         timing_cache: read if it is there, and written back (TensorRT).
         optimization_level: 0 (quick build) to 5 (long search).
         tf32: whether FP32 layers may use TF32 tensor cores. On by default, as in TensorRT and

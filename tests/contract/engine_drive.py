@@ -67,7 +67,7 @@ def options(folder: Path, **changes: Any) -> BuildOptions:
         "precision": "int8",
         "profiles": (PROFILE,),
         "workspace_mib": 64,
-        "memory_pools_mib": {"DLA_LOCAL_DRAM": 16},
+        "memory_pools_mib": {"DLA_LOCAL_DRAM": 16, "dlaGlobalDRAM": 16},
         "timing_cache": folder / "timing.cache",
         "optimization_level": 4,
         "tf32": False,

@@ -18,7 +18,7 @@ import pytest
 from numpy.typing import NDArray
 
 import engines
-from artefacts.errors import GateMissedError, InputError, ModelError, RequestError
+from artefacts.errors import GateMissedError, InputError, ModelError, RequestError, UnsupportedError
 from engines import BuildOptions, Profile
 from tests.engine_models import convnet, save, scaled_sum
 
@@ -239,6 +239,17 @@ def test_what_only_the_runtime_can_see_is_a_request_error(tmp_path: Path) -> Non
         assert (engine({"left": left, "right": right})["output"] == 3).all()
 
 
+def test_no_memory_is_an_error_and_the_engine_goes_on(
+    int8: Built, rng: np.random.Generator
+) -> None:
+    x = images(rng, 1)
+    with engines.load(int8.engine) as engine:
+        before = engine({"input": x})["output"]
+        with pytest.raises(UnsupportedError, match="memory is exhausted"):
+            engine({"input": np.broadcast_to(x, (1 << 40, 3, 8, 8))})
+        assert (engine({"input": x})["output"] == before).all()
+
+
 def identity(kind: int) -> onnx.ModelProto:
     """A scalar in, the same out."""
     helper = onnx.helper
@@ -299,6 +310,44 @@ def test_closed_engines_say_so(int8: Built, rng: np.random.Generator) -> None:
         engine.clone()
     with other:
         assert other({"input": images(rng, 1)})["output"].shape == (1, 16)
+
+
+def test_closing_while_threads_call_ends_them_with_the_sentence(
+    int8: Built, rng: np.random.Generator
+) -> None:
+    engine, x, said = engines.load(int8.engine), images(rng, 4), []
+
+    def work() -> None:
+        try:
+            while True:
+                engine({"input": x})
+        except RequestError as err:
+            said.append(str(err))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    engine({"input": x})
+    engine.close()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert said == ["engine is closed, expected an open one; load it again"] * 4
+
+
+def test_loading_and_calling_keep_memory_flat(int8: Built, rng: np.random.Generator) -> None:
+    def resident_mib() -> float:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
+
+    def cycle() -> None:
+        for _ in range(20):
+            with engines.load(int8.engine) as engine:
+                engine({"input": images(rng, 3)})
+
+    cycle()
+    before = resident_mib()
+    cycle()
+    assert resident_mib() - before < 8
 
 
 def _call_in_child(engine: engines.Engine, x: Floats, answers: multiprocessing.Queue) -> None:
