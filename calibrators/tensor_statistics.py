@@ -10,30 +10,40 @@ upper half of [0, 2^k), so a bin is never wider than amax / 2048. (Histogram aft
 scheme that NVIDIA describes for its calibrator: mlcommons/inference_results_v4.1,
 closed/NVIDIA/documentation/calibration.md; anchoring at powers of two makes it exact.)
 
-Sums are exact as well: every float32 is a whole number of units of 2^-149, and every square one of
-2^-298, so both are kept as Python integers in these units.
+Sums are exact as well (``exact_sums``): every float32 is a whole number of units of 2^-149, and
+every square one of 2^-298, so both are kept as Python integers in these units.
 """
 
 from __future__ import annotations
 
 import math
+import threading
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BINS", "SQUARE_UNIT", "SUM_UNIT", "TensorStatistics"]
+from calibrators.exact_sums import SQUARE_UNIT, STEP, SUM_UNIT, add_exactly
+
+__all__ = ["BINS", "LOWEST_EXPONENT", "TensorStatistics"]
 
 BINS = 4096
 _BIN_BITS = 12
+# From this share of zeros in a step on, e.g. after a ReLU, taking the others out first is faster.
+_MANY_ZEROS = 0.4
 LOWEST_EXPONENT = -148  # of 2^-149, the smallest float32 above zero: 2^-149 < 2^-148
 
-SUM_UNIT = -149  # a sum is a whole number of 2^SUM_UNIT
-SQUARE_UNIT = -298
 
-# Values per step: the float64 work arrays stay in the L2 cache, and the sums of a step are exact
-# (see _scan): 36 bits of a value plus 15 bits of a count are below the 53 of a float64.
-_STEP = 1 << 15
+class _Buffers(threading.local):
+    """Work arrays of a thread: made once, since fresh memory costs as much as the arithmetic."""
+
+    def __init__(self) -> None:
+        self.absolute = np.empty(STEP, np.float32)
+        self.nonzero = np.empty(STEP, np.bool_)
+        self.places = np.empty(STEP, np.intp)
+
+
+_buffers = _Buffers()
 
 
 @dataclass(kw_only=True)
@@ -115,22 +125,16 @@ class TensorStatistics:
             raise TypeError(f"statistics need floats, found an array of {array.dtype}")
         with np.errstate(over="ignore"):
             values = np.ascontiguousarray(array, dtype=np.float32).ravel()
-        if values.size == 0:
-            return
-        low, high = _extremes(values)
-        if not (math.isfinite(low) and math.isfinite(high)):
-            values = self._set_aside_non_finite(values)
-            if values.size == 0:
-                return
-            low, high = _extremes(values)
-        self.count += values.size
-        self.min, self.max = min(self.min, low), max(self.max, high)
-        top = _exponent(max(-low, high))
-        if top is None:
-            self.zeros += values.size
-            return
-        self._grow(top)
-        self._scan(values, top)
+        set_aside = [
+            self._add_step(values[start : start + STEP], counted=False)
+            for start in range(0, values.size, STEP)
+        ]
+        # Values too small for the exact sums of their step, on finer and finer grids.
+        while (rest := np.concatenate(set_aside) if set_aside else values[:0]).size:
+            set_aside = [
+                self._add_step(rest[start : start + STEP], counted=True)
+                for start in range(0, rest.size, STEP)
+            ]
 
     def merge(self, other: TensorStatistics) -> None:
         """Add what ``other`` has counted; ``other`` is left as it is."""
@@ -162,7 +166,34 @@ class TensorStatistics:
         whole = (self.exponent, self.count, self.zeros, self.nan, self.inf)
         return (*whole, self.min, self.max, self.sum_units, self.square_units)
 
-    def _set_aside_non_finite(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _add_step(self, values: NDArray[np.float32], *, counted: bool) -> NDArray[np.float32]:
+        """Add at most ``STEP`` values; those returned are counted, but not in the sums yet."""
+        low, high = _extremes(values)
+        if not (math.isfinite(low) and math.isfinite(high)):
+            values = self._without_non_finite(values)
+            if values.size == 0:
+                return values
+            low, high = _extremes(values)
+        if not counted:
+            self.min, self.max = min(self.min, low), max(self.max, high)
+            self.count += values.size
+        nonzero = np.not_equal(values, 0.0, out=_buffers.nonzero[: values.size])
+        zeros = values.size - int(np.count_nonzero(nonzero))
+        self.zeros += zeros
+        if zeros > _MANY_ZEROS * values.size:
+            values, zeros = values[np.flatnonzero(nonzero)], 0
+            nonzero = np.not_equal(values, 0.0, out=_buffers.nonzero[: values.size])
+        absolute = np.abs(values, out=_buffers.absolute[: values.size])
+        top = math.frexp(max(-low, high))[1]
+        sum_units, square_units, small = add_exactly(values, absolute, nonzero, top)
+        self.sum_units += sum_units
+        self.square_units += square_units
+        if not counted and values.size > zeros:
+            self._grow(top)
+            self._count(absolute, zeros)
+        return small
+
+    def _without_non_finite(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         finite = np.isfinite(values)
         nan = int(np.count_nonzero(np.isnan(values)))
         self.nan += nan
@@ -175,74 +206,23 @@ class TensorStatistics:
             self.counts = _folded(self.counts, exponent - self.exponent)
             self.exponent = exponent
 
-    def _scan(self, values: NDArray[np.float32], top: int, *, count: bool = True) -> None:
-        """Add finite values below 2^top to the exact sums and, once, to the histogram.
-
-        With u = 2^(top - 36), values of at least 2^(top - 13) are whole multiples of u (a float32
-        has 24 bits), so a float64 adds 2^15 of them without rounding, in any order. Squares are
-        multiples of u^2 below 2^72 u^2: adding and taking away 1.5 * 2^52 * 2^36 u^2 splits each
-        into a multiple of 2^36 u^2 and a rest below that, and either part adds up exactly too.
-        Smaller values are few; they are set aside and summed on their own finer grid.
-        """
-        size = min(_STEP, values.size)
-        absolute, wide, high = np.empty(size, np.float32), np.empty(size), np.empty(size)
-        is_zero, is_small = np.empty(size, np.bool_), np.empty(size, np.bool_)
-        smallest = np.float32(math.ldexp(1.0, max(top - 13, SUM_UNIT)))
-        splitter = math.ldexp(1.5, 2 * top - 36 + 52)
-        set_aside = []
-        for start in range(0, values.size, _STEP):
-            step = values[start : start + _STEP]
-            if step.size < size:
-                size = step.size
-                absolute, is_zero, is_small = absolute[:size], is_zero[:size], is_small[:size]
-                wide, high = wide[:size], high[:size]
-            np.abs(step, out=absolute)
-            np.equal(absolute, 0.0, out=is_zero)
-            np.less(absolute, smallest, out=is_small)
-            np.greater(is_small, is_zero, out=is_small)  # small, and not zero
-            wide[...] = step
-            small = np.flatnonzero(is_small)
-            if small.size:
-                set_aside.append(step[small])
-                wide[small] = 0.0
-            self.sum_units += _units(wide.sum(), -SUM_UNIT)
-            np.multiply(wide, wide, out=wide)
-            np.add(wide, splitter, out=high)
-            np.subtract(high, splitter, out=high)
-            self.square_units += _units(high.sum(), -SQUARE_UNIT)
-            np.subtract(wide, high, out=wide)
-            self.square_units += _units(wide.sum(), -SQUARE_UNIT)
-            if count:
-                self._count(absolute, int(np.count_nonzero(is_zero)))
-        if set_aside:
-            rest = np.concatenate(set_aside)
-            below = _exponent(float(np.abs(rest).max()))
-            assert below is not None  # zeros are not set aside
-            self._scan(rest, below, count=False)
-
     def _count(self, absolute: NDArray[np.float32], zeros: int) -> None:
-        """Add values from 0 to below 2^exponent to the histogram; they are overwritten."""
-        # 2^(12 - k) fits a float32 for all but the tiniest ranges; either product is exact.
+        """Add magnitudes below 2^exponent to the histogram; they are overwritten."""
+        scale = math.ldexp(1.0, _BIN_BITS - self.exponent)
+        # The factor fits a float32 for all but the tiniest ranges; either product is exact.
         if self.exponent > -100:
-            scaled = np.multiply(
-                absolute, np.float32(math.ldexp(1.0, _BIN_BITS - self.exponent)), out=absolute
-            )
+            scaled = np.multiply(absolute, np.float32(scale), out=absolute)
         else:
-            scaled = absolute * np.float64(math.ldexp(1.0, _BIN_BITS - self.exponent))
-        # To an integer: cuts the fraction off, which is floor from 0 up.
-        self.counts += np.bincount(scaled.astype(np.intp), minlength=BINS)
+            scaled = absolute * np.float64(scale)
+        places = _buffers.places[: absolute.size]
+        places[...] = scaled  # to an integer: cuts the fraction off, which is floor from 0 up
+        self.counts += np.bincount(places, minlength=BINS)
         self.counts[0] -= zeros
-        self.zeros += zeros
 
 
 def _extremes(values: NDArray[np.float32]) -> tuple[float, float]:
     """Smallest and largest value; -0.0 counts as 0.0, which of them comes first is chance."""
     return float(values.min()) + 0.0, float(values.max()) + 0.0
-
-
-def _exponent(amax: float) -> int | None:
-    """The k for which 2^(k - 1) <= amax < 2^k; None for zero."""
-    return math.frexp(amax)[1] if amax > 0 else None
 
 
 def _folded(counts: NDArray[np.int64], steps: int) -> NDArray[np.int64]:
@@ -253,11 +233,6 @@ def _folded(counts: NDArray[np.int64], steps: int) -> NDArray[np.int64]:
     folded = np.zeros(BINS, np.int64)
     folded[: BINS // group] = counts.reshape(-1, group).sum(axis=1)
     return folded
-
-
-def _units(value: np.float64, bits: int) -> int:
-    """``value`` in units of 2^-bits, of which it is a whole number."""
-    return int(math.ldexp(float(value), bits))
 
 
 def _ratio(units: int, bits: int) -> float:
