@@ -13,6 +13,7 @@ import onnx
 import pytest
 
 import engines
+import quantization
 from artefacts.errors import (
     BuilderError,
     EngineError,
@@ -244,3 +245,12 @@ def test_tensorrt_without_the_library(tmp_path: Path, rng: np.random.Generator) 
     with pytest.raises(MissingLibraryError, match=r"pip install '\.\[tensorrt\]'") as caught:
         build(tmp_path, convnet(rng), target="tensorrt")
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_a_float16_model_builds_strongly_typed(
+    tmp_path: Path, rng: np.random.Generator, precision: str
+) -> None:
+    model = quantization.to_float16(convnet(rng, quantized=precision == "int8")).model
+    manifest = build(tmp_path, model, precision=precision)
+    assert manifest.build["typing"] == "strong"
