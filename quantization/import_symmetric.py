@@ -17,7 +17,14 @@ from quantization.graph_view import GraphView, Node
 from quantization.prepare_graph import replace_nodes
 from quantization.qdq import DEQUANTIZE, QUANTIZE, copies, parameters
 
-__all__ = ["Changes", "fold_clipped_codes", "fold_integer_biases", "make_symmetric"]
+__all__ = [
+    "Changes",
+    "along",
+    "codes_of",
+    "fold_clipped_codes",
+    "fold_integer_biases",
+    "make_symmetric",
+]
 
 _INTEGER8 = (TensorProto.INT8, TensorProto.UINT8)
 
@@ -51,7 +58,7 @@ def fold_integer_biases(model: ModelProto) -> int:
         found = parameters(view, node)
         if found.scale is None or found.zero_point is None:
             continue
-        scale, zero = (_along(part, codes, found.axis) for part in (found.scale, found.zero_point))
+        scale, zero = (along(part, codes, found.axis) for part in (found.scale, found.zero_point))
         value = (codes - zero.astype(np.int32)).astype(np.float32) * scale.astype(np.float32)
         model.graph.initializer.append(numpy_helper.from_array(value, node.outputs[0]))
         gone.add(node.outputs[0])
@@ -71,7 +78,7 @@ def fold_clipped_codes(model: ModelProto) -> int:
         quantize = view.producer(clip.inputs[0]) if clip.op_type == "Clip" else None
         if quantize is None or quantize.op_type != QUANTIZE:
             continue
-        codes, low, high = _codes(view, quantize), _bound(view, clip, 1), _bound(view, clip, 2)
+        codes, low, high = codes_of(view, quantize), _bound(view, clip, 1), _bound(view, clip, 2)
         if codes is None or len(view.uses(quantize.outputs[0])) > 1:
             continue
         clipped = np.clip(codes, low, high).astype(codes.dtype)
@@ -125,7 +132,7 @@ def _recoded(
     codes = view.constant(node.inputs[0]) if node.op_type == DEQUANTIZE else None
     if codes is None:
         return None
-    moved = codes.astype(np.int64) - _along(zero, codes, axis)
+    moved = codes.astype(np.int64) - along(zero, codes, axis)
     fits = moved.size == 0 or (moved.min() >= -128 and moved.max() <= 127)
     return moved.astype(np.int8) if fits else None
 
@@ -174,14 +181,14 @@ def _drop_stale_types(model: ModelProto, view: GraphView) -> None:
     model.graph.value_info.extend(kept)
 
 
-def _codes(view: GraphView, quantize: Node) -> NDArray[Any] | None:
+def codes_of(view: GraphView, quantize: Node) -> NDArray[Any] | None:
     """Codes of a constant behind a QuantizeLinear: clip(rint(x / scale) + zero point)."""
     value, found = view.constant(quantize.inputs[0]), parameters(view, quantize)
     if value is None or found.scale is None or found.zero_point is None:
         return None
     dtype = helper.tensor_dtype_to_np_dtype(found.data_type)
     limits = np.iinfo(dtype)
-    scale, zero = (_along(part, value, found.axis) for part in (found.scale, found.zero_point))
+    scale, zero = (along(part, value, found.axis) for part in (found.scale, found.zero_point))
     codes = np.rint(value / scale) + zero
     return np.asarray(np.clip(codes, limits.min, limits.max), dtype)
 
@@ -191,7 +198,7 @@ def _bound(view: GraphView, clip: Node, index: int) -> int | None:
     return None if value is None else int(value)
 
 
-def _along(values: NDArray[Any], tensor: NDArray[Any], axis: int) -> NDArray[Any]:
+def along(values: NDArray[Any], tensor: NDArray[Any], axis: int) -> NDArray[Any]:
     """Per-channel numbers in the shape that broadcasts along ``axis`` of ``tensor``."""
     if values.size <= 1:
         return values.reshape(())
