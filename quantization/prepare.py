@@ -24,6 +24,7 @@ from quantization.prepare_noops import drop_noops
 from quantization.prepare_opset import MINIMUM_OPSET, raise_opset
 from quantization.prepare_shapes import check, infer_shapes
 from quantization.prepare_sizes import fold_sizes
+from quantization.prepare_widen import widen_floats
 
 __all__ = ["prepare"]
 
@@ -36,7 +37,7 @@ def prepare(model: ModelProto) -> ModelProto:
     """A new model that computes the same and is ready for calibration and Q/DQ.
 
     Opset 13 or newer, shapes inferred, constants and BatchNormalization folded, no-ops dropped,
-    initializers no graph inputs, nodes named uniquely. Inputs and outputs keep their names,
+    initializers no graph inputs, float32 inside, nodes named uniquely. Inputs and outputs keep their names,
     types and dynamic axes. Custom operators and subgraphs are left as they are.
 
     Raises:
@@ -53,6 +54,8 @@ def prepare(model: ModelProto) -> ModelProto:
     if prepared.functions:
         prepared = inliner.inline_local_functions(prepared)
     prepared = raise_opset(prepared, MINIMUM_OPSET)
+    if widen_floats(prepared):
+        sort_nodes(prepared.graph)
     check(prepared)
     _simplify(prepared)
     _name_nodes(prepared.graph)
