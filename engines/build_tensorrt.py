@@ -18,7 +18,7 @@ from engines.coverage import tensorrt_precisions
 from engines.network_tensorrt import choose_typing, network_specs, parse_network
 from engines.options import BuildOptions
 from engines.progress import cancellable, create_monitor
-from engines.tensorrt_library import create_log
+from engines.tensorrt_library import MODULES, create_log, title
 from engines.timing_cache import attach_timing_cache, save_timing_cache
 
 __all__ = ["build_plan"]
@@ -72,7 +72,7 @@ def build_plan(
         inspected = _inspect(trt, log, data) if device is not None else None
     return BuiltEngine(
         data=data,
-        library={"name": trt.__name__, "version": trt.__version__},
+        library={"name": MODULES[options.target][0], "version": trt.__version__},
         device=device or {"name": "any GPU of the compute capabilities in options"},
         inputs=inputs,
         outputs=outputs,
@@ -88,7 +88,7 @@ def _create_builder(trt: Any, log: Any) -> Any:
         return trt.Builder(log)
     except (TypeError, RuntimeError) as err:  # pybind11: the factory returned a null pointer
         raise UnsupportedError(
-            f"{trt.__name__} {trt.__version__} cannot start its builder "
+            f"{title(trt)} cannot start its builder "
             f"({'; '.join(log.errors) or err}), expected a working GPU driver and library; "
             "check the installation with nvidia-smi"
         ) from err
@@ -107,12 +107,12 @@ def _attach_calibrator(trt: Any, config: Any, options: BuildOptions) -> Any:
 def _failure(trt: Any, log: Any, calibrator: Any, options: BuildOptions) -> BuilderError:
     if getattr(calibrator, "rejected", False):
         return ArtefactError(
-            f"calibration cache {options.calibration_cache} is rejected by {trt.__name__} "
-            f"{trt.__version__} ({'; '.join(log.errors)}), expected one whose header has this "
+            f"calibration cache {options.calibration_cache} is rejected by {title(trt)} "
+            f"({'; '.join(log.errors)}), expected one whose header has this "
             "release; write it for this release"
         )
     return UnsupportedError(
-        f"{trt.__name__} {trt.__version__} cannot build the model ({'; '.join(log.errors)}), "
+        f"{title(trt)} cannot build the model ({'; '.join(log.errors)}), "
         "expected every layer to have a kernel on this device; raise --workspace, leave the "
         "named layer unquantized or try another release"
     )

@@ -9,7 +9,7 @@ from typing import Any
 from artefacts.errors import InputError, ModelError, UnsupportedError
 from engines.network_tensorrt import Typing
 from engines.options import BuildOptions
-from engines.tensorrt_library import enum_member
+from engines.tensorrt_library import enum_member, title
 from engines.tensors import Profile, TensorSpec
 
 __all__ = ["configure", "set_flags"]
@@ -120,7 +120,7 @@ def _set_devices(trt: Any, builder: Any, config: Any, options: BuildOptions) -> 
         return
     if not hasattr(trt, "ComputeCapability"):
         raise UnsupportedError(
-            f"{trt.__name__} builds for the GPU of this machine, found compute capabilities "
+            f"{title(trt)} builds for the GPU of this machine, found compute capabilities "
             f"{', '.join(options.compute_capabilities)}; drop them or use --target tensorrt-rtx"
         )
     config.num_compute_capabilities = len(options.compute_capabilities)

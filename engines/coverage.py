@@ -108,12 +108,18 @@ def coverage_of(
                 name=layer.name,
                 op_type=layer.op_type,
                 promised=layer.promised,
-                precision=next((precisions[n] for n in layer.names if n in precisions), UNKNOWN),
+                precision=_first(precisions, layer.names)
+                or _first(precisions, layer.fused_with)
+                or UNKNOWN,
                 macs=layer.macs,
             )
             for layer in layers
         ),
     )
+
+
+def _first(precisions: Mapping[str, str], names: Iterable[str]) -> str:
+    return next((precisions[name] for name in names if name in precisions), "")
 
 
 def openvino_precisions(executed: Iterable[Mapping[str, str]]) -> dict[str, str]:
@@ -124,12 +130,13 @@ def openvino_precisions(executed: Iterable[Mapping[str, str]]) -> dict[str, str]
             everything that was fused into it, comma-separated) and ``runtimePrecision``.
     """
     found: dict[str, str] = {}
-    for info in executed:
-        if info["layerType"] not in OPENVINO_COMPUTE:
-            continue
-        precision = OPENVINO_PRECISION.get(info["runtimePrecision"], info["runtimePrecision"])
-        for name in info["originalLayersNames"].split(","):
-            found.setdefault(OPENVINO_SUFFIX.sub("", name), precision)
+    nodes = list(executed)
+    # A fused attention is a Subgraph; other Subgraphs must not hide the layers they follow.
+    for kinds in (OPENVINO_COMPUTE, ("Subgraph",)):
+        for info in (node for node in nodes if node["layerType"] in kinds):
+            precision = OPENVINO_PRECISION.get(info["runtimePrecision"], info["runtimePrecision"])
+            for name in info["originalLayersNames"].split(","):
+                found.setdefault(OPENVINO_SUFFIX.sub("", name), precision)
     return found
 
 

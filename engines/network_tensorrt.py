@@ -10,6 +10,7 @@ import onnx
 from artefacts.errors import ModelError, UnsupportedError
 from engines.onnx_layers import has_float16
 from engines.options import BuildOptions
+from engines.tensorrt_library import title
 from engines.tensors import TensorSpec
 
 __all__ = ["Typing", "choose_typing", "network_specs", "parse_network"]
@@ -41,7 +42,7 @@ def choose_typing(trt: Any, model: onnx.ModelProto, options: BuildOptions) -> Ty
         UnsupportedError: the route was removed from this release.
     """
     flags = trt.BuilderFlag
-    version = f"{trt.__name__} {trt.__version__}"
+    version = title(trt)
     if options.implicit and not hasattr(trt, "IInt8EntropyCalibrator2"):
         raise UnsupportedError(
             f"{version} has no calibrators, expected TensorRT 8.6 to 10.16 for implicit "
@@ -69,7 +70,7 @@ def parse_network(trt: Any, builder: Any, log: Any, path: Path, typing: Typing) 
     if not parser.parse_from_file(str(path)):
         found = [_sentence(parser.get_error(i)) for i in range(parser.num_errors)]
         raise ModelError(
-            f"model {path} is refused by the parser of {trt.__name__} {trt.__version__}: "
+            f"model {path} is refused by the parser of {title(trt)}: "
             f"{'; '.join(found) or '; '.join(log.errors)}; expected operators that it supports: "
             "change these nodes, or leave them unquantized"
         )

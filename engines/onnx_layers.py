@@ -29,18 +29,25 @@ COMMUTING = (
     *("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "MaxPool"),
     *("Slice", "Gather", "Split", "Pad", "DepthToSpace", "SpaceToDepth", "Resize", "Upsample"),
 )
+PAIR = ("QuantizeLinear", "DequantizeLinear")
+SCALING = ("Mul", "Div", "Add", "Sub", "Where", "Cast")  # between Q·Kᵀ and Softmax
 NO_SHAPE: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """A weighted node: ``promised`` when both operands come from DequantizeLinear."""
+    """A weighted node: ``promised`` when both operands come from DequantizeLinear.
+
+    ``fused_with`` names the Softmax of an attention: a runtime that fuses Q·Kᵀ, Softmax and ·V
+    into one kernel may keep only that name.
+    """
 
     name: str
     op_type: str
     names: frozenset[str]
     promised: bool
     macs: int
+    fused_with: frozenset[str] = frozenset()
 
 
 def read_onnx(path: str | Path) -> onnx.ModelProto:
@@ -74,6 +81,10 @@ def weighted_layers(
     """
     sizes = _tensor_shapes(model, shapes or {})
     producers = {output: node for node in model.graph.node for output in node.output}
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in model.graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
     return [
         Layer(
             name=node.name or node.output[0],
@@ -81,6 +92,7 @@ def weighted_layers(
             names=frozenset(filter(None, (node.name, *node.output))),
             promised=all(_dequantized(name, producers) for name in node.input[:2]),
             macs=_macs(node, sizes),
+            fused_with=frozenset(_softmax_names(node, producers, readers)),
         )
         for node in model.graph.node
         if node.op_type in WEIGHTED
@@ -132,6 +144,28 @@ def _dequantized(name: str, producers: Mapping[str, onnx.NodeProto]) -> bool:
         elif node.op_type != "DequantizeLinear":
             return False
     return True
+
+
+def _softmax_names(
+    node: onnx.NodeProto,
+    producers: Mapping[str, onnx.NodeProto],
+    readers: Mapping[str, list[onnx.NodeProto]],
+) -> set[str]:
+    """Names of the Softmax between the two products of an attention, seen from either."""
+    if node.op_type != "MatMul":
+        return set()
+    before = producers.get(node.input[0])
+    while before is not None and before.op_type in (*COMMUTING, *PAIR):
+        before = producers.get(before.input[0])
+    found = [before] if before is not None and before.op_type == "Softmax" else []
+    pending = list(node.output)
+    while pending and not found:
+        for after in readers.get(pending.pop(), []):
+            if after.op_type == "Softmax":
+                found.append(after)
+            elif after.op_type in (*SCALING, *COMMUTING):
+                pending += after.output
+    return {name for softmax in found for name in (softmax.name, *softmax.output) if name}
 
 
 def _tensor_shapes(

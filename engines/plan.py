@@ -8,7 +8,7 @@ from typing import Any
 
 from artefacts.errors import EngineError, UnsupportedError
 from engines.cuda import Cuda
-from engines.tensorrt_library import create_log
+from engines.tensorrt_library import create_log, title
 from engines.tensors import Profile, TensorSpec
 
 __all__ = ["Plan"]
@@ -48,13 +48,13 @@ class Plan:
             try:
                 self._runtime = trt.Runtime(self._log)
             except (TypeError, RuntimeError) as err:  # pybind11: the factory returned null
-                raise self.failure(f"{trt.__name__} cannot start its runtime") from err
+                raise self.failure(f"{title(trt)} cannot start its runtime") from err
             # Version-compatible plans carry host code: allowed because the hash was checked.
             self._runtime.engine_host_code_allowed = True
             self._engine = self._runtime.deserialize_cuda_engine(data)
         if self._engine is None:
             raise EngineError(
-                f"engine is refused by {trt.__name__} {trt.__version__} ({self.reasons()}), "
+                f"engine is refused by {title(trt)} ({self.reasons()}), "
                 "expected a plan of this release for this GPU; build it again here"
             )
 

@@ -13,7 +13,7 @@ from artefacts.errors import UnsupportedError
 from artefacts.libraries import require
 from engines.environment import gpu_facts
 
-__all__ = ["MODULES", "check_gpu", "create_log", "enum_member", "tensorrt"]
+__all__ = ["MODULES", "check_gpu", "create_log", "enum_member", "tensorrt", "title"]
 
 logger = logging.getLogger("engines.tensorrt")
 
@@ -29,6 +29,12 @@ def tensorrt(target: str) -> Any:
     """
     module, extra = MODULES[target]
     return require(module, extra=extra)
+
+
+def title(trt: Any) -> str:
+    """How messages name the library; the module's own name may be that of its bindings."""
+    name = "TensorRT-RTX" if hasattr(trt, "ComputeCapability") else "TensorRT"
+    return f"{name} {trt.__version__}"
 
 
 def check_gpu(target: str, purpose: str, device: int = 0) -> dict[str, str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from artefacts.files import read_bounded, write_atomic
+from engines.tensorrt_library import title
 
 __all__ = ["attach_timing_cache", "save_timing_cache"]
 
@@ -23,7 +24,7 @@ def attach_timing_cache(trt: Any, config: Any, path: Path | None) -> bool:
     if path is None:
         return False
     if hasattr(trt, "ComputeCapability"):
-        logger.warning("%s has no timing cache: %s is left alone", trt.__name__, path)
+        logger.warning("%s has no timing cache: %s is left alone", title(trt), path)
         return False
     if path.is_file():
         stored = read_bounded(path, limit_bytes=LIMIT_BYTES, what="timing cache")

@@ -89,6 +89,7 @@ def build(folder: Path, settings: BuildOptions, quantized: bool, **more: Any) ->
     return {
         "touched": surface.touched,
         "facts": built.facts,
+        "library": built.library,
         "precisions": built.precisions,
         "data": built.data.decode(),
         "inputs": [spec.to_json() for spec in built.inputs],
@@ -98,6 +99,33 @@ def build(folder: Path, settings: BuildOptions, quantized: bool, **more: Any) ->
 def explicit(folder: Path) -> dict[str, Any]:
     first = build(folder, options(folder), quantized=True)
     return first | {"again": build(folder, options(folder), quantized=True)["touched"]}
+
+
+def stale_timing_cache(folder: Path) -> dict[str, Any]:
+    """A cache of another GPU: the configuration refuses it and takes an empty one."""
+    (folder / "timing.cache").write_bytes(b"of another GPU")
+    given: list[bytes] = []
+
+    def create(stand: Stand, data: bytes) -> Stand:
+        given.append(bytes(data))
+        return Stand(stand._surface, trt.ITimingCache)
+
+    more = {
+        "IBuilderConfig.create_timing_cache": create,
+        "IBuilderConfig.set_timing_cache": lambda s, cache, ignore: given[-1] == b"",
+    }
+    seen = build(folder, options(folder), quantized=True, **more)
+    return seen | {"given": [data.decode() for data in given]}
+
+
+def no_library(folder: Path) -> dict[str, Any]:
+    """NVIDIA's own ``Builder`` over libraries that make none, as without a driver."""
+    path = save(convnet(np.random.default_rng(0)), folder)
+    try:
+        build_plan(trt, path, read_onnx(path), options(folder), GPU, lambda *event: None)
+    except BuilderError as err:
+        return {"error": str(err), "kind": type(err).__name__}
+    return {}
 
 
 def fp16(folder: Path) -> dict[str, Any]:
@@ -186,6 +214,8 @@ def run(folder: Path) -> dict[str, Any]:
 
 SCENARIOS = (
     explicit,
+    stale_timing_cache,
+    no_library,
     fp16,
     dla,
     implicit_cache,

@@ -56,6 +56,8 @@ def test_explicit_int8(generation: tuple[str, Seen]) -> None:
     }
     assert seen["precisions"] == {"conv1_node": "int8"}
     assert seen["data"] == "plan"
+    # What the manifest's schema calls it, whatever the module is called.
+    assert seen["library"] == {"name": "tensorrt", "version": all_seen["version"]}
     assert seen["inputs"] == [{"name": "input", "dtype": "float32", "shape": [None, 3, 8, 8]}]
     touched = set(seen["touched"])
     assert touched >= {
@@ -80,6 +82,22 @@ def test_explicit_int8(generation: tuple[str, Seen]) -> None:
     assert (all_seen["folder"] / "explicit" / "timing.cache").read_bytes() == b"plan"
     assert "ITimingCache.combine" not in touched
     assert "ITimingCache.combine" in seen["again"]
+
+
+def test_a_timing_cache_of_another_gpu(generation: tuple[str, Seen]) -> None:
+    _, all_seen = generation
+    seen = scenario(all_seen, "stale_timing_cache")
+    # Offered and refused, replaced by an empty one, and offered for merging at the end.
+    assert seen["given"] == ["of another GPU", "", "of another GPU"]
+    cache = all_seen["folder"] / "stale_timing_cache" / "timing.cache"
+    assert cache.read_bytes() == b"plan"
+
+
+def test_a_builder_that_cannot_start(generation: tuple[str, Seen]) -> None:
+    _, all_seen = generation
+    seen = scenario(all_seen, "no_library")
+    assert seen["kind"] == "UnsupportedError"
+    assert f"TensorRT {all_seen['version']} cannot start its builder" in seen["error"]
 
 
 def test_fp16_of_a_float_model(generation: tuple[str, Seen]) -> None:
@@ -135,7 +153,7 @@ def test_a_cache_that_the_builder_rejects(generation: tuple[str, Seen]) -> None:
         assert seen["kind"] == "UnsupportedError"
         return
     assert seen["kind"] == "ArtefactError"
-    assert "calib.cache is rejected by tensorrt" in seen["error"]
+    assert "calib.cache is rejected by TensorRT" in seen["error"]
     assert all_seen["version"] in seen["error"]
 
 

@@ -134,7 +134,7 @@ def test_a_cache_of_another_release(trt: Any, tmp_path: Path, rng: np.random.Gen
     if not hasattr(trt, "IInt8EntropyCalibrator2"):
         pytest.skip("this release has no implicit quantization")
     foreign = cache(trt, tmp_path, {"input": 4.0}, version="6001")
-    with pytest.raises(ArtefactError, match="is rejected by tensorrt"):
+    with pytest.raises(ArtefactError, match="is rejected by TensorRT"):
         build(tmp_path, convnet(rng, quantized=False), precision="int8", calibration_cache=foreign)
 
 

@@ -29,6 +29,32 @@ def test_openvino_names_are_found_behind_fusion_and_suffixes() -> None:
     assert "d" not in found
 
 
+def test_a_fused_attention_counts_for_both_of_its_products() -> None:
+    found = openvino_precisions(
+        [
+            layer("Subgraph", "scale/DequantizationMultiply,softmax,values,values_q", "i8"),
+            layer("Subgraph", "dense,gelu", "f32"),
+            layer("FullyConnected", "dense/WithoutBiases", "u8"),
+        ]
+    )
+    assert found["dense"] == "int8", "the Subgraph behind a layer does not speak for it"
+    nodes = [
+        helper.make_node("MatMul", ["q", "k"], ["s"], name="scores"),
+        helper.make_node("Mul", ["s", "c"], ["m"], name="scale"),
+        helper.make_node("Softmax", ["m"], ["p"], name="softmax"),
+        helper.make_node("MatMul", ["p", "v"], ["y"], name="values"),
+        helper.make_node("MatMul", ["y", "w"], ["z"], name="dense"),
+    ]
+    inputs = [
+        helper.make_tensor_value_info(n, TensorProto.FLOAT, [8, 8])
+        for n in ("q", "k", "v", "w", "c")
+    ]
+    outputs = [helper.make_tensor_value_info("z", TensorProto.FLOAT, [8, 8])]
+    model = helper.make_model(helper.make_graph(nodes, "attention", inputs, outputs))
+    covered = coverage_of(weighted_layers(model), found, source="test")
+    assert covered.int8_layers == ("scores", "values", "dense")
+
+
 def inspected(**layer: object) -> dict[str, object]:
     return {"Layers": ["only a name", {"Name": "x", "LayerType": "kgen", **layer}]}
 

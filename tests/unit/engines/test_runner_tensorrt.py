@@ -290,7 +290,7 @@ def test_clones_share_the_plan_and_free_it_last(rng: np.random.Generator) -> Non
 
 
 def test_bytes_that_the_runtime_refuses_leave_nothing() -> None:
-    with pytest.raises(EngineError, match=r"refused by tensorrt_rtx .*gives no reason"):
+    with pytest.raises(EngineError, match=r"refused by TensorRT-RTX .*gives no reason"):
         runner(Runtime__deserialize_cuda_engine=lambda r, data: None)
 
 
