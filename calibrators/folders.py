@@ -11,7 +11,10 @@ from calibrators.labels import LABEL_ARRAYS, class_names, labels_beside, read_te
 
 __all__ = ["FileList", "list_folder", "list_text"]
 
-_SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "calib", "eval"})
+_PARTS = frozenset(
+    {"train", "training", "val", "valid", "validation", "test", "calib", "calibration", "eval"}
+    | {"images", "img"}
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,9 +61,20 @@ def list_folder(root: Path, kinds: Sequence[Sequence[str]]) -> FileList:
             folders = sorted(name for name, found in by_class.items() if found)
             files = [file for name in folders for file in by_class[name]]
         if files:
+            _check_classes(root, folders)
             names = tuple(path.relative_to(root).as_posix() for path in files)
             return _labelled(FileList(root=root, files=tuple(files), names=names), folders)
     raise _empty(root, [suffix for suffixes in kinds for suffix in suffixes])
+
+
+def _check_classes(root: Path, folders: Sequence[str]) -> None:
+    """Refuse subfolders that are parts of a data set; one among classes may be a class (train)."""
+    parts = [name for name in folders if name.lower().rstrip("0123456789_-") in _PARTS]
+    if parts and (len(parts) > 1 or len(parts) == len(folders)):
+        raise DataError(
+            f"folder {root} has subfolders {', '.join(parts)}, expected samples or one folder per "
+            f"class; give one of them, such as {root / parts[0]}"
+        )
 
 
 def _files(root: Path, folder: Path, suffixes: Sequence[str], *, deep: bool) -> list[Path]:
@@ -101,12 +115,6 @@ def _labelled(listed: FileList, folders: list[str]) -> FileList:
             listed,
             unlabelled=f"samples of {listed.root} have no labels, expected one folder per class, "
             "or labels.json {file: class} or labels.txt in the folder or beside it; add one",
-        )
-    splits = [name for name in folders if name.lower() in _SPLITS]
-    if splits:
-        raise DataError(
-            f"folder {listed.root} has subfolders {', '.join(splits)}, expected samples or one "
-            f"folder per class; give one of them, such as {listed.root / splits[0]}"
         )
     index = {name: position for position, name in enumerate(folders)}
     found = tuple(index[name.split("/")[0]] for name in listed.names)

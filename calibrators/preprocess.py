@@ -103,6 +103,19 @@ class Preprocess:
             raise invalid("dtype", self.dtype, f"one that holds {low:.4g}..{high:.4g}")
         return rounded.astype(dtype)
 
+    @property
+    def shape(self) -> tuple[int | None, ...]:
+        """Shape of the result without batch axis; None where it depends on the image."""
+        sides: tuple[int | None, int | None] = (None, None)
+        if self.letterbox is not None:
+            sides = self.letterbox.size
+        elif self.crop is not None:
+            sides = self.crop
+        elif isinstance(self.resize, tuple):
+            sides = self.resize
+        channels = (self.channels,)
+        return {"nchw": channels + sides, "nhwc": sides + channels, "nhw": sides}[self.layout]
+
     def geometry(self, height: int, width: int) -> Geometry:
         """Where the pixels of an upright image of this size go."""
         return Geometry.of(

@@ -17,7 +17,7 @@ import numpy as np
 
 from artefacts.errors import DataError
 from calibrators.feeds import image_input
-from calibrators.fit import fit_array
+from calibrators.fit import check_kind, fit_array, remedy
 from calibrators.folders import FileList
 from calibrators.images import open_image
 from calibrators.preprocess import Preprocess
@@ -100,6 +100,7 @@ class ImageFiles:
                 f"{', '.join(spec.name for spec in inputs)}; give an .npz file or a Python loader, "
                 "or name the image input with 'input' in the preprocessing spec"
             )
+        _check_result(preprocess, inputs[0])
         self.path = str(listed.root)
         self.preprocess: Preprocess | None = preprocess
         self.unlabelled = "" if listed.labels is not None else listed.unlabelled
@@ -126,6 +127,23 @@ class ImageFiles:
             name=self._listed.names[index],
             label=None if labels is None else labels[index],
             size=(image.height, image.width),
+        )
+
+
+def _check_result(preprocess: Preprocess, spec: InputSpec) -> None:
+    """Refuse a spec whose result cannot fit, before anything is decoded."""
+    where = "the result of the preprocessing spec"
+    check_kind(np.dtype(preprocess.dtype), spec, where=where)
+    made, wanted = preprocess.shape, spec.shape[1:]
+    if len(made) != len(wanted) or any(
+        have != want
+        for have, want in zip(made, wanted, strict=True)
+        if have is not None and isinstance(want, int)
+    ):
+        shown = ", ".join("?" if dim is None else str(dim) for dim in made)
+        raise DataError(
+            f"{where} has shape [1, {shown}], expected one for input {spec}; "
+            f"{remedy((1, *(dim or 0 for dim in made)), spec)}"
         )
 
 

@@ -73,12 +73,26 @@ def test_class_folders(tmp_path: Path) -> None:
     assert samples.classes == ("n01", "n02", "n10")
 
 
-def test_splits_are_no_classes(tmp_path: Path) -> None:
-    for name in ("train/a.png", "val/b.png"):
-        picture(tmp_path / name)
+@pytest.mark.parametrize(
+    "parts", [("train", "val"), ("train2017", "val2017"), ("images",), ("calib", "extra", "test")]
+)
+@pytest.mark.parametrize("labelled", [False, True])
+def test_parts_of_a_data_set_are_no_classes(
+    parts: tuple[str, ...], labelled: bool, tmp_path: Path
+) -> None:
+    for name in parts:
+        picture(tmp_path / name / "a.png")
+    if labelled:
+        (tmp_path / "labels.json").write_text('{"a.png": 0}')
     said = refusal(tmp_path)
-    assert "subfolders train, val" in said
-    assert str(tmp_path / "train") in said
+    assert f"subfolders {', '.join(name for name in parts if name != 'extra')}, expected" in said
+    assert str(tmp_path / parts[0]) in said
+
+
+def test_a_class_may_be_called_train(tmp_path: Path) -> None:
+    for name in ("bus/a.png", "train/b.png"):
+        picture(tmp_path / name)
+    assert labels(tmp_path) == [0, 1]
 
 
 def test_empty_folders(tmp_path: Path) -> None:
@@ -254,19 +268,50 @@ def test_errors_name_the_image(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"image .*b\.png cannot be decoded"):
         list(samples)
     assert next(iter(samples)).name == "a.png"
-    small = open_samples(tmp_path, inputs=INPUTS, preprocess=Preprocess(crop=(4, 7), scale=1))
+    free = (InputSpec(name="x", dtype=np.dtype(np.float32), shape=("N", 3, None, None)),)
+    small = open_samples(tmp_path, inputs=free, preprocess=Preprocess(crop=(4, 7), scale=1))
     with pytest.raises(DataError, match=r"image .*a\.png: crop \[4, 7\]"):
         next(iter(small))
-    wrong = open_samples(tmp_path, inputs=INPUTS, preprocess=Preprocess(resize=(5, 4), scale=1))
-    with pytest.raises(
-        DataError, match=r"a\.png has shape \[1, 3, 5, 4\].*x float32 \[N, 3, 4, 4\]"
-    ):
+    wrong = open_samples(tmp_path, inputs=INPUTS, preprocess=Preprocess(resize=3, scale=1))
+    with pytest.raises(DataError, match=r"a\.png has shape \[1, 3, 3, 3\] after") as caught:
         next(iter(wrong))
-    last = open_samples(
-        tmp_path, inputs=INPUTS, preprocess=Preprocess(resize=(4, 4), scale=1, layout="nhwc")
-    )
-    with pytest.raises(DataError, match="set 'layout: nchw'"):
-        next(iter(last))
+    assert "for images set crop or letterbox to [4, 4]" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ({"resize": [5, 4]}, ["[1, 3, 5, 4]", "x float32 [N, 3, 4, 4]", "letterbox to [4, 4]"]),
+        ({"crop": 5}, ["[1, 3, 5, 5]"]),
+        ({"letterbox": 5}, ["[1, 3, 5, 5]"]),
+        ({"resize": [4, 4], "color": "gray"}, ["[1, 1, 4, 4]"]),
+        ({"resize": 4, "color": "gray"}, ["[1, 1, ?, ?]"]),
+        ({"resize": [4, 4], "layout": "nhw", "color": "gray"}, ["[1, 4, 4]"]),
+        ({"resize": [4, 4], "layout": "nhwc"}, ["set 'layout: nchw'"]),
+        ({"resize": [4, 4], "dtype": "uint8"}, ["is uint8, expected real values"]),
+    ],
+    ids=str,
+)
+def test_results_that_cannot_fit_are_refused_before_decoding(
+    spec: dict[str, object], said: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "a.png").write_bytes(b"never decoded")
+    preprocess = Preprocess.from_dict({"scale": 1, **spec})
+    with pytest.raises(DataError) as caught:
+        open_samples(tmp_path, inputs=INPUTS, preprocess=preprocess)
+    for part in ["the result of the preprocessing spec", *said]:
+        assert part in str(caught.value)
+
+
+def test_integer_models_need_an_integer_dtype(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    inputs = (InputSpec(name="x", dtype=np.dtype(np.uint8), shape=("N", 4, 4, 3)),)
+    spec = Preprocess(resize=(4, 4), scale=1, layout="nhwc")
+    with pytest.raises(DataError, match=r"is float32, expected uint8 .* set dtype"):
+        open_samples(tmp_path, inputs=inputs, preprocess=spec)
+    whole = Preprocess(resize=(4, 4), scale=1, layout="nhwc", dtype="uint8")
+    (sample,) = open_samples(tmp_path, inputs=inputs, preprocess=whole)
+    assert sample.inputs["x"].dtype == np.uint8
 
 
 def test_limit_spreads_over_the_classes_and_slices_do_not_decode_the_rest(tmp_path: Path) -> None:
