@@ -95,7 +95,7 @@ def remedy(shape: tuple[int, ...], spec: InputSpec) -> str:
             return "the channels come last: set 'layout: nchw', or transpose the data"
         if fits((shape[0], *shape[2:], shape[1])[1:], spec.shape[1:]):
             return "the channels come first: set 'layout: nhwc', or transpose the data"
-        height, width = spec.shape[1:3] if shape[3] in (1, 3) else spec.shape[2:]
+        height, width = spec.shape[1:3] if spec.shape[3] in (1, 3) else spec.shape[2:]
         if isinstance(height, int) and isinstance(width, int):
             return f"for images set crop or letterbox to [{height}, {width}]; reshape other data"
     return "resize or reshape the data to fit"
