@@ -46,7 +46,14 @@ from benchmarks.machine import (
     measure_energy,
 )
 from benchmarks.machine.nvml import open_gpu
-from benchmarks.report.document import Comparison, LayerReport, Report, SystemReport
+from benchmarks.range_files import find_ranges
+from benchmarks.report.document import (
+    Comparison,
+    LayerReport,
+    RangeHistogram,
+    Report,
+    SystemReport,
+)
 from benchmarks.report.explanation import explain
 from benchmarks.systems import System, check_same_inputs, file_facts, query_of
 from calibrators.data import Samples, batches
@@ -133,7 +140,7 @@ def run_campaign(systems: Sequence[System], samples: Samples, plan: Plan, say: S
     )
     comparisons = _comparisons(reports)
     found = (
-        explain(c, reports[0], r, environment, overhead_us)
+        explain(c, reports[0], r, environment, overhead_us, steadiness.reasons)
         for c, r in zip(comparisons, reports[1:], strict=True)
     )
     return Report(
@@ -149,6 +156,7 @@ def run_campaign(systems: Sequence[System], samples: Samples, plan: Plan, say: S
         comparisons=comparisons,
         scenarios=scenarios,
         sweeps=sweeps,
+        ranges=_ranges(systems),
         explanations=tuple(entry for entry in found if entry),
         warnings=_warnings(reports, steadiness.reasons),
     )
@@ -286,8 +294,13 @@ def _sweeps(
             ]
             for system in able
         }
-        batch = _length(feeds[0])
-        points += sweep_threads(callers, plan.threads, batch=batch) if able else ()
+        if able:
+            points += sweep_threads(
+                callers,
+                plan.threads,
+                batch=_length(feeds[0]),
+                slice_s=min(0.2, plan.rules.min_time_s / 10),
+            )
     return points
 
 
@@ -321,6 +334,12 @@ def _layers(system: System, feeds: list[Feed]) -> tuple[LayerReport, ...]:
         LayerReport(name=name, op_type="", precision="unknown", macs=0, time_ms=value)
         for name, value in times.items()
     )
+
+
+def _ranges(systems: Sequence[System]) -> tuple[RangeHistogram, ...]:
+    """Of the first engine whose calibration files lie beside it."""
+    found = (find_ranges(system.path, system.passport) for system in systems)
+    return next((ranges for ranges in found if ranges), ())
 
 
 def _comparisons(reports: Sequence[SystemReport]) -> tuple[Comparison, ...]:

@@ -20,6 +20,7 @@ def explain(
     candidate: SystemReport,
     environment: dict[str, dict[str, str]],
     overhead_us: float,
+    disturbances: tuple[str, ...] = (),
 ) -> Explanation | None:
     """Findings and advice for an INT8 system that is not faster; None for any other.
 
@@ -29,11 +30,12 @@ def explain(
         candidate: the system that should be faster.
         environment: of the run.
         overhead_us: the harness's own median latency.
+        disturbances: of the machine during the run.
     """
     if comparison.speed.verdict == "faster" or candidate.precision != "int8":
         return None
-    findings: list[str] = []
-    advice: list[str] = []
+    findings = [f"{reason} during the run" for reason in disturbances]
+    advice = ["repeat on a quiet machine"] if disturbances else []
     for part in (
         _coverage(candidate),
         _floating(candidate),

@@ -33,7 +33,9 @@ def plot_latency(samples_ms: Mapping[str, Floats]) -> str:
     low = min(float(values.min()) for values in samples_ms.values())
     top = max(float(np.percentile(values, 99.5)) for values in samples_ms.values())
     wide = top > 4 * low
-    edges = np.geomspace(low, top, 90) if wide else np.linspace(low, top, 90)
+    fewest = min(values.size for values in samples_ms.values())
+    bins = int(np.clip(2 * fewest**0.5, 24, 90))
+    edges = np.geomspace(low, top, bins) if wide else np.linspace(low, top, bins)
     figure, axes = axes_of("latency, ms", "share of queries, %")
     for color, (name, values) in zip(SERIES, samples_ms.items(), strict=False):
         heights = 100 * np.histogram(values, bins=edges)[0] / values.size

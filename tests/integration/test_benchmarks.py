@@ -158,7 +158,7 @@ def test_a_stored_report_is_rendered_again(
 def test_load_and_sweeps_of_a_real_engine(built: Path, tmp_path: Path) -> None:
     pytest.importorskip("mlperf_loadgen")
     words = [f"{built}/int8.engine", "--data", f"{DIGITS}/test.npz", "--num", "30", *QUICK]
-    words += ["--scenario", "SingleStream", "--scenario", "Server", "--rate", "20"]
+    words += ["--scenario", "SingleStream", "--scenario", "Server", "--rate", "400"]
     words += ["--scenario-seconds", "0.3", "--logs", f"{tmp_path}/logs"]
     words += ["--batches", "1,4", "--infStreams", "1,2", "--json", f"{tmp_path}/r.json"]
     assert main(words) == 0

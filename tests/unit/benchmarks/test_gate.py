@@ -134,6 +134,21 @@ def test_hardware_and_size_are_reasons_too() -> None:
     assert "no INT8 dot product (found: avx2)" in explained(old)
 
 
+def test_a_disturbed_machine_is_the_first_suspect() -> None:
+    report = made_report(int8_ms=3.0)
+    found = explain(
+        report.comparisons[0],
+        report.systems[0],
+        report.systems[1],
+        report.environment,
+        report.overhead_us,
+        ("other programs used 80 % of the CPU time",),
+    )
+    assert found is not None
+    assert found.findings[0] == "other programs used 80 % of the CPU time during the run"
+    assert found.advice[0] == "repeat on a quiet machine"
+
+
 def test_undecided_advises_to_measure_longer() -> None:
     report = made_report(base_ms=1.0, int8_ms=1.01)
     comparison = report.comparisons[0]

@@ -83,11 +83,11 @@ def test_the_interval_of_a_median_is_scipys(rng: np.random.Generator) -> None:
 def test_the_interval_covers_the_truth_as_often_as_it_says(rng: np.random.Generator) -> None:
     # Rounds share a random effect: drawing single samples would cover far too rarely.
     truth, hits = 10.0, 0
-    for _ in range(150):
+    for _ in range(100):
         groups = [rng.normal(truth + effect, 0.2, 20) for effect in rng.normal(0, 1, 40)]
-        interval = interval_of(bootstrap_figures(groups, (50,), draw_rounds(40, 200))[:, 0])
+        interval = interval_of(bootstrap_figures(groups, (50,), draw_rounds(40, 100))[:, 0])
         hits += interval.low <= truth <= interval.high
-    assert hits / 150 > 0.85  # 95 % nominal; 0.85 is five standard deviations away
+    assert hits > 82  # 95 % nominal, 92 % with 100 draws; 82 is four standard deviations away
 
 
 def test_the_interval_of_a_paired_difference_is_scipys(rng: np.random.Generator) -> None:
