@@ -242,7 +242,7 @@ def test_arrays_that_are_no_images_are_refused(array: np.ndarray) -> None:
         ("scale: [1, 2\n", "cannot be used"),
         ("scale: !!python/object/apply:os.system ['true']\n", "cannot be used"),
         ("? {a: 1}\n: 2\n", "cannot be used"),
-        ("[" * 30000, "cannot be used"),
+        ("[" * 3000, "cannot be used"),
         ("scale: 1e400\n", "1e400"),
         ("scale: .inf\n", "finite"),
         ("scale: 2024-01-01\n", "scale is 2024-01-01"),
