@@ -45,10 +45,7 @@ def test_a_fused_attention_counts_for_both_of_its_products() -> None:
         helper.make_node("MatMul", ["p", "v"], ["y"], name="values"),
         helper.make_node("MatMul", ["y", "w"], ["z"], name="dense"),
     ]
-    inputs = [
-        helper.make_tensor_value_info(n, TensorProto.FLOAT, [8, 8])
-        for n in ("q", "k", "v", "w", "c")
-    ]
+    inputs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [8, 8]) for n in "qkvwc"]
     outputs = [helper.make_tensor_value_info("z", TensorProto.FLOAT, [8, 8])]
     model = helper.make_model(helper.make_graph(nodes, "attention", inputs, outputs))
     covered = coverage_of(weighted_layers(model), found, source="test")
