@@ -74,8 +74,8 @@ class Int8Coverage:
     def broken_promises(self) -> tuple[NodeCoverage, ...]:
         """Nodes that have Q/DQ on both operands and are not seen to run INT8 all the same.
 
-        ``unknown`` among them is a node that the runtime fused so that its name is gone, as
-        OpenVINO does with attention: it may run INT8.
+        ``unknown`` among them is a node that the runtime fused so that its name is gone: it may
+        run INT8.
         """
         return tuple(n for n in self.nodes if n.promised and n.precision != INT8)
 
