@@ -1,0 +1,105 @@
+"""Every network on the cpu target: what OpenVINO executes in INT8 is what placement promised."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+import engines
+from engines import BuildOptions
+from quantization.insert import insert_qdq
+from quantization.load import load_model
+from quantization.placement import place
+from quantization.prepare import prepare
+from tests.networks import NETWORKS, Builder
+from tests.networks.running import minmax_ranges, random_feeds, run, sqnr_db
+
+pytest.importorskip("openvino", reason="needs pip install '.[cpu]'")
+
+ASSETS = (
+    "cifar_resnet20",
+    "kws_dscnn_fp32",
+    "mobilenet_v1_0.25_128_fp32",
+    "mobilenet_v2_1.0_224_fp32",
+    "resnet8_cifar10_fp32",
+    "yolox_nano",
+)
+
+
+def built(
+    model: onnx.ModelProto, folder: Path, *, unsigned: bool = False, least_share: float = 0.95
+) -> onnx.ModelProto:
+    """INT8 graph and engine; checks layer by layer that what was promised is executed."""
+    placement = place(model, profile="cpu")
+    feeds = random_feeds(model, np.random.default_rng(0), dynamic=1)
+    ranges = minmax_ranges(model, placement.tensors, feeds)
+    int8 = insert_qdq(model, placement, ranges, unsigned=unsigned)
+    onnx.save(int8, folder / "int8.onnx")
+    options = BuildOptions(target="cpu", threads=1, precision="int8")
+    manifest = engines.build(folder / "int8.onnx", folder / "int8.engine", options, {})
+    assert manifest.coverage is not None
+    assert set(manifest.coverage.int8_layers) == set(placement.int8_nodes)
+    share = placement.int8_mac_share(model)
+    assert share >= least_share
+    assert manifest.coverage.int8_mac_share == pytest.approx(share, abs=1e-6)
+    return int8
+
+
+def agreement_db(int8: onnx.ModelProto, folder: Path, rng: np.random.Generator) -> float:
+    """How close the engine is to onnxruntime on the same INT8 graph."""
+    feeds = random_feeds(int8, rng, dynamic=1)
+    reference = run(int8, feeds, optimize=False)
+    with engines.load(folder / "int8.engine") as engine:
+        outputs = engine(feeds)
+    return min(sqnr_db(value, outputs[name]) for name, value in reference.items())
+
+
+@pytest.mark.parametrize("name", sorted(NETWORKS))
+def test_executed_as_promised(name: str, tmp_path: Path, rng: np.random.Generator) -> None:
+    int8 = built(prepare(NETWORKS[name]()), tmp_path)
+    assert agreement_db(int8, tmp_path, rng) > 20
+
+
+@pytest.mark.parametrize("name", ["resnet_basic", "mobilenet_v2", "detector"])
+def test_executed_as_promised_with_unsigned_codes(
+    name: str, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    int8 = built(prepare(NETWORKS[name]()), tmp_path, unsigned=True)
+    assert agreement_db(int8, tmp_path, rng) > 20
+
+
+@pytest.mark.parametrize("name", ASSETS)
+def test_real_models_are_executed_as_promised(name: str, assets: Path, tmp_path: Path) -> None:
+    built(prepare(load_model(assets / "models" / f"{name}.onnx")), tmp_path)
+
+
+def grouped() -> onnx.ModelProto:
+    net = Builder()
+    x = net.relu(net.conv(net.input("x", (1, 32, 8, 8)), 32))
+    x = net.relu(net.conv(x, 32, groups=4))
+    return net.build("grouped", net.relu(net.conv_transpose(x, 32, groups=4)))
+
+
+def volumes() -> onnx.ModelProto:
+    net = Builder()
+    x = net.input("x", (1, 32, 6, 6, 6))
+    weight = net.weight((32, 32, 3, 3, 3), 27 * 32)
+    return net.build("volumes", net.relu(net.op("Conv", x, weight, kernel_shape=[3] * 3)))
+
+
+def products() -> onnx.ModelProto:
+    net = Builder()
+    x = net.op("MatMul", net.input("x", (4, 20, 32)), net.weight((4, 32, 24), 32))
+    x = net.relu(net.op("MatMul", net.weight((24, 20), 20), x))
+    y = net.relu(
+        net.op("Gemm", net.input("y", (32, 20)), net.weight((24, 32), 32), transA=1, transB=1)
+    )
+    return net.build("products", net.op("MatMul", x, net.op("Transpose", y, perm=[1, 0])))
+
+
+@pytest.mark.parametrize("network", [grouped, volumes, products])
+def test_unusual_layers_are_executed_as_promised(network: object, tmp_path: Path) -> None:
+    built(prepare(network()), tmp_path, least_share=0.5)  # type: ignore[operator]

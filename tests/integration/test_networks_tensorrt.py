@@ -1,0 +1,97 @@
+"""Every network through NVIDIA's own parser and compiler: accepted, and INT8 where promised.
+
+TensorRT-RTX 1.7 has no INT8 transposed convolution; TensorRT proper has one, so the placement
+keeps it. Nothing here runs on a GPU.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+import onnx
+import pytest
+
+from quantization.graph_view import GraphView
+from quantization.insert import insert_qdq
+from quantization.placement import PROFILES, Placement, edges, edges_cpu, place
+from quantization.prepare import prepare
+from tests.integration.rtx_compiler import Compiled, compile_model
+from tests.networks import NETWORKS, vit
+from tests.networks.running import minmax_ranges, random_feeds
+
+
+def int8_bytes(model: onnx.ModelProto, placement: Placement, **options: object) -> bytes:
+    feeds = random_feeds(model, np.random.default_rng(0))
+    ranges = minmax_ranges(model, placement.tensors, feeds)
+    return insert_qdq(model, placement, ranges, **options).SerializeToString()
+
+
+def compiled(model: onnx.ModelProto, placement: Placement) -> Compiled:
+    result = compile_model(int8_bytes(model, placement))
+    assert result.errors == ()
+    return result
+
+
+@pytest.mark.parametrize("name", sorted(NETWORKS))
+def test_int8_where_promised(name: str) -> None:
+    model = prepare(NETWORKS[name]())
+    placement = place(model)
+    transposed = {n.name for n in GraphView(model).nodes if n.op_type == "ConvTranspose"}
+    found = compiled(model, placement).int8_nodes()
+    promised = set(placement.int8_nodes)
+    assert promised - transposed <= found
+    assert not found & {layer.node for layer in placement.floating}
+
+
+@pytest.mark.parametrize("name", sorted(NETWORKS))
+def test_float_weights_with_pairs_parse(name: str) -> None:
+    model = prepare(NETWORKS[name]())
+    data = int8_bytes(model, place(model), weights="float")
+    assert compile_model(data, parse_only=True).errors == ()
+
+
+def test_every_tensor_quantized_parses() -> None:
+    model = prepare(NETWORKS["resnet_basic"]())
+    assert compile_model(int8_bytes(model, place(model, profile="dla"))).errors == ()
+
+
+def test_the_skip_rule_keeps_more_tensors_int8(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without it, kernels hand each other more float tensors."""
+    model = prepare(NETWORKS["resnet_basic"]())
+    with_rule = compiled(model, place(model)).bytes_class()
+    _replace(monkeypatch, "residual_add")
+    without = compiled(model, place(model)).bytes_class()
+    assert with_rule[0] < without[0]
+    assert with_rule[1] > without[1]
+
+
+def test_quantizing_both_sides_of_an_add_gains_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = prepare(NETWORKS["resnet_basic"]())
+    skip_only = compiled(model, place(model)).bytes_class()
+    _replace(monkeypatch, "residual_add", edges_cpu.residual_add_both)
+    assert compiled(model, place(model)).bytes_class() == skip_only
+
+
+def _replace(monkeypatch: pytest.MonkeyPatch, rule: str, *other: Callable[..., None]) -> None:
+    rules = PROFILES["tensorrt"]
+    steps = []
+    for step in rules.place:
+        steps += list(other) if step is getattr(edges, rule) else [step]
+    monkeypatch.setitem(PROFILES, "tensorrt", dataclasses.replace(rules, place=tuple(steps)))
+
+
+@pytest.mark.parametrize(
+    ("size", "width", "fused"),
+    [(32, 128, True), (32, 64, True), (32, 32, True), (32, 96, False), (184, 64, False)],
+)
+def test_attention_fuses_in_int8_just_where_the_rule_says(
+    size: int, width: int, fused: bool
+) -> None:
+    """All attention in INT8, as the cpu profile places it, tells which of it has a kernel."""
+    model = prepare(vit(size=size, width=width, layers=1))
+    kernels = compiled(model, place(model, profile="cpu")).kernels
+    assert any("mha" in kernel.name for kernel in kernels) == fused
+    promised = {"n_MatMul_3", "n_MatMul_4"} & set(place(model).int8_nodes)
+    assert bool(promised) == fused
