@@ -209,21 +209,25 @@ def _plan_image(
     shape: tuple[int, ...], spec: InputSpec, preprocess: Preprocess, where: str
 ) -> Plan:
     """uint8 (N, H, W, C), (N, H, W), (N, C, H, W), or one image (H, W, 3)."""
+    # A model may take a single image, without a batch axis.
+    batched = len(spec.shape) > len(preprocess.shape)
+    many = "rows" if batched else "items"
 
     def prepare(pixels: NDArray[Any]) -> NDArray[Any]:
-        return preprocess(np.ascontiguousarray(pixels))[None]
+        array = preprocess(np.ascontiguousarray(pixels))
+        return array[None] if batched else array
 
     def prepare_planes(pixels: NDArray[Any]) -> NDArray[Any]:
         return prepare(np.moveaxis(pixels, 0, -1))
 
     if len(shape) == 4 and shape[3] in (1, 3):
-        return Plan(spec=spec, kind="rows", count=shape[0], convert=prepare)
+        return Plan(spec=spec, kind=many, count=shape[0], convert=prepare)
     if len(shape) == 4 and shape[1] in (1, 3):
-        return Plan(spec=spec, kind="rows", count=shape[0], convert=prepare_planes)
+        return Plan(spec=spec, kind=many, count=shape[0], convert=prepare_planes)
     if len(shape) == 3 and shape[2] == 3:
         return Plan(spec=spec, kind="whole", count=1, convert=prepare)
     if len(shape) == 3:
-        return Plan(spec=spec, kind="rows", count=shape[0], convert=prepare)
+        return Plan(spec=spec, kind=many, count=shape[0], convert=prepare)
     raise DataError(
         f"{where} is uint8 {list(shape)}, expected images (N, H, W, C) with 1 or 3 channels for "
         f"the preprocessing spec; save them so"

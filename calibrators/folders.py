@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from artefacts.errors import DataError
-from calibrators.labels import LABEL_ARRAYS, class_names, labels_beside, read_text
+from calibrators.labels import LABEL_ARRAYS, Label, class_names, labels_beside, read_text
 
 __all__ = ["FileList", "list_folder", "list_text"]
 
@@ -25,7 +25,7 @@ class FileList:
         root: the folder, or the file that lists them.
         files: paths.
         names: the same relative to the folder, with ``/``: for messages and labels.
-        labels: class index by file, or None where there are no labels.
+        labels: class index (or array) by file, or None where there are no labels.
         classes: class names by index, empty where unknown.
         unlabelled: why there are no labels; calibration needs none, so it is no error yet.
     """
@@ -33,7 +33,7 @@ class FileList:
     root: Path
     files: tuple[Path, ...]
     names: tuple[str, ...]
-    labels: tuple[int, ...] | None = None
+    labels: tuple[Label, ...] | None = None
     classes: tuple[str, ...] = ()
     unlabelled: str = ""
 

@@ -7,10 +7,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from artefacts.errors import DataError, InputError
 from artefacts.files import read_bounded
 
-__all__ = ["LABEL_ARRAYS", "class_names", "labels_beside", "read_text"]
+__all__ = ["LABEL_ARRAYS", "Label", "class_names", "labels_beside", "read_text"]
+
+Label = int | NDArray[Any]
+"""A class index, or an array where a label is more than that."""
 
 LABEL_ARRAYS = ("labels", "label", "y", "Y", "targets", "target")
 """Names of arrays that are labels, not inputs."""
@@ -27,7 +33,7 @@ def class_names(root: Path) -> list[str]:
     return []
 
 
-def labels_beside(root: Path, names: Sequence[str], classes: list[str]) -> list[int] | None:
+def labels_beside(root: Path, names: Sequence[str], classes: list[str]) -> list[Label] | None:
     """The label of each file from ``labels.json`` or ``labels.txt``; None without such a file.
 
     A file beside the folder may belong to a sibling, so there it counts only if it names one of
@@ -53,8 +59,8 @@ def labels_beside(root: Path, names: Sequence[str], classes: list[str]) -> list[
 
 def _from_json(
     path: Path, names: Sequence[str], classes: list[str], *, required: bool
-) -> list[int] | None:
-    """``{file name: class index or name}``."""
+) -> list[Label] | None:
+    """``{file name: class index, class name, or real values}``."""
     try:
         table = json.loads(read_text(path))
     except (ValueError, RecursionError) as err:
@@ -71,7 +77,7 @@ def _from_json(
 
 def _from_text(
     path: Path, names: Sequence[str], classes: list[str], *, required: bool
-) -> list[int] | None:
+) -> list[Label] | None:
     """Lines ``file name label``, or one label a line in the order of the sorted files."""
     lines = [line.split() for line in read_text(path).splitlines() if line.strip()]
     if lines and all(len(line) >= 2 for line in lines):
@@ -94,7 +100,7 @@ def _looked_up(
     classes: list[str],
     *,
     required: bool,
-) -> list[int] | None:
+) -> list[Label] | None:
     values = [table.get(name, table.get(name.rpartition("/")[2])) for name in names]
     missing = [name for name, value in zip(names, values, strict=True) if value is None]
     if not missing:
@@ -107,24 +113,34 @@ def _looked_up(
     )
 
 
-def _indices(path: Path, values: Sequence[Any], classes: list[str]) -> list[int]:
+def _indices(path: Path, values: Sequence[Any], classes: list[str]) -> list[Label]:
     if not classes and all(isinstance(value, str) and not _is_index(value) for value in values):
         classes.extend(sorted(set(values)))
     position = {name: index for index, name in enumerate(classes)}
     return [_index(path, value, position) for value in values]
 
 
-def _index(path: Path, value: Any, classes: Mapping[str, int]) -> int:
+def _index(path: Path, value: Any, classes: Mapping[str, int]) -> Label:
     if isinstance(value, str) and value in classes:
         return classes[value]
     if isinstance(value, str) and _is_index(value):
         return int(value)
     if type(value) is int and value >= 0:
         return value
+    if isinstance(value, (float, list)):
+        return _values(path, value)
     raise DataError(
-        f"labels {path} holds {value!r}, expected class indices from 0 or names of classes.txt; "
-        "correct it"
+        f"labels {path} holds {value!r}, expected class indices from 0, names of classes.txt or "
+        "real values (of a regression); correct it"
     )
+
+
+def _values(path: Path, value: float | list[Any]) -> NDArray[np.float64]:
+    """What a regression is to give: one real value, or a list of them."""
+    entries = value if isinstance(value, list) else [value]
+    if not entries or not all(type(entry) in (int, float) for entry in entries):
+        raise DataError(f"labels {path} holds {value!r}, expected a list of numbers; correct it")
+    return np.array(entries, np.float64)
 
 
 def _is_index(value: str) -> bool:

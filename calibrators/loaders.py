@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from artefacts.errors import DataError
+from artefacts.files import sha256_bytes
 from calibrators.array_samples import label_of
 from calibrators.feeds import plan_feed
 from calibrators.preprocess import Preprocess
@@ -150,13 +151,16 @@ def load_function(path: Path, function: str) -> Callable[[], Iterable[Feed]]:
     """
     if not path.is_file():
         raise DataError(f"loader {path} does not exist, expected a Python file; check the path")
-    spec = importlib.util.spec_from_file_location(f"_loader_{path.stem}", path)
+    # Two loaders may have one name; dataclasses of a module look it up among the imported ones.
+    name = f"_loader_{sha256_bytes(str(path.resolve()).encode())[:16]}"
+    spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise DataError(f"loader {path} cannot be imported, expected a Python file; rename it")
     module = importlib.util.module_from_spec(spec)
     folder = str(path.parent.resolve())
     if folder not in sys.path:
         sys.path.append(folder)
+    sys.modules[name] = module
     with blame(f"loader {path}"):
         spec.loader.exec_module(module)
     load = getattr(module, function, None)

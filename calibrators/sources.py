@@ -106,6 +106,7 @@ class ImageFiles:
         self.unlabelled = "" if listed.labels is not None else listed.unlabelled
         self.classes = listed.classes
         self._listed, self._spec, self._prepare = listed, inputs[0], preprocess
+        self._axis = None if len(inputs[0].shape) > len(preprocess.shape) else ...
 
     def __len__(self) -> int:
         return len(self._listed.files)
@@ -118,12 +119,12 @@ class ImageFiles:
         image = open_image(self._listed.files[index])
         where = f"image {self._listed.files[index]}"
         try:
-            array = self._prepare(image)[None]
+            array = self._prepare(image)
         except DataError as err:
             raise DataError(f"{where}: {err}") from err
         labels = self._listed.labels
         return Sample(
-            inputs={self._spec.name: fit_array(array, self._spec, where=where)},
+            inputs={self._spec.name: fit_array(array[self._axis], self._spec, where=where)},
             name=self._listed.names[index],
             label=None if labels is None else labels[index],
             size=(image.height, image.width),
@@ -134,7 +135,8 @@ def _check_result(preprocess: Preprocess, spec: InputSpec) -> None:
     """Refuse a spec whose result cannot fit, before anything is decoded."""
     where = "the result of the preprocessing spec"
     check_kind(np.dtype(preprocess.dtype), spec, where=where)
-    made, wanted = preprocess.shape, spec.shape[1:]
+    made = preprocess.shape
+    wanted = spec.shape if len(spec.shape) == len(made) else spec.shape[1:]
     if len(made) != len(wanted) or any(
         have != want
         for have, want in zip(made, wanted, strict=True)

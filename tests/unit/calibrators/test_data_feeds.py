@@ -369,6 +369,25 @@ def test_loaders_that_fail(text: str, said: str, tmp_path: Path) -> None:
     assert str(path) in found
 
 
+def test_loaders_of_one_name_and_with_dataclasses(tmp_path: Path) -> None:
+    for level in (1, 2):
+        path = tmp_path / str(level) / "loader.py"
+        path.parent.mkdir()
+        path.write_text(
+            "from __future__ import annotations\n"
+            "from dataclasses import dataclass\n"
+            "import numpy as np\n"
+            "@dataclass\n"
+            "class Row:\n"
+            "    level: float\n"
+            "def load_data():\n"
+            f"    yield {{'pixels': np.full((1, 3, 4, 5), Row({level}).level, np.float32)}}\n"
+        )
+    for level in (2, 1):
+        (sample,) = open_samples(tmp_path / str(level) / "loader.py", inputs=IMAGE)
+        assert sample.inputs["pixels"].max() == level
+
+
 def test_loader_cause_is_kept_for_debug(tmp_path: Path) -> None:
     path = tmp_path / "loader.py"
     path.write_text("def load_data():\n    yield {}['missing']\n")

@@ -155,6 +155,27 @@ def test_label_names(tmp_path: Path) -> None:
     assert samples.classes == ("bird", "dog", "cat")
 
 
+def test_labels_of_a_regression(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        picture(tmp_path / name)
+    (tmp_path / "labels.json").write_text('{"a.png": 37.5, "b.png": [1, -2.5, 3]}')
+    first, second = labels(tmp_path)
+    np.testing.assert_array_equal(np.asarray(first), [37.5])
+    np.testing.assert_array_equal(np.asarray(second), [1.0, -2.5, 3.0])
+
+
+def test_model_that_takes_one_image_without_batch_axis(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png", 9)
+    inputs = (InputSpec(name="x", dtype=np.dtype(np.float32), shape=(3, 4, 4)),)
+    (sample,) = open_samples(tmp_path, inputs=inputs, preprocess=SPEC)
+    assert sample.inputs["x"].shape == (3, 4, 4)
+    np.savez(tmp_path / "a.npz", x=np.full((2, 4, 4, 3), 9, np.uint8))
+    spec = Preprocess(resize=(4, 4), scale="1/255")
+    rows = list(open_samples(tmp_path / "a.npz", inputs=inputs, preprocess=spec))
+    assert len(rows) == 2
+    np.testing.assert_array_equal(rows[1].inputs["x"], sample.inputs["x"])
+
+
 def test_label_files_win_over_folders_and_know_bare_names(tmp_path: Path) -> None:
     for name in ("x/a.png", "y/b.png"):
         picture(tmp_path / name)
@@ -179,7 +200,8 @@ def test_a_sibling_s_labels_are_not_ours(tmp_path: Path) -> None:
         ("labels.json", '{"a.png": 1}', "no entry for b.png (nor for 0 more)"),
         ("labels.json", '{"a.png": 1, "b.png": -1}', "holds -1"),
         ("labels.json", '{"a.png": 1, "b.png": true}', "holds True"),
-        ("labels.json", '{"a.png": 1, "b.png": 1.5}', "holds 1.5"),
+        ("labels.json", '{"a.png": 1.5, "b.png": []}', "holds []"),
+        ("labels.json", '{"a.png": 1.5, "b.png": ["x"]}', "holds ['x']"),
         ("labels.json", '{"a.png": 1, "b.png": "cat"}', "holds 'cat'"),
         ("labels.json", "[1, 2]", "holds a list"),
         ("labels.json", "{", "is not JSON"),
