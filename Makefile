@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: build/bindings .venv-modelopt .venv-nncf help demo test lint bench test-gpu clean
+.PHONY: build/bindings .venv-modelopt .venv-nncf bench-calibration help demo test lint bench test-gpu clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -46,6 +46,9 @@ build/bindings: $(BINDINGS)
 
 .venv-modelopt: .venv-modelopt/.installed
 .venv-nncf: .venv-nncf/.installed
+
+bench-calibration: $(VENV)/.dev .venv-modelopt .venv-nncf ## what calibration costs, peers beside it (about 15 minutes)
+	$(BIN)/python -m benchmarks.peers.calibration
 
 clean: ## remove the environment and everything built
 	rm -rf $(VENV) .venv-* out build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
