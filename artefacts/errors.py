@@ -8,6 +8,7 @@
     │   ├── EngineError                    an engine or manifest: damaged, altered, foreign
     │   └── RequestError                   the arrays handed to a loaded engine
     ├── MissingLibraryError (ImportError)  an optional library; names the extra that brings it
+    ├── BusyError (TimeoutError)           a pool has no engine in time
     ├── UnsupportedError (RuntimeError)    this machine or library version cannot do it
     └── GateMissedError (RuntimeError)     a gate (accuracy, coverage, speed): exit code 1
 
@@ -19,6 +20,7 @@ from __future__ import annotations
 __all__ = [
     "ArtefactError",
     "BuilderError",
+    "BusyError",
     "DataError",
     "EngineError",
     "GateMissedError",
@@ -62,6 +64,10 @@ class RequestError(InputError):
 
 class MissingLibraryError(BuilderError, ImportError):
     """An optional library is not installed."""
+
+
+class BusyError(BuilderError, TimeoutError):
+    """A pool has no engine in time; the same request may succeed later."""
 
 
 class UnsupportedError(BuilderError, RuntimeError):

@@ -13,14 +13,17 @@ from engines.engine import Engine
 from engines.loading import load
 from engines.manifest import Manifest, add_measured, read_manifest
 from engines.options import BuildOptions, resolve_target
+from engines.pool import EnginePool, PoolStatistics
 from engines.tensors import Profile, TensorSpec
 
 __all__ = [
     "BuildOptions",
     "Engine",
+    "EnginePool",
     "Int8Coverage",
     "Manifest",
     "NodeCoverage",
+    "PoolStatistics",
     "Profile",
     "TensorSpec",
     "add_measured",
