@@ -156,6 +156,7 @@ def _open(path: Path, name: str) -> System:
             inputs=model.inputs,
             target="onnxruntime",
             precision=model.precision,
+            settings={"threads": "the library's choice", "waiting": "spinning stopped"},
             clone=lambda: model,  # onnxruntime's sessions may be run from several threads
             layer_times=model.layer_times,
         )
@@ -170,12 +171,29 @@ def _open(path: Path, name: str) -> System:
         ),
         target=engine.manifest.target,
         precision=engine.manifest.precision,
+        settings=_settings(engine.manifest),
         passport=engine.manifest.passport,
         layers=_layers(engine.manifest),
         clone=engine.clone,
         device_times=getattr(engine, "device_times", None),
         layer_times=getattr(engine, "layer_times", None),
     )
+
+
+def _settings(manifest: engines.Manifest) -> dict[str, str]:
+    """What trtexec has flags for, and how it is here."""
+    if manifest.target == "cpu":
+        threads = manifest.options.get("threads") or "the library's choice"
+        return {
+            "threads": str(threads),
+            "floating point": str(manifest.build.get("inference_precision", "unknown")),
+        }
+    return {
+        "TF32": "allowed" if manifest.options.get("tf32") else "off",
+        "transfers": "in the host latency; apart under device",
+        "CUDA graph": "replayed from the third query of a shape on",
+        "waiting": "stream synchronize",
+    }
 
 
 def _layers(manifest: engines.Manifest) -> tuple[LayerReport, ...]:

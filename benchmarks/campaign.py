@@ -129,6 +129,7 @@ def run_campaign(systems: Sequence[System], samples: Samples, plan: Plan, say: S
             **file_facts(system.path),
             target=system.target,
             precision=system.precision,
+            settings=system.settings,
             latency=latency[system.name],
             device=_device(system, feeds),
             accuracy=accuracy[system.name],

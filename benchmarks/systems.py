@@ -34,6 +34,7 @@ class System:
         inputs: name, dtype and shape of each input, as the engine tells them.
         target: who runs it, e.g. ``cpu``.
         precision: as the manifest says, else ``unknown``.
+        settings: for the report, e.g. ``{"TF32": "allowed"}``.
         passport: what the engine's manifest says of model, data and preprocessing.
         layers: weighted layers, as the manifest says.
         clone: gives another callable on the same weights, for another thread; None for none.
@@ -47,6 +48,7 @@ class System:
     inputs: tuple[InputSpec, ...]
     target: str
     precision: str
+    settings: dict[str, str] = field(default_factory=dict)
     passport: Mapping[str, Any] = field(default_factory=dict)
     layers: tuple[LayerReport, ...] = ()
     clone: Callable[[], Call] | None = None

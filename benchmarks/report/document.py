@@ -83,6 +83,7 @@ class SystemReport:
         size_bytes: of the file.
         target: ``cpu``, ``tensorrt``, ``tensorrt-rtx`` or ``onnxruntime``.
         precision: as the manifest says, else ``unknown``.
+        settings: what makes latencies comparable or not: transfers, CUDA graph, TF32, threads.
         latency: host, end to end.
         device: ``h2d_ms compute_ms d2h_ms`` by CUDA events; empty without a GPU.
         accuracy: None where none was asked for.
@@ -97,6 +98,7 @@ class SystemReport:
     size_bytes: int
     target: str
     precision: str
+    settings: dict[str, str]
     latency: LatencyResult
     device: dict[str, Figure]
     accuracy: AccuracyResult | None = None

@@ -34,6 +34,7 @@ def sections(report: Report) -> tuple[Section, ...]:
     found = (
         _latency(report),
         _device(report),
+        _settings(report),
         _accuracy(report),
         _agreement(report),
         _scenarios(report),
@@ -78,8 +79,7 @@ def _device(report: Report) -> Section:
         title="On the device",
         text=(
             "Medians between CUDA events: copy in, kernels, copy out. trtexec calls their sum "
-            "latency up to 10.16; from 11.0 its default leaves the copies out, replays a CUDA "
-            "graph and waits by spinning."
+            "latency; queueing is not in it."
         ),
         rows=[
             ["system", "H2D ms", "compute ms", "D2H ms"],
@@ -87,6 +87,27 @@ def _device(report: Report) -> Section:
                 [s.name, *(_with_interval(s.device[n]) if n in s.device else NONE for n in names)]
                 for s in report.systems
                 if s.device
+            ),
+        ],
+    )
+
+
+def _settings(report: Report) -> Section:
+    names = list(dict.fromkeys(name for s in report.systems for name in s.settings))
+    gpu = any(s.target.startswith("tensorrt") for s in report.systems)
+    flips = (
+        " To compare with trtexec: up to 10.16 it includes transfers, launches kernels one by one "
+        "and blocks while it waits; from 11.0 its defaults are no transfers, a CUDA graph and "
+        "spinning. TF32 is allowed by both unless --noTF32."
+    )
+    return Section(
+        title="Settings",
+        text="What makes latencies comparable or not." + (flips if gpu else ""),
+        rows=[
+            ["system", "target", "precision", *names],
+            *(
+                [s.name, s.target, s.precision, *(s.settings.get(name, NONE) for name in names)]
+                for s in report.systems
             ),
         ],
     )

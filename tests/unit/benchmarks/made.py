@@ -54,6 +54,7 @@ def system(name: str, latency: LatencyResult, accuracy: AccuracyResult | None) -
         size_bytes=460_000 if int8 else 1_480_000,
         target="cpu",
         precision="int8" if int8 else "fp32",
+        settings={"threads": "2"},
         latency=latency,
         device={
             "h2d_ms": Figure(value=0.012),

@@ -157,6 +157,7 @@ def test_every_section_has_its_table(report: Report) -> None:
     assert list(found) == [
         "Latency on the host, end to end",
         "On the device",
+        "Settings",
         "Accuracy",
         "Likeness to fp32",
         "Load scenarios",
@@ -173,6 +174,16 @@ def test_every_section_has_its_table(report: Report) -> None:
     assert found["Layers"][1][:5] == ["stem", "Conv", "3.00", "fp32", "fp32"]
     assert found["Layers"][1][-1] == "first: reads the image"
     assert found["Load scenarios"][1][-1] == "not valid: it was too short"
+
+
+def test_flipped_defaults_of_trtexec_are_stated_for_its_engines(report: Report) -> None:
+    def text(target: str) -> str:
+        systems = tuple(replace(system, target=target) for system in report.systems)
+        found = sections(replace(report, systems=systems))
+        return next(section.text for section in found if section.title == "Settings")
+
+    assert "from 11.0 its defaults are no transfers" in text("tensorrt")
+    assert "trtexec" not in text("cpu")
 
 
 class Checker(HTMLParser):
