@@ -191,7 +191,7 @@ def _settings(manifest: engines.Manifest) -> dict[str, str]:
     return {
         "TF32": "allowed" if manifest.options.get("tf32") else "off",
         "transfers": "in the host latency; apart under device",
-        "CUDA graph": "replayed from the third query of a shape on",
+        "CUDA graph": "replayed for shapes that repeat",
         "waiting": "stream synchronize",
     }
 

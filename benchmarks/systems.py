@@ -101,7 +101,7 @@ def query_of(
 ) -> Callable[[], Arrays]:
     """A query for the harness: each call feeds the next of ``batches``, over and over.
 
-    Real samples, several of them: zeros are faster on some hardware and draw less power.
+    Real samples, several of them: values can change power and, with caches, speed.
     """
     feed = cycle(batches)
     return lambda: call(next(feed))
