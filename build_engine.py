@@ -127,7 +127,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in (sys.argv if argv is None else argv)
     try:
         job = parse_job(argv)
-        logging.basicConfig(level=logging.INFO if job.verbose else logging.ERROR)
+        logging.basicConfig(
+            level=logging.INFO if job.verbose else logging.WARNING, format="      %(message)s"
+        )
         build(job, Screen(bars=sys.stderr.isatty(), steps=5 if job.precision == "int8" else 3))
     except BuilderError as err:
         if debug:

@@ -115,8 +115,7 @@ def _with_calibrator(
         progress=lambda done: progress(done, None),
     )
     stack.enter_context(feeder)
-    shapes = engines.Profile(min=feeder.shapes, opt=feeder.shapes, max=feeder.shapes)
-    return replace(options, calibrator=own, profiles=options.profiles or (shapes,))
+    return replace(options, calibrator=own, calibration_shapes=feeder.shapes)
 
 
 def _profiles(job: Job, target: str, prepared: onnx.ModelProto) -> tuple[engines.Profile, ...]:
