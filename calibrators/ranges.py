@@ -151,7 +151,14 @@ class Ranges:
         data = read_bounded(path, limit_bytes=_LIMIT_BYTES, what="ranges")
         try:
             return cls._parse(json.loads(data))
-        except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as err:
+        except (
+            AttributeError,
+            KeyError,
+            TypeError,
+            ValueError,
+            OverflowError,
+            RecursionError,
+        ) as err:
             reason = f"no {err}" if isinstance(err, KeyError) else err
             raise ArtefactError(
                 f"ranges {path} cannot be read ({reason}), expected a *.ranges.json written by "
@@ -179,6 +186,7 @@ class Ranges:
 
 
 def _parse_range(name: str, entry: Any) -> Range:
+    name.encode()  # refuses what is no text
     amax, method, why = entry["amax"], entry["method"], entry.get("why", "")
     if isinstance(amax, bool) or not isinstance(amax, int | float) or not math.isfinite(amax):
         raise ValueError(f"amax of tensor {name} is {amax!r}")

@@ -75,16 +75,24 @@ class CudaMemory:
                 "driver; calibrate with --calibrator entropy or minmax, which need none"
             ) from err
         self._buffers: dict[str, Any] = {}
-        self._sizes: dict[str, int] = {}
 
     def upload(self, name: str, array: NDArray[Any]) -> int:
-        """Copy an array to the buffer of an input; its address."""
+        """Copy an array to the buffer of an input; its address.
+
+        Raises:
+            UnsupportedError: the device has no memory left for it.
+        """
         with self._current():
-            if self._sizes.get(name) != array.nbytes:
-                self._buffers[name] = self._cuda.mem_alloc(max(array.nbytes, 1))
-                self._sizes[name] = array.nbytes
-            # Synchronous: the host array may go as soon as this returns.
-            self._cuda.memcpy_htod(self._buffers[name], array)
+            try:
+                if name not in self._buffers:  # all batches have one shape
+                    self._buffers[name] = self._cuda.mem_alloc(max(array.nbytes, 1))
+                # Synchronous: the host array may go as soon as this returns.
+                self._cuda.memcpy_htod(self._buffers[name], array)
+            except self._cuda.Error as err:
+                raise UnsupportedError(
+                    f"calibration input {name} of {array.nbytes} bytes does not get to the device "
+                    f"({err}), expected free device memory; lower --calib-batch"
+                ) from err
             return int(self._buffers[name])
 
     def close(self) -> None:
@@ -92,7 +100,7 @@ class CudaMemory:
         with self._current():
             for buffer in self._buffers.values():
                 buffer.free()
-        self._buffers, self._sizes = {}, {}
+        self._buffers = {}
 
     @contextmanager
     def _current(self) -> Iterator[None]:
