@@ -9,16 +9,54 @@ import traceback
 from collections.abc import Sequence
 
 from artefacts.errors import BuilderError
+from calibrators import Preprocess, batches, input_specs, open_samples
 from quantization import commands
-from quantization.commands import Command
+from quantization.commands import Command, Outcome
+from quantization.load import load_model
 
 __all__ = ["COMMANDS", "main"]
+
+
+def _simulate(arguments: argparse.Namespace) -> Outcome:
+    """Open the samples, which only a command may, and simulate."""
+    model, int8 = load_model(arguments.model), load_model(arguments.int8)
+    specs = input_specs(model)
+    spec = Preprocess.from_yaml(arguments.preprocess) if arguments.preprocess else None
+    samples = open_samples(arguments.data, inputs=specs, preprocess=spec, limit=arguments.num)
+    feeds = (batch.inputs for batch in batches(samples, 1, inputs=specs))
+    return commands.simulate_on(arguments, model, int8, feeds)
+
 
 COMMANDS: dict[str, Command] = {
     "lint": Command(
         summary="say what TensorRT will refuse or run slowly; exit 1 where it would not build",
         configure=commands.add_lint,
         run=commands.run_lint,
+    ),
+    "prepare": Command(
+        summary="write the graph that calibration works on: opset, shapes, constants, BatchNorm",
+        configure=commands.add_prepare,
+        run=commands.run_prepare,
+    ),
+    "import": Command(
+        summary="take a quantized model of another tool, without calibration",
+        configure=commands.add_import,
+        run=commands.run_import,
+    ),
+    "strip": Command(
+        summary="write a Q/DQ model as plain ONNX, ranges and TensorRT calibration cache",
+        configure=commands.add_strip,
+        run=commands.run_strip,
+    ),
+    "fp16": Command(
+        summary="write the floating-point part of a model in float16, where that is safe",
+        configure=commands.add_fp16,
+        run=commands.run_fp16,
+    ),
+    "simulate": Command(
+        summary="compare the INT8 graph with the float one tensor by tensor, worst first",
+        configure=commands.add_simulate,
+        run=_simulate,
     ),
 }
 

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from onnx import ModelProto
+
+from artefacts.files import write_atomic
+from calibrators.cache import ALGORITHMS, cache_from_ranges, write_cache
+from calibrators.ranges import Ranges
+from quantization.fp16 import to_float16
+from quantization.importer import import_quantized
 from quantization.lint import lint
 from quantization.lint_report import lint_json, lint_text
-from quantization.load import load_model
+from quantization.load import load_model, save_model
+from quantization.prepare import prepare
+from quantization.simulate import Feeds, simulate
+from quantization.simulate_report import simulation_json, simulation_plot, simulation_text
+from quantization.strip import strip
 
-__all__ = ["Command", "Outcome", "add_lint", "run_lint"]
+__all__ = ["Command", "Outcome"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,3 +65,119 @@ def run_lint(arguments: Namespace) -> Outcome:
         text = lint_text(name, findings, verbose=arguments.verbose)
     fatal = any(finding.severity == "fatal" for finding in findings)
     return Outcome(text=text, exit_code=int(fatal))
+
+
+def add_prepare(parser: ArgumentParser) -> None:
+    """Flags of ``prepare``."""
+    _add_files(parser)
+
+
+def run_prepare(arguments: Namespace) -> Outcome:
+    """Write the graph that calibration and everything after refer to."""
+    model = load_model(arguments.model)
+    prepared = prepare(model)
+    save_model(prepared, arguments.output)
+    before, after = len(model.graph.node), len(prepared.graph.node)
+    return Outcome(text=f"{before} nodes became {after}: {arguments.output}")
+
+
+def add_import(parser: ArgumentParser) -> None:
+    """Flags of ``import``."""
+    _add_files(parser)
+
+
+def run_import(arguments: Namespace) -> Outcome:
+    """Write a third-party quantized model in the form that TensorRT takes."""
+    imported = import_quantized(load_model(arguments.model))
+    save_model(imported.model, arguments.output)
+    lines = [f"{imported.format} model of {imported.origin}"]
+    lines += [f"  {note}" for note in imported.notes or ("taken as it is",)]
+    return Outcome(text="\n".join([*lines, f"wrote {arguments.output}"]))
+
+
+def add_fp16(parser: ArgumentParser) -> None:
+    """Flags of ``fp16``."""
+    _add_files(parser)
+    parser.add_argument("--ranges", type=Path, help="*.ranges.json: what passes 65504 stays")
+    parser.add_argument("--half-io", action="store_true", help="inputs and outputs too")
+    parser.add_argument(
+        "--keep", nargs="+", default=[], metavar="NODE", help="nodes that stay float32"
+    )
+
+
+def run_fp16(arguments: Namespace) -> Outcome:
+    """Write the model with its floating-point part in float16, and say what stayed and why."""
+    amax = {}
+    if arguments.ranges:
+        ranges = Ranges.load(arguments.ranges)
+        amax = {name: entry.amax for name, entry in ranges.tensors.items()}
+    result = to_float16(
+        prepare(load_model(arguments.model)),
+        amax,
+        keep_io=not arguments.half_io,
+        keep=arguments.keep,
+    )
+    save_model(result.model, arguments.output)
+    lines = [f"{result.halved} operators in float16, {len(result.kept)} stay in float32"]
+    lines += [f"  {entry.op_type} {entry.node}: {entry.why}" for entry in result.kept]
+    return Outcome(text="\n".join([*lines, f"wrote {arguments.output}"]))
+
+
+def add_strip(parser: ArgumentParser) -> None:
+    """Flags of ``strip``."""
+    _add_files(parser)
+    parser.add_argument("--ranges", type=Path, help="write *.ranges.json here")
+    parser.add_argument("--cache", type=Path, help="write a TensorRT calibration cache here")
+    parser.add_argument(
+        "--tensorrt", default="10.3.0", metavar="VERSION", help="of the cache (default 10.3.0)"
+    )
+    parser.add_argument(
+        "--algorithm", default=ALGORITHMS[0], choices=ALGORITHMS, help="of the cache"
+    )
+
+
+def run_strip(arguments: Namespace) -> Outcome:
+    """Write the plain model, and what its Q/DQ pairs knew as ranges and cache."""
+    stripped = strip(load_model(arguments.model))
+    lines = [f"{len(stripped.ranges.tensors)} ranges, plain model: {arguments.output}"]
+    if arguments.cache:
+        cache = cache_from_ranges(
+            stripped.ranges, version=arguments.tensorrt, algorithm=arguments.algorithm
+        )
+        write_atomic(arguments.cache, write_cache(cache))
+        lines.append(f"calibration cache {cache.header}: {arguments.cache}")
+    if arguments.ranges:
+        stripped.ranges.save(arguments.ranges)
+        lines.append(f"ranges: {arguments.ranges}")
+    save_model(stripped.model, arguments.output)
+    lines += [f"range of {name} is lost: the tensor was folded away" for name in stripped.lost]
+    return Outcome(text="\n".join(lines))
+
+
+def add_simulate(parser: ArgumentParser) -> None:
+    """Flags of ``simulate``."""
+    parser.add_argument("model", type=Path, help="float ONNX file")
+    parser.add_argument("int8", type=Path, help="Q/DQ ONNX file made from it")
+    parser.add_argument("--data", required=True, help="samples, as for --calib-data")
+    parser.add_argument("--preprocess", type=Path, help="YAML spec for images")
+    parser.add_argument("--num", type=int, default=16, help="samples (default 16)")
+    parser.add_argument("--all", action="store_true", help="list every tensor")
+    parser.add_argument("--json", type=Path, help="write all numbers here")
+    parser.add_argument("--plot", type=Path, help="draw SQNR over depth here (png, svg, pdf)")
+
+
+def simulate_on(
+    arguments: Namespace, model: ModelProto, int8: ModelProto, samples: Iterable[Feeds]
+) -> Outcome:
+    """Say where the INT8 graph loses the signal, worst tensor first."""
+    errors = simulate(model, int8, samples)
+    if arguments.json:
+        write_atomic(arguments.json, simulation_json(errors).encode())
+    if arguments.plot:
+        simulation_plot(errors, arguments.plot)
+    return Outcome(text=simulation_text(errors, limit=None if arguments.all else 20))
+
+
+def _add_files(parser: ArgumentParser) -> None:
+    parser.add_argument("model", type=Path, help="ONNX file")
+    parser.add_argument("--output", type=Path, required=True, help="ONNX file to write")

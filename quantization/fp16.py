@@ -69,6 +69,7 @@ def to_float16(
     """
     copy = ModelProto()
     copy.CopyFrom(model)
+    check(copy)
     quantized = any(node.op_type in (QUANTIZE, DEQUANTIZE) for node in copy.graph.node)
     if quantized and opset_of(copy) < HALF_SCALE_OPSET:
         copy = raise_opset(copy, HALF_SCALE_OPSET)

@@ -21,6 +21,15 @@ __all__ = ["WEIGHTED_OPS", "GraphView", "Node", "Shape", "Use"]
 
 Array = NDArray[Any]
 Shape = tuple[int | None, ...]
+# What the evaluator raises for a constant expression that no runtime could compute either.
+_IMPOSSIBLE = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 WEIGHTED_OPS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 # Through these a constant stays a constant; exporters leave them between a weight and its layer.
@@ -124,7 +133,7 @@ class GraphView:
             self._constants[tensor] = self._evaluate(tensor) if self.is_constant(tensor) else None
         return self._constants[tensor]
 
-    def _evaluate(self, tensor: str) -> Array:
+    def _evaluate(self, tensor: str) -> Array | None:
         if tensor in self.initializers:
             return numpy_helper.to_array(self.initializers[tensor])
         node = self._producers[tensor]
@@ -138,7 +147,10 @@ class GraphView:
         single = helper.make_model(
             graph, opset_imports=[helper.make_opsetid("", opset_of(self.model))]
         )
-        values: Any = ReferenceEvaluator(single).run([tensor], feeds)
+        try:
+            values: Any = ReferenceEvaluator(single).run([tensor], feeds)
+        except _IMPOSSIBLE:
+            return None
         return np.asarray(values[0])
 
     def shape(self, tensor: str) -> Shape | None:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
+from artefacts.errors import ModelError
 from quantization.graph_view import GraphView, Node
 from quantization.prepare_graph import replace_nodes
 from quantization.qdq import DEQUANTIZE, QUANTIZE, copies, parameters
@@ -199,9 +200,19 @@ def _bound(view: GraphView, clip: Node, index: int) -> int | None:
 
 
 def along(values: NDArray[Any], tensor: NDArray[Any], axis: int) -> NDArray[Any]:
-    """Per-channel numbers in the shape that broadcasts along ``axis`` of ``tensor``."""
-    if values.size <= 1:
+    """Per-channel numbers in the shape that broadcasts along ``axis`` of ``tensor``.
+
+    Raises:
+        ModelError: there are not as many as the axis is long.
+    """
+    if values.size == 1:
         return values.reshape(())
+    inside = values.ndim == 1 and -tensor.ndim <= axis < tensor.ndim
+    if not inside or tensor.shape[axis] != values.size:
+        raise ModelError(
+            f"scales of shape {values.shape} belong to axis {axis} of a tensor of shape "
+            f"{tensor.shape}, expected one for each of its channels; export the model again"
+        )
     shape = [1] * tensor.ndim
     shape[axis] = -1
     return values.reshape(shape)

@@ -49,7 +49,7 @@ _TYPES = frozenset(
 )
 GROWTH_LIMIT_BYTES = 1 << 24  # a fold may not blow a small file up: Expand of one number to 1 GB
 # What numpy raises for a constant expression that no runtime could compute either.
-_IMPOSSIBLE = (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)
+_IMPOSSIBLE = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 def fold_constants(model: ModelProto) -> bool:

@@ -26,6 +26,7 @@ from quantization.execution import load_onnxruntime
 from quantization.graph_view import GraphView
 from quantization.insert import METADATA_GRAPH
 from quantization.prepare import prepare
+from quantization.prepare_shapes import check
 from quantization.qdq import QUANTIZE, parameters
 
 __all__ = ["TensorError", "simulate"]
@@ -89,8 +90,9 @@ def simulate(
     Raises:
         ArtefactError: ``int8`` was made from another model.
         DataError: there are no samples.
-        ModelError: onnxruntime cannot run a model.
+        ModelError: a model is not valid, or onnxruntime cannot run it.
     """
+    check(int8)
     reference = _matching(reference, int8)
     view, quantized = GraphView(reference), GraphView(int8)
     names = _common(view, quantized)

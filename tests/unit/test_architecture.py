@@ -19,7 +19,10 @@ MAY_IMPORT = {
     "engines": ("artefacts",),
     "benchmarks": ("artefacts", "calibrators.data", "calibrators.preprocess"),
 }
-MAIN_MAY_IMPORT = {"benchmarks/__main__.py": ("engines",)}
+MAIN_MAY_IMPORT = {
+    "benchmarks/__main__.py": ("engines",),
+    "quantization/__main__.py": ("calibrators",),
+}
 OPTIONAL = (
     "tensorrt",
     "tensorrt_rtx",
