@@ -14,7 +14,7 @@ from calibrators.shards import parse_shard
 def test_shards_are_a_partition(count: int, of: int) -> None:
     samples = list(range(count))
     parts = [samples[parse_shard(f"{number}/{of}")] for number in range(1, of + 1)]
-    assert sorted(sum(parts, [])) == samples
+    assert sorted(sample for part in parts for sample in part) == samples
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
