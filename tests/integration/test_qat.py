@@ -19,7 +19,9 @@ from artefacts.graph_hash import graph_hash
 from calibrators.ranges import Range, Ranges
 from quantization import qat
 from quantization.graph_view import GraphView
+from quantization.lint import lint
 from tests.networks.torch_networks import SIDE, TORCH_NETWORKS, with_statistics
+from tests.rtx_parser import parse
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "qat"
 pytestmark = pytest.mark.filterwarnings(
@@ -129,3 +131,15 @@ def test_pairs_are_where_post_training_quantization_puts_them(
         golden.write_text("\n".join(found) + "\n")
     assert found == golden.read_text().splitlines()
     assert placed(post_training(copy.deepcopy(network), tmp_path / "float.onnx")) == found
+
+
+@pytest.mark.parametrize("name", TORCH_NETWORKS)
+def test_export_is_clean_and_nvidias_builder_takes_it(name: str, tmp_path: Path) -> None:
+    qat.export_onnx(trained(name)[1], tmp_path / "qat.onnx")
+    model = onnx.load(tmp_path / "qat.onnx")
+    assert lint(model) == ()
+    shape = model.graph.input[0].type.tensor_type.shape
+    assert shape.dim[0].dim_param
+    verdict = parse(model, build=True)
+    assert (verdict.errors, verdict.warnings) == ([], [])
+    assert verdict.plan
