@@ -177,7 +177,7 @@ def parser() -> argparse.ArgumentParser:
     add = root.add_argument_group("calibration").add_argument
     add("--calib-data", type=Path, help="image folder, .npz, .npy, or a file with load_data()")
     add("--preprocess", type=Path, help="preprocessing spec, YAML (docs/data.md)")
-    add("--calibrator", default="entropy", help="entropy, minmax, mse, percentile:99.99, auto")
+    add("--calibrator", default="mse", help="mse (default), entropy, minmax, percentile:99.99, auto")
     add("--calib-num", type=count, help="use only this many samples")
     add("--calib-batch", type=count, default=8, help="samples a forward pass (default 8)")
     add("--calib-cache", type=Path, help="also write TensorRT's calibration cache")
