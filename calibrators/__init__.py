@@ -28,7 +28,6 @@ from calibrators.observe import observe
 from calibrators.preprocess import Preprocess
 from calibrators.ranges import Range, Ranges
 from calibrators.samples import has_batch_axis
-from calibrators.shards import parse_shard
 from calibrators.statistics import Statistics, TensorStatistics
 
 __all__ = [
@@ -57,7 +56,6 @@ __all__ = [
     "observe",
     "open_image",
     "open_samples",
-    "parse_shard",
     "random_samples",
     "refuse_overlap",
     "require_labels",

@@ -1,13 +1,13 @@
 """Choosing the method by error on samples that no range was taken from.
 
-Per tensor: the method whose range gives the smallest squared error on held-out samples. For the
-whole model: the method whose quantized model a caller finds best on held-out samples.
+Per tensor: the method whose range gives the smallest squared error on other samples, which needs
+no second pass. For the whole model: the method whose quantized model a caller finds best.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,8 +16,8 @@ from calibrators.methods import check_usable, compute_range, compute_ranges
 from calibrators.mse import quantization_error
 from calibrators.ranges import Range, Ranges
 from calibrators.samples import Sample
-from calibrators.statistics import Statistics
-from calibrators.tensor_statistics import TensorStatistics
+from calibrators.statistics import Statistics, subsets_of
+from calibrators.tensor_statistics import TensorStatistics, folded
 
 __all__ = [
     "CANDIDATES",
@@ -81,11 +81,16 @@ def hold_out(
 
 
 def choose_per_tensor(
-    statistics: Statistics, held_out: Statistics, *, methods: Sequence[str] = CANDIDATES
+    statistics: Statistics,
+    held_out: Statistics | None = None,
+    *,
+    methods: Sequence[str] = CANDIDATES,
 ) -> Ranges:
-    """Each tensor's range by the method that errs least on the held-out samples.
+    """Each tensor's range by the method that errs least on samples its ranges did not see.
 
-    Ties go to the larger range.
+    Without ``held_out``, the samples judge each other: each method takes a range from the half of
+    the samples that the statistics keep apart, and the other half says how much it errs; then the
+    best method takes the range from all. Ties go to the larger range.
 
     Args:
         statistics: what ranges are taken from.
@@ -93,21 +98,26 @@ def choose_per_tensor(
         methods: what to choose from.
 
     Raises:
-        DataError: no samples, NaN or Inf, or samples in both.
-        ArtefactError: the two are of different graphs, preprocessings or tensors.
+        DataError: no samples, NaN or Inf, or too few samples for two halves.
+        ArtefactError: samples in both, or of different graphs, preprocessings or tensors.
     """
     check_usable(statistics)
-    check_usable(held_out)
-    merged = statistics.merge(held_out)  # refuses what does not fit, and samples in both
+    whole = statistics
+    if held_out is None:
+        tried, judges, count = _halves(statistics)
+    else:
+        check_usable(held_out)
+        whole = statistics.merge(held_out)  # refuses what does not fit, and samples in both
+        tried, judges, count = statistics.tensors, held_out.tensors, len(held_out.samples)
     return Ranges(
         graph_hash=statistics.graph_hash,
-        statistics_digest=merged.digest,
+        statistics_digest=whole.digest,
         method="auto",
         tensors={
-            name: _choose(cell, held_out.tensors[name], methods)
+            name: _choose(cell, tried[name], judges[name], methods, count)
             for name, cell in statistics.tensors.items()
         },
-        samples=len(merged.samples),
+        samples=len(whole.samples),
         preprocess=statistics.preprocess,
     )
 
@@ -116,19 +126,27 @@ def choose_method(
     statistics: Statistics,
     evaluate: Callable[[Ranges], float],
     *,
+    judges: Collection[str],
     methods: Sequence[str] = CANDIDATES,
 ) -> Choice:
     """The method whose ranges give the whole model the smallest error.
 
     Args:
         statistics: what ranges are taken from.
-        evaluate: error of the model quantized with these ranges, on samples that are not among
-            ``statistics.samples``; smaller is better.
+        evaluate: error of the model quantized with these ranges; smaller is better.
+        judges: digests of the samples that ``evaluate`` uses.
         methods: what to try, in this order; of equal ones the first.
 
     Raises:
-        DataError: no samples, NaN or Inf, or an error that is not a number.
+        DataError: no samples, NaN or Inf, an error that is not a number, or a sample that ranges
+            were taken from among the judges.
     """
+    shared = set(judges) & set(statistics.samples)
+    if shared:
+        raise DataError(
+            f"{len(shared)} of {len(judges)} samples that judge the methods were calibrated with, "
+            "expected none; hold samples out (calibrators.hold_out)"
+        )
     tried = {method: compute_ranges(statistics, method=method) for method in methods}
     errors = {method: float(evaluate(ranges)) for method, ranges in tried.items()}
     usable = {method: error for method, error in errors.items() if not np.isnan(error)}
@@ -140,15 +158,57 @@ def choose_method(
     return Choice(ranges=tried[min(usable, key=lambda method: usable[method])], errors=errors)
 
 
-def _choose(cell: TensorStatistics, held_out: TensorStatistics, methods: Sequence[str]) -> Range:
-    found = {method: compute_range(cell, method) for method in methods}
-    first = found[methods[0]]
-    if cell.is_dead or cell.is_constant or not held_out.count:
-        return first
-    amax = np.array([entry.amax for entry in found.values()])
-    errors = quantization_error(held_out, amax)
+def _choose(
+    whole: TensorStatistics,
+    tried: TensorStatistics,
+    judge: TensorStatistics,
+    methods: Sequence[str],
+    count: int,
+) -> Range:
+    """The range of ``whole`` by the method that, on ``tried``, errs least on ``judge``."""
+    if whole.is_dead or whole.is_constant or tried.is_dead:
+        return compute_range(whole, methods[0])
+    amax = np.array([compute_range(tried, method).amax for method in methods])
+    errors = quantization_error(judge, amax) if judge.count else np.zeros(len(methods))
     best = min(range(len(methods)), key=lambda place: (errors[place], -amax[place]))
     scores = ", ".join(f"{m} {e:.3g}" for m, e in zip(methods, errors, strict=True))
-    return Range(
-        amax=float(amax[best]), method=methods[best], why=f"squared error held out: {scores}"
+    return replace(
+        compute_range(whole, methods[best]),
+        why=f"squared error on {count} samples held out: {scores}",
+    )
+
+
+def _halves(
+    statistics: Statistics,
+) -> tuple[Mapping[str, TensorStatistics], Mapping[str, TensorStatistics], int]:
+    """Statistics of the half that is kept apart, of the others, and the number of the others."""
+    others = 0
+    if statistics.subsets:
+        others = sum(subsets_of(digest) == 0 for digest in statistics.samples)
+    if not 0 < others < len(statistics.samples):
+        raise DataError(
+            f"{len(statistics.samples)} samples do not make two halves to choose a method by, "
+            "expected at least one in each; give more samples, statistics of others held out, or "
+            "a method other than auto"
+        )
+    half = statistics.subsets[0]
+    rest = {name: _without(cell, half[name]) for name, cell in statistics.tensors.items()}
+    return half, rest, others
+
+
+def _without(whole: TensorStatistics, part: TensorStatistics) -> TensorStatistics:
+    """What is left of the counts when a part is taken away.
+
+    The largest value is exact unless the part holds that of the whole; then only its bin is known.
+    """
+    counts = whole.counts - folded(part.counts, whole.exponent - part.exponent)
+    (used,) = np.nonzero(counts)
+    top = float(used[-1] + 1) * whole.bin_width if used.size else 0.0
+    amax = whole.amax if part.amax < whole.amax else min(top, whole.amax)
+    return TensorStatistics(
+        counts=counts,
+        exponent=whole.exponent,
+        count=whole.count - part.count,
+        zeros=whole.zeros - part.zeros,
+        max=amax,
     )

@@ -48,23 +48,26 @@ def add_ranges(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--method", default="entropy", help=f"{', '.join(METHODS)}, percentile:<percent>, or auto"
     )
-    parser.add_argument("--held-out", type=Path, help="*.stats.npz of other samples, for auto")
+    parser.add_argument(
+        "--held-out", type=Path, help="auto: *.stats.npz of other samples that judge"
+    )
     parser.add_argument("-o", "--output", type=Path, required=True, help="*.ranges.json to write")
 
 
 def ranges(arguments: argparse.Namespace) -> str:
     """Choose ranges from statistics by any method, without the samples."""
     statistics = Statistics.load(arguments.statistics)
-    if (arguments.method == "auto") != (arguments.held_out is not None):
+    if arguments.held_out is not None and arguments.method != "auto":
         raise InputError(
-            f"method {arguments.method} {'without' if arguments.method == 'auto' else 'with'} "
-            f"--held-out, expected both or neither: auto takes, of {', '.join(CANDIDATES)}, what "
-            "errs least on samples held out; give --method auto --held-out FILE"
+            f"method {arguments.method} with --held-out, expected auto: of "
+            f"{', '.join(CANDIDATES)} it takes what errs least on samples held out; "
+            "give --method auto or drop --held-out"
         )
-    if arguments.held_out is None:
+    if arguments.method != "auto":
         found = compute_ranges(statistics, method=arguments.method)
     else:
-        found = choose_per_tensor(statistics, Statistics.load(arguments.held_out))
+        other = arguments.held_out
+        found = choose_per_tensor(statistics, None if other is None else Statistics.load(other))
     found.save(arguments.output)
     return f"{arguments.output}: {len(found.tensors)} ranges by {found.method}"
 

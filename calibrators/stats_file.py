@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import math
+import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,6 +28,7 @@ __all__ = ["decode", "digest_content", "encode"]
 Levels = Sequence[Mapping[str, TensorStatistics]]
 
 _FORMAT = 1
+_DIGEST = re.compile(r"[0-9a-f]{8,128}")
 _LIMIT_BYTES = 4 << 30
 _HIGHEST_EXPONENT = 128  # of the largest float32
 _ARRAYS = {
@@ -179,6 +181,8 @@ def _check_meta(meta: Mapping[str, Any]) -> None:
     texts = [meta["graph_hash"], *meta["samples"], *meta["tensors"]]
     if not all(isinstance(text, str) for text in texts):
         raise ValueError("a name or digest is not a text")
+    if not all(_DIGEST.fullmatch(digest) for digest in meta["samples"]):
+        raise ValueError("a sample's digest is not hexadecimal")
     if not isinstance(meta["preprocess"], dict | None) or not meta["sum"]:
         raise ValueError("preprocess or sums are malformed")
 

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from calibrators.exact_sums import SQUARE_UNIT, STEP, SUM_UNIT, add_exactly
 
-__all__ = ["BINS", "LOWEST_EXPONENT", "TensorStatistics"]
+__all__ = ["BINS", "LOWEST_EXPONENT", "TensorStatistics", "folded"]
 
 BINS = 4096
 _BIN_BITS = 12
@@ -140,7 +140,7 @@ class TensorStatistics:
         """Add what ``other`` has counted; ``other`` is left as it is."""
         if not other.is_dead:
             self._grow(other.exponent)
-            self.counts += _folded(other.counts, self.exponent - other.exponent)
+            self.counts += folded(other.counts, self.exponent - other.exponent)
         self.count += other.count
         self.zeros += other.zeros
         self.nan += other.nan
@@ -203,7 +203,7 @@ class TensorStatistics:
     def _grow(self, exponent: int) -> None:
         """Make the histogram reach [0, 2^exponent)."""
         if exponent > self.exponent:
-            self.counts = _folded(self.counts, exponent - self.exponent)
+            self.counts = folded(self.counts, exponent - self.exponent)
             self.exponent = exponent
 
     def _count(self, absolute: NDArray[np.float32], zeros: int) -> None:
@@ -225,7 +225,7 @@ def _extremes(values: NDArray[np.float32]) -> tuple[float, float]:
     return float(values.min()) + 0.0, float(values.max()) + 0.0
 
 
-def _folded(counts: NDArray[np.int64], steps: int) -> NDArray[np.int64]:
+def folded(counts: NDArray[np.int64], steps: int) -> NDArray[np.int64]:
     """The histogram of a range 2^steps times as wide: neighbouring bins added."""
     if steps == 0:
         return counts

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from artefacts.errors import ArtefactError, DataError
-from calibrators.auto import CANDIDATES, choose_method, choose_per_tensor, hold_out
-from calibrators.methods import compute_ranges
+from artefacts.files import sha256_bytes
+from calibrators.auto import (
+    CANDIDATES,
+    _without,
+    choose_method,
+    choose_per_tensor,
+    hold_out,
+)
+from calibrators.collector import Activations, Collector
+from calibrators.methods import compute_range, compute_ranges
+from calibrators.mse import quantization_error
 from calibrators.ranges import Ranges
 from calibrators.samples import Sample
-from calibrators.statistics import Statistics, TensorStatistics
+from calibrators.statistics import Statistics, TensorStatistics, subsets_of
+from calibrators.tensor_statistics import folded
 
 
 def statistics_of(sample: str, **tensors: NDArray[np.float64]) -> Statistics:
@@ -57,6 +67,60 @@ def test_choice_is_the_smallest_sampled_error(rng: np.random.Generator) -> None:
     assert sampled(found) == pytest.approx(best, rel=0.02)
 
 
+def collected(arrays: Sequence[Mapping[str, NDArray[np.float64]]]) -> Statistics:
+    """Statistics with subsets, as observing leaves them; sample i has the i-th arrays."""
+    collector = Collector("g", dict.fromkeys(arrays[0], "node"), preprocess=None)
+    for number, values in enumerate(arrays):
+        collector.add([Activations(name=str(number), digest=digest(number), values=values)])
+    return collector.statistics()
+
+
+def digest(number: int) -> str:
+    return sha256_bytes(str(number).encode())
+
+
+def test_halves_judge_each_other(rng: np.random.Generator) -> None:
+    """As if the outer half had been observed apart, but the range is taken from all."""
+    arrays = [
+        {"x": rng.standard_t(3, 4000), "relu": np.maximum(rng.standard_normal(4000), 0)}
+        for _ in range(24)
+    ]
+    statistics = collected(arrays)
+    inner = [n for n in range(24) if subsets_of(digest(n)) > 0]
+    found = choose_per_tensor(statistics)
+    for name in ("x", "relu"):
+        tried = TensorStatistics.of(np.concatenate([arrays[n][name] for n in inner]))
+        judge = TensorStatistics.of(
+            np.concatenate([arrays[n][name] for n in range(24) if n not in inner])
+        )
+        amax = [compute_range(tried, method).amax for method in CANDIDATES]
+        errors = quantization_error(judge, np.array(amax))
+        best = CANDIDATES[int(errors.argmin())]
+        assert found[name].method == best
+        assert found.amax(name) == compute_range(statistics.tensors[name], best).amax
+        assert f"on {24 - len(inner)} samples held out: minmax" in found[name].why
+    assert found.samples == 24
+
+
+@pytest.mark.parametrize("larger", ["inner", "outer"])
+def test_taking_a_half_away_leaves_the_other(larger: str, rng: np.random.Generator) -> None:
+    inner, outer = rng.standard_normal(500), rng.standard_normal(700)
+    (inner if larger == "inner" else outer)[0] = 50.0
+    part, rest = TensorStatistics.of(inner), TensorStatistics.of(outer)
+    whole = part.copy()
+    whole.merge(rest)
+    found = _without(whole, part)
+    expected = folded(rest.counts, whole.exponent - rest.exponent)
+    assert found.counts.tolist() == expected.tolist()
+    assert (found.count, found.zeros) == (rest.count, rest.zeros)
+    assert rest.amax <= found.amax <= rest.amax + whole.bin_width
+
+
+def test_too_few_samples_have_no_halves(rng: np.random.Generator) -> None:
+    with pytest.raises(DataError, match="1 samples do not make two halves"):
+        choose_per_tensor(collected([{"x": rng.standard_normal(9)}]))
+
+
 def test_dead_tensors_stay_dead() -> None:
     dead = np.zeros(4)
     ranges = choose_per_tensor(statistics_of("a", x=dead), statistics_of("b", x=dead))
@@ -67,6 +131,8 @@ def test_calibration_samples_are_no_judges(rng: np.random.Generator) -> None:
     one = statistics_of("a", x=rng.standard_normal(9))
     with pytest.raises(ArtefactError, match="1 samples are in both"):
         choose_per_tensor(one, one)
+    with pytest.raises(DataError, match="1 of 2 samples that judge"):
+        choose_method(one, lambda _: 1.0, judges={"a", "b"})
 
 
 def test_whole_model_takes_the_best_method(rng: np.random.Generator) -> None:
@@ -78,7 +144,7 @@ def test_whole_model_takes_the_best_method(rng: np.random.Generator) -> None:
         seen.append(ranges)
         return errors[ranges.method]
 
-    choice = choose_method(statistics, evaluate, methods=list(errors))
+    choice = choose_method(statistics, evaluate, judges={"b"}, methods=list(errors))
     assert choice.ranges == compute_ranges(statistics, method="entropy")
     assert dict(choice.errors) == errors
     assert [ranges.method for ranges in seen] == list(errors)
@@ -87,10 +153,12 @@ def test_whole_model_takes_the_best_method(rng: np.random.Generator) -> None:
 def test_errors_that_are_no_numbers_do_not_win(rng: np.random.Generator) -> None:
     statistics = statistics_of("a", x=rng.standard_normal(99))
     nan_first = iter([float("nan"), 5.0])
-    choice = choose_method(statistics, lambda _: next(nan_first), methods=["minmax", "mse"])
+    choice = choose_method(
+        statistics, lambda _: next(nan_first), judges=(), methods=["minmax", "mse"]
+    )
     assert choice.ranges.method == "mse"
     with pytest.raises(DataError, match="minmax, mse is NaN"):
-        choose_method(statistics, lambda _: float("nan"), methods=["minmax", "mse"])
+        choose_method(statistics, lambda _: float("nan"), judges=(), methods=["minmax", "mse"])
 
 
 def test_holding_out_splits_by_content() -> None:

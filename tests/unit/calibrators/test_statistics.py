@@ -134,6 +134,13 @@ def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
         Statistics.load(tmp_path / "missing.npz")
 
 
+def test_digests_that_are_none_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.stats.npz"
+    dataclasses.replace(make({digest(1): 1.0}), samples=("one",)).save(path)
+    with pytest.raises(ArtefactError, match="digest is not hexadecimal"):
+        Statistics.load(path)
+
+
 def repacked(path: Path, name: str, array: object, *, compress: bool = False) -> None:
     """Replace one array of a file, with valid checksums."""
     with zipfile.ZipFile(path) as archive:
