@@ -62,15 +62,12 @@ def table(model: Path, images: Path, count: int, systems: list[str]) -> list[str
     others = {system: measure(system, model, images, count) for system in systems}
     plain.append(measure("forward-1", model, images, count))
     forward = [run for run in plain if run is not None]
-    seconds = statistics.mean(run["seconds"] for run in forward)
-    memory = statistics.mean(run["peak_mb"] for run in forward)
+    mean = {key: statistics.mean(run[key] for run in forward) for key in forward[0]}
     spread = max(run["seconds"] for run in forward) / min(run["seconds"] for run in forward)
-    rows = [_row("forward-1", count, seconds, memory, seconds, memory)]
+    rows = [_row("forward-1", count, mean, mean)]
     for system, run in others.items():
-        if run is None:
-            rows.append(f"| {NAMES[system]} | {count} | not run | | | |")
-        else:
-            rows.append(_row(system, count, run["seconds"], run["peak_mb"], seconds, memory))
+        missing = f"| {NAMES[system]} | {count} | not run | | | | |"
+        rows.append(missing if run is None else _row(system, count, run, mean))
     mine = others.get("ours")
     if mine is not None:
         each_ms = 1000 * mine["methods_seconds"] / mine["tensors"]
@@ -82,12 +79,11 @@ def table(model: Path, images: Path, count: int, systems: list[str]) -> list[str
     return rows
 
 
-def _row(
-    system: str, count: int, seconds: float, memory: float, plain_seconds: float, plain_mb: float
-) -> str:
+def _row(system: str, count: int, run: dict[str, float], plain: dict[str, float]) -> str:
     return (
-        f"| {NAMES[system]} | {count} | {seconds:.1f} | {seconds / plain_seconds:.2f} "
-        f"| {memory:.0f} | {memory - plain_mb:+.0f} |"
+        f"| {NAMES[system]} | {count} | {run['seconds']:.1f} "
+        f"| {run['seconds'] / plain['seconds']:.2f} | {run['cpu_seconds']:.1f} "
+        f"| {run['peak_mb']:.0f} | {run['peak_mb'] - plain['peak_mb']:+.0f} |"
     )
 
 
@@ -108,8 +104,8 @@ def main() -> None:
     if arguments.many:
         runs.append((arguments.many, ["ours"]))
     for count, systems in runs:
-        print("\n| system | images | seconds | of plain | peak MB | over plain |")
-        print("|---|--:|--:|--:|--:|--:|")
+        print("\n| system | images | seconds | of plain | processor s | peak MB | over plain |")
+        print("|---|--:|--:|--:|--:|--:|--:|")
         print("\n".join(table(model, images, count, systems)), flush=True)
 
 

@@ -1,7 +1,7 @@
 """One way of calibrating, in a process of its own: ``python calibration_systems.py SYSTEM ...``.
 
-Each prints a line of JSON: seconds from a model file and images to the result, and the peak memory
-of the process. Peers run under their own environment's Python, so this file imports nothing of
+Each prints a line of JSON: seconds from a model file and images to the result, processor seconds
+(loading the model and libraries among them) and the peak memory of the process. Peers run under their own environment's Python, so this file imports nothing of
 the project but for "ours".
 """
 
@@ -199,7 +199,9 @@ def main() -> None:
     arguments = parser.parse_args()
     logging.disable(logging.WARNING)
     images = Images(arguments.images, arguments.count)
+    started = time.process_time()
     found: dict[str, float] = SYSTEMS[arguments.system](arguments.model, images)
+    found["cpu_seconds"] = time.process_time() - started
     found["peak_mb"] = peak_mb()
     print(json.dumps(found))
 
