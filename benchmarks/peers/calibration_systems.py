@@ -1,8 +1,8 @@
 """One way of calibrating, in a process of its own: ``python calibration_systems.py SYSTEM ...``.
 
-Each prints a line of JSON: seconds from a model file and images to the result, processor seconds
-(loading the model and libraries among them) and the peak memory of the process. Peers run under their own environment's Python, so this file imports nothing of
-the project but for "ours".
+Each prints a line of JSON: seconds from a model and images to the result, processor seconds (those
+of loading libraries and the model are among them), and the peak memory of the process. Peers run
+under their own environment's Python, so this file imports nothing of the project but for "ours".
 """
 
 from __future__ import annotations
