@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: build/bindings .venv-modelopt .venv-nncf bench-calibration help demo test lint bench test-gpu clean
+.PHONY: build/bindings .venv-modelopt .venv-nncf bench-cpu bench-calibration help demo test lint bench test-gpu clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -38,6 +38,15 @@ build/bindings/1%: | $(VENV)/.dev
 
 build/bindings: $(BINDINGS)
 
+# Triton's server for its tests, and a client of it, which wants another protobuf than ours. The
+# server's wheel is for Linux on x86; elsewhere its tests are skipped.
+TRITON := $(VENV)-triton/.ready
+$(TRITON): | $(VENV)/.dev
+	$(PYTHON) -m venv $(@D)
+	-$(@D)/bin/python -m pip install --quiet --no-deps nvidia-pytriton==0.7.0 && \
+	  $(@D)/bin/python -m pip install --quiet 'tritonclient[http,grpc]' numpy jsonschema onnx tqdm \
+	  "$$($(BIN)/python -m pip freeze | grep '^openvino==')" && touch $@
+
 # Peers that the benchmarks compare with, each in an environment of its own: `make .venv-modelopt`.
 .venv-%/.installed: benchmarks/peers/%.txt
 	$(PYTHON) -m venv $(@D)
@@ -46,6 +55,9 @@ build/bindings: $(BINDINGS)
 
 .venv-modelopt: .venv-modelopt/.installed
 .venv-nncf: .venv-nncf/.installed
+
+bench-cpu: $(VENV)/.dev .venv-nncf ## INT8 on the CPU beside NNCF's graph, same runtime and samples (about 5 minutes)
+	$(BIN)/python -m benchmarks.peers.cpu_latency
 
 bench-calibration: $(VENV)/.dev .venv-modelopt .venv-nncf ## what calibration costs, peers beside it (about 15 minutes)
 	$(BIN)/python -m benchmarks.peers.calibration
@@ -69,7 +81,7 @@ lint: $(VENV)/.dev ## ruff and mypy, as CI runs them
 	$(BIN)/mypy
 	$(BIN)/hadolint Dockerfile
 
-test: $(VENV)/.dev $(BINDINGS) ## the whole test suite (no GPU needed)
+test: $(VENV)/.dev $(BINDINGS) $(TRITON) ## the whole test suite (no GPU needed)
 	$(BIN)/python -m pytest tests
 
 test-gpu: $(VENV)/.dev ## the tests that need an NVIDIA GPU; fails, not skips, without one

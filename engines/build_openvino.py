@@ -28,6 +28,7 @@ from engines.openvino_library import (
 )
 from engines.options import BuildOptions
 from engines.tensors import TensorSpec
+from engines.unsigned_codes import use_unsigned_codes
 
 __all__ = ["build_blob"]
 
@@ -59,6 +60,7 @@ def build_blob(path: Path, model: onnx.ModelProto, options: BuildOptions) -> Bui
         network = core().read_model(path)
         _reshape(network, options)
         fuse_qdq(openvino(), network)
+        use_unsigned_codes(openvino(), network)
         compiled = core().compile_model(network, DEVICE, settings(options.threads, precision))
         executed = _executed(compiled)
         blob = compiled.export_model()

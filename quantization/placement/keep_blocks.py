@@ -81,8 +81,8 @@ def squeeze_excite(draft: Draft, node: Node) -> str | None:
     So do its pooling, Sigmoid or HardSigmoid and the Mul that applies it; the next layer's input
     is quantized after the Mul.
 
-    Why: on a 1×1 map they are matrix-vector products (rule 19) of a gate that scales every
-    channel of the block, so their error is everywhere and their speed nowhere.
+    Why: on a 1×1 map they are matrix-vector products, of a gate that scales every channel of the
+    block: their error is everywhere, their speed nowhere.
     Source: [modelopt]
     """
     view = draft.view

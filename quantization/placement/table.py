@@ -17,7 +17,7 @@ SOURCES: dict[str, str] = {
     "explicit": f"{_NVIDIA}/latest/inference-library/quantized-types-explicit-quantization.html",
     "implicit": f"{_NVIDIA}/10.11.0/inference-library/work-quantized-types.html",
     "attention": f"{_NVIDIA}/latest/inference-library/transformers-fused-attention.html",
-    "dla": f"{_NVIDIA}/10.11.0/inference-library/work-with-dla.html",
+    "dla": f"{_NVIDIA}/latest/inference-library/dla-layer-restrictions.html",
     "modelopt": f"{_MODELOPT}/tree/main/modelopt/onnx/quantization",
     "modelopt#80": f"{_MODELOPT}/issues/80",
     "nncf": "https://github.com/openvinotoolkit/nncf",
@@ -47,4 +47,5 @@ def _parts(rule: Callable[..., Any]) -> tuple[str, str, str]:
     if found is None:
         raise ValueError(f"rule {rule.__name__} has no Why: and Source: in its docstring")
     what, why, source = (" ".join(part.split()).replace("|", "\\|") for part in found.groups())
-    return what.replace("``", "`"), why.replace("``", "`"), source
+    what, why = (part.replace("``", "`") for part in (what, why))
+    return what, why[0].upper() + why[1:], source

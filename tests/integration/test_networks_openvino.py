@@ -101,5 +101,8 @@ def products() -> onnx.ModelProto:
 
 
 @pytest.mark.parametrize("network", [grouped, volumes, products])
-def test_unusual_layers_are_executed_as_promised(network: object, tmp_path: Path) -> None:
-    built(prepare(network()), tmp_path, least_share=0.5)  # type: ignore[operator]
+@pytest.mark.parametrize("unsigned", [False, True])
+def test_unusual_layers_are_executed_as_promised(
+    network: object, unsigned: bool, tmp_path: Path
+) -> None:
+    built(prepare(network()), tmp_path, unsigned=unsigned, least_share=0.5)  # type: ignore[operator]

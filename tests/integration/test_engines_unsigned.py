@@ -1,0 +1,40 @@
+"""Unsigned codes for tensors that are never negative: same values, and only where it is so."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from engines.fake_quantize import fuse_qdq
+from engines.openvino_library import core, openvino
+from engines.unsigned_codes import use_unsigned_codes
+from quantization.insert import insert_qdq
+from quantization.placement import place
+from tests.networks import Builder
+from tests.networks.running import minmax_ranges, random_feeds, run, sqnr_db
+
+pytest.importorskip("openvino", reason="needs pip install '.[cpu]'")
+
+
+@pytest.mark.parametrize("activation", ["relu", "relu6", "silu", "none"])
+def test_same_values_with_unsigned_codes(activation: str, rng: np.random.Generator) -> None:
+    net = Builder()
+    act = (lambda x: x) if activation == "none" else getattr(net, activation)
+    x = act(net.conv(net.input("x", (1, 16, 12, 12)), 32))
+    y = act(net.conv(x, 32))
+    model = net.build("net", net.conv(net.op("Add", net.conv(y, 32), x), 16))
+    placement = place(model, profile="cpu")
+    feeds = random_feeds(model, rng)
+    ranges = minmax_ranges(model, placement.tensors, feeds, factor=0.7)  # some values saturate
+    int8 = insert_qdq(model, placement, ranges)
+    networks = [core().read_model(int8.SerializeToString()) for _ in range(2)]
+    for network in networks:
+        fuse_qdq(openvino(), network)
+    count = use_unsigned_codes(openvino(), networks[1])
+    assert count == {"relu": 2, "relu6": 2, "silu": 0, "none": 0}[activation]
+    signed, unsigned = (
+        next(iter(core().compile_model(network, "CPU")(feeds).values())) for network in networks
+    )
+    assert sqnr_db(signed, unsigned) > 35, "a code may differ where a sum is rounded otherwise"
+    reference = next(iter(run(int8, feeds, optimize=False).values()))
+    assert sqnr_db(reference, unsigned) > sqnr_db(reference, signed) - 3
