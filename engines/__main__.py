@@ -1,15 +1,18 @@
-"""``python -m engines inspect|verify model.engine``."""
+"""``python -m engines inspect|verify|triton-export model.engine``."""
 
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 from artefacts.errors import BuilderError
 from engines.loading import check_machine, read_verified
 from engines.manifest import Manifest, read_manifest
+from engines.triton import export_triton
 
 __all__ = ["main"]
 
@@ -31,6 +34,19 @@ def verify(arguments: argparse.Namespace) -> None:
     print(f"intact: {len(data)} bytes, sha256 {manifest.engine_sha256}")
     check_machine(arguments.engine, manifest)
     print("fits this machine")
+
+
+def triton_export(arguments: argparse.Namespace) -> None:
+    """Add the engine to a model repository of Triton; the next version of its model."""
+    version = export_triton(
+        arguments.engine,
+        arguments.repository,
+        name=arguments.name,
+        max_batch=arguments.max_batch,
+        instances=arguments.instances,
+    )
+    print(f"written: {version} and config.pbtxt beside it")
+    print(f"serve:   tritonserver --model-repository {shlex.quote(str(version.parents[1]))}")
 
 
 def describe(manifest: Manifest) -> list[tuple[str, str]]:
@@ -62,7 +78,7 @@ def describe(manifest: Manifest) -> list[tuple[str, str]]:
     return lines + [(name, str(result)) for name, result in sorted(manifest.measured.items())]
 
 
-COMMANDS = {"inspect": inspect, "verify": verify}
+COMMANDS = {"inspect": inspect, "verify": verify, "triton-export": triton_export}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -76,6 +92,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         added.set_defaults(command=command)
         if name == "inspect":
             added.add_argument("--json", action="store_true", help="print the manifest itself")
+        elif name == "triton-export":
+            added.add_argument("repository", type=Path, help="folder of Triton's models")
+            added.add_argument("--name", help="of the model; default: the engine's file name")
+            added.add_argument("--max-batch", type=int, help="default: what the profiles allow")
+            added.add_argument("--instances", type=int, default=1, help="engines side by side")
     arguments = parser.parse_args(argv)
     try:
         arguments.command(arguments)

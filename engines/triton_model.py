@@ -1,0 +1,74 @@
+"""What Triton's Python backend runs for an engine of the cpu target.
+
+The ``model.py`` of an exported model imports the class; Triton itself brings the module
+``triton_python_backend_utils`` and calls the methods.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from artefacts.errors import BuilderError
+from engines.loading import load
+
+__all__ = ["ENGINE", "TritonPythonModel"]
+
+ENGINE = "model.engine"  # in the version folder, its manifest beside it
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+class TritonPythonModel:
+    """One instance: an engine of its own in a process of its own."""
+
+    def initialize(self, args: Mapping[str, str]) -> None:
+        """Load the engine; ``args`` say where the model's files lie."""
+        self._triton = importlib.import_module("triton_python_backend_utils")
+        self._engine = load(Path(args["model_repository"], args["model_version"], ENGINE))
+        self._batches = json.loads(args["model_config"])["max_batch_size"] > 0
+
+    def execute(self, requests: Sequence[Any]) -> list[Any]:
+        """Answer what the dynamic batcher collected: one run, a part of it for each request."""
+        arrays = [self._read(request) for request in requests]
+        if self._batches and len(requests) > 1:
+            try:
+                return [self._answer(part) for part in self._run_together(arrays)]
+            except BuilderError:
+                pass  # one of them is to blame: alone, the others get their answers
+        return [self._run_alone(each) for each in arrays]
+
+    def finalize(self) -> None:
+        """Release the engine."""
+        self._engine.close()
+
+    def _read(self, request: Any) -> dict[str, NDArray[Any]]:
+        # DLPack both ways: servers built before NumPy 2 misread its arrays and send nothing.
+        get = self._triton.get_input_tensor_by_name
+        return {s.name: np.from_dlpack(get(request, s.name)) for s in self._engine.inputs}
+
+    def _run_together(self, arrays: Sequence[Arrays]) -> list[dict[str, NDArray[Any]]]:
+        first = self._engine.inputs[0].name
+        ends = np.cumsum([len(each[first]) for each in arrays])[:-1]
+        names = [spec.name for spec in self._engine.inputs]
+        outputs = self._engine({name: np.concatenate([a[name] for a in arrays]) for name in names})
+        parts = {name: np.split(array, ends) for name, array in outputs.items()}
+        return [{name: parts[name][i] for name in parts} for i in range(len(arrays))]
+
+    def _run_alone(self, arrays: Arrays) -> Any:
+        try:
+            return self._answer(self._engine(arrays))
+        except BuilderError as err:
+            return self._triton.InferenceResponse(error=self._triton.TritonError(str(err)))
+
+    def _answer(self, outputs: Arrays) -> Any:
+        make = self._triton.Tensor.from_dlpack
+        return self._triton.InferenceResponse(
+            [make(name, np.ascontiguousarray(array)) for name, array in outputs.items()]
+        )

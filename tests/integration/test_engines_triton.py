@@ -1,0 +1,246 @@
+"""Exported engines in a real Triton server on the CPU, asked over HTTP and gRPC."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+import engines
+from engines.__main__ import main
+from engines.triton import model_config
+from tests.engine_models import convnet, save, scaled_sum
+
+ROOT = Path(__file__).parents[2]
+PYTHON = ROOT / ".venv-triton" / "bin" / "python"
+START_S = 90
+ODD = 'in"put\\:0\n\u00e9'
+
+
+class Triton(NamedTuple):
+    """Where the server of the ``nvidia-pytriton`` wheel lies, and what it needs around it."""
+
+    folder: Path
+    stub: Path
+    environment: dict[str, str]
+
+
+class Served(NamedTuple):
+    """Files and log that one session with the server left."""
+
+    folder: Path
+    engines: dict[str, Path]
+    seen: dict[str, Any]
+    log: str
+
+
+@pytest.fixture(scope="module")
+def triton() -> Triton:
+    if not PYTHON.is_file():
+        pytest.skip(f"no Triton server in {PYTHON.parents[1]}; run: make .venv-triton/.ready")
+    site, version, libraries = subprocess.run(
+        [
+            PYTHON,
+            "-c",
+            "import sysconfig as s; print(s.get_path('platlib'), s.get_python_version(), "
+            "s.get_config_var('LIBDIR'), sep='\\n')",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    folder = Path(site, "pytriton", "tritonserver")
+    stub = folder / "python_backend_stubs" / version / "triton_python_backend_stub"
+    if not stub.is_file():
+        pytest.skip(f"Triton has no Python backend for Python {version}: no {stub}")
+    environment = {
+        **os.environ,
+        "PATH": f"{PYTHON.parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "LD_LIBRARY_PATH": f"{site}/nvidia_pytriton.libs:{libraries}",
+    }
+    linked = subprocess.run(
+        ["ldd", stub], capture_output=True, text=True, check=True, env=environment
+    ).stdout
+    if missing := [line.strip() for line in linked.splitlines() if "not found" in line]:
+        pytest.skip(f"Triton's Python backend cannot start here: {missing}; install libpython")
+    return Triton(folder, stub, environment)
+
+
+@pytest.fixture(scope="module")
+def served(triton: Triton, tmp_path_factory: pytest.TempPathFactory) -> Served:
+    folder = tmp_path_factory.mktemp("triton")
+    rng = np.random.default_rng()
+    built = {
+        "sum": (scaled_sum(), "fp32"),
+        "static": (convnet(rng, batch=2, size=8), "int8"),
+        "broken": (scaled_sum(), "fp32"),
+    }
+    repository, paths = folder / "repository", {}
+    for name, (model, precision) in built.items():
+        paths[name] = folder / f"{name}.engine"
+        options = engines.BuildOptions(target="cpu", precision=precision, threads=1)
+        engines.build(save(model, folder, f"{name}.onnx"), paths[name], options, {})
+        assert main(["triton-export", str(paths[name]), str(repository), "--instances", "1"]) == 0
+    # So long that requests of one burst meet, however slow the machine is.
+    config = repository / "sum" / "config.pbtxt"
+    delay = "dynamic_batching { max_queue_delay_microseconds: 200000 }"
+    config.write_text(config.read_text().replace("dynamic_batching { }", delay))
+    damaged = repository / "broken" / "1" / "model.engine"
+    data = bytearray(damaged.read_bytes())
+    data[len(data) // 2] ^= 1
+    damaged.write_bytes(data)
+    inputs = {
+        "sum": {
+            "left": rng.normal(size=(8, 4)).astype(np.float32),
+            "right": rng.integers(-9, 9, (8, 4)),
+        },
+        "static": {"input": rng.normal(size=(2, 3, 8, 8)).astype(np.float32)},
+    }
+    exchange = folder / "exchange"
+    exchange.mkdir()
+    for name, arrays in inputs.items():
+        np.savez(exchange / f"{name}.npz", **arrays)
+        shutil.copy(repository / name / "config.pbtxt", exchange / f"{name}.pbtxt")
+    (exchange / "plan.pbtxt").write_text(model_config(plan_manifest(paths["sum"]), "plan"))
+    with serve(triton, repository, folder) as ports:
+        client = [PYTHON, ROOT / "tests" / "triton_client.py", exchange, *map(str, ports)]
+        subprocess.run(client, check=True, timeout=120)
+    seen = json.loads((exchange / "seen.json").read_text())
+    return Served(exchange, paths, seen, (folder / "log").read_text())
+
+
+def plan_manifest(engine: Path) -> engines.Manifest:
+    """What a TensorRT build of a dynamic batch leaves, with a name that has to be escaped."""
+    made = json.loads(engines.read_manifest(engine).to_bytes())
+    made = {key: made[key] for key in made if key not in ("manifest", "digest")}
+    spec = engines.TensorSpec(name=ODD, dtype="float16", shape=(None, 3, None))
+    shapes = [(1, 3, 8), (4, 3, 16), (32, 3, 16)]
+    profiles = [
+        engines.Profile(**dict(zip(("min", "opt", "max"), sizes, strict=True)))
+        for sizes in ([{ODD: shape} for shape in shapes], [{ODD: shapes[0]}] * 3)
+    ]
+    return engines.Manifest(
+        **made
+        | {
+            "target": "tensorrt",
+            "inputs": (spec,),
+            "outputs": (engines.TensorSpec(name="y", dtype="int32", shape=(None,)),),
+            "profiles": tuple(profiles),
+        }
+    )
+
+
+@contextmanager
+def serve(triton: Triton, repository: Path, folder: Path) -> Iterator[tuple[int, int]]:
+    """The server on free loopback ports; always stopped."""
+    backends = folder / "backends"
+    shutil.copytree(triton.folder / "backends", backends)
+    shutil.copy(triton.stub, backends / "python")
+    ports = free_ports()
+    command = [
+        triton.folder / "bin" / "tritonserver",
+        *("--model-repository", repository),
+        *("--backend-directory", backends),
+        *("--http-address", "127.0.0.1", "--http-port", str(ports[0])),
+        *("--grpc-address", "127.0.0.1", "--grpc-port", str(ports[1])),
+        *("--allow-metrics", "false", "--exit-on-error", "false", "--exit-timeout-secs", "5"),
+    ]
+    with (folder / "log").open("w") as log:
+        server = subprocess.Popen(command, env=triton.environment, stdout=log, stderr=log)
+        try:
+            wait_until_ready(server, f"http://127.0.0.1:{ports[0]}/v2/models/", folder / "log")
+            yield ports
+        finally:
+            server.terminate()
+            try:
+                server.wait(20)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                server.wait()
+
+
+def free_ports() -> tuple[int, int]:
+    with socket.socket() as one, socket.socket() as other:
+        for each in (one, other):
+            each.bind(("127.0.0.1", 0))
+        return one.getsockname()[1], other.getsockname()[1]
+
+
+def wait_until_ready(server: subprocess.Popen[bytes], models: str, log: Path) -> None:
+    end = time.monotonic() + START_S
+    while time.monotonic() < end and server.poll() is None:
+        if all(answers(f"{models}{name}/ready") for name in ("sum", "static")):
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"Triton was not ready in {START_S} s:\n{log.read_text()}")
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5):
+            return True
+    except (urllib.error.URLError, ConnectionError):
+        return False
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+@pytest.mark.parametrize("model", ["sum", "static"])
+def test_answers_are_those_of_the_engine_in_process(
+    served: Served, protocol: str, model: str
+) -> None:
+    with (
+        np.load(served.folder / f"{model}.npz") as inputs,
+        np.load(served.folder / f"{protocol}.{model}.npz") as answer,
+        engines.load(served.engines[model]) as engine,
+    ):
+        expected = engine(dict(inputs))
+        np.testing.assert_array_equal(answer["output"], expected["output"])
+
+
+def test_requests_that_come_together_run_together_and_get_their_own_answers(
+    served: Served,
+) -> None:
+    with np.load(served.folder / "sum.npz") as inputs, np.load(served.folder / "burst.npz") as got:
+        np.testing.assert_allclose(got["output"], 2 * inputs["left"] + inputs["right"], rtol=1e-6)
+    assert served.seen["runs"] < served.seen["inferences"]
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+@pytest.mark.parametrize(("model", "expected"), [("sum", "[-1,4]"), ("static", "[2,3,8,8]")])
+def test_a_wrong_shape_is_refused(served: Served, protocol: str, model: str, expected: str) -> None:
+    assert expected in served.seen[f"{protocol} {model} refused"]
+
+
+def test_a_damaged_engine_is_never_loaded(served: Served) -> None:
+    assert served.seen["broken is ready"] is False
+    assert "broken/1/model.engine has sha256" in served.log
+    assert "damaged or altered" in served.log
+
+
+def test_triton_reads_the_configuration_as_it_was_meant(served: Served) -> None:
+    seen = served.seen
+    assert seen["sum.pbtxt"]["max_batch_size"] == 8
+    assert "dynamic_batching" in seen["sum.pbtxt"]
+    assert [warm["batch_size"] for warm in seen["sum.pbtxt"]["model_warmup"]] == [1, 8]
+    assert "dynamic_batching" not in seen["static.pbtxt"]
+    assert seen["static.pbtxt"]["input"][0]["dims"] == ["2", "3", "8", "8"]
+    plan = seen["plan.pbtxt"]
+    assert (plan["platform"], plan["max_batch_size"]) == ("tensorrt_plan", 32)
+    assert plan["input"] == [{"name": ODD, "data_type": "TYPE_FP16", "dims": ["3", "-1"]}]
+    assert plan["output"] == [{"name": "y", "data_type": "TYPE_INT32"}]
+    assert plan["instance_group"] == [{"count": 1, "kind": "KIND_GPU", "profile": ["0", "1"]}]
+    assert plan["model_warmup"][1]["inputs"][ODD]["dims"] == ["3", "16"]
+    assert seen["config"]["sum"]["max_batch_size"] == 8
