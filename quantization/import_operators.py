@@ -2,7 +2,8 @@
 
 ``y = Q(op(DQ(x), DQ(w)) + bias)`` is what a QLinear operator means; onnxruntime defines its own
 that way (onnxruntime: docs/ContribOperators.md). An integer bias counts in steps of
-``scale_x * scale_w`` and becomes a float one.
+``scale_x * scale_w`` and becomes a float one. Integer kernels and float ones may round a product
+that falls between two codes to different sides: results agree to one code, not to the bit.
 """
 
 from __future__ import annotations

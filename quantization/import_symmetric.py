@@ -11,19 +11,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, TensorProto, numpy_helper
 
-from artefacts.errors import ModelError
 from quantization.graph_view import GraphView, Node
-from quantization.prepare_graph import replace_nodes
+from quantization.import_weights import along
 from quantization.qdq import DEQUANTIZE, QUANTIZE, copies, parameters
 
 __all__ = [
     "Changes",
-    "along",
-    "codes_of",
-    "fold_clipped_codes",
-    "fold_integer_biases",
     "make_symmetric",
 ]
 
@@ -43,51 +38,6 @@ class Changes:
     shifted: int = 0
     recoded: int = 0
     refused: dict[str, str] = field(default_factory=dict)
-
-
-def fold_integer_biases(model: ModelProto) -> int:
-    """Replace DequantizeLinear of INT32 constants by float32 constants; return how many.
-
-    ``(codes - zero_point) * scale`` in float32, as ONNX defines it.
-    """
-    view = GraphView(model)
-    gone: set[str] = set()
-    for node in view.nodes:
-        codes = view.constant(node.inputs[0]) if node.op_type == DEQUANTIZE else None
-        if codes is None or codes.dtype != np.int32:
-            continue
-        found = parameters(view, node)
-        if found.scale is None or found.zero_point is None:
-            continue
-        scale, zero = (along(part, codes, found.axis) for part in (found.scale, found.zero_point))
-        value = (codes - zero.astype(np.int32)).astype(np.float32) * scale.astype(np.float32)
-        model.graph.initializer.append(numpy_helper.from_array(value, node.outputs[0]))
-        gone.add(node.outputs[0])
-    if gone:
-        replace_nodes(model.graph, [n for n in model.graph.node if n.output[0] not in gone])
-    return len(gone)
-
-
-def fold_clipped_codes(model: ModelProto) -> int:
-    """Quantize float weights whose codes are clipped to [-127, 127]; return how many.
-
-    PyTorch writes Q, Clip, DQ for weights, because ONNX has no narrow range.
-    """
-    view = GraphView(model)
-    gone: set[str] = set()
-    for clip in view.nodes:
-        quantize = view.producer(clip.inputs[0]) if clip.op_type == "Clip" else None
-        if quantize is None or quantize.op_type != QUANTIZE:
-            continue
-        codes, low, high = codes_of(view, quantize), _bound(view, clip, 1), _bound(view, clip, 2)
-        if codes is None or len(view.uses(quantize.outputs[0])) > 1:
-            continue
-        clipped = np.clip(codes, low, high).astype(codes.dtype)
-        model.graph.initializer.append(numpy_helper.from_array(clipped, clip.outputs[0]))
-        gone |= {quantize.outputs[0], clip.outputs[0]}
-    if gone:
-        replace_nodes(model.graph, [n for n in model.graph.node if n.output[0] not in gone])
-    return len(gone) // 2
 
 
 def make_symmetric(model: ModelProto) -> Changes:
@@ -180,42 +130,6 @@ def _drop_stale_types(model: ModelProto, view: GraphView) -> None:
     kept = [v for v in model.graph.value_info if view.element_type(v.name) != TensorProto.UINT8]
     del model.graph.value_info[:]
     model.graph.value_info.extend(kept)
-
-
-def codes_of(view: GraphView, quantize: Node) -> NDArray[Any] | None:
-    """Codes of a constant behind a QuantizeLinear: clip(rint(x / scale) + zero point)."""
-    value, found = view.constant(quantize.inputs[0]), parameters(view, quantize)
-    if value is None or found.scale is None or found.zero_point is None:
-        return None
-    dtype = helper.tensor_dtype_to_np_dtype(found.data_type)
-    limits = np.iinfo(dtype)
-    scale, zero = (along(part, value, found.axis) for part in (found.scale, found.zero_point))
-    codes = np.rint(value / scale) + zero
-    return np.asarray(np.clip(codes, limits.min, limits.max), dtype)
-
-
-def _bound(view: GraphView, clip: Node, index: int) -> int | None:
-    value = view.constant(clip.inputs[index]) if len(clip.inputs) > index else None
-    return None if value is None else int(value)
-
-
-def along(values: NDArray[Any], tensor: NDArray[Any], axis: int) -> NDArray[Any]:
-    """Per-channel numbers in the shape that broadcasts along ``axis`` of ``tensor``.
-
-    Raises:
-        ModelError: there are not as many as the axis is long.
-    """
-    if values.size == 1:
-        return values.reshape(())
-    inside = values.ndim == 1 and -tensor.ndim <= axis < tensor.ndim
-    if not inside or tensor.shape[axis] != values.size:
-        raise ModelError(
-            f"scales of shape {values.shape} belong to axis {axis} of a tensor of shape "
-            f"{tensor.shape}, expected one for each of its channels; export the model again"
-        )
-    shape = [1] * tensor.ndim
-    shape[axis] = -1
-    return values.reshape(shape)
 
 
 def _what(data_type: int, zero: NDArray[np.int64]) -> str:

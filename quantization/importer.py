@@ -5,17 +5,18 @@ What is exact is converted and said; what is not is refused with the nodes named
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from onnx import ModelProto
 
 from artefacts.errors import ModelError
 from quantization.import_operators import unfold_operators
-from quantization.import_symmetric import (
-    Changes,
+from quantization.import_symmetric import Changes, make_symmetric
+from quantization.import_weights import (
     fold_clipped_codes,
     fold_integer_biases,
-    make_symmetric,
+    move_transposes,
 )
 from quantization.lint_fatal import INTEGER_OPS
 from quantization.prepare import prepare
@@ -75,14 +76,18 @@ def import_quantized(model: ModelProto) -> Imported:
             f"model {model.graph.name!r} has no Q/DQ and no QLinear nodes, expected a quantized "
             f"model; calibrate it instead"
         )
-    copy = prepare(model)
+    copy = prepare(model, widen=False)
     notes = []
     if count := unfold_operators(copy):
-        notes.append(f"{count} QOperator nodes became Q/DQ around float operators")
+        notes.append(
+            f"{count} QOperator nodes became Q/DQ around float operators (equal to one code)"
+        )
     if count := fold_integer_biases(copy):
         notes.append(f"{count} INT32 biases became float32")
     if count := fold_clipped_codes(copy):
         notes.append(f"{count} clipped weights became INT8 constants")
+    if count := move_transposes(copy):
+        notes.append(f"{count} weights were transposed before they are quantized, not after")
     changes = make_symmetric(copy)
     if changes.refused:
         raise _refusal(model, changes)
@@ -91,8 +96,19 @@ def import_quantized(model: ModelProto) -> Imported:
     if changes.recoded:
         notes.append(f"{changes.recoded} constants were written with zero point 0")
     drop_dead(copy.graph)
-    origin = _PRODUCERS.get(model.producer_name, model.producer_name or "an unknown tool")
-    return Imported(model=prepare(copy), origin=origin, format=found, notes=tuple(notes))
+    return Imported(
+        model=prepare(copy, widen=False), origin=_origin(model), format=found, notes=tuple(notes)
+    )
+
+
+def _origin(model: ModelProto) -> str:
+    """The tool, by the name it leaves in the file, or by how it names its nodes."""
+    if model.producer_name:
+        return _PRODUCERS.get(model.producer_name, model.producer_name)
+    names = [node.name for node in model.graph.node if node.op_type == QUANTIZE]
+    if names and all(re.fullmatch(rf"{QUANTIZE}_.+_\d+", name) for name in names):
+        return "NNCF"
+    return "an unknown tool"
 
 
 def _refusal(model: ModelProto, changes: Changes) -> ModelError:

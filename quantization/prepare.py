@@ -33,12 +33,17 @@ _IR_VERSION = 7  # that of opset 13; before 4 each initializer had to be an inpu
 log = logging.getLogger(__name__)
 
 
-def prepare(model: ModelProto) -> ModelProto:
+def prepare(model: ModelProto, *, widen: bool = True) -> ModelProto:
     """A new model that computes the same and is ready for calibration and Q/DQ.
 
     Opset 13 or newer, shapes inferred, constants and BatchNormalization folded, no-ops dropped,
-    initializers no graph inputs, float32 inside, nodes named uniquely. Inputs and outputs keep their names,
-    types and dynamic axes. Custom operators and subgraphs are left as they are.
+    initializers no graph inputs, float32 inside, nodes named uniquely. Inputs and outputs keep
+    their names, types and dynamic axes. Custom operators and subgraphs are left as they are.
+
+    Args:
+        model: any ONNX model with its data loaded.
+        widen: False leaves float16, bfloat16 and float64 as they are, for models that are
+            quantized already and built as they are.
 
     Raises:
         ModelError: the graph is not valid, or its opset is older than 13 and cannot be raised.
@@ -54,7 +59,7 @@ def prepare(model: ModelProto) -> ModelProto:
     if prepared.functions:
         prepared = inliner.inline_local_functions(prepared)
     prepared = raise_opset(prepared, MINIMUM_OPSET)
-    if widen_floats(prepared):
+    if widen and widen_floats(prepared):
         sort_nodes(prepared.graph)
     check(prepared)
     _simplify(prepared)

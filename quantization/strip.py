@@ -20,7 +20,7 @@ from artefacts.graph_hash import graph_hash
 from calibrators.ranges import SMALLEST_AMAX, Range, Ranges
 from quantization.graph_view import GraphView, Node
 from quantization.import_operators import unfold_operators
-from quantization.import_symmetric import along, codes_of, fold_clipped_codes, fold_integer_biases
+from quantization.import_weights import along, codes_of, fold_clipped_codes, fold_integer_biases
 from quantization.importer import quantized_format
 from quantization.prepare import prepare
 from quantization.prepare_graph import drop_dead, replace_nodes

