@@ -21,19 +21,22 @@ Sources: the algebra is that of zero points, Jacob et al., 2018, eq. 7
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from quantization.amend import add_bias, can_add_bias, copy_model, fresh_name
+from quantization.amend import can_add_bias, copy_model, fresh_name
 from quantization.graph_view import WEIGHTED_OPS, GraphView, Node, Use
 from quantization.layer_matrix import layer_matrix
 from quantization.placement import Placement
 
-__all__ = ["centre"]
+__all__ = ["Centrable", "centrable", "centring_shifts", "move_bounds"]
 
 # What these make of x - c is what they make of x, less c.
 _COMMUTING_OPS = frozenset(
@@ -42,55 +45,85 @@ _COMMUTING_OPS = frozenset(
         "Reshape", "Squeeze", "Transpose", "Unsqueeze",
     }
 )  # fmt: skip
-# A shift by less is not worth another graph.
-_SMALLEST_SHARE = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Centring:
-    """One tensor to move by ``-shift``: who makes it and which layers make up for it."""
+class Centrable:
+    """A tensor that can be moved: who makes it and which layers make up for it.
+
+    Attributes:
+        producer: the layer whose bias moves it.
+        activation: the Relu or Clip that makes it.
+        readers: the layers whose bias moves the results back.
+        low: lower bound of its values.
+        high: upper bound, infinite for a Relu.
+    """
 
     producer: Node
     activation: Node
     readers: tuple[Node, ...]
     low: float
     high: float
-    shift: float
 
 
-def centre(
-    model: onnx.ModelProto, placement: Placement, amax: Mapping[str, float]
-) -> tuple[onnx.ModelProto, dict[str, float]]:
-    """A model that computes the same with centred activations, and by how much each was moved.
-
-    Args:
-        model: a prepared model; it is not changed.
-        placement: of the model; only tensors that become INT8 are moved.
-        amax: range of each observed tensor. A ReLU's tensor is moved by half of it, a Clip's to
-            the middle of its own bounds or, if it ends earlier, of its range.
-
-    Returns:
-        The model (node and tensor names are kept), and tensor → c with x' = x - c.
-    """
-    view = GraphView(model)
+def centrable(view: GraphView, placement: Placement) -> dict[str, Centrable]:
+    """The tensors of a placement that can be moved for nothing."""
+    observed = {edge.observed for edge in placement.activations}
+    grouped = {name for group in placement.shared for name in group}
     found = {}
-    for tensor in sorted({edge.observed for edge in placement.activations} & amax.keys()):
-        plan = _plan(view, tensor, amax[tensor])
+    for tensor in sorted(observed - grouped - set(placement.fixed)):
+        plan = _plan(view, tensor, observed)
         if plan is not None:
             found[tensor] = plan
-    if not found:
-        return model, {}
-    shifts: dict[str, np.ndarray] = {}
-    for plan in found.values():
-        for layer, values in _bias_shifts(view, plan):
-            shifts[layer] = shifts.get(layer, np.zeros(1)) + values
+    return found
+
+
+def centring_shifts(
+    view: GraphView,
+    plans: Mapping[str, Centrable],
+    centres: Mapping[str, float],
+    weights: Mapping[str, NDArray[Any]],
+) -> dict[str, NDArray[np.float64]]:
+    """What the biases gain: -c where a tensor is made, c · Σ W where it is read.
+
+    Args:
+        view: the graph.
+        plans: from :func:`centrable`.
+        centres: tensor → c.
+        weights: constant → the values that INT8 makes of it, so that the sum is of these.
+
+    Returns:
+        Node name → shift of its bias, (C_out,).
+    """
+    shifts: dict[str, NDArray[np.float64]] = {}
+    for tensor, shift in centres.items():
+        plan = plans[tensor]
+        parts = [(plan.producer.name, np.full(_channels(view, plan.producer), -shift))]
+        for reader in plan.readers:
+            layer = layer_matrix(view, reader)
+            if layer is not None:
+                layer = dataclasses.replace(layer, weight=weights.get(layer.tensor, layer.weight))
+                parts.append((reader.name, shift * layer.matrix.sum(axis=-1).reshape(-1)))
+        for name, values in parts:
+            shifts[name] = shifts.get(name, np.zeros(1)) + values
+    return shifts
+
+
+def move_bounds(
+    model: onnx.ModelProto, plans: Mapping[str, Centrable], centres: Mapping[str, float]
+) -> onnx.ModelProto:
+    """A new model with Relu(x) → Clip(x, -c) and Clip(x, low, high) → Clip(x, low - c, high - c).
+
+    With :func:`centring_shifts` added to the biases it computes the same.
+    """
+    view = GraphView(model)
     result = copy_model(model)
-    for plan in found.values():
-        _move_bounds(result, view, plan)
-    return add_bias(result, shifts), {tensor: plan.shift for tensor, plan in found.items()}
+    for tensor, shift in centres.items():
+        _move(result, view, plans[tensor], shift)
+    return result
 
 
-def _plan(view: GraphView, tensor: str, amax: float) -> _Centring | None:
+def _plan(view: GraphView, tensor: str, observed: Set[str]) -> Centrable | None:
     activation = view.producer(tensor)
     if activation is None or activation.op_type not in ("Relu", "Clip"):
         return None
@@ -98,17 +131,11 @@ def _plan(view: GraphView, tensor: str, amax: float) -> _Centring | None:
     producer = view.producer(activation.inputs[0])
     if bounds is None or producer is None or not _owned(view, producer):
         return None
-    readers = _readers(view, tensor)
-    shift = (max(bounds[0], -amax) + min(bounds[1], amax)) / 2
-    if readers is None or abs(shift) < _SMALLEST_SHARE * amax:
+    readers = _readers(view, tensor, observed)
+    if readers is None:
         return None
-    return _Centring(
-        producer=producer,
-        activation=activation,
-        readers=readers,
-        low=bounds[0],
-        high=bounds[1],
-        shift=float(np.float32(shift)),
+    return Centrable(
+        producer=producer, activation=activation, readers=readers, low=bounds[0], high=bounds[1]
     )
 
 
@@ -136,8 +163,11 @@ def _owned(view: GraphView, producer: Node) -> bool:
     return can_add_bias(producer) and producer.op_type != "MatMul" and constant and alone
 
 
-def _readers(view: GraphView, tensor: str) -> tuple[Node, ...] | None:
-    """The layers that read ``tensor``, pooling and reshaping looked through; None if not only."""
+def _readers(view: GraphView, tensor: str, observed: Set[str]) -> tuple[Node, ...] | None:
+    """The layers that read ``tensor``, pooling and reshaping looked through; None if not only.
+
+    A tensor on the way that has a range of its own would move too: None.
+    """
     found: list[Node] = []
     pending = [tensor]
     while pending:
@@ -147,7 +177,7 @@ def _readers(view: GraphView, tensor: str) -> tuple[Node, ...] | None:
         for use in view.uses(name):
             if _absorbs(view, use):
                 found.append(use.node)
-            elif _commutes(use):
+            elif _commutes(use) and use.node.outputs[0] not in observed:
                 pending.append(use.node.outputs[0])
             else:
                 return None
@@ -174,17 +204,6 @@ def _commutes(use: Use) -> bool:
     return node.op_type in _COMMUTING_OPS and len([o for o in node.outputs if o]) == 1
 
 
-def _bias_shifts(view: GraphView, plan: _Centring) -> list[tuple[str, np.ndarray]]:
-    """What each layer's bias gains: -c where the tensor is made, c · Σ W where it is read."""
-    channels = _channels(view, plan.producer)
-    shifts = [(plan.producer.name, np.full(channels, -plan.shift))]
-    for reader in plan.readers:
-        layer = layer_matrix(view, reader)
-        if layer is not None:
-            shifts.append((reader.name, plan.shift * layer.matrix.sum(axis=-1).reshape(-1)))
-    return shifts
-
-
 def _channels(view: GraphView, node: Node) -> int:
     """Output channels of a weighted layer with a constant weight; 1 broadcasts."""
     shape = view.shape(node.inputs[1]) or ()
@@ -195,8 +214,7 @@ def _channels(view: GraphView, node: Node) -> int:
     return int(shape[0 if node.integer("transB", 0) else 1] or 1)
 
 
-def _move_bounds(model: onnx.ModelProto, view: GraphView, plan: _Centring) -> None:
-    """Relu(x) → Clip(x, -c); Clip(x, low, high) → Clip(x, low - c, high - c)."""
+def _move(model: onnx.ModelProto, view: GraphView, plan: Centrable, shift: float) -> None:
     graph = model.graph
     proto = graph.node[plan.activation.position]
     kind = view.element_type(plan.activation.outputs[0]) or onnx.TensorProto.FLOAT
@@ -205,7 +223,7 @@ def _move_bounds(model: onnx.ModelProto, view: GraphView, plan: _Centring) -> No
     for word, bound in (("min", plan.low), ("max", plan.high)):
         if np.isfinite(bound):
             name = fresh_name(graph, f"{proto.output[0]}_{word}")
-            value = np.asarray(bound - plan.shift, dtype)
+            value = np.asarray(bound - shift, dtype)
             graph.initializer.append(numpy_helper.from_array(value, name))
             inputs.append(name)
     moved = helper.make_node("Clip", inputs, list(proto.output), name=proto.name)

@@ -62,8 +62,8 @@ def _runtime_errors() -> tuple[type[Exception], ...]:
     """What onnxruntime raises: classes of its own, with no common base but Exception."""
     state = require("onnxruntime.capi.onnxruntime_pybind11_state", extra="cpu")
     names = ("Fail", "InvalidArgument", "InvalidGraph", "NotImplemented", "RuntimeException")
-    found = (getattr(state, name, None) for name in names)
-    return tuple(kind for kind in found if isinstance(kind, type))
+    found: list[type[Exception]] = [getattr(state, name) for name in names if hasattr(state, name)]
+    return tuple(found)
 
 
 def _message(model: onnx.ModelProto, verb: str, err: Exception) -> str:

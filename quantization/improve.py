@@ -22,13 +22,16 @@ from numpy.typing import NDArray
 from artefacts.graph_hash import graph_hash
 from calibrators.ranges import Range, Ranges
 from quantization.amend import add_bias
+from quantization.centre import centrable, centring_shifts, move_bounds
+from quantization.equalize import equalizable, equalize
+from quantization.equalize_choice import choose_equalization
 from quantization.execution import Arrays, Load
 from quantization.graph_view import GraphView
 from quantization.insert import QuantizedTensor, insert_qdq, unify_ranges
-from quantization.layer_matrix import LayerMatrix, layer_matrix
-from quantization.layerwise import LayerVisit, Twins
+from quantization.layer_matrix import LayerMatrix, layer_matrix, sample_columns
+from quantization.layerwise import Decision, LayerVisit, Twins
 from quantization.placement import Placement, QuantizedInput
-from quantization.range_choice import Reader, best_amax, candidates, fake_quantize
+from quantization.range_choice import RANGE_POSITIONS, Grid, Reader, best_grid, candidates
 from quantization.weight_clipping import clipped_scale, largest_scale
 from quantization.weight_rounding import refit, round_with_feedback, second_moment
 
@@ -38,7 +41,6 @@ logger = logging.getLogger(__name__)
 Array = NDArray[Any]
 
 _POSITIONS = 8192  # columns sampled for the moments of a layer's input
-_RANGE_POSITIONS = 2048  # for the choice of a range, which tries two dozen of them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +53,9 @@ class Methods:
         rounding: round weights with error feedback instead of to nearest.
         refitting: fit weights to the INT8 input before rounding.
         biases: take each layer's mean error off its bias.
+        equalizing: bring channels of an activation to like ranges where that is exact.
+        centring: move activations to the middle of their range where that is free; only with
+            ``ranges``.
     """
 
     ranges: bool = True
@@ -58,6 +63,8 @@ class Methods:
     rounding: bool = True
     refitting: bool = True
     biases: bool = True
+    equalizing: bool = True
+    centring: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -108,18 +115,47 @@ def improve_layers(
         DataError: no samples.
         ModelError: a node cannot be run.
     """
+    if methods.equalizing:
+        model, ranges = _equalized(model, placement, ranges, samples, load, seed)
     view = GraphView(model)
     walk = _Walk(view, placement, unify_ranges(ranges, placement), methods, seed)
     twins = Twins(view=view, load=load, samples=samples, correct=methods.biases)
     twins.walk(walk.decide, progress)
-    corrected = add_bias(model, twins.shifts)
-    new = ranges.replace(walk.chosen)
+    centres = {name: grid.centre for name, grid in walk.grids.items() if grid.centre}
+    shifts = dict(twins.shifts)
+    for name, shift in centring_shifts(view, walk.centrable, centres, walk.rounded).items():
+        shifts[name] = shifts.get(name, np.zeros(1)) + shift
+    corrected = add_bias(move_bounds(model, walk.centrable, centres), shifts)
+    new = ranges.replace({name: _range(grid) for name, grid in walk.grids.items()})
     return Improved(
         model=corrected,
         ranges=dataclasses.replace(new, graph_hash=graph_hash(corrected)),
         weights=walk.weights,
         methods=methods,
     )
+
+
+def _equalized(
+    model: onnx.ModelProto,
+    placement: Placement,
+    ranges: Ranges,
+    samples: Sequence[Arrays],
+    load: Load,
+    seed: int,
+) -> tuple[onnx.ModelProto, Ranges]:
+    view = GraphView(model)
+    plans = equalizable(view, placement)
+    found = choose_equalization(view, plans, samples, load, seed=seed)
+    for name, choice in found.items():
+        logger.debug(
+            "equalised %s: error %.2g, before %.2g, %s",
+            name,
+            choice.after,
+            choice.before,
+            "free" if choice.free else "by a Mul",
+        )
+    model = equalize(model, plans, {name: choice.scale for name, choice in found.items()})
+    return model, ranges.replace({name: choice.range for name, choice in found.items()})
 
 
 class _Walk:
@@ -138,72 +174,77 @@ class _Walk:
         self._edges: dict[str, list[QuantizedInput]] = {}
         for edge in placement.activations:
             self._edges.setdefault(edge.node, []).append(edge)
-        self._axes = {w.node: w for w in placement.weights}
+        self._weights = {w.node: w for w in placement.weights}
         self._nodes = {node.name: node for node in view.nodes}
         self._readers = {
             e.observed: [o for o in placement.activations if o.observed == e.observed]
             for e in placement.activations
         }
-        self.chosen: dict[str, Range] = {}
+        self.centrable = centrable(view, placement) if methods.centring else {}
+        self.grids: dict[str, Grid] = {}
+        self.rounded: dict[str, Array] = {}
         self.weights: dict[str, QuantizedTensor] = {}
 
-    def decide(self, visit: LayerVisit) -> tuple[Mapping[int, float], Mapping[str, Array]]:
-        """Ranges of a node's quantized inputs, and its INT8 weight as floats."""
-        amax = {e.index: self._amax(e, visit) for e in self._edges.get(visit.node.name, ())}
-        weight = self._axes.get(visit.node.name)
+    def decide(self, visit: LayerVisit) -> Decision:
+        """Grids of a node's quantized inputs, and its INT8 weight as floats."""
+        grids = {e.index: self._grid(e, visit) for e in self._edges.get(visit.node.name, ())}
+        weight = self._weights.get(visit.node.name)
         layer = None if weight is None else layer_matrix(self._view, visit.node)
         if weight is None or layer is None or weight.axis is None or weight.index != 1:
-            return amax, {}
+            return grids, {}
         if weight.tensor not in self.weights:
-            self.weights[weight.tensor] = self._round(layer, visit, amax.get(0))
-        found = self.weights[weight.tensor]
-        scale = found.scale.reshape(
-            [-1 if a == weight.axis else 1 for a in range(found.codes.ndim)]
-        )
-        return amax, {weight.tensor: (found.codes * scale).astype(layer.weight.dtype)}
+            found = self._round(layer, visit, grids.get(0))
+            shape = [-1 if axis == weight.axis else 1 for axis in range(found.codes.ndim)]
+            values = found.codes * found.scale.reshape(shape)
+            self.weights[weight.tensor] = found
+            self.rounded[weight.tensor] = values.astype(layer.weight.dtype)
+        return grids, {weight.tensor: self.rounded[weight.tensor]}
 
-    def _amax(self, edge: QuantizedInput, visit: LayerVisit) -> float:
+    def _grid(self, edge: QuantizedInput, visit: LayerVisit) -> Grid:
         name = edge.observed
         if name in self._fixed:
-            return self._fixed[name]
+            return Grid(amax=self._fixed[name])
         if name in self._kept or not self._methods.ranges:
-            return self._ranges[name].amax
-        if name not in self.chosen:
-            self.chosen[name] = self._choose(edge, visit)
-        return self.chosen[name].amax
+            return Grid(amax=self._ranges[name].amax)
+        if name not in self.grids:
+            self.grids[name] = self._choose(edge, visit)
+        return self.grids[name]
 
-    def _choose(self, edge: QuantizedInput, visit: LayerVisit) -> Range:
+    def _choose(self, edge: QuantizedInput, visit: LayerVisit) -> Grid:
         exact, actual = visit.exact[edge.tensor], visit.actual[edge.tensor]
         largest = max(float(np.abs(x).max(initial=0.0)) for x in exact)
-        given = self._ranges[edge.observed]
+        given = self._ranges[edge.observed].amax
         if largest == 0.0:
-            return given
+            return Grid(amax=given)
         readers = []
         for other in self._readers[edge.observed]:
             if other.tensor == edge.tensor:
                 node = self._nodes[other.node]
                 layer = layer_matrix(self._view, node) if other.index == 0 else None
                 readers.append(self._reader(layer, exact, actual))
-        amax = best_amax(
-            readers, candidates(largest, [given.amax]), centred_errors=self._methods.biases
-        )
-        return Range(amax=amax, method="reader error")
+        grids = candidates(largest, [given])
+        if edge.observed in self.centrable:
+            grids = candidates(largest, [given], low=self.centrable[edge.observed].low) or grids
+        return best_grid(readers, grids, centred_errors=self._methods.biases)[0]
 
     def _reader(
         self, layer: LayerMatrix | None, exact: Sequence[Array], actual: Sequence[Array]
     ) -> Reader:
-        seen = _sampled(layer, exact, actual, _RANGE_POSITIONS, self._seed)
-        matrix = None if layer is None else layer.matrix
-        return Reader(exact=seen[0], actual=seen[1], matrix=matrix)
+        return Reader(
+            exact=sample_columns(layer, exact, wanted=RANGE_POSITIONS, seed=self._seed),
+            actual=sample_columns(layer, actual, wanted=RANGE_POSITIONS, seed=self._seed),
+            matrix=None if layer is None else layer.matrix,
+        )
 
-    def _round(self, layer: LayerMatrix, visit: LayerVisit, amax: float | None) -> QuantizedTensor:
+    def _round(self, layer: LayerMatrix, visit: LayerVisit, grid: Grid | None) -> QuantizedTensor:
         methods, matrix, hessian = self._methods, layer.matrix, None
         if methods.rounding or methods.refitting or methods.clipping:
             name = layer.node.inputs[0]
-            exact, actual = _sampled(
-                layer, visit.exact[name], visit.actual[name], _POSITIONS, self._seed, amax
+            read = [grid(x) if grid else x for x in visit.actual[name]]
+            exact, actual = (
+                sample_columns(layer, x, wanted=_POSITIONS, seed=self._seed).astype(np.float64)
+                for x in (visit.exact[name], read)
             )
-            exact, actual = exact.astype(np.float64), actual.astype(np.float64)
             if methods.biases:
                 exact, actual = exact - exact.mean(axis=0), actual - actual.mean(axis=0)
             hessian = second_moment(actual, actual)
@@ -226,25 +267,6 @@ class _Walk:
         )
 
 
-def _sampled(
-    layer: LayerMatrix | None,
-    exact: Sequence[Array],
-    actual: Sequence[Array],
-    wanted: int,
-    seed: int,
-    amax: float | None = None,
-) -> tuple[Array, Array]:
-    """Columns of both inputs at the same random positions; a layer of None: single values."""
-    rng = np.random.default_rng(seed)
-    parts: tuple[list[Array], list[Array]] = ([], [])
-    share = max(1, wanted // len(exact))
-    for x, y in zip(exact, actual, strict=True):
-        y = y if amax is None else fake_quantize(y, amax)
-        total = x.size if layer is None else layer.positions(x)
-        chosen = np.sort(rng.choice(total, min(share, total), replace=False))
-        for part, values in zip(parts, (x, y), strict=True):
-            if layer is None:
-                part.append(values.reshape(-1)[chosen][:, None, None])
-            else:
-                part.append(layer.columns(values, chosen))
-    return np.concatenate(parts[0]), np.concatenate(parts[1])
+def _range(grid: Grid) -> Range:
+    why = f"moved by {-grid.centre:g} to the middle of its values" if grid.centre else ""
+    return Range(amax=grid.amax, method="reader error", why=why)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from quantization.graph_view import GraphView, Node
 
-__all__ = ["LayerMatrix", "layer_matrix"]
+__all__ = ["LayerMatrix", "layer_matrix", "sample_columns"]
 
 Array = NDArray[Any]
 
@@ -52,6 +52,14 @@ class LayerMatrix:
             return weight.T[None]
         return weight.reshape(self.groups, weight.shape[0] // self.groups, -1)
 
+    @property
+    def channels(self) -> NDArray[np.int64]:
+        """The input channel that each column of the matrix reads: (groups, K)."""
+        size = self.weight.shape[0] if self.transposed else self.weight.shape[1]
+        taps = int(np.prod(self.weight.shape[2:])) if self.is_conv else 1
+        within = np.repeat(np.arange(size), taps)
+        return np.asarray(within[None] + size * np.arange(self.groups)[:, None], dtype=np.int64)
+
     def restore(self, matrix: Array) -> Array:
         """The inverse of :attr:`matrix`, of any type: codes or weights in the stored shape."""
         return np.asarray(matrix[0].T if self.transposed else matrix.reshape(self.weight.shape))
@@ -74,7 +82,8 @@ class LayerMatrix:
         windows = self._windows(x)
         rank = self._rank
         where = np.unravel_index(chosen, (x.shape[0], *windows.shape[2 : 2 + rank]))
-        patches = windows[(where[0], slice(None), *where[1:])]
+        index: Any = (where[0], slice(None), *where[1:])
+        patches = windows[index]
         return np.asarray(patches.reshape(len(chosen), self.groups, -1))
 
     @property
@@ -134,6 +143,30 @@ def layer_matrix(view: GraphView, node: Node) -> LayerMatrix | None:
             transposed=node.op_type == "MatMul" or not node.integer("transB", 0),
         )
     return None
+
+
+def sample_columns(
+    layer: LayerMatrix | None, samples: Sequence[Array], *, wanted: int, seed: int
+) -> Array:
+    """Columns at random positions of all samples, (n, groups, K); equal seeds, equal positions.
+
+    Args:
+        layer: whose columns; None takes single values, (n, 1, 1).
+        samples: what the layer reads, one array a sample.
+        wanted: about how many positions in all; at least one of each sample.
+        seed: of the positions.
+    """
+    rng = np.random.default_rng(seed)
+    share = max(1, wanted // len(samples))
+    parts = []
+    for x in samples:
+        total = x.size if layer is None else layer.positions(x)
+        chosen = np.sort(rng.choice(total, min(share, total), replace=False))
+        if layer is None:
+            parts.append(x.reshape(-1)[chosen][:, None, None])
+        else:
+            parts.append(layer.columns(x, chosen))
+    return np.concatenate(parts)
 
 
 def _pads(

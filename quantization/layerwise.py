@@ -20,11 +20,12 @@ from artefacts.errors import DataError
 from quantization.bias_correction import bias_shift, channel_axis
 from quantization.execution import Arrays, Load, Run
 from quantization.graph_view import WEIGHTED_OPS, GraphView, Node
-from quantization.range_choice import fake_quantize
+from quantization.range_choice import Grid
 
-__all__ = ["LayerVisit", "Twins", "live_bytes", "run_node"]
+__all__ = ["Decision", "LayerVisit", "Twins", "live_bytes", "run_node"]
 
 Array = NDArray[Any]
+Decision = tuple[Mapping[int, Grid], Mapping[str, Array]]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -75,13 +76,13 @@ class Twins:
 
     def walk(
         self,
-        decide: Callable[[LayerVisit], tuple[Mapping[int, float], Mapping[str, Array]]],
+        decide: Callable[[LayerVisit], Decision],
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
         """Visit every node in order.
 
         Args:
-            decide: given a visit, the amax of each input that goes through Q/DQ and the constants
+            decide: given a visit, the grid of each input that goes through Q/DQ and the constants
                 that the INT8 copy reads instead of its own.
             progress: called with nodes done and their number.
         """
@@ -95,7 +96,7 @@ class Twins:
     def _step(
         self,
         node: Node,
-        decide: Callable[[LayerVisit], tuple[Mapping[int, float], Mapping[str, Array]]],
+        decide: Callable[[LayerVisit], Decision],
     ) -> None:
         names = _variable_inputs(self.view, node)
         visit = LayerVisit(
@@ -103,14 +104,14 @@ class Twins:
             exact={name: self.exact[name] for name in names},
             actual={name: self.actual[name] for name in names},
         )
-        amax, constants = decide(visit)
+        grids, constants = decide(visit)
         exact = run_node(self.view, self.load, node, visit.exact)
         same = all(self.exact[name] is self.actual[name] for name in names)
-        if same and not amax and not constants:
+        if same and not grids and not constants:
             actual = exact
         else:
             actual = run_node(
-                self.view, self.load, node, visit.actual, amax=amax, constants=constants
+                self.view, self.load, node, visit.actual, grids=grids, constants=constants
             )
             if self.correct and node.op_type in WEIGHTED_OPS and _has_constant(self.view, node):
                 actual = {node.outputs[0]: self._corrected(node, exact, actual)}
@@ -149,7 +150,7 @@ def run_node(
     node: Node,
     values: Mapping[str, Sequence[Array]],
     *,
-    amax: Mapping[int, float] | None = None,
+    grids: Mapping[int, Grid] | None = None,
     constants: Mapping[str, Array] | None = None,
 ) -> dict[str, Sequence[Array]]:
     """One node on all samples: output name → one array a sample.
@@ -159,21 +160,21 @@ def run_node(
         load: runs a model.
         node: the node.
         values: its variable inputs (and what its bodies capture), one array a sample.
-        amax: input index → range of its Q/DQ pair.
+        grids: input index → what its Q/DQ pair does.
         constants: constant name → values to use instead.
     """
     proto = onnx.NodeProto()
     proto.CopyFrom(node.proto)
-    quantized: dict[str, tuple[str, float]] = {}
-    for index, bound in (amax or {}).items():
+    quantized: dict[str, tuple[str, Grid]] = {}
+    for index, grid in (grids or {}).items():
         name = f"{node.inputs[index]}.quantized.{index}"
-        quantized[name] = (node.inputs[index], bound)
+        quantized[name] = (node.inputs[index], grid)
         proto.input[index] = name
     run: Run | None = None
     results: dict[str, list[Array]] = {name: [] for name in node.outputs if name}
     for number in range(len(next(iter(values.values()), [None]))):
         feeds = {name: arrays[number] for name, arrays in values.items()}
-        feeds |= {name: fake_quantize(feeds[of], bound) for name, (of, bound) in quantized.items()}
+        feeds |= {name: grid(feeds[of]) for name, (of, grid) in quantized.items()}
         feeds = {name: feeds[name] for name in feeds if name in _reads(proto)}
         if run is None:
             run = load(_single(view, proto, feeds, constants or {}))
@@ -187,7 +188,7 @@ def live_bytes(view: GraphView, load: Load, sample: Arrays) -> int:
     twins = Twins(view=view, load=load, samples=[sample], correct=False)
     peak = 0
 
-    def measure(visit: LayerVisit) -> tuple[Mapping[int, float], Mapping[str, Array]]:
+    def measure(visit: LayerVisit) -> Decision:
         nonlocal peak
         peak = max(peak, sum(array.nbytes for arrays in twins.exact.values() for array in arrays))
         return {}, {}

@@ -1,10 +1,10 @@
-"""The range of one activation, chosen by the error its readers make.
+"""The grid of one activation, chosen by the error its readers make.
 
 The error of a tensor itself counts all values alike. Its readers do not: they multiply by weights,
 and what they cannot see costs nothing. For reader r with weight W_r, float input x and the input
 x' that INT8 layers before have made of it,
 
-    amax = argmin over T of  Σ_r  E ‖W_r Q_T(x') - W_r x - m_r‖² / Var(W_r x)
+    grid = argmin over Q of  Σ_r  E ‖W_r Q(x') - W_r x - m_r‖² / Var(W_r x)
 
 over a sample of positions. m_r is the mean error of each channel where biases are corrected later,
 else 0. Readers without weights (a residual Add) count with W = 1.
@@ -25,9 +25,31 @@ from numpy.typing import NDArray
 
 from quantization.arithmetic import symmetric_scale
 
-__all__ = ["Reader", "best_amax", "candidates", "fake_quantize"]
+__all__ = ["RANGE_POSITIONS", "Grid", "Reader", "best_grid", "candidates"]
 
 Array = NDArray[Any]
+
+RANGE_POSITIONS = 2048  # columns sampled for a choice, which tries two dozen grids on them
+_SHARES = np.geomspace(1.0, 0.25, 21)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """The values that INT8 can hold: ``centre + scale * q``, q = -128 ... 127.
+
+    Attributes:
+        amax: the range on each side of the centre; scale = amax / 127.
+        centre: 0 but for tensors that the graph moves (quantization.centre).
+    """
+
+    amax: float
+    centre: float = 0.0
+
+    def __call__(self, x: Array) -> Array:
+        """Q and DQ of an activation as ONNX and TensorRT compute it."""
+        scale = symmetric_scale(self.amax)
+        codes = np.clip(np.rint((x - np.float32(self.centre)) / scale), -128, 127)
+        return np.asarray(codes * scale + np.float32(self.centre), dtype=x.dtype)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -38,52 +60,60 @@ class Reader:
         exact: columns of the float input, (n, groups, K).
         actual: columns of the input that the INT8 network gives, before this tensor's own Q.
         matrix: the weight, (groups, C_out / groups, K); None for readers without weights.
+        rounded: the weight that multiplies the INT8 input; None for ``matrix`` itself.
     """
 
     exact: Array
     actual: Array
     matrix: Array | None
+    rounded: Array | None = None
 
 
-def candidates(largest: float, given: Sequence[float] = ()) -> NDArray[np.float64]:
-    """Ranges to try, largest first: shares of the largest magnitude, and those given.
+def candidates(
+    largest: float, given: Sequence[float] = (), *, low: float | None = None
+) -> list[Grid]:
+    """Grids to try, widest first: shares of the largest magnitude, and ranges given.
 
     Args:
         largest: largest magnitude observed; 0 gives the given ones.
         given: ranges that calibration methods chose.
+        low: lower bound of a tensor that may be centred: its grids end exactly there, so that
+            the many values at the bound (zeros after a ReLU) have a code of their own.
     """
-    shares = largest * np.geomspace(1.0, 0.25, 21)
-    tried = np.concatenate([shares, np.asarray(given, dtype=np.float64)])
-    return np.unique(tried[tried > 0])[::-1]
+    tried = np.concatenate([largest * _SHARES, np.asarray(given, dtype=np.float64)])
+    ends = np.unique(tried[tried > 0])[::-1]
+    if low is None:
+        return [Grid(amax=float(end)) for end in ends]
+    return [
+        Grid(amax=float(end - low) / 2, centre=float(np.float32((end + low) / 2)))
+        for end in ends
+        if end > low
+    ]
 
 
-def best_amax(
-    readers: Sequence[Reader], tried: NDArray[np.float64], *, centred_errors: bool
-) -> float:
-    """The candidate with the smallest sum of relative errors; ties go to the larger.
+def best_grid(
+    readers: Sequence[Reader], grids: Sequence[Grid], *, centred_errors: bool
+) -> tuple[Grid, float]:
+    """The grid with the smallest sum of relative errors, and that sum; ties go to the first.
 
     Args:
         readers: at least one.
-        tried: from :func:`candidates`.
+        grids: from :func:`candidates`.
         centred_errors: leave the mean error of each channel out, as bias correction removes it.
     """
-    total = np.zeros(len(tried))
+    total = np.zeros(len(grids))
     for reader in readers:
         exact = _outputs(reader.exact.astype(np.float32), reader.matrix)
+        actual = reader.actual.astype(np.float32)
+        matrix = reader.matrix if reader.rounded is None else reader.rounded
         variance = float(exact.var(axis=0).mean()) or 1.0
-        for number, amax in enumerate(tried):
-            seen = fake_quantize(reader.actual.astype(np.float32), float(amax))
-            error = _outputs(seen, reader.matrix) - exact
+        for number, grid in enumerate(grids):
+            error = _outputs(grid(actual), matrix) - exact
             if centred_errors:
                 error -= error.mean(axis=0)
             total[number] += float((error**2).mean()) / variance
-    return float(tried[int(np.argmin(total))])
-
-
-def fake_quantize(x: Array, amax: float) -> Array:
-    """Q and DQ of an activation as ONNX and TensorRT compute it: codes -128 to 127."""
-    scale = symmetric_scale(amax)
-    return np.asarray(np.clip(np.rint(x / scale), -128, 127) * scale, dtype=x.dtype)
+    best = int(np.argmin(total))
+    return grids[best], float(total[best])
 
 
 def _outputs(columns: Array, matrix: Array | None) -> Array:
