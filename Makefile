@@ -21,7 +21,7 @@ $(VENV)/.demo: pyproject.toml | $(BIN)/python
 
 $(VENV)/.dev: pyproject.toml $(VENV)/.demo
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install -qq --editable '.[cpu,ray,report,bench,rtx,train]' --group dev
+	$(BIN)/python -m pip install -qq --editable '.[cpu,ray,report,bench,rtx,serve,train]' --group dev
 	@touch $@
 
 # NVIDIA's Python bindings of three TensorRT generations without the libraries, for contract tests.
