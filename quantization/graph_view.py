@@ -106,6 +106,7 @@ class GraphView:
             for index, name in enumerate(node.inputs):
                 if name:
                     self._uses.setdefault(name, []).append(Use(node=node, index=index))
+        self._constant_names = self._find_constants()
         self._constants: dict[str, Array | None] = {}
 
     def producer(self, tensor: str) -> Node | None:
@@ -118,14 +119,7 @@ class GraphView:
 
     def is_constant(self, tensor: str) -> bool:
         """Whether ``tensor`` is an initializer, or made of constants only by folding."""
-        if tensor in self.initializers:
-            return True
-        node = self.producer(tensor)
-        return (
-            node is not None
-            and node.op_type in _FOLDABLE_OPS
-            and all(self.is_constant(name) for name in node.inputs if name)
-        )
+        return tensor in self._constant_names
 
     def constant(self, tensor: str) -> Array | None:
         """The value of a constant tensor, or None."""
@@ -133,24 +127,35 @@ class GraphView:
             self._constants[tensor] = self._evaluate(tensor) if self.is_constant(tensor) else None
         return self._constants[tensor]
 
-    def _evaluate(self, tensor: str) -> Array | None:
+    def _find_constants(self) -> set[str]:
+        found = set(self.initializers)
+        for node in self.nodes:  # in topological order
+            if node.op_type in _FOLDABLE_OPS and found.issuperset(filter(None, node.inputs)):
+                found.update(filter(None, node.outputs))
+        return found
+
+    def _evaluate(self, tensor: str) -> Array:
         if tensor in self.initializers:
             return numpy_helper.to_array(self.initializers[tensor])
-        node = self._producers[tensor]
-        feeds = {name: self.constant(name) for name in node.inputs if name}
+        needed, nodes = [tensor], {}
+        feeds = {}
+        while needed:
+            name = needed.pop()
+            node = self.producer(name)
+            if node is None:
+                feeds[name] = numpy_helper.to_array(self.initializers[name])
+            elif node.position not in nodes:
+                nodes[node.position] = node.proto
+                needed += [name for name in node.inputs if name]
         graph = helper.make_graph(
-            [node.proto],
+            [nodes[position] for position in sorted(nodes)],
             "constant",
             [helper.make_value_info(name, onnx.TypeProto()) for name in feeds],
             [helper.make_value_info(tensor, onnx.TypeProto())],
         )
-        single = helper.make_model(
-            graph, opset_imports=[helper.make_opsetid("", opset_of(self.model))]
-        )
-        try:
-            values: Any = ReferenceEvaluator(single).run([tensor], feeds)
-        except _IMPOSSIBLE:
-            return None
+        opset = helper.make_opsetid("", opset_of(self.model))
+        single = helper.make_model(graph, opset_imports=[opset])
+        values: Any = ReferenceEvaluator(single).run([tensor], feeds)
         return np.asarray(values[0])
 
     def shape(self, tensor: str) -> Shape | None:

@@ -169,16 +169,20 @@ def _drop_unread_constants(model: onnx.ModelProto, view: GraphView) -> None:
     readers.update([*view.outputs, *view.captured])
     dead: set[str] = set()
     for node in reversed(view.nodes):
-        if view.is_constant(node.outputs[0]) and not any(readers[name] for name in node.outputs):
-            dead.add(node.outputs[0])
+        constant = any(view.is_constant(name) for name in node.outputs)
+        if constant and not any(readers[name] for name in node.outputs):
+            dead.update(node.outputs)
             readers.subtract(node.inputs)
-    kept = [node for node in graph.node if node.output[0] not in dead]
-    del graph.node[:]
-    graph.node.extend(kept)
+    dropped = {name for name in view.initializers if not readers[name]}
+    made = {name for node in graph.node for name in node.output} - dead
+    _keep(graph.node, [node for node in graph.node if dead.isdisjoint(node.output)])
     for values in (graph.initializer, graph.input):
-        for value in [v for v in values if v.name in view.initializers and not readers[v.name]]:
-            values.remove(value)
-    known = {name for node in graph.node for name in node.output}
-    stale = [value for value in graph.value_info if value.name not in known]
-    for value in stale:
-        graph.value_info.remove(value)
+        _keep(values, [value for value in values if value.name not in dropped])
+    _keep(graph.value_info, [value for value in graph.value_info if value.name in made])
+
+
+def _keep(values: Any, kept: list[Any]) -> None:
+    """Leave only ``kept`` in a repeated field; removing one by one is quadratic."""
+    if len(kept) < len(values):
+        del values[:]
+        values.extend(kept)

@@ -43,6 +43,7 @@ class Draft:
         self.excluded = excluded
         self.layers: dict[str, Node] = {n.name: n for n in view.nodes if n.op_type in WEIGHTED_OPS}
         self.extra: set[str] = set()
+        self._sources: dict[str, tuple[str, ...]] = {}
         self._floating: dict[str, Floating] = {}
         self._edges: dict[tuple[int, int], QuantizedInput] = {}
         self._weights: dict[tuple[int, int], QuantizedWeight] = {}
@@ -59,6 +60,8 @@ class Draft:
         tensor = node.inputs[index]
         if node.name in self.excluded or not self.is_float(tensor):
             return
+        if self.view.shape(tensor) == ():  # TensorRT's Q does not read scalars
+            return
         key = (node.position, index)
         if self.view.is_constant(tensor):
             self._weights[key] = QuantizedWeight(
@@ -68,7 +71,7 @@ class Draft:
                 axis=channel_axis(self.view, node, index),
             )
             return
-        above = sources(self.view, tensor) if self._look_up else (tensor,)
+        above = sources(self.view, tensor, self._sources) if self._look_up else (tensor,)
         observed = above[0] if len(above) == 1 and self.is_float(above[0]) else tensor
         self._edges[key] = QuantizedInput(
             node=node.name, index=index, tensor=tensor, observed=observed

@@ -143,14 +143,16 @@ def _follows_layer(draft: Draft, node: Node) -> bool:
 def _read_as_int8(draft: Draft, tensor: str) -> bool:
     """Whether every reader of ``tensor`` reads it through Q/DQ, looking across pass-through ops."""
     view = draft.view
-    uses = view.uses(tensor)
-    if not uses or tensor in view.outputs or tensor in view.captured:
-        return False
-    return all(
-        draft.is_quantized(use.node, use.index)
-        or (
-            (use.node.op_type == "Concat" or is_pass_through(view, use.node))
-            and _read_as_int8(draft, use.node.outputs[0])
-        )
-        for use in uses
-    )
+    pending = [tensor]
+    while pending:
+        name = pending.pop()
+        uses = view.uses(name)
+        if not uses or name in view.outputs or name in view.captured:
+            return False
+        for use in uses:
+            if draft.is_quantized(use.node, use.index):
+                continue
+            if use.node.op_type != "Concat" and not is_pass_through(view, use.node):
+                return False
+            pending.append(use.node.outputs[0])
+    return True

@@ -22,7 +22,7 @@ def unfused_attention(draft: Draft, node: Node) -> str | None:
     are never quantized.
 
     Why: other INT8 attention is split into kernels that write the scores to memory, while FP16
-    attention of any length and head stays one kernel.
+    attention stays one kernel for every length and head tried.
     Source: measured, [attention], [modelopt]
     """
     softmax = _attention_softmax(draft.view, node)
@@ -75,7 +75,7 @@ def _softmax_after(view: GraphView, node: Node) -> Node | None:
     return None
 
 
-def squeeze_excite(draft: Draft, node: Node) -> str | None:
+def squeeze_excite(draft: Draft) -> None:
     """The layers of a squeeze-and-excite gate stay in floating point.
 
     So do its pooling, Sigmoid or HardSigmoid and the Mul that applies it; the next layer's input
@@ -85,13 +85,11 @@ def squeeze_excite(draft: Draft, node: Node) -> str | None:
     block: their error is everywhere, their speed nowhere.
     Source: [modelopt]
     """
-    view = draft.view
-    for pool in view.nodes:
+    for pool in draft.view.nodes:
         if pool.op_type in ("GlobalAveragePool", "ReduceMean", "AveragePool"):
-            layers = _gate_layers(view, pool)
-            if node in layers:
-                return f"gate of a squeeze-and-excite block behind {pool.name}"
-    return None
+            why = f"gate of a squeeze-and-excite block behind {pool.name}"
+            for node in _gate_layers(draft.view, pool):
+                draft.leave(node, "squeeze_excite", why)
 
 
 def _gate_layers(view: GraphView, pool: Node) -> set[Node]:

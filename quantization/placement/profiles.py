@@ -55,10 +55,10 @@ _TENSORRT = Rules(
         keep_small.gemv,
         keep_small.small_matmul,
         keep_blocks.unfused_attention,
-        keep_blocks.squeeze_excite,
     ),
     place=(
         keep_general.other_products,
+        keep_blocks.squeeze_excite,
         output_layers,
         edges.weighted_inputs,
         edges.residual_add,

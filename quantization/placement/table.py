@@ -30,7 +30,8 @@ def rule_table() -> str:
     """A Markdown table of all rules: what, why, where from, in which profiles."""
     rules: dict[Callable[..., Any], list[str]] = {}
     for profile, parts in PROFILES.items():
-        for rule in (*parts.keep, *parts.place):
+        steps: list[Callable[..., Any]] = [*parts.keep, *parts.place]
+        for rule in steps:
             rules.setdefault(rule, []).append(profile)
     lines = ["| rule | what | why | source | profiles |", "|---|---|---|---|---|"]
     for rule, profiles in rules.items():

@@ -70,28 +70,45 @@ def joins_only_variables(view: GraphView, node: Node) -> bool:
     return node.op_type == "Concat" and not any(view.is_constant(name) for name in node.inputs)
 
 
-def sources(view: GraphView, tensor: str) -> tuple[str, ...]:
+def sources(
+    view: GraphView, tensor: str, known: dict[str, tuple[str, ...]] | None = None
+) -> tuple[str, ...]:
     """The tensors whose values ``tensor`` consists of, looking up through pass-through and Concat.
 
-    One name for everything but a Concat of different tensors: [conv1, conv2] for
+    One name for everything but a Concat of different tensors: (conv1, conv2) for
     ``Reshape(Concat(conv1, MaxPool(conv2)))``.
+
+    Args:
+        view: the graph.
+        tensor: where to start.
+        known: answers so far, read and added to: chains are walked once, not once a node.
     """
-    found: dict[str, None] = {}
-    seen: set[str] = set()
-    pending = [tensor]
+    known = {} if known is None else known
+    passed = [tensor]  # up to the first Concat all have the same sources
+    while passed[-1] not in known and (above := _above(view, passed[-1])) and len(above) == 1:
+        passed.append(above[0])
+    top = passed[-1]
+    found: dict[str, None] = dict.fromkeys(known.get(top, ()))
+    pending, seen = ([] if top in known else [top]), set[str]()
     while pending:
         name = pending.pop()
-        if name in seen:
-            continue
-        seen.add(name)
-        node = view.producer(name)
-        if node is not None and joins_only_variables(view, node):
-            pending.extend(reversed(node.inputs))
-        elif node is not None and values_of(node, name) and is_pass_through(view, node):
-            pending.append(node.inputs[0])
-        else:
-            found[name] = None
+        if name not in seen:
+            seen.add(name)
+            above = _above(view, name)
+            pending.extend(reversed(above))
+            found.update({} if above else {name: None})
+    known.update(dict.fromkeys(passed, tuple(found)))
     return tuple(found)
+
+
+def _above(view: GraphView, tensor: str) -> tuple[str, ...]:
+    """What ``tensor`` takes its values from: nothing, one tensor, or those that a Concat joins."""
+    node = view.producer(tensor)
+    if node is not None and joins_only_variables(view, node):
+        return node.inputs
+    if node is not None and values_of(node, tensor) and is_pass_through(view, node):
+        return node.inputs[:1]
+    return ()
 
 
 def never_negative(view: GraphView, tensor: str) -> bool:
