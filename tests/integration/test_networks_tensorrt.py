@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -15,6 +16,7 @@ import pytest
 
 from quantization.graph_view import GraphView
 from quantization.insert import insert_qdq
+from quantization.load import load_model
 from quantization.placement import PROFILES, Placement, edges, edges_cpu, place
 from quantization.prepare import prepare
 from tests.integration.rtx_compiler import Compiled, compile_model
@@ -50,6 +52,38 @@ def test_float_weights_with_pairs_parse(name: str) -> None:
     model = prepare(NETWORKS[name]())
     data = int8_bytes(model, place(model), weights="float")
     assert compile_model(data, parse_only=True).errors == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "parse_only"),
+    [
+        ("cifar_resnet20", False),
+        ("kws_dscnn_fp32", False),
+        ("resnet8_cifar10_fp32", False),
+        ("mobilenet_v1_0.25_128_fp32", False),
+        ("mobilenet_v2_1.0_224_fp32", True),
+        ("yolox_nano", True),
+    ],
+)
+def test_real_models_are_accepted(name: str, parse_only: bool, assets: Path) -> None:
+    model = prepare(load_model(assets / "models" / f"{name}.onnx"))
+    model = _batch_of_one(model)
+    placement = place(model)
+    result = compile_model(int8_bytes(model, placement), parse_only=parse_only)
+    assert result.errors == ()
+    assert parse_only or set(placement.int8_nodes) <= result.int8_nodes()
+
+
+def _batch_of_one(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A dynamic batch would need an optimization profile."""
+    fixed = onnx.ModelProto()
+    fixed.CopyFrom(model)
+    for value in fixed.graph.input:
+        value.type.tensor_type.shape.dim[0].dim_value = 1
+    for value in fixed.graph.output:
+        value.type.tensor_type.shape.dim[0].ClearField("dim_param")
+    del fixed.graph.value_info[:]
+    return fixed
 
 
 def test_every_tensor_quantized_parses() -> None:

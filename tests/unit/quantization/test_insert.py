@@ -15,6 +15,7 @@ from artefacts.errors import ArtefactError, ModelError
 from artefacts.graph_hash import graph_hash
 from calibrators.ranges import Range, Ranges
 from quantization.insert import QuantizedTensor, insert_qdq, unify_ranges
+from quantization.lint import lint
 from quantization.placement import place
 from tests.networks import NETWORKS, Builder
 from tests.networks.running import minmax_ranges, random_feeds, run, sqnr_db
@@ -89,6 +90,7 @@ def test_laws_hold_on_every_network(name: str, profile: str) -> None:
     assert model.SerializeToString(deterministic=True) == before, "the input is not edited"
     onnx.checker.check_model(result, full_check=True)
     check_laws(result)
+    assert profile != "tensorrt" or lint(result) == (), "the linter finds nothing to mend"
     assert [i.name for i in result.graph.input] == [i.name for i in model.graph.input]
     assert list(result.graph.output) == list(model.graph.output)
 
