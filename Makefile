@@ -38,14 +38,17 @@ build/bindings/1%: | $(VENV)/.dev
 
 build/bindings: $(BINDINGS)
 
-# Triton's server for its tests, and a client of it, which wants another protobuf than ours. The
-# server's wheel is for Linux on x86; elsewhere its tests are skipped.
+# Triton's server for its tests, and a client of it that wants an older protobuf than ours; all else
+# comes from the development environment. The server's wheel is for Linux on x86; elsewhere its
+# tests are skipped.
 TRITON := $(VENV)-triton/.ready
 $(TRITON): | $(VENV)/.dev
 	$(PYTHON) -m venv $(@D)
-	-$(@D)/bin/python -m pip install --quiet --no-deps nvidia-pytriton==0.7.0 && \
-	  $(@D)/bin/python -m pip install --quiet 'tritonclient[http,grpc]' numpy jsonschema onnx tqdm \
-	  "$$($(BIN)/python -m pip freeze | grep '^openvino==')" && touch $@
+	for python in $(BIN)/python $(@D)/bin/python; do \
+	  $$python -c 'import sysconfig; print(sysconfig.get_path("platlib"))'; done | { \
+	  read ours; read its; echo "$$ours" > "$$its/development.pth"; }
+	-$(@D)/bin/python -m pip install --quiet 'protobuf<7' 'tritonclient[http,grpc]' && \
+	  $(@D)/bin/python -m pip install --quiet --no-deps nvidia-pytriton==0.7.0 && touch $@
 
 # Peers that the benchmarks compare with, each in an environment of its own: `make .venv-modelopt`.
 .venv-%/.installed: benchmarks/peers/%.txt

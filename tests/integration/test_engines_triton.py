@@ -19,12 +19,14 @@ import numpy as np
 import pytest
 
 import engines
+from calibrators import Preprocess
 from engines.__main__ import main
 from engines.triton import model_config
 from tests.engine_models import convnet, save, scaled_sum
 
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / ".venv-triton" / "bin" / "python"
+DIGITS = ROOT / "examples" / "01_digits"
 START_S = 90
 ODD = 'in"put\\:0\n\u00e9'
 
@@ -114,10 +116,22 @@ def served(triton: Triton, tmp_path_factory: pytest.TempPathFactory) -> Served:
     for name, arrays in inputs.items():
         np.savez(exchange / f"{name}.npz", **arrays)
         shutil.copy(repository / name / "config.pbtxt", exchange / f"{name}.pbtxt")
+    # The example's model, with the preprocessing that its client reads from the manifest.
+    passport = {"preprocess": Preprocess.from_yaml(DIGITS / "preprocess.yaml").to_dict()}
+    options = engines.BuildOptions(target="cpu", precision="fp32", threads=1)
+    engines.build(DIGITS / "digits.onnx", folder / "digits.engine", options, passport)
+    assert main(["triton-export", str(folder / "digits.engine"), str(repository)]) == 0
     (exchange / "plan.pbtxt").write_text(model_config(plan_manifest(paths["sum"]), "plan"))
     with serve(triton, repository, folder) as ports:
         client = [PYTHON, ROOT / "tests" / "triton_client.py", exchange, *map(str, ports)]
         subprocess.run(client, check=True, timeout=120)
+        client = [PYTHON, ROOT / "examples" / "05_triton" / "client.py"]
+        client += [repository / "digits" / "1" / "model.engine", DIGITS / "calib" / "000.png"]
+        client += ["--http", f"127.0.0.1:{ports[0]}", "--grpc", f"127.0.0.1:{ports[1]}"]
+        printed = subprocess.run(
+            client, env=triton.environment, check=True, timeout=120, stdout=subprocess.PIPE
+        )
+    (folder / "printed").write_bytes(printed.stdout)
     seen = json.loads((exchange / "seen.json").read_text())
     return Served(exchange, paths, seen, (folder / "log").read_text())
 
@@ -182,7 +196,7 @@ def free_ports() -> tuple[int, int]:
 def wait_until_ready(server: subprocess.Popen[bytes], models: str, log: Path) -> None:
     end = time.monotonic() + START_S
     while time.monotonic() < end and server.poll() is None:
-        if all(answers(f"{models}{name}/ready") for name in ("sum", "static")):
+        if all(answers(f"{models}{name}/ready") for name in ("sum", "static", "digits")):
             return
         time.sleep(0.1)
     raise AssertionError(f"Triton was not ready in {START_S} s:\n{log.read_text()}")
@@ -208,6 +222,12 @@ def test_answers_are_those_of_the_engine_in_process(
     ):
         expected = engine(dict(inputs))
         np.testing.assert_array_equal(answer["output"], expected["output"])
+
+
+def test_the_examples_client_prints_what_its_readme_says(served: Served) -> None:
+    readme = (ROOT / "examples" / "05_triton" / "README.md").read_text()
+    expected = readme.split("```text\n")[1].split("```")[0]
+    assert (served.folder.parent / "printed").read_text() == expected
 
 
 def test_requests_that_come_together_run_together_and_get_their_own_answers(
