@@ -206,9 +206,10 @@ def _inputs(systems: Sequence[System]) -> Any:
 
 def _feeds(systems: Sequence[System], samples: Samples, batch: int) -> list[Feed]:
     """Batches of different samples, for the timings."""
-    inputs = _inputs(systems)
-    found = [entry.inputs for entry in batches(samples[: QUERIES * batch], batch, inputs=inputs)]
-    # The last batch may be shorter; queries must be alike.
+    chosen = list(samples[: QUERIES * batch])
+    # Queries are alike: fewer samples than a batch are repeated, a shorter last batch is left out.
+    chosen *= -(-batch // len(chosen)) if chosen else 0
+    found = [entry.inputs for entry in batches(chosen, batch, inputs=_inputs(systems))]
     return [feed for feed in found if _length(feed) == _length(found[0])]
 
 

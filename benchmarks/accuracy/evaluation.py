@@ -15,6 +15,7 @@ import numpy.typing as npt
 from artefacts.errors import DataError
 from benchmarks.accuracy.agreement import AgreementScorer
 from benchmarks.accuracy.classification import ClassificationTask
+from benchmarks.accuracy.detection import DetectionTask
 from benchmarks.accuracy.result import AccuracyResult, Arrays, Scorer
 from benchmarks.accuracy.task import Task
 from calibrators.data import Batch, InputSpec, Sample, batches
@@ -65,6 +66,9 @@ def evaluate_all(
         DataError: no samples, or a sample without a usable label.
     """
     task = task or ClassificationTask()
+    if isinstance(task, DetectionTask) and task.preprocess is None:
+        # Samples know how they were prepared; boxes take the same way back.
+        task = replace(task, preprocess=getattr(samples, "preprocess", None))
     scorers: dict[str, Scorer] = {name: task.scorer() for name in systems if labelled}
     likeness = {
         name: AgreementScorer(reference) for name in systems if reference and name != reference

@@ -13,6 +13,7 @@ import pytest
 import calibrators
 import engines
 import quantization
+from artefacts.files import sha256_file
 from benchmarks.__main__ import main
 from benchmarks.report import load_report
 from calibrators.preprocess import Preprocess
@@ -35,7 +36,11 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     statistics = calibrators.observe(prepared, placement.tensors, samples, batch_size=8)
     ranges = calibrators.compute_ranges(statistics, method="minmax")
     int8 = quantization.insert_qdq(prepared, placement, ranges)
+    statistics.save(folder / "digits.stats.npz")
+    ranges.save(folder / "digits.ranges.json")
     passport = {
+        "statistics_sha256": sha256_file(folder / "digits.stats.npz"),
+        "ranges_sha256": sha256_file(folder / "digits.ranges.json"),
         "preprocess": spec.to_dict(),
         "calibration_samples": sorted(sample.digest for sample in samples),
     }
@@ -67,6 +72,11 @@ def test_two_engines_are_compared(
     assert int8.size_bytes == (built / "int8.engine").stat().st_size
     assert int8.int8_mac_share is not None
     assert int8.int8_mac_share > 0.9
+    assert {entry.method for entry in report.ranges} == {"minmax"}
+    for entry in report.ranges:
+        assert sum(entry.counts) > 0
+        # minmax clips nothing: no value lies beyond the bin of the threshold.
+        assert not any(entry.counts[int(entry.amax / entry.width) + 1 :])
     assert len(fp32.latency.rounds_ms) == len(int8.latency.rounds_ms)
     assert "speed-up" in printed
     assert "int8" in (tmp_path / "report.csv").read_text()
