@@ -65,6 +65,8 @@ bench-cpu: $(VENV)/.dev .venv-nncf ## INT8 on the CPU beside NNCF's graph, same 
 bench-calibration: $(VENV)/.dev .venv-modelopt .venv-nncf ## what calibration costs, peers beside it (about 15 minutes)
 	$(BIN)/python -m benchmarks.peers.calibration
 
+bench: bench-cpu bench-calibration ## all benchmarks beside the peers (long)
+
 clean: ## remove the environment and everything built
 	rm -rf $(VENV) .venv-* out build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
