@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: build/bindings .venv-modelopt .venv-nncf bench-cpu bench-calibration help demo test lint bench test-gpu clean
+.PHONY: build/bindings .venv-modelopt .venv-nncf bench-cpu bench-calibration help demo examples test lint bench test-gpu clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -21,7 +21,7 @@ $(VENV)/.demo: pyproject.toml | $(BIN)/python
 
 $(VENV)/.dev: pyproject.toml $(VENV)/.demo
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install -qq --editable '.[cpu,ray,report,bench,rtx,serve,train]' --group dev
+	$(BIN)/python -m pip install -qq --editable '.[cpu,ray,report,bench,rtx,serve,signing,train,qat]' --group dev
 	@touch $@
 
 # NVIDIA's Python bindings of three TensorRT generations without the libraries, for contract tests.
@@ -79,6 +79,10 @@ demo: $(VENV)/.demo ## build FP32 and INT8 engines from the shipped model, measu
 	  --preprocess $(DIGITS)/preprocess.yaml --eval-data $(DIGITS)/test.npz
 	$(BIN)/python -m benchmarks out/digits.fp32.engine out/digits.int8.engine \
 	  --data $(DIGITS)/test.npz --report out/report.html
+
+examples: $(VENV)/.dev ## train, quantize and measure the two networks of examples 02 and 03 (20 minutes)
+	$(BIN)/python examples/02_qat_digits/train_qat.py
+	$(BIN)/python examples/03_person_detector/train_detector.py
 
 lint: $(VENV)/.dev ## ruff and mypy, as CI runs them
 	$(BIN)/ruff check .
