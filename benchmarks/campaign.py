@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import cycle
-from pathlib import Path
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from benchmarks.accuracy import (
     AccuracyResult,
@@ -22,30 +17,24 @@ from benchmarks.accuracy import (
     evaluate_all,
 )
 from benchmarks.accuracy.overlap import refuse_calibration_samples
+from benchmarks.feeds import Feed, common_inputs, feeds_of, length_of
 from benchmarks.latency import (
     LatencyResult,
-    ScenarioResult,
-    ScenarioRules,
-    SweepPoint,
-    TimingRules,
     compare_speed,
     measure,
     measure_overhead_us,
-    run_scenario,
-    sweep_batches,
-    sweep_threads,
 )
 from benchmarks.latency.figures import Figure, summarize_values
-from benchmarks.latency.scenarios import Scenario, find_server_rate
+from benchmarks.load import run_scenarios, run_sweeps
 from benchmarks.machine import (
     EnergyResult,
     MachineWatch,
-    MemoryResult,
     capture_environment,
     find_meter,
     measure_energy,
 )
 from benchmarks.machine.nvml import open_gpu
+from benchmarks.plan import Plan
 from benchmarks.range_files import find_ranges
 from benchmarks.report.document import (
     Comparison,
@@ -56,47 +45,12 @@ from benchmarks.report.document import (
 )
 from benchmarks.report.explanation import explain
 from benchmarks.systems import System, check_same_inputs, file_facts, query_of
-from calibrators.data import Samples, batches
+from calibrators.data import Samples
 
-__all__ = ["Plan", "run_campaign"]
+__all__ = ["run_campaign"]
 
-QUERIES = 16  # distinct batches that timings cycle through
 DEVICE_QUERIES = 200
-Feed = dict[str, npt.NDArray[np.generic]]
 Say = Callable[[str], object]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What to measure.
-
-    Attributes:
-        command: for the report.
-        task: what labels mean; None for classification.
-        rules: of the timing.
-        batch: images per query.
-        scenarios: of LoadGen.
-        scenario_rules: how long and how hard; a Server without a rate searches the highest.
-        search_rate: whether Server searches its rate.
-        log_folder: where LoadGen's logs stay; None to drop them.
-        batches: batch sizes to sweep.
-        threads: thread counts to sweep.
-        energy_s: seconds per system with the power meter; 0 for none.
-        probe: measures one engine's memory and cold start; None for none.
-    """
-
-    command: str
-    task: Task | None = None
-    rules: TimingRules
-    batch: int = 1
-    scenarios: tuple[Scenario, ...] = ()
-    scenario_rules: ScenarioRules
-    search_rate: bool = True
-    log_folder: Path | None = None
-    batches: tuple[int, ...] = ()
-    threads: tuple[int, ...] = ()
-    energy_s: float = 3.0
-    probe: Callable[[Path], MemoryResult | None] | None = None
 
 
 def run_campaign(systems: Sequence[System], samples: Samples, plan: Plan, say: Say) -> Report:
@@ -115,13 +69,13 @@ def run_campaign(systems: Sequence[System], samples: Samples, plan: Plan, say: S
     gpu = open_gpu()
     environment = capture_environment(gpu=gpu)
     accuracy = _accuracy(systems, samples, plan, say)
-    feeds = _feeds(systems, samples, plan.batch)
+    feeds = feeds_of(systems, samples, plan.batch)
     watch = MachineWatch(gpu=gpu)
     latency = _latency(systems, feeds, plan, watch, say)
     steadiness = watch.verdict()
     overhead_us = measure_overhead_us()
-    scenarios = _scenarios(systems, feeds, latency, plan, say)
-    sweeps = _sweeps(systems, samples, feeds, plan, say)
+    scenarios = run_scenarios(systems, samples, latency, plan, say)
+    sweeps = run_sweeps(systems, samples, feeds, plan, say)
     energy = _energy(systems, feeds, plan, say)
     reports = tuple(
         SystemReport(
@@ -176,7 +130,7 @@ def _accuracy(
         {system.name: system.call for system in systems},
         refuse_calibration_samples(samples, _calibrated(systems)),
         task,
-        inputs=_inputs(systems),
+        inputs=common_inputs(systems),
         batch_size=plan.batch,
         reference=systems[0].name,
         labelled=labelled,
@@ -199,111 +153,17 @@ def _calibrated(systems: Sequence[System]) -> dict[str, list[str]]:
     return {s.name: list(s.passport.get("calibration_samples") or ()) for s in systems}
 
 
-def _inputs(systems: Sequence[System]) -> Any:
-    """The inputs of a system with a fixed batch, if there is one: its batch wins."""
-    return next((s for s in systems if not s.free_batch), systems[0]).inputs
-
-
-def _feeds(systems: Sequence[System], samples: Samples, batch: int) -> list[Feed]:
-    """Batches of different samples, for the timings."""
-    chosen = list(samples[: QUERIES * batch])
-    # Queries are alike: fewer samples than a batch are repeated, a shorter last batch is left out.
-    chosen *= -(-batch // len(chosen)) if chosen else 0
-    found = [entry.inputs for entry in batches(chosen, batch, inputs=_inputs(systems))]
-    return [feed for feed in found if _length(feed) == _length(found[0])]
-
-
-def _length(feed: Feed) -> int:
-    first = next(iter(feed.values()))
-    return first.shape[0] if first.ndim else 1
-
-
 def _latency(
     systems: Sequence[System], feeds: list[Feed], plan: Plan, watch: MachineWatch, say: Say
 ) -> dict[str, LatencyResult]:
     """Host latency, interleaved."""
-    say(f"latency    {len(systems)} systems in turns, batch {_length(feeds[0])}")
+    say(f"latency    {len(systems)} systems in turns, batch {length_of(feeds[0])}")
     return measure(
         {system.name: query_of(system.call, feeds) for system in systems},
         rules=plan.rules,
-        batch=_length(feeds[0]),
+        batch=length_of(feeds[0]),
         on_round=watch.sample,
     )
-
-
-def _scenarios(
-    systems: Sequence[System],
-    feeds: list[Feed],
-    latency: Mapping[str, LatencyResult],
-    plan: Plan,
-    say: Say,
-) -> tuple[ScenarioResult, ...]:
-    """LoadGen's scenarios, system by system; one image per call, as its indices name images."""
-    found = []
-    for scenario in plan.scenarios:
-        for system in systems:
-            say(f"load       {scenario}: {system.name}")
-            rate = latency[system.name].figures["throughput_per_s"].value
-            found.append(_scenario(scenario, system, feeds, rate, plan))
-    return tuple(found)
-
-
-def _scenario(
-    scenario: Scenario, system: System, feeds: list[Feed], rate: float, plan: Plan
-) -> ScenarioResult:
-    """One system in one scenario."""
-
-    def answer(indices: Sequence[int]) -> None:
-        for index in indices:
-            system.call(feeds[index])
-
-    def run(rate_per_s: float) -> ScenarioResult:
-        folder = plan.log_folder / f"{scenario}-{system.name}" if plan.log_folder else None
-        return run_scenario(
-            scenario,
-            [answer],
-            system=system.name,
-            images=len(feeds),
-            rules=replace(plan.scenario_rules, rate_per_s=rate_per_s),
-            log_folder=folder,
-        )
-
-    if scenario == "Server" and plan.search_rate:
-        return find_server_rate(run, highest_per_s=rate)
-    return run(plan.scenario_rules.rate_per_s if scenario == "Server" else rate)
-
-
-def _sweeps(
-    systems: Sequence[System], samples: Samples, feeds: list[Feed], plan: Plan, say: Say
-) -> tuple[SweepPoint, ...]:
-    """Throughput against batch and threads, for the systems that can vary them."""
-    points: tuple[SweepPoint, ...] = ()
-    if plan.batches:
-        free = [system for system in systems if system.free_batch]
-        say(f"sweep      batches {', '.join(map(str, plan.batches))}: {len(free)} systems")
-
-        def queries(size: int) -> dict[str, Callable[[], object]]:
-            chosen = _feeds(free, samples, size)
-            return {system.name: query_of(system.call, chosen) for system in free}
-
-        points += sweep_batches(queries, plan.batches, rules=plan.rules) if free else ()
-    if plan.threads:
-        able = [system for system in systems if system.clone]
-        say(f"sweep      threads {', '.join(map(str, plan.threads))}: {len(able)} systems")
-        callers = {
-            system.name: [
-                query_of(system.clone(), feeds) for _ in range(max(plan.threads)) if system.clone
-            ]
-            for system in able
-        }
-        if able:
-            points += sweep_threads(
-                callers,
-                plan.threads,
-                batch=_length(feeds[0]),
-                slice_s=min(0.2, plan.rules.min_time_s / 10),
-            )
-    return points
 
 
 def _energy(
@@ -315,7 +175,7 @@ def _energy(
         return {}
     say(f"energy     {meter.name}")
     queries = {system.name: query_of(system.call, feeds) for system in systems}
-    return measure_energy(queries, meter, batch=_length(feeds[0]), seconds=plan.energy_s)
+    return measure_energy(queries, meter, batch=length_of(feeds[0]), seconds=plan.energy_s)
 
 
 def _device(system: System, feeds: list[Feed]) -> dict[str, Figure]:

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from artefacts.errors import DataError
-from benchmarks.campaign import Plan, run_campaign
+from benchmarks.campaign import run_campaign
 from benchmarks.latency import ScenarioRules, TimingRules
 from benchmarks.machine import MemoryResult
+from benchmarks.plan import Plan
 from benchmarks.report.document import LayerReport, Report
 from benchmarks.systems import System
 from calibrators.data import InputSpec, Samples, open_samples
@@ -110,6 +111,20 @@ def test_every_query_has_the_whole_batch(tmp_path: Path, samples: Samples) -> No
     run([system(tmp_path, "fp32", call)], samples, replace(PLAN, batches=(3, 16)))
     # 1 by one for accuracy and latency; batches of 3 (never the tenth alone), 16 from 10 samples
     assert set(call.batches) == {1, 3, 16}
+
+
+def test_scenarios_count_images(tmp_path: Path, samples: Samples) -> None:
+    pytest.importorskip("mlperf_loadgen")
+    rules = ScenarioRules(seconds=0.02, min_queries=5, images_per_query=8)
+    plan = replace(PLAN, batch=4, scenarios=("MultiStream",), scenario_rules=rules)
+    free, fixed = Classifier(), Classifier()
+    report, _ = run([system(tmp_path, "fp32", free)], samples, plan)
+    # 8 images in two calls of 4; accuracy and latency use batches of 4 as well (and the last 2)
+    assert set(free.batches) == {4, 2}
+    assert report.scenarios[0].images_per_query == 8
+    report, _ = run([system(tmp_path, "fp32", fixed, inputs=(spec(2),))], samples, plan)
+    assert set(fixed.batches) == {2}
+    assert report.scenarios[0].images_per_query == 16
 
 
 def test_a_fixed_batch_wins(tmp_path: Path, samples: Samples) -> None:
