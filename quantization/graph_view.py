@@ -256,7 +256,7 @@ def _fix_dynamic_axes(skeleton: onnx.ModelProto, names: tuple[str, ...]) -> bool
 
 
 def _infer(skeleton: onnx.ModelProto) -> dict[str, onnx.TypeProto]:
-    graph = onnx.shape_inference.infer_shapes(skeleton, data_prop=True).graph
+    graph = onnx.shape_inference.infer_shapes(skeleton).graph
     return {v.name: v.type for v in (*graph.input, *graph.value_info, *graph.output)}
 
 

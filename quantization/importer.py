@@ -79,9 +79,7 @@ def import_quantized(model: ModelProto) -> Imported:
     copy = prepare(model, widen=False)
     notes = []
     if count := unfold_operators(copy):
-        notes.append(
-            f"{count} QOperator nodes became Q/DQ around float operators (equal to one code)"
-        )
+        notes.append(f"{count} QOperator nodes became Q/DQ and float operators (equal to one code)")
     if count := fold_integer_biases(copy):
         notes.append(f"{count} INT32 biases became float32")
     if count := fold_clipped_codes(copy):

@@ -28,6 +28,7 @@ from quantization.prepare_widen import widen_floats
 
 __all__ = ["prepare"]
 
+_LARGEST_AXIS = 2**31 - 1
 _IR_VERSION = 7  # that of opset 13; before 4 each initializer had to be an input
 
 log = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ def prepare(model: ModelProto, *, widen: bool = True) -> ModelProto:
     _check_names(prepared.graph)
     sort_nodes(prepared.graph)
     _hide_initializers(prepared.graph)
-    _free_negative_axes(prepared.graph)
+    _check_axes(prepared.graph)
     check(prepared)  # before anything else of onnx, which crashes on what this refuses
     if prepared.functions:
         prepared = inliner.inline_local_functions(prepared)
@@ -90,15 +91,20 @@ def _hide_initializers(graph: GraphProto) -> None:
     graph.input.extend(kept)
 
 
-def _free_negative_axes(graph: GraphProto) -> None:
-    """Some exporters write a dynamic axis as -1, which is no size."""
+def _check_axes(graph: GraphProto) -> None:
+    """Free axes of size -1, which some exporters write for dynamic ones; refuse absurd sizes."""
     for value in (*graph.input, *graph.output, *graph.value_info):
         for dim in value.type.tensor_type.shape.dim:
             if dim.dim_value < 0:
                 dim.ClearField("dim_value")
+            if dim.dim_value > _LARGEST_AXIS:
+                raise ModelError(
+                    f"tensor {value.name!r} of graph {graph.name!r} has an axis of "
+                    f"{dim.dim_value}, expected at most {_LARGEST_AXIS}; export the model again"
+                )
     for node in graph.node:
         for inner in subgraphs(node):
-            _free_negative_axes(inner)
+            _check_axes(inner)
 
 
 def _check_names(graph: GraphProto) -> None:

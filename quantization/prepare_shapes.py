@@ -14,7 +14,9 @@ __all__ = ["check", "infer_shapes", "static_shape", "values"]
 def infer_shapes(model: ModelProto) -> None:
     """Write the shapes and types that ONNX infers to ``value_info``.
 
-    What the file says of custom operators' outputs stays: nobody else knows.
+    Without ``data_prop``: it allocates for every element that a file declares, and
+    ``prepare_sizes`` follows sizes itself. What the file says of custom operators' outputs stays:
+    nobody else knows.
 
     Raises:
         ModelError: types or shapes of the graph contradict each other.
@@ -25,7 +27,7 @@ def infer_shapes(model: ModelProto) -> None:
     model.graph.value_info.extend(kept)
     light, _ = hide_data(model)
     try:
-        inferred = shape_inference.infer_shapes(light, check_type=True, data_prop=True)
+        inferred = shape_inference.infer_shapes(light, check_type=True)
     except ONNX_ERRORS as err:
         raise ModelError(
             f"graph {model.graph.name!r} contradicts itself ({reason(err)}), expected types "
