@@ -69,7 +69,8 @@ def _compare(words: Sequence[str]) -> None:
         print(f"! {warning}")
     for explanation in report.explanations:
         print(f"Why is {explanation.candidate} not faster?")
-        print("".join(f"  - {line}\n" for line in (*explanation.findings, *explanation.advice)))
+        print("".join(f"  - {line}\n" for line in explanation.findings), end="")
+        print("".join(f"  - try: {line}\n" for line in explanation.advice))
     _write(report, arguments)
     raise_if_missed(checks)
 

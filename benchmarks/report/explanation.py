@@ -61,9 +61,10 @@ def _coverage(candidate: SystemReport) -> Part:
     """Share of the work that runs INT8."""
     share = candidate.int8_mac_share
     if share is None:
+        detailed = ["build with ProfilingVerbosity.DETAILED, so that the engine tells its layers"]
         return (
             ["which layers run INT8 is unknown: the runtime does not tell"],
-            ["build with detailed layer information (TensorRT: ProfilingVerbosity.DETAILED)"],
+            detailed if candidate.target.startswith("tensorrt") else [],
         )
     finding = f"{100 * share:.1f} % of the multiply-accumulates run INT8"
     advice = ["quantize more layers: see what kept them in floating point"] if share < 0.9 else []
