@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Sequence
 
 from artefacts.errors import BuilderError
-from calibrators import Preprocess, batches, input_specs, open_samples
+from calibrators import Preprocess, Statistics, batches, input_specs, open_samples
 from quantization import commands
 from quantization.commands import Command, Outcome
 from quantization.load import load_model
@@ -25,6 +25,15 @@ def _simulate(arguments: argparse.Namespace) -> Outcome:
     samples = open_samples(arguments.data, inputs=specs, preprocess=spec, limit=arguments.num)
     feeds = (batch.inputs for batch in batches(samples, 1, inputs=specs))
     return commands.simulate_on(arguments, model, int8, feeds)
+
+
+def _fp16(arguments: argparse.Namespace) -> Outcome:
+    """Read the largest magnitudes: ranges would not do, they are clipped."""
+    amax = {}
+    if arguments.stats:
+        tensors = Statistics.load(arguments.stats).tensors
+        amax = {name: entry.amax for name, entry in tensors.items()}
+    return commands.fp16_with(arguments, amax)
 
 
 COMMANDS: dict[str, Command] = {
@@ -51,7 +60,7 @@ COMMANDS: dict[str, Command] = {
     "fp16": Command(
         summary="write the floating-point part of a model in float16, where that is safe",
         configure=commands.add_fp16,
-        run=commands.run_fp16,
+        run=_fp16,
     ),
     "simulate": Command(
         summary="compare the INT8 graph with the float one tensor by tensor, worst first",

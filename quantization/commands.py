@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,6 @@ from onnx import ModelProto
 
 from artefacts.files import write_atomic
 from calibrators.cache import ALGORITHMS, cache_from_ranges, write_cache
-from calibrators.ranges import Ranges
 from quantization.fp16 import to_float16
 from quantization.importer import import_quantized
 from quantization.lint import lint
@@ -98,19 +97,15 @@ def run_import(arguments: Namespace) -> Outcome:
 def add_fp16(parser: ArgumentParser) -> None:
     """Flags of ``fp16``."""
     _add_files(parser)
-    parser.add_argument("--ranges", type=Path, help="*.ranges.json: what passes 65504 stays")
+    parser.add_argument("--stats", type=Path, help="*.stats.npz: what passed 65504 stays float32")
     parser.add_argument("--half-io", action="store_true", help="inputs and outputs too")
     parser.add_argument(
         "--keep", nargs="+", default=[], metavar="NODE", help="nodes that stay float32"
     )
 
 
-def run_fp16(arguments: Namespace) -> Outcome:
+def fp16_with(arguments: Namespace, amax: Mapping[str, float]) -> Outcome:
     """Write the model with its floating-point part in float16, and say what stayed and why."""
-    amax = {}
-    if arguments.ranges:
-        ranges = Ranges.load(arguments.ranges)
-        amax = {name: entry.amax for name, entry in ranges.tensors.items()}
     result = to_float16(
         prepare(load_model(arguments.model)),
         amax,

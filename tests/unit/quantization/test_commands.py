@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 
+from calibrators import input_specs, observe, open_samples
 from calibrators.cache import read_cache
 from calibrators.ranges import Ranges
 from quantization import load_model, prepare, save_model
@@ -16,7 +17,7 @@ from quantization.__main__ import COMMANDS, main
 from quantization.lint import lint
 from tests.lint_models import BROKEN, CLEAN, lint_model
 from tests.networks import NETWORKS
-from tests.observed import observed_amax, quantized, random_feeds, ranges_of
+from tests.observed import quantized, random_feeds
 
 
 @pytest.fixture
@@ -26,7 +27,6 @@ def files(tmp_path: Path, rng: np.random.Generator) -> Path:
     feeds = random_feeds(model, rng, batch=4)
     onnx.save(model, tmp_path / "float.onnx")
     onnx.save(quantized(model, feeds), tmp_path / "int8.onnx")
-    ranges_of(model, observed_amax(model, feeds)).save(tmp_path / "float.ranges.json")
     np.savez(tmp_path / "samples.npz", **feeds)
     return tmp_path
 
@@ -107,13 +107,19 @@ def test_strip_writes_model_ranges_and_cache(
 
 
 def test_fp16_says_what_stayed(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    kept = load_model(files / "float.onnx").graph.node[3].name
-    flags = ["--output", files / "half.onnx", "--keep", kept]
-    flags += ["--ranges", files / "float.ranges.json"]
+    model = load_model(files / "float.onnx")
+    kept, large = model.graph.node[3], model.graph.node[-1].output[0]
+    (loud,) = (value * 1e7 for value in np.load(files / "samples.npz").values())
+    np.savez(files / "loud.npz", **{model.graph.input[0].name: loud})
+    samples = open_samples(files / "loud.npz", inputs=input_specs(model))
+    observe(model, [large], samples).save(files / "float.stats.npz")
+    flags = ["--output", files / "half.onnx", "--keep", kept.name]
+    flags += ["--stats", files / "float.stats.npz"]
     assert main(["fp16", str(files / "int8.onnx"), *map(str, flags)]) == 0
     text = capsys.readouterr().out
-    assert "1 stay in float32" in text
-    assert f"{kept}: asked for" in text
+    assert "2 stay in float32" in text
+    assert f"{kept.name}: asked for" in text
+    assert f"tensor {large} reaches" in text
     types = {tensor.data_type for tensor in load_model(files / "half.onnx").graph.initializer}
     assert onnx.TensorProto.FLOAT16 in types
 

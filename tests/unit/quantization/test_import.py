@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +9,13 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, numpy_helper, parser
-from onnxruntime import quantization as ort_quantization
 
 from artefacts.errors import ModelError
 from quantization import load_model, prepare, to_float16
 from quantization.import_operators import unfold_operators
 from quantization.importer import import_quantized, quantized_format
 from quantization.lint import lint
+from tests.foreign_models import by_onnxruntime
 from tests.networks import NETWORKS
 from tests.observed import random_feeds
 from tests.odd_models import Feeds, run
@@ -51,40 +50,6 @@ def assert_same(before: onnx.ModelProto, after: onnx.ModelProto, feeds: Feeds) -
 
 def fatal(model: onnx.ModelProto) -> set[str]:
     return {finding.rule for finding in lint(model) if finding.severity == "fatal"}
-
-
-class _Once(ort_quantization.CalibrationDataReader):
-    """One batch for onnxruntime's quantizer."""
-
-    def __init__(self, feeds: Feeds) -> None:
-        self.feeds: list[Feeds] = [feeds]
-
-    def get_next(self) -> Feeds | None:
-        return self.feeds.pop() if self.feeds else None
-
-
-def by_onnxruntime(
-    model: onnx.ModelProto, feeds: Feeds, folder: Path, *, operators: bool, unsigned: bool
-) -> onnx.ModelProto:
-    """What onnxruntime's own quantizer makes of a model, with symmetric activations."""
-    kind = ort_quantization.QuantType.QUInt8 if unsigned else ort_quantization.QuantType.QInt8
-    formats = ort_quantization.QuantFormat
-    onnx.save(model, folder / "float.onnx")
-    logging.disable(logging.WARNING)
-    try:
-        ort_quantization.quantize_static(
-            folder / "float.onnx",
-            folder / "int8.onnx",
-            _Once(feeds),
-            quant_format=formats.QOperator if operators else formats.QDQ,
-            activation_type=kind,
-            weight_type=kind,
-            per_channel=True,
-            extra_options={"ActivationSymmetric": True, "WeightSymmetric": True},
-        )
-    finally:
-        logging.disable(logging.NOTSET)
-    return load_model(folder / "int8.onnx")
 
 
 @pytest.mark.parametrize("operators", [False, True], ids=["QDQ", "QOperator"])
