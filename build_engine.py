@@ -24,6 +24,7 @@ from artefacts.graph_hash import graph_hash
 from command.building import build_file, halve
 from command.calibration import calibrate
 from command.flags import Job, parse_job
+from command.improvement import improve
 from command.screen import Screen
 from command.verification import verify
 
@@ -61,6 +62,8 @@ def build(job: Job, screen: Screen) -> None:
     built_from = halve(job, target, source, passport, screen)
     manifest = build_file(job, target, prepared, built_from, passport, screen)
     verify(job, prepared, source, manifest, screen)
+    if job.sign is not None:  # last: the signature covers what was measured
+        screen.add(f"wrote {engines.sign(job.engine, job.sign)}")
 
 
 def profile_of(job: Job, target: str) -> quantization.Profile:
@@ -99,8 +102,14 @@ def quantize(
     """Write the Q/DQ model; say which layers stay in floating point and why."""
     path = job.beside(".int8.onnx")
     screen.start(f"quantize   {path}")
+    better = improve(job, prepared, placement, ranges, passport, screen)
     quantized = quantization.insert_qdq(
-        prepared, placement, ranges, weights=job.weights, unsigned=job.cpu_unsigned
+        better.model if better else prepared,
+        placement,
+        better.ranges if better else ranges,
+        weights=job.weights,
+        unsigned=job.cpu_unsigned,
+        weight_overrides=better.weights if better else None,
     )
     quantization.save_model(quantized, path)
     share = placement.int8_mac_share(prepared)

@@ -17,7 +17,15 @@ __all__ = ["SUFFIXES", "Job", "Shapes", "parse_job", "parse_shapes"]
 
 Shapes = Mapping[str, tuple[int, ...]]
 
-SUFFIXES = (".prepared.onnx", ".stats.npz", ".ranges.json", ".int8.onnx", ".fp16.onnx")
+SUFFIXES = (
+    ".prepared.onnx",
+    ".stats.npz",
+    ".ranges.json",
+    ".improved.onnx",
+    ".int8.onnx",
+    ".fp16.onnx",
+)
+IMPROVEMENT_SAMPLES = 48
 EPILOG = """examples:
   build_engine.py --onnx model.onnx --engine out/model.int8.engine --precision int8 \\
       --calib-data samples/ --preprocess preprocess.yaml --eval-data labelled/
@@ -50,6 +58,7 @@ class Job:
     eval_data: Path | None
     task: Path | None
     exclude: tuple[str, ...]
+    improve: int
     weights: Literal["int8", "float"]
     float_part: Literal["fp32", "fp16"] | None
     cpu_unsigned: bool
@@ -73,6 +82,7 @@ class Job:
     preview: tuple[str, ...]
     threads: int | None
     require_int8: float | None
+    sign: Path | None
     verbose: bool
     debug: bool
 
@@ -83,6 +93,11 @@ class Job:
             raise InputError(
                 f"--engine {self.engine} would overwrite the model {self.onnx} (artefacts lie "
                 "beside the engine), expected another name or folder; change --engine"
+            )
+        if self.sign is not None and not self.sign.is_file():
+            raise InputError(
+                f"--sign names the key {self.sign}, which is no file, expected a PEM file with a "
+                "private key; correct the path"
             )
         if self.precision == "int8" or self.stop_after is None:
             return
@@ -177,7 +192,7 @@ def parser() -> argparse.ArgumentParser:
     add = root.add_argument_group("calibration").add_argument
     add("--calib-data", type=Path, help="image folder, .npz, .npy, or a file with load_data()")
     add("--preprocess", type=Path, help="preprocessing spec, YAML (docs/data.md)")
-    add("--calibrator", default="mse", help="mse (default), entropy, minmax, percentile:99.99, auto")
+    add("--calibrator", help="mse (default), entropy, minmax, percentile:99.99, auto")
     add("--calib-num", type=count, help="use only this many samples")
     add("--calib-batch", type=count, default=8, help="samples a forward pass (default 8)")
     add("--calib-cache", type=Path, help="also write TensorRT's calibration cache")
@@ -194,6 +209,13 @@ def parser() -> argparse.ArgumentParser:
 
     add = root.add_argument_group("quantization").add_argument
     add("--exclude", action="append", default=[], help="node name, /regex/ or op type left float")
+    add(
+        "--improve",
+        type=int,
+        metavar="N",
+        help="fit ranges, weight rounding and biases to N samples (default 48; 0, off, where "
+        "--calibrator is given)",
+    )
     add("--weights", choices=("int8", "float"), default="int8", help="float for old parsers")
     add(
         "--float-part",
@@ -229,6 +251,7 @@ def parser() -> argparse.ArgumentParser:
     add("--tacticSources", dest="tactic_sources", type=names, default=(), metavar="+CUBLAS,-CUDNN")
     add("--preview", type=names, default=(), metavar="+FEATURE,...")
     add("--require-int8", type=float, metavar="SHARE", help="fail below this share of MACs in INT8")
+    add("--sign", type=Path, metavar="KEY.pem", help="sign engine and manifest (extra signing)")
     add("--threads", type=count, help="CPU threads of the engine (target cpu)")
 
     add = root.add_argument_group("verification").add_argument
@@ -248,5 +271,8 @@ def parse_job(argv: Sequence[str] | None) -> Job:
     given = vars(parser().parse_args(argv))
     for name in ("min", "opt", "max"):
         given[f"{name}_shapes"] = given.pop(f"{name}Shapes")
+    if given["improve"] is None:
+        given["improve"] = 0 if given["calibrator"] else IMPROVEMENT_SAMPLES
+    given["calibrator"] = given["calibrator"] or "mse"
     implicit = given["implicit"] or given["calib"] is not None
     return Job(**{**given, "implicit": implicit, "exclude": tuple(given["exclude"])})

@@ -14,6 +14,7 @@ from engines.loading import load
 from engines.manifest import Manifest, add_measured, read_manifest
 from engines.options import BuildOptions, resolve_target
 from engines.pool import EnginePool, PoolStatistics
+from engines.signing import sign
 from engines.tensors import Profile, TensorSpec
 
 __all__ = [
@@ -31,4 +32,5 @@ __all__ = [
     "load",
     "read_manifest",
     "resolve_target",
+    "sign",
 ]

@@ -1,4 +1,4 @@
-"""``python -m engines inspect|verify|triton-export model.engine``."""
+"""``python -m engines inspect|verify|sign|triton-export model.engine``."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from artefacts.errors import BuilderError
-from engines.loading import check_machine, read_verified
-from engines.manifest import Manifest, read_manifest
+from engines.loading import check_machine
+from engines.manifest import Manifest, read_manifest, read_verified
+from engines.signing import check_signature, sign
 from engines.triton import export_triton
 
 __all__ = ["main"]
@@ -29,11 +30,19 @@ def inspect(arguments: argparse.Namespace) -> None:
 
 
 def verify(arguments: argparse.Namespace) -> None:
-    """Check hash, schema and digest, and whether this machine can load the engine."""
+    """Check hash, schema, digest and signature, and whether this machine can load the engine."""
     manifest, data = read_verified(arguments.engine)
     print(f"intact: {len(data)} bytes, sha256 {manifest.engine_sha256}")
+    if arguments.trusted_key is not None:
+        check_signature(arguments.engine, manifest, arguments.trusted_key)
+        print(f"signed by the key of {arguments.trusted_key}")
     check_machine(arguments.engine, manifest)
     print("fits this machine")
+
+
+def sign_engine(arguments: argparse.Namespace) -> None:
+    """Sign engine and manifest; load(..., trusted_key=...) then refuses any other."""
+    print(f"written: {sign(arguments.engine, arguments.key)}")
 
 
 def triton_export(arguments: argparse.Namespace) -> None:
@@ -78,7 +87,27 @@ def describe(manifest: Manifest) -> list[tuple[str, str]]:
     return lines + [(name, str(result)) for name, result in sorted(manifest.measured.items())]
 
 
-COMMANDS = {"inspect": inspect, "verify": verify, "triton-export": triton_export}
+COMMANDS = {
+    "inspect": inspect,
+    "verify": verify,
+    "sign": sign_engine,
+    "triton-export": triton_export,
+}
+
+
+def add_flags(name: str, to: argparse.ArgumentParser) -> None:
+    """The flags of one command."""
+    if name == "inspect":
+        to.add_argument("--json", action="store_true", help="print the manifest itself")
+    elif name == "verify":
+        to.add_argument("--trusted-key", type=Path, help="public key, PEM: check the signature")
+    elif name == "sign":
+        to.add_argument("--key", type=Path, required=True, help="private key, PEM (P-256)")
+    else:
+        to.add_argument("repository", type=Path, help="folder of Triton's models")
+        to.add_argument("--name", help="of the model; default: the engine's file name")
+        to.add_argument("--max-batch", type=int, help="default: what the profiles allow")
+        to.add_argument("--instances", type=int, default=1, help="engines side by side")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -90,13 +119,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         added = commands.add_parser(name, help=(command.__doc__ or "").split(";")[0])
         added.add_argument("engine", help="engine file; its manifest lies beside it")
         added.set_defaults(command=command)
-        if name == "inspect":
-            added.add_argument("--json", action="store_true", help="print the manifest itself")
-        elif name == "triton-export":
-            added.add_argument("repository", type=Path, help="folder of Triton's models")
-            added.add_argument("--name", help="of the model; default: the engine's file name")
-            added.add_argument("--max-batch", type=int, help="default: what the profiles allow")
-            added.add_argument("--instances", type=int, default=1, help="engines side by side")
+        add_flags(name, added)
     arguments = parser.parse_args(argv)
     try:
         arguments.command(arguments)

@@ -7,63 +7,46 @@ from pathlib import Path
 from typing import Any
 
 from artefacts.errors import EngineError
-from artefacts.files import read_bounded, sha256_bytes
 from engines import openvino_library
 from engines.engine import Engine, Runner
-from engines.manifest import Manifest, read_manifest
+from engines.manifest import Manifest, read_verified
 from engines.plan import Plan
 from engines.runner_openvino import OpenvinoRunner
 from engines.runner_tensorrt import TensorrtRunner
+from engines.signing import check_signature
 from engines.tensorrt_library import check_gpu, tensorrt
 
-__all__ = ["check_machine", "load", "read_verified"]
+__all__ = ["check_machine", "load"]
 
 
-def load(path: str | Path, *, device: int = 0, threads: int | None = None) -> Engine:
+def load(
+    path: str | Path,
+    *,
+    device: int = 0,
+    threads: int | None = None,
+    trusted_key: str | Path | None = None,
+) -> Engine:
     """Verify an engine against its manifest and this machine, then load it.
 
     Args:
         path: e.g. ``out/model.engine``; its manifest lies beside it.
         device: index of the GPU; the cpu target has one device.
         threads: CPU threads; by default what the manifest says.
+        trusted_key: PEM file with a public key; an engine that it did not sign is refused.
 
     Raises:
-        EngineError: a file is missing, damaged or altered, or the engine is for another
-            library version or device; the message has the command that rebuilds it.
-        MissingLibraryError: the runtime is not installed.
+        EngineError: a file is missing, damaged or altered, the signature is missing or wrong, or
+            the engine is for another library version or device; the message has the command
+            that rebuilds it.
+        InputError: the key cannot be used.
+        MissingLibraryError: the runtime is not installed, or with a key the extra ``signing``.
         UnsupportedError: this machine has no device for it.
     """
     manifest, data = read_verified(path)
+    if trusted_key is not None:
+        check_signature(path, manifest, trusted_key)
     check_machine(path, manifest, device)
     return Engine(_runner(manifest, data, device, threads), manifest)
-
-
-def read_verified(path: str | Path) -> tuple[Manifest, bytes]:
-    """Manifest and bytes of an engine whose hash is right.
-
-    The bytes are read once: what was hashed is what is loaded, whatever happens to the file.
-
-    Raises:
-        EngineError: a file is missing, damaged or altered.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise EngineError(f"engine {path} does not exist, expected a file; check the path")
-    manifest = read_manifest(path)
-    size = path.stat().st_size
-    if size != manifest.engine_bytes:
-        raise EngineError(
-            f"engine {path} has {size} bytes, expected {manifest.engine_bytes} as its manifest "
-            "says; copy it again or build it again"
-        )
-    data = read_bounded(path, limit_bytes=manifest.engine_bytes, what="engine")
-    found = sha256_bytes(data)
-    if found != manifest.engine_sha256:
-        raise EngineError(
-            f"engine {path} has sha256 {found[:12]}…, expected {manifest.engine_sha256[:12]}… as "
-            "its manifest says: it is damaged or altered; copy it again or build it again"
-        )
-    return manifest, data
 
 
 def check_machine(path: str | Path, manifest: Manifest, device: int = 0) -> None:

@@ -25,7 +25,7 @@ from artefacts.files import read_bounded, sha256_bytes, write_atomic
 from engines.coverage import Int8Coverage
 from engines.tensors import Profile, TensorSpec
 
-__all__ = ["Manifest", "add_measured", "manifest_path", "read_manifest"]
+__all__ = ["Manifest", "add_measured", "manifest_path", "read_manifest", "read_verified"]
 
 VERSION = 1
 LIMIT_BYTES = 64 << 20  # labels and the per-node table of a large model stay far below
@@ -146,6 +146,34 @@ def read_manifest(engine: str | Path) -> Manifest:
         )
     raw = read_bounded(path, limit_bytes=LIMIT_BYTES, what="manifest")
     return Manifest.from_bytes(raw, f"manifest {path}")
+
+
+def read_verified(path: str | Path) -> tuple[Manifest, bytes]:
+    """Manifest and bytes of an engine whose hash is right.
+
+    The bytes are read once: what was hashed is what is loaded, whatever happens to the file.
+
+    Raises:
+        EngineError: a file is missing, damaged or altered.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise EngineError(f"engine {path} does not exist, expected a file; check the path")
+    manifest = read_manifest(path)
+    size = path.stat().st_size
+    if size != manifest.engine_bytes:
+        raise EngineError(
+            f"engine {path} has {size} bytes, expected {manifest.engine_bytes} as its manifest "
+            "says; copy it again or build it again"
+        )
+    data = read_bounded(path, limit_bytes=manifest.engine_bytes, what="engine")
+    found = sha256_bytes(data)
+    if found != manifest.engine_sha256:
+        raise EngineError(
+            f"engine {path} has sha256 {found[:12]}…, expected {manifest.engine_sha256[:12]}… as "
+            "its manifest says: it is damaged or altered; copy it again or build it again"
+        )
+    return manifest, data
 
 
 def add_measured(engine: str | Path, **results: Mapping[str, Any]) -> Manifest:

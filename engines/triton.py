@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from artefacts.errors import InputError, UnsupportedError
-from artefacts.files import write_atomic
-from engines.loading import read_verified
-from engines.manifest import Manifest, manifest_path
+from artefacts.files import read_bounded, write_atomic
+from engines.manifest import Manifest, manifest_path, read_verified
+from engines.signing import LIMIT_BYTES, signature_path
 from engines.tensors import TensorSpec
 from engines.triton_model import ENGINE
 
@@ -84,6 +84,10 @@ def export_triton(
     files = {file: data, manifest_path(file).name: manifest.to_bytes()}
     if manifest.target == "cpu":
         files["model.py"] = MODEL_PY.encode()
+    if (signature := signature_path(engine)).is_file():
+        files[signature_path(file).name] = read_bounded(
+            signature, limit_bytes=LIMIT_BYTES, what="signature"
+        )
     model = Path(repository, name)
     # Triton takes a folder for a model once it has a version, so the configuration comes first.
     write_atomic(model / "config.pbtxt", config.encode())

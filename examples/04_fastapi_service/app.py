@@ -197,11 +197,17 @@ def main() -> int:
     parser.add_argument("--engine", type=Path, required=True)
     parser.add_argument("--size", type=int, default=1, help="engines (default 1)")
     parser.add_argument("--max-waiting", type=int, default=8, help="requests that wait (default 8)")
+    parser.add_argument("--trusted-key", type=Path, help="refuse an engine that it did not sign")
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 in a container")
     parser.add_argument("--port", type=int, default=8000)
     given = parser.parse_args()
     try:
-        with EnginePool(given.engine, given.size, max_waiting=given.max_waiting) as pool:
+        with EnginePool(
+            given.engine,
+            given.size,
+            max_waiting=given.max_waiting,
+            trusted_key=given.trusted_key,
+        ) as pool:
             app = create_app(pool, threads=given.size + given.max_waiting + 8)
             uvicorn.run(app, host=given.host, port=given.port)
     except BuilderError as err:
