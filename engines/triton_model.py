@@ -41,7 +41,7 @@ class TritonPythonModel:
             try:
                 return [self._answer(part) for part in self._run_together(arrays)]
             except BuilderError:
-                pass  # one of them is to blame: alone, the others get their answers
+                pass  # too much together, or one is to blame: alone, each gets its own answer
         return [self._run_alone(each) for each in arrays]
 
     def finalize(self) -> None:

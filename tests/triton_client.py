@@ -69,8 +69,9 @@ def main(folder: Path, http_port: str, grpc_port: str) -> None:
     for protocol, (module, client) in clients.items():
         for model, arrays in models.items():
             answer = client.infer(model, tensors(module, arrays))
-            np.savez(folder / f"{protocol}.{model}.npz", **outputs(answer, ["output"]))
-            wrong = {name: array[:, :2] for name, array in arrays.items()}
+            names = [each["name"] for each in http.get_model_metadata(model)["outputs"]]
+            np.savez(folder / f"{protocol}.{model}.npz", **outputs(answer, names))
+            wrong = {name: np.repeat(array, 2, axis=1) for name, array in arrays.items()}
             try:
                 client.infer(model, tensors(module, wrong))
             except InferenceServerException as err:

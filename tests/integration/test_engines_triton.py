@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import onnx
 import pytest
+from onnx import helper
 
 import engines
 from calibrators import Preprocess
@@ -27,6 +29,7 @@ from tests.engine_models import convnet, save, scaled_sum
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / ".venv-triton" / "bin" / "python"
 DIGITS = ROOT / "examples" / "01_digits"
+TYPES = ("bool", "uint8", "int8", "int32", "int64", "float16", "float32", "float64")
 START_S = 90
 ODD = 'in"put\\:0\n\u00e9'
 
@@ -88,12 +91,22 @@ def served(triton: Triton, tmp_path_factory: pytest.TempPathFactory) -> Served:
     built = {
         "sum": (scaled_sum(), "fp32"),
         "static": (convnet(rng, batch=2, size=8), "int8"),
+        "types": (many_types(), "fp32"),
         "broken": (scaled_sum(), "fp32"),
     }
+    profile = engines.Profile(
+        **{
+            which: dict.fromkeys(TYPES, shape)
+            for which, shape in (("min", (1, 2)), ("opt", (2, 3)), ("max", (5, 4)))
+        }
+    )
     repository, paths = folder / "repository", {}
     for name, (model, precision) in built.items():
         paths[name] = folder / f"{name}.engine"
-        options = engines.BuildOptions(target="cpu", precision=precision, threads=1)
+        profiles = (profile,) if name == "types" else ()
+        options = engines.BuildOptions(
+            target="cpu", precision=precision, threads=1, profiles=profiles
+        )
         engines.build(save(model, folder, f"{name}.onnx"), paths[name], options, {})
         assert main(["triton-export", str(paths[name]), str(repository), "--instances", "1"]) == 0
     # So long that requests of one burst meet, however slow the machine is.
@@ -110,6 +123,9 @@ def served(triton: Triton, tmp_path_factory: pytest.TempPathFactory) -> Served:
             "right": rng.integers(-9, 9, (8, 4)),
         },
         "static": {"input": rng.normal(size=(2, 3, 8, 8)).astype(np.float32)},
+    }
+    inputs["types"] = {
+        name: rng.integers(0, 2 if name == "bool" else 100, (3, 4)).astype(name) for name in TYPES
     }
     exchange = folder / "exchange"
     exchange.mkdir()
@@ -157,6 +173,27 @@ def plan_manifest(engine: Path) -> engines.Manifest:
     )
 
 
+def many_types() -> onnx.ModelProto:
+    """One input and output of each type, its second axis free; ``<type>_out`` is the same again."""
+    one = {name: helper.np_dtype_to_tensor_dtype(np.dtype(name)) for name in TYPES}
+    info = helper.make_tensor_value_info
+    nodes = [
+        node
+        for name, kind in one.items()
+        for node in (
+            helper.make_node("Cast", [name], [f"{name}_f"], to=onnx.TensorProto.FLOAT),
+            helper.make_node("Cast", [f"{name}_f"], [f"{name}_out"], to=kind),
+        )
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "types",
+        [info(name, kind, ["N", "W"]) for name, kind in one.items()],
+        [info(f"{name}_out", kind, ["N", "W"]) for name, kind in one.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
 @contextmanager
 def serve(triton: Triton, repository: Path, folder: Path) -> Iterator[tuple[int, int]]:
     """The server on free loopback ports; always stopped."""
@@ -196,7 +233,7 @@ def free_ports() -> tuple[int, int]:
 def wait_until_ready(server: subprocess.Popen[bytes], models: str, log: Path) -> None:
     end = time.monotonic() + START_S
     while time.monotonic() < end and server.poll() is None:
-        if all(answers(f"{models}{name}/ready") for name in ("sum", "static", "digits")):
+        if all(answers(f"{models}{name}/ready") for name in ("sum", "static", "types", "digits")):
             return
         time.sleep(0.1)
     raise AssertionError(f"Triton was not ready in {START_S} s:\n{log.read_text()}")
@@ -211,7 +248,7 @@ def answers(url: str) -> bool:
 
 
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
-@pytest.mark.parametrize("model", ["sum", "static"])
+@pytest.mark.parametrize("model", ["sum", "static", "types"])
 def test_answers_are_those_of_the_engine_in_process(
     served: Served, protocol: str, model: str
 ) -> None:
@@ -221,7 +258,11 @@ def test_answers_are_those_of_the_engine_in_process(
         engines.load(served.engines[model]) as engine,
     ):
         expected = engine(dict(inputs))
-        np.testing.assert_array_equal(answer["output"], expected["output"])
+        assert {name: (a.dtype, a.shape) for name, a in answer.items()} == {
+            name: (a.dtype, a.shape) for name, a in expected.items()
+        }
+        for name, array in expected.items():
+            np.testing.assert_array_equal(answer[name], array)
 
 
 def test_the_examples_client_prints_what_its_readme_says(served: Served) -> None:
@@ -242,6 +283,15 @@ def test_requests_that_come_together_run_together_and_get_their_own_answers(
 @pytest.mark.parametrize(("model", "expected"), [("sum", "[-1,4]"), ("static", "[2,3,8,8]")])
 def test_a_wrong_shape_is_refused(served: Served, protocol: str, model: str, expected: str) -> None:
     assert expected in served.seen[f"{protocol} {model} refused"]
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_what_only_the_engine_can_refuse_gets_its_sentence(served: Served, protocol: str) -> None:
+    """To Triton the second axis is free; the profile ends at 4."""
+    said = served.seen[f"{protocol} types refused"]
+    assert "bool (3, 8)" in said
+    assert "expected bool (1, 2) to (5, 4)" in said
+    assert served.seen["config"]["types"]["max_batch_size"] == 5
 
 
 def test_a_damaged_engine_is_never_loaded(served: Served) -> None:
