@@ -30,12 +30,14 @@ class SpeedComparison:
     """How many times faster than the baseline, by median latency.
 
     ``verdict`` reads the interval against a margin of 1 %: wholly above it "faster", wholly below
-    "slower", wholly inside "equal", else "undecided" (measure longer).
+    "slower", wholly inside "equal", else "undecided" (measure longer). Where latencies have two
+    modes the ratio is not ``meaningful`` and the verdict undecided whatever the interval.
     """
 
     speedup: float
     interval: Interval
     verdict: SpeedVerdict
+    meaningful: bool = True
 
 
 def compare_speed(
@@ -65,8 +67,13 @@ def compare_speed(
         for result in (baseline, candidate)
     ]
     interval = interval_of(np.asarray(medians[0] / medians[1]))
-    speedup = percentile(baseline.samples_ms, 50) / percentile(candidate.samples_ms, 50)
-    return SpeedComparison(speedup=speedup, interval=interval, verdict=_verdict(interval, margin))
+    meaningful = not (baseline.stability.two_modes or candidate.stability.two_modes)
+    return SpeedComparison(
+        speedup=percentile(baseline.samples_ms, 50) / percentile(candidate.samples_ms, 50),
+        interval=interval,
+        verdict=_verdict(interval, margin) if meaningful else "undecided",
+        meaningful=meaningful,
+    )
 
 
 def _verdict(interval: Interval, margin: float) -> SpeedVerdict:

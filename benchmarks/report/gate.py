@@ -95,7 +95,7 @@ def _speedups(report: Report, limit: float | None) -> list[GateCheck]:
             limit=f"at least {limit:g}× with 95 % confidence",
             found=f"{comparison.speed.speedup:.2f}× ({comparison.speed.interval.low:.2f} to "
             f"{comparison.speed.interval.high:.2f})",
-            passed=comparison.speed.interval.low >= limit,
+            passed=comparison.speed.meaningful and comparison.speed.interval.low >= limit,
         )
         for comparison in report.comparisons
     ]
@@ -180,5 +180,5 @@ def _speedup_regressions(report: Report, stored: Report) -> list[GateCheck]:
             >= then[c.baseline, c.candidate].interval.low * (1 - REGRESSION),
         )
         for c in report.comparisons
-        if (c.baseline, c.candidate) in then
+        if (c.baseline, c.candidate) in then and c.speed.meaningful
     ]

@@ -77,15 +77,12 @@ def _cards(report: Report) -> str:
 def _pair(comparison: Comparison, report: Report) -> list[str]:
     """Speed and accuracy of one system against the baseline."""
     speed = comparison.speed
+    measured = [report.system(name) for name in (comparison.baseline, comparison.candidate)]
+    note = f"{speed.verdict}, {speed.interval.low:.2f}–{speed.interval.high:.2f}"
     tone = {"faster": "good", "slower": "bad"}.get(speed.verdict, "")
-    cards = [
-        _card(
-            f"{comparison.candidate}: speed-up",
-            f"{speed.speedup:.2f}×",
-            f"{speed.verdict}, {speed.interval.low:.2f}–{speed.interval.high:.2f}",
-            tone,
-        )
-    ]
+    if not all(system.latency.stability.stable for system in measured):
+        note, tone = f"{note}; unstable", "warn"
+    cards = [_card(f"{comparison.candidate}: speed-up", f"{speed.speedup:.2f}×", note, tone)]
     drop, result = comparison.accuracy, report.system(comparison.candidate).accuracy
     if drop is not None and result is not None:
         value = format_score(result.value) if result.unit == "share" else f"{result.value:.4g}"

@@ -43,7 +43,7 @@ def plot_latency(samples_ms: Mapping[str, Floats]) -> str:
         axes.stairs(heights, edges, color=color, label=name, linewidth=1.3)
     if wide:
         _logarithmic(axes.xaxis, axes.set_xscale)
-    axes.legend(loc="upper right", **LEGEND)
+    _legend(axes)
     return to_svg(figure, "Latency distribution")
 
 
@@ -62,7 +62,7 @@ def plot_cdf(samples_ms: Mapping[str, Floats]) -> str:
     axes.annotate(
         "99 %", (0.995, 98), xycoords=("axes fraction", "data"), ha="right", va="top", color=SOFT
     )
-    axes.legend(loc="center right", **LEGEND)
+    _legend(axes)
     return to_svg(figure, "Cumulative latency distribution")
 
 
@@ -77,7 +77,7 @@ def plot_rounds(systems: Sequence[SystemReport]) -> str:
         medians = [float(np.median(values)) for values in system.latency.rounds_ms]
         axes.plot(np.arange(1, len(medians) + 1), medians, color=color, label=system.name)
     axes.set_ylim(bottom=0)
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, **LEGEND)
+    _legend(axes)
     return to_svg(figure, "Median latency of each round")
 
 
@@ -88,6 +88,7 @@ def plot_pareto(systems: Sequence[SystemReport]) -> str:
         systems: with accuracy.
     """
     figure, axes = axes_of("median latency, ms", "accuracy")
+    slowest = max(system.latency.figures["p50_ms"].value for system in systems)
     shares = all(system.accuracy and system.accuracy.unit == "share" for system in systems)
     for color, system in zip(SERIES, systems, strict=False):
         if system.accuracy is None:
@@ -103,7 +104,7 @@ def plot_pareto(systems: Sequence[SystemReport]) -> str:
             (figure_ms.value, value),
             (0, 9),
             textcoords="offset points",
-            ha="center",
+            ha=_side(figure_ms.value / slowest),
             color=INK,
         )
     first = next(s.accuracy for s in systems if s.accuracy)
@@ -112,6 +113,11 @@ def plot_pareto(systems: Sequence[SystemReport]) -> str:
     axes.set_xlim(left=0)
     axes.ticklabel_format(axis="y", useOffset=False)
     return to_svg(figure, "Accuracy against latency")
+
+
+def _side(place: float) -> str:
+    """Which way a label grows: away from the nearer edge."""
+    return "left" if place < 0.3 else "right" if place > 0.7 else "center"
 
 
 def plot_sweep(points: Sequence[SweepPoint], kind: str) -> str:
@@ -139,7 +145,7 @@ def plot_sweep(points: Sequence[SweepPoint], kind: str) -> str:
     axes.minorticks_off()
     axes.set_ylim(bottom=0)
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    axes.legend(loc="upper left", **LEGEND)
+    _legend(axes)
     return to_svg(figure, f"Throughput against {kind}")
 
 
@@ -168,7 +174,7 @@ def plot_layers(report: Report) -> str:
     seen = dict.fromkeys(layer.precision for system in known for layer in system.layers)
     for name in seen:
         axes.barh([0], [0], color=colors.get(name, SOFT), label=name)
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(seen), **LEGEND)
+    _legend(axes)
     return to_svg(figure, "Work by precision")
 
 
@@ -192,6 +198,13 @@ def plot_ranges(histograms: Sequence[RangeHistogram]) -> str:
         part.set_xlim(left=0)
         part.minorticks_off()
     return to_svg(figure, "Calibrated ranges")
+
+
+def _legend(axes: Any) -> None:
+    """Above the axes, where it hides nothing; names below each other where they are long."""
+    names = axes.get_legend_handles_labels()[1]
+    columns = 4 if sum(len(name) + 4 for name in names) < 70 else 1
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, **LEGEND)
 
 
 def _logarithmic(axis: Any, set_scale: Any) -> None:

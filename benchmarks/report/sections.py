@@ -49,14 +49,14 @@ def sections(report: Report) -> tuple[Section, ...]:
 
 def _latency(report: Report) -> Section:
     names = ("p50_ms", "p90_ms", "p95_ms", "p99_ms", "max_ms", "mean_ms")
-    header = ["system", *(name.replace("_", " ") for name in names), "samples", "rounds"]
+    header = ["system", *(name.replace("_", " ") for name in names), "samples"]
     return Section(
         title="Latency on the host, end to end",
         text=(
             f"From the call to its return, batch {report.batch}: what a caller waits, copies to "
-            "and from a device included. 95 % bootstrap intervals over rounds; nothing is "
-            f"clipped. The harness itself costs {report.overhead_us:.2f} µs a query, which is in "
-            "every figure."
+            "and from a device included. 95 % bootstrap intervals over "
+            f"{len(report.systems[0].latency.rounds_ms)} rounds; nothing is clipped. The harness "
+            f"itself costs {report.overhead_us:.2f} µs a query, which is in every figure."
         ),
         rows=[
             header,
@@ -65,7 +65,6 @@ def _latency(report: Report) -> Section:
                     system.name,
                     *(_with_interval(system.latency.figures[name]) for name in names),
                     f"{system.latency.samples_ms.size:,}",
-                    str(len(system.latency.rounds_ms)),
                 ]
                 for system in report.systems
             ),

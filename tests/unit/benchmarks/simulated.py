@@ -44,11 +44,15 @@ def drifting(
 
 
 def bimodal(
-    clock: FakeClock, rng: np.random.Generator, fast_ms: float, slow_ms: float
+    clock: FakeClock,
+    rng: np.random.Generator,
+    fast_ms: float,
+    slow_ms: float,
+    slow_share: float = 0.5,
 ) -> Callable[[], None]:
-    """Half of the queries take the slow path."""
+    """A share of the queries takes the slow path."""
     modes = [steady(clock, rng, fast_ms, 0.01), steady(clock, rng, slow_ms, 0.01)]
-    return lambda: modes[rng.integers(2)]()
+    return lambda: modes[int(rng.random() < slow_share)]()
 
 
 def stalling(

@@ -44,6 +44,15 @@ def test_a_speedup_must_be_shown_not_only_found(report: Report) -> None:
         raise_if_missed(check_limits(report, Limits(min_speedup=between)))
 
 
+def test_a_ratio_of_two_modes_passes_no_gate(report: Report) -> None:
+    comparison = report.comparisons[0]
+    blurred = replace(comparison, speed=replace(comparison.speed, meaningful=False))
+    with pytest.raises(GateMissedError):
+        raise_if_missed(
+            check_limits(replace(report, comparisons=(blurred,)), Limits(min_speedup=1.1))
+        )
+
+
 def test_no_gate_passes_for_want_of_a_measurement(report: Report) -> None:
     alone = replace(report, systems=report.systems[:1], comparisons=())
     with pytest.raises(RequestError, match="with 1 system"):

@@ -7,6 +7,7 @@ import pytest
 
 from artefacts.errors import RequestError
 from benchmarks.latency import TimingRules, compare_speed, measure
+from benchmarks.statistics import judge_stability
 from tests.unit.benchmarks.simulated import FakeClock, bimodal, drifting, stalling, steady
 
 RULES = TimingRules(min_time_s=2.0, limit_s=6.0, slice_s=0.05)
@@ -75,11 +76,32 @@ def test_drift_is_unstable_but_cancels_in_the_ratio(rng: np.random.Generator) ->
     assert found.interval.high - found.interval.low < 0.1
 
 
-def test_two_equal_modes_have_no_median_to_quote(rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.65])
+def test_two_modes_have_no_median_to_quote(share: float, rng: np.random.Generator) -> None:
     clock = FakeClock()
-    result = measure({"one": bimodal(clock, rng, 1.0, 2.0)}, rules=RULES, clock=clock)["one"]
-    assert not result.stability.stable
-    assert "two modes around the median" in " ".join(result.stability.reasons)
+    systems = {
+        "two": bimodal(clock, rng, 1.0, 2.0, slow_share=share),
+        "one": steady(clock, rng, 1.0),
+    }
+    results = measure(systems, rules=RULES, clock=clock)
+    assert results["two"].stability.two_modes
+    assert not results["two"].stability.stable
+    assert "two modes" in " ".join(results["two"].stability.reasons)
+    assert not results["one"].stability.two_modes
+    found = compare_speed(results["one"], results["two"])
+    assert found.verdict == "undecided"
+    assert not found.meaningful
+
+
+@pytest.mark.parametrize("draw", ["normal", "exponential", "lognormal", "uniform"])
+def test_one_wide_mode_is_one_mode(draw: str, rng: np.random.Generator) -> None:
+    samples = {
+        "normal": rng.normal(10, 2, 2000),
+        "exponential": 1 + rng.exponential(3, 2000),
+        "lognormal": rng.lognormal(0, 1, 2000),
+        "uniform": rng.uniform(1, 10, 2000),
+    }[draw]
+    assert not judge_stability(np.split(samples, 40)).two_modes
 
 
 def test_rare_stalls_are_kept(rng: np.random.Generator) -> None:
