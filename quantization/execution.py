@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from artefacts.errors import ModelError
 from artefacts.libraries import require
 
-__all__ = ["Arrays", "Load", "Run", "load_onnxruntime"]
+__all__ = ["Arrays", "Load", "Run", "load_int8", "load_onnxruntime"]
 
 Array = NDArray[Any]
 Arrays = Mapping[str, Array]
@@ -26,9 +26,10 @@ def load_onnxruntime(model: onnx.ModelProto, *, optimize: bool = True) -> Run:
     """A model on onnxruntime's CPU provider.
 
     Args:
-        model: any model; at most 2 GB.
-        optimize: False keeps the graph as it is written: Q/DQ pairs are then computed in float,
-            as the simulator does, and not replaced by the integer kernels of this processor.
+        model: any model of less than 2 GB.
+        optimize: False runs the graph as it is written, Q/DQ pairs in float arithmetic. Optimised,
+            onnxruntime replaces them by the integer kernels of this processor, which saturate
+            where it has no VNNI instructions.
 
     Raises:
         ModelError: onnxruntime refuses the model, or fails while running it.
@@ -37,9 +38,11 @@ def load_onnxruntime(model: onnx.ModelProto, *, optimize: bool = True) -> Run:
     runtime = require("onnxruntime", extra="cpu")
     options = runtime.SessionOptions()
     options.log_severity_level = 4  # its warnings go to stderr past Python; errors are raised
+    # Idle workers would otherwise spin on the cores that numpy computes on between runs.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if not optimize:
         options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    errors = _runtime_errors()
+    errors: tuple[type[BaseException], ...] = _runtime_errors()
     try:
         session = runtime.InferenceSession(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
@@ -51,11 +54,16 @@ def load_onnxruntime(model: onnx.ModelProto, *, optimize: bool = True) -> Run:
     def run(feeds: Arrays) -> dict[str, Array]:
         try:
             values = session.run(names, dict(feeds))
-        except (*errors, ValueError) as err:
+        except errors as err:
             raise ModelError(_message(model, "run", err)) from err
         return {name: np.asarray(value) for name, value in zip(names, values, strict=True)}
 
     return run
+
+
+def load_int8(model: onnx.ModelProto) -> Run:
+    """A Q/DQ model in float arithmetic: :func:`load_onnxruntime` without its optimizations."""
+    return load_onnxruntime(model, optimize=False)
 
 
 def _runtime_errors() -> tuple[type[Exception], ...]:
@@ -63,10 +71,10 @@ def _runtime_errors() -> tuple[type[Exception], ...]:
     state = require("onnxruntime.capi.onnxruntime_pybind11_state", extra="cpu")
     names = ("Fail", "InvalidArgument", "InvalidGraph", "NotImplemented", "RuntimeException")
     found: list[type[Exception]] = [getattr(state, name) for name in names if hasattr(state, name)]
-    return tuple(found)
+    return (*found, ValueError)
 
 
-def _message(model: onnx.ModelProto, verb: str, err: Exception) -> str:
+def _message(model: onnx.ModelProto, verb: str, err: BaseException) -> str:
     reason = str(err).splitlines()[0] if str(err) else type(err).__name__
     return (
         f"onnxruntime cannot {verb} graph {model.graph.name!r} ({reason}), expected a model it "

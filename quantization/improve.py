@@ -1,9 +1,9 @@
 """Better INT8 with no layer given up: ranges, rounding and biases from the samples.
 
-The walk through the network does, layer by layer in this order: choose the range of each new
-activation (range_choice), fit and round the weights to the input that INT8 hands them
-(weight_clipping, weight_rounding), take the mean error off the bias (bias_correction). Activations
-are centred first where that is free (centre). What is kept is what helps on samples that the walk
+First, channels are equalised where that is exact (equalize). Then one walk through the network
+does, layer by layer: choose the grid of each new activation (range_choice; centred where that is
+free, centre), fit and round the weights to the input that INT8 hands them (weight_rounding), take
+the mean error off the bias (bias_correction). What is kept is what helps on samples that the walk
 has not seen.
 """
 
@@ -13,58 +13,39 @@ import dataclasses
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 
+from artefacts.errors import DataError
 from artefacts.graph_hash import graph_hash
 from calibrators.ranges import Range, Ranges
 from quantization.amend import add_bias
-from quantization.centre import centrable, centring_shifts, move_bounds
+from quantization.centre import centring_shifts, move_bounds
 from quantization.equalize import equalizable, equalize
 from quantization.equalize_choice import choose_equalization
-from quantization.execution import Arrays, Load
+from quantization.execution import Arrays, Load, load_int8, load_onnxruntime
+from quantization.fidelity import Fidelity, compare, run_all
 from quantization.graph_view import GraphView
+from quantization.improve_decisions import Decisions
+from quantization.improve_methods import NOTHING, Methods
 from quantization.insert import QuantizedTensor, insert_qdq, unify_ranges
-from quantization.layer_matrix import LayerMatrix, layer_matrix, sample_columns
-from quantization.layerwise import Decision, LayerVisit, Twins
-from quantization.placement import Placement, QuantizedInput
-from quantization.range_choice import RANGE_POSITIONS, Grid, Reader, best_grid, candidates
-from quantization.weight_clipping import clipped_scale, largest_scale
-from quantization.weight_rounding import refit, round_with_feedback, second_moment
+from quantization.layerwise import Twins, live_bytes
+from quantization.placement import Placement
+from quantization.range_choice import Grid
 
-__all__ = ["Improved", "Methods", "improve_layers"]
+__all__ = ["VARIANTS", "Improved", "Trial", "improve", "improve_layers"]
 
 logger = logging.getLogger(__name__)
-Array = NDArray[Any]
 
-_POSITIONS = 8192  # columns sampled for the moments of a layer's input
+VARIANTS = (Methods(), Methods(refitting=False))
+"""What is tried beside plain calibration. Refitting helps deep and depthwise nets most, and can
+fit the noise of a small one."""
 
-
-@dataclass(frozen=True, kw_only=True)
-class Methods:
-    """Which improvements a walk makes.
-
-    Attributes:
-        ranges: choose activation ranges by the error of their readers.
-        clipping: scales of weights by squared error instead of the largest magnitude.
-        rounding: round weights with error feedback instead of to nearest.
-        refitting: fit weights to the INT8 input before rounding.
-        biases: take each layer's mean error off its bias.
-        equalizing: bring channels of an activation to like ranges where that is exact.
-        centring: move activations to the middle of their range where that is free; only with
-            ``ranges``.
-    """
-
-    ranges: bool = True
-    clipping: bool = False
-    rounding: bool = True
-    refitting: bool = True
-    biases: bool = True
-    equalizing: bool = True
-    centring: bool = True
+_MOST_SAMPLES = 160  # more only lower chance errors that are small already
+_HELD_OUT_SHARE = 0.25
+_FEWEST_HELD_OUT = 2
+_LIMIT_BYTES = 2 << 30  # activations of all samples that are alive at once, both copies
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -72,9 +53,11 @@ class Improved:
     """A prepared graph and everything ``insert_qdq`` needs beside a placement.
 
     Attributes:
-        model: the graph with corrected biases; node and tensor names as before.
+        model: the graph with scaled channels, moved activations and corrected biases; node and
+            tensor names are as before, so the placement still fits.
         ranges: of that graph.
-        weights: constant → its codes and scale.
+        weights: constant → its codes and scale; constants that are missing are rounded to
+            nearest.
         methods: what was done.
     """
 
@@ -84,8 +67,72 @@ class Improved:
     methods: Methods
 
     def quantized(self, placement: Placement) -> onnx.ModelProto:
-        """The INT8 model."""
+        """The INT8 model.
+
+        Args:
+            placement: the one that was improved, or one that leaves more layers in float.
+        """
         return insert_qdq(self.model, placement, self.ranges, weight_overrides=self.weights)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """What one set of methods gave on the samples held out."""
+
+    methods: Methods
+    fidelity: Fidelity
+
+
+def improve(
+    model: onnx.ModelProto,
+    placement: Placement,
+    ranges: Ranges,
+    samples: Sequence[Arrays],
+    *,
+    variants: Sequence[Methods] = VARIANTS,
+    seed: int = 0,
+    load: Load = load_onnxruntime,
+    load_quantized: Load = load_int8,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[Improved, tuple[Trial, ...]]:
+    """The variant with the best SQNR on held-out samples, plain calibration among them.
+
+    Args:
+        model: the prepared model; it is not changed.
+        placement: of it.
+        ranges: calibrated on the samples.
+        samples: calibration feeds, one sample each; a quarter is held out.
+        variants: what to try beside plain calibration.
+        seed: of the split and the sampled positions; equal seeds give equal results.
+        load: runs float models.
+        load_quantized: runs Q/DQ models, in float arithmetic.
+        progress: called with steps done and their number.
+
+    Returns:
+        The best, and what was tried with its fidelity, plain calibration first.
+
+    Raises:
+        DataError: fewer than 4 samples.
+        ModelError: a model cannot be run.
+    """
+    fit, held = _divided(model, samples, load, seed)
+    exact = run_all(load(model), held)
+    results = [Improved(model=model, ranges=ranges, weights={}, methods=NOTHING)]
+    for number, methods in enumerate(variants):
+        step = _part(progress, number, len(variants))
+        results.append(
+            improve_layers(
+                model, placement, ranges, fit, load, methods=methods, seed=seed, progress=step
+            )
+        )
+    trials = []
+    for result in results:
+        fidelity = compare(load_quantized(result.quantized(placement)), held, exact)
+        trials.append(Trial(methods=result.methods, fidelity=fidelity))
+        names = " ".join(result.methods.names) or "calibration alone"
+        logger.info("SQNR %.2f dB on %d samples: %s", fidelity.sqnr_db, len(held), names)
+    best = max(range(len(trials)), key=lambda number: trials[number].fidelity.sqnr_db)
+    return results[best], tuple(trials)
 
 
 def improve_layers(
@@ -93,7 +140,7 @@ def improve_layers(
     placement: Placement,
     ranges: Ranges,
     samples: Sequence[Arrays],
-    load: Load,
+    load: Load = load_onnxruntime,
     *,
     methods: Methods,
     seed: int = 0,
@@ -106,7 +153,7 @@ def improve_layers(
         placement: of it.
         ranges: calibrated; kept for tensors that share a scale, and tried for the others.
         samples: feeds, one sample each, that the ranges were calibrated on.
-        load: runs a model.
+        load: runs float models.
         methods: what to do.
         seed: of the choice of positions.
         progress: called with nodes done and their number.
@@ -118,19 +165,20 @@ def improve_layers(
     if methods.equalizing:
         model, ranges = _equalized(model, placement, ranges, samples, load, seed)
     view = GraphView(model)
-    walk = _Walk(view, placement, unify_ranges(ranges, placement), methods, seed)
+    decisions = Decisions(view, placement, unify_ranges(ranges, placement), methods, seed)
     twins = Twins(view=view, load=load, samples=samples, correct=methods.biases)
-    twins.walk(walk.decide, progress)
-    centres = {name: grid.centre for name, grid in walk.grids.items() if grid.centre}
+    twins.walk(decisions.decide, progress)
+    centres = {name: grid.centre for name, grid in decisions.grids.items() if grid.centre}
     shifts = dict(twins.shifts)
-    for name, shift in centring_shifts(view, walk.centrable, centres, walk.rounded).items():
+    moved = centring_shifts(view, decisions.centrable, centres, decisions.rounded)
+    for name, shift in moved.items():
         shifts[name] = shifts.get(name, np.zeros(1)) + shift
-    corrected = add_bias(move_bounds(model, walk.centrable, centres), shifts)
-    new = ranges.replace({name: _range(grid) for name, grid in walk.grids.items()})
+    changed = add_bias(move_bounds(model, decisions.centrable, centres), shifts)
+    new = ranges.replace({name: _range(grid) for name, grid in decisions.grids.items()})
     return Improved(
-        model=corrected,
-        ranges=dataclasses.replace(new, graph_hash=graph_hash(corrected)),
-        weights=walk.weights,
+        model=changed,
+        ranges=dataclasses.replace(new, graph_hash=graph_hash(changed)),
+        weights=decisions.weights,
         methods=methods,
     )
 
@@ -147,124 +195,40 @@ def _equalized(
     plans = equalizable(view, placement)
     found = choose_equalization(view, plans, samples, load, seed=seed)
     for name, choice in found.items():
-        logger.debug(
-            "equalised %s: error %.2g, before %.2g, %s",
-            name,
-            choice.after,
-            choice.before,
-            "free" if choice.free else "by a Mul",
-        )
+        how = "in the weights" if choice.free else "by a Mul"
+        logger.debug("equalised %s %s: %.2g → %.2g", name, how, choice.before, choice.after)
     model = equalize(model, plans, {name: choice.scale for name, choice in found.items()})
     return model, ranges.replace({name: choice.range for name, choice in found.items()})
 
 
-class _Walk:
-    """The decisions of one walk."""
-
-    def __init__(
-        self, view: GraphView, placement: Placement, ranges: Ranges, methods: Methods, seed: int
-    ) -> None:
-        self._view = view
-        self._ranges = ranges
-        self._methods = methods
-        self._seed = seed
-        self._fixed = dict(placement.fixed)
-        grouped = {name for group in placement.shared for name in group}
-        self._kept = grouped | set(placement.fixed)
-        self._edges: dict[str, list[QuantizedInput]] = {}
-        for edge in placement.activations:
-            self._edges.setdefault(edge.node, []).append(edge)
-        self._weights = {w.node: w for w in placement.weights}
-        self._nodes = {node.name: node for node in view.nodes}
-        self._readers = {
-            e.observed: [o for o in placement.activations if o.observed == e.observed]
-            for e in placement.activations
-        }
-        self.centrable = centrable(view, placement) if methods.centring else {}
-        self.grids: dict[str, Grid] = {}
-        self.rounded: dict[str, Array] = {}
-        self.weights: dict[str, QuantizedTensor] = {}
-
-    def decide(self, visit: LayerVisit) -> Decision:
-        """Grids of a node's quantized inputs, and its INT8 weight as floats."""
-        grids = {e.index: self._grid(e, visit) for e in self._edges.get(visit.node.name, ())}
-        weight = self._weights.get(visit.node.name)
-        layer = None if weight is None else layer_matrix(self._view, visit.node)
-        if weight is None or layer is None or weight.axis is None or weight.index != 1:
-            return grids, {}
-        if weight.tensor not in self.weights:
-            found = self._round(layer, visit, grids.get(0))
-            shape = [-1 if axis == weight.axis else 1 for axis in range(found.codes.ndim)]
-            values = found.codes * found.scale.reshape(shape)
-            self.weights[weight.tensor] = found
-            self.rounded[weight.tensor] = values.astype(layer.weight.dtype)
-        return grids, {weight.tensor: self.rounded[weight.tensor]}
-
-    def _grid(self, edge: QuantizedInput, visit: LayerVisit) -> Grid:
-        name = edge.observed
-        if name in self._fixed:
-            return Grid(amax=self._fixed[name])
-        if name in self._kept or not self._methods.ranges:
-            return Grid(amax=self._ranges[name].amax)
-        if name not in self.grids:
-            self.grids[name] = self._choose(edge, visit)
-        return self.grids[name]
-
-    def _choose(self, edge: QuantizedInput, visit: LayerVisit) -> Grid:
-        exact, actual = visit.exact[edge.tensor], visit.actual[edge.tensor]
-        largest = max(float(np.abs(x).max(initial=0.0)) for x in exact)
-        given = self._ranges[edge.observed].amax
-        if largest == 0.0:
-            return Grid(amax=given)
-        readers = []
-        for other in self._readers[edge.observed]:
-            if other.tensor == edge.tensor:
-                node = self._nodes[other.node]
-                layer = layer_matrix(self._view, node) if other.index == 0 else None
-                readers.append(self._reader(layer, exact, actual))
-        grids = candidates(largest, [given])
-        if edge.observed in self.centrable:
-            grids = candidates(largest, [given], low=self.centrable[edge.observed].low) or grids
-        return best_grid(readers, grids, centred_errors=self._methods.biases)[0]
-
-    def _reader(
-        self, layer: LayerMatrix | None, exact: Sequence[Array], actual: Sequence[Array]
-    ) -> Reader:
-        return Reader(
-            exact=sample_columns(layer, exact, wanted=RANGE_POSITIONS, seed=self._seed),
-            actual=sample_columns(layer, actual, wanted=RANGE_POSITIONS, seed=self._seed),
-            matrix=None if layer is None else layer.matrix,
+def _divided(
+    model: onnx.ModelProto, samples: Sequence[Arrays], load: Load, seed: int
+) -> tuple[list[Arrays], list[Arrays]]:
+    """Samples for the walk and samples held out, shuffled; fewer where memory would not do."""
+    if len(samples) < 2 * _FEWEST_HELD_OUT:
+        raise DataError(
+            f"{len(samples)} samples were given, expected at least {2 * _FEWEST_HELD_OUT} (some "
+            "are held out to judge by); give more calibration data or turn improvement off"
         )
+    order = np.random.default_rng(seed).permutation(len(samples))
+    fed = sum(array.nbytes for array in samples[0].values())
+    each = 2 * live_bytes(GraphView(model), load, samples[0]) + fed
+    most = min(_MOST_SAMPLES, max(_LIMIT_BYTES // each, 2 * _FEWEST_HELD_OUT))
+    if most < min(len(samples), _MOST_SAMPLES):
+        logger.info("%d of %d samples are used, %d MiB each", most, len(samples), each >> 20)
+    taken = [samples[number] for number in order[:most]]
+    held = max(int(len(taken) * _HELD_OUT_SHARE), _FEWEST_HELD_OUT)
+    return taken[held:], taken[:held]
 
-    def _round(self, layer: LayerMatrix, visit: LayerVisit, grid: Grid | None) -> QuantizedTensor:
-        methods, matrix, hessian = self._methods, layer.matrix, None
-        if methods.rounding or methods.refitting or methods.clipping:
-            name = layer.node.inputs[0]
-            read = [grid(x) if grid else x for x in visit.actual[name]]
-            exact, actual = (
-                sample_columns(layer, x, wanted=_POSITIONS, seed=self._seed).astype(np.float64)
-                for x in (visit.exact[name], read)
-            )
-            if methods.biases:
-                exact, actual = exact - exact.mean(axis=0), actual - actual.mean(axis=0)
-            hessian = second_moment(actual, actual)
-            if methods.refitting:
-                size = matrix.shape[-1]
-                cross = second_moment(exact, actual)
-                matrix = refit(matrix, cross, hessian, ridge=size / len(visit.exact[name]))
-        if methods.clipping:
-            power = None if hessian is None else np.diagonal(hessian, axis1=1, axis2=2)
-            scale = clipped_scale(matrix, power)
-        else:
-            scale = largest_scale(matrix)
-        if methods.rounding and hessian is not None:
-            codes = round_with_feedback(matrix, scale, hessian)
-        else:
-            codes = np.clip(np.rint(matrix / scale[..., None]), -127, 127).astype(np.int8)
-        return QuantizedTensor(
-            codes=np.ascontiguousarray(layer.restore(codes)),
-            scale=scale.reshape(-1).astype(np.float32),
-        )
+
+def _part(
+    progress: Callable[[int, int], None] | None, number: int, parts: int
+) -> Callable[[int, int], None] | None:
+    """Progress of part ``number`` as progress of all parts."""
+    if progress is None:
+        return None
+    whole = progress
+    return lambda done, total: whole(number * total + done, parts * total)
 
 
 def _range(grid: Grid) -> Range:

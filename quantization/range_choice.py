@@ -29,8 +29,8 @@ __all__ = ["RANGE_POSITIONS", "Grid", "Reader", "best_grid", "candidates"]
 
 Array = NDArray[Any]
 
-RANGE_POSITIONS = 2048  # columns sampled for a choice, which tries two dozen grids on them
-_SHARES = np.geomspace(1.0, 0.25, 21)
+RANGE_POSITIONS = 1024  # columns sampled for a choice, which tries a dozen grids on them
+_SHARES = np.geomspace(1.0, 0.25, 13)
 
 
 @dataclass(frozen=True, kw_only=True)

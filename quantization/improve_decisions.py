@@ -1,0 +1,136 @@
+"""The decisions of one walk: the grid of each activation, the codes of each weight."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibrators.ranges import Ranges
+from quantization.centre import centrable
+from quantization.graph_view import GraphView
+from quantization.improve_methods import Methods
+from quantization.insert import QuantizedTensor
+from quantization.layer_matrix import LayerMatrix, layer_matrix, sample_columns
+from quantization.layerwise import Decision, LayerVisit
+from quantization.placement import Placement, QuantizedInput
+from quantization.range_choice import RANGE_POSITIONS, Grid, Reader, best_grid, candidates
+from quantization.weight_clipping import clipped_scale, largest_scale
+from quantization.weight_rounding import refit, round_with_feedback, second_moment
+
+__all__ = ["Decisions"]
+
+Array = NDArray[Any]
+
+_POSITIONS = 8192  # columns sampled for the moments of a layer's input
+
+
+class Decisions:
+    """The decisions of one walk."""
+
+    def __init__(
+        self, view: GraphView, placement: Placement, ranges: Ranges, methods: Methods, seed: int
+    ) -> None:
+        self._view = view
+        self._ranges = ranges
+        self._methods = methods
+        self._seed = seed
+        self._fixed = dict(placement.fixed)
+        grouped = {name for group in placement.shared for name in group}
+        self._kept = grouped | set(placement.fixed)
+        self._edges: dict[str, list[QuantizedInput]] = {}
+        for edge in placement.activations:
+            self._edges.setdefault(edge.node, []).append(edge)
+        self._weights = {w.node: w for w in placement.weights}
+        self._nodes = {node.name: node for node in view.nodes}
+        self._readers = {
+            e.observed: [o for o in placement.activations if o.observed == e.observed]
+            for e in placement.activations
+        }
+        self.centrable = centrable(view, placement) if methods.centring else {}
+        self.grids: dict[str, Grid] = {}
+        self.rounded: dict[str, Array] = {}
+        self.weights: dict[str, QuantizedTensor] = {}
+
+    def decide(self, visit: LayerVisit) -> Decision:
+        """Grids of a node's quantized inputs, and its INT8 weight as floats."""
+        grids = {e.index: self._grid(e, visit) for e in self._edges.get(visit.node.name, ())}
+        weight = self._weights.get(visit.node.name)
+        layer = None if weight is None else layer_matrix(self._view, visit.node)
+        if weight is None or layer is None or weight.axis is None or weight.index != 1:
+            return grids, {}
+        if weight.tensor not in self.weights:
+            found = self._round(layer, visit, grids.get(0))
+            shape = [-1 if axis == weight.axis else 1 for axis in range(found.codes.ndim)]
+            values = found.codes * found.scale.reshape(shape)
+            self.weights[weight.tensor] = found
+            self.rounded[weight.tensor] = values.astype(layer.weight.dtype)
+        return grids, {weight.tensor: self.rounded[weight.tensor]}
+
+    def _grid(self, edge: QuantizedInput, visit: LayerVisit) -> Grid:
+        name = edge.observed
+        if name in self._fixed:
+            return Grid(amax=self._fixed[name])
+        if name in self._kept or not self._methods.ranges:
+            return Grid(amax=self._ranges[name].amax)
+        if name not in self.grids:
+            self.grids[name] = self._choose(edge, visit)
+        return self.grids[name]
+
+    def _choose(self, edge: QuantizedInput, visit: LayerVisit) -> Grid:
+        exact, actual = visit.exact[edge.tensor], visit.actual[edge.tensor]
+        largest = max(float(np.abs(x).max(initial=0.0)) for x in exact)
+        given = self._ranges[edge.observed].amax
+        if largest == 0.0:
+            return Grid(amax=given)
+        readers = []
+        for other in self._readers[edge.observed]:
+            if other.tensor == edge.tensor:
+                node = self._nodes[other.node]
+                layer = layer_matrix(self._view, node) if other.index == 0 else None
+                readers.append(self._reader(layer, exact, actual))
+        grids = candidates(largest, [given])
+        if edge.observed in self.centrable:
+            grids = candidates(largest, [given], low=self.centrable[edge.observed].low) or grids
+        return best_grid(readers, grids, centred_errors=self._methods.biases)[0]
+
+    def _reader(
+        self, layer: LayerMatrix | None, exact: Sequence[Array], actual: Sequence[Array]
+    ) -> Reader:
+        return Reader(
+            exact=sample_columns(layer, exact, wanted=RANGE_POSITIONS, seed=self._seed),
+            actual=sample_columns(layer, actual, wanted=RANGE_POSITIONS, seed=self._seed),
+            matrix=None if layer is None else layer.matrix,
+        )
+
+    def _round(self, layer: LayerMatrix, visit: LayerVisit, grid: Grid | None) -> QuantizedTensor:
+        methods, matrix, hessian = self._methods, layer.matrix, None
+        if methods.rounding or methods.refitting or methods.clipping:
+            name = layer.node.inputs[0]
+            read = [grid(x) if grid else x for x in visit.actual[name]]
+            exact, actual = (
+                sample_columns(layer, x, wanted=_POSITIONS, seed=self._seed).astype(np.float64)
+                for x in (visit.exact[name], read)
+            )
+            if methods.biases:
+                exact, actual = exact - exact.mean(axis=0), actual - actual.mean(axis=0)
+            hessian = second_moment(actual, actual)
+            if methods.refitting:
+                size = matrix.shape[-1]
+                cross = second_moment(exact, actual)
+                matrix = refit(matrix, cross, hessian, ridge=size / len(visit.exact[name]))
+        if methods.clipping:
+            power = None if hessian is None else np.diagonal(hessian, axis1=1, axis2=2)
+            scale = clipped_scale(matrix, power)
+        else:
+            scale = largest_scale(matrix)
+        if methods.rounding and hessian is not None:
+            codes = round_with_feedback(matrix, scale, hessian)
+        else:
+            codes = np.clip(np.rint(matrix / scale[..., None]), -127, 127).astype(np.int8)
+        return QuantizedTensor(
+            codes=np.ascontiguousarray(layer.restore(codes)),
+            scale=scale.reshape(-1).astype(np.float32),
+        )
