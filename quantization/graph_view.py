@@ -134,7 +134,7 @@ class GraphView:
                 found.update(filter(None, node.outputs))
         return found
 
-    def _evaluate(self, tensor: str) -> Array:
+    def _evaluate(self, tensor: str) -> Array | None:
         if tensor in self.initializers:
             return numpy_helper.to_array(self.initializers[tensor])
         needed, nodes = [tensor], {}
@@ -155,7 +155,10 @@ class GraphView:
         )
         opset = helper.make_opsetid("", opset_of(self.model))
         single = helper.make_model(graph, opset_imports=[opset])
-        values: Any = ReferenceEvaluator(single).run([tensor], feeds)
+        try:
+            values: Any = ReferenceEvaluator(single).run([tensor], feeds)
+        except _IMPOSSIBLE:
+            return None
         return np.asarray(values[0])
 
     def shape(self, tensor: str) -> Shape | None:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import logging
 
-from onnx import GraphProto, ModelProto, NodeProto, inliner
+from onnx import GraphProto, ModelProto, NodeProto
 
 from artefacts.errors import ModelError
 from quantization.prepare_batchnorm import fold_batchnorm
 from quantization.prepare_branches import inline_branches
-from quantization.prepare_fold import fold_constants
+from quantization.prepare_fold import GROWTH_LIMIT_BYTES, constant_bytes, fold_constants
+from quantization.prepare_functions import inline_functions
 from quantization.prepare_graph import (
     drop_dead,
     is_default_domain,
@@ -57,9 +58,7 @@ def prepare(model: ModelProto, *, widen: bool = True) -> ModelProto:
     _hide_initializers(prepared.graph)
     _check_axes(prepared.graph)
     check(prepared)  # before anything else of onnx, which crashes on what this refuses
-    if prepared.functions:
-        prepared = inliner.inline_local_functions(prepared)
-    prepared = raise_opset(prepared, MINIMUM_OPSET)
+    prepared = raise_opset(inline_functions(prepared), MINIMUM_OPSET)
     if widen and widen_floats(prepared):
         sort_nodes(prepared.graph)
     check(prepared)
@@ -72,10 +71,11 @@ def prepare(model: ModelProto, *, widen: bool = True) -> ModelProto:
 
 def _simplify(model: ModelProto) -> None:
     """Run the passes until none finds anything to do."""
+    limit_bytes = GROWTH_LIMIT_BYTES + 2 * constant_bytes(model)
     changed = True
     while changed:
         infer_shapes(model)
-        changed = fold_constants(model)
+        changed = fold_constants(model, limit_bytes)
         changed |= fold_sizes(model)
         changed |= inline_branches(model)
         changed |= drop_noops(model)

@@ -18,7 +18,7 @@ from onnx import (
 )
 from onnx.reference import ReferenceEvaluator
 
-from quantization.load import tensor_bytes
+from quantization.load import tensor_bytes, tensors_of
 from quantization.prepare_graph import (
     constants,
     is_default_domain,
@@ -27,7 +27,7 @@ from quantization.prepare_graph import (
 )
 from quantization.prepare_shapes import static_shape, values
 
-__all__ = ["fold_constants"]
+__all__ = ["GROWTH_LIMIT_BYTES", "constant_bytes", "fold_constants"]
 
 # Operators that only move data, and arithmetic that IEEE 754 rounds in one way: a folded value, so
 # the graph hash, is the same on every machine. QuantizeLinear and DequantizeLinear are not among
@@ -47,31 +47,38 @@ _TYPES = frozenset(
         *("UINT8", "UINT16", "UINT32", "UINT64"),
     )
 )
-GROWTH_LIMIT_BYTES = 1 << 24  # a fold may not blow a small file up: Expand of one number to 1 GB
+# Folding may not blow a small file up: a ConstantOfShape of a few bytes makes a tensor of 1 GB.
+GROWTH_LIMIT_BYTES = 1 << 26
 # What numpy raises for a constant expression that no runtime could compute either.
 _IMPOSSIBLE = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
-def fold_constants(model: ModelProto) -> bool:
+def fold_constants(model: ModelProto, limit_bytes: int) -> bool:
     """Replace ``Constant`` nodes and computations on constants by initializers.
 
     Shapes must have been inferred. Returns whether anything changed.
+
+    Args:
+        model: changed in place.
+        limit_bytes: of all constants together; folds that pass it are left.
     """
+    room = limit_bytes - constant_bytes(model)
     graph = model.graph
     known = constants(graph)
     shapes = values(model)
     outputs = output_names(graph)
     kept: list[NodeProto] = []
     for node in graph.node:
-        results = (
-            None if outputs.intersection(node.output) else _evaluate(node, known, model, shapes)
-        )
+        results = None
+        if not outputs.intersection(node.output):
+            results = _evaluate(node, known, model, shapes, room)
         if results is None:
             kept.append(node)
             continue
         for tensor in results:
             known[tensor.name] = graph.initializer.add()
             known[tensor.name].CopyFrom(tensor)
+            room -= tensor_bytes(tensor)
     changed = len(kept) < len(graph.node)
     if changed:
         replace_nodes(graph, kept)
@@ -83,6 +90,7 @@ def _evaluate(
     known: dict[str, TensorProto],
     model: ModelProto,
     shapes: dict[str, ValueInfoProto],
+    room: int,
 ) -> list[TensorProto] | None:
     """The outputs of a node as tensors, or None where they are not constant or not worth it."""
     if not is_default_domain(node):
@@ -97,7 +105,7 @@ def _evaluate(
     inputs = [known.get(name) for name in node.input if name]
     if not inputs or any(tensor is None or tensor.data_type not in _TYPES for tensor in inputs):
         return None
-    if not _fits(node, shapes, sum(tensor_bytes(tensor) for tensor in inputs if tensor)):
+    if _result_bytes(node, shapes) > room:
         return None
     feeds = {t.name: numpy_helper.to_array(t) for t in inputs if t is not None}
     return _run(node, feeds, model)
@@ -129,14 +137,15 @@ def _shape(node: NodeProto, shapes: dict[str, ValueInfoProto]) -> list[TensorPro
     return [numpy_helper.from_array(np.array(part, np.int64), node.output[0])]
 
 
-def _fits(node: NodeProto, shapes: dict[str, ValueInfoProto], input_bytes: int) -> bool:
-    size = 0
-    for name in filter(None, node.output):
-        shape = static_shape(shapes.get(name))
-        if shape is None:
-            return False
-        size += math.prod(shape) * 8
-    return size <= max(GROWTH_LIMIT_BYTES, 4 * input_bytes)
+def _result_bytes(node: NodeProto, shapes: dict[str, ValueInfoProto]) -> float:
+    """Size of a node's outputs at 4 bytes an element; infinite where a shape is not known."""
+    found = [static_shape(shapes.get(name)) for name in node.output if name]
+    return sum(math.inf if shape is None else 4 * math.prod(shape) for shape in found)
+
+
+def constant_bytes(model: ModelProto) -> int:
+    """Size of all constants of a model."""
+    return sum(tensor_bytes(tensor) for tensor in tensors_of(model.graph))
 
 
 def _run(

@@ -115,9 +115,9 @@ def drop_dead(graph: GraphProto) -> bool:
     changed = len(alive) < len(graph.node)
     if changed:
         replace_nodes(graph, alive[::-1])
-    unread = [tensor for tensor in graph.initializer if tensor.name not in needed]
-    for tensor in unread:
-        graph.initializer.remove(tensor)
+    unread = [i for i, tensor in enumerate(graph.initializer) if tensor.name not in needed]
+    for index in reversed(unread):
+        del graph.initializer[index]
     return changed or bool(unread)
 
 

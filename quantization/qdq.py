@@ -93,12 +93,16 @@ def dequantizer(view: GraphView, tensor: str) -> Node | None:
 
 def is_quantized(view: GraphView, tensor: str) -> bool:
     """Whether a tensor comes from a DequantizeLinear, through operators that it can move over."""
-    node = view.producer(tensor)
-    while node is not None and copies(node) and node.op_type != "Concat":
-        node = view.producer(node.inputs[0])
-    if node is not None and node.op_type == "Concat":
-        return all(is_quantized(view, name) for name in node.inputs)
-    return node is not None and node.op_type == DEQUANTIZE
+    todo, seen = [tensor], {tensor}
+    while todo:
+        node = view.producer(todo.pop())
+        if node is None or not (copies(node) or node.op_type == DEQUANTIZE):
+            return False
+        if node.op_type != DEQUANTIZE:
+            before = set(node.inputs if node.op_type == "Concat" else node.inputs[:1]) - seen
+            seen |= before
+            todo.extend(before)
+    return True
 
 
 def source(view: GraphView, node: Node) -> Node | None:

@@ -1,4 +1,4 @@
-"""Models of onnxruntime's quantizer: refused by NVIDIA's parser as they are, built once imported."""
+"""Models of onnxruntime: refused by NVIDIA's parser as they are, built once imported."""
 
 from __future__ import annotations
 

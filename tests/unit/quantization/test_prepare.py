@@ -141,6 +141,46 @@ def test_fold_does_not_blow_up() -> None:
     assert "ConstantOfShape" in ops(prepare(model))
 
 
+def test_many_folds_do_not_blow_up() -> None:
+    body = "".join(f"k{i} = ConstantOfShape (large) " for i in range(40))
+    body += "".join(f"r{i} = ReduceSum <keepdims=0> (k{i}) " for i in range(40))
+    names = ", ".join(f"r{i}" for i in range(40))
+    model = parse(f"{body} s = Sum ({names}) y = Add (x, s)")
+    model.graph.initializer.append(
+        onnx.numpy_helper.from_array(np.array([1 << 20, 4], np.int64), "large")
+    )
+    prepared = prepare(model)
+    assert sum(len(t.raw_data) for t in prepared.graph.initializer) < 1 << 27
+    assert "ConstantOfShape" in ops(prepared)
+
+
+def test_functions_that_multiply_are_refused() -> None:
+    levels = "".join(
+        f'<opset_import: ["" : 17, "local" : 1], domain: "local"> '
+        f"f{i} (a) => (b) {{ t = local.f{i + 1} (a) b = local.f{i + 1} (t) }}\n"
+        for i in range(40)
+    )
+    model = parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17, "local" : 1]> '
+        "g (float[N,4] x) => (float[N,4] y) { y = local.f0 (x) }\n"
+        + levels
+        + '<opset_import: ["" : 17], domain: "local"> f40 (a) => (b) { b = Neg (a) }'
+    )
+    with pytest.raises(ModelError, match=rf"unfolds to {2**40} nodes, expected at most 1000000"):
+        prepare(model)
+
+
+def test_functions_in_a_circle_are_refused() -> None:
+    model = parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17, "local" : 1]>
+        g (float[N,4] x) => (float[N,4] y) { y = local.twice (x) }
+        <opset_import: ["" : 17, "local" : 1], domain: "local">
+        twice (a) => (b) { b = local.twice (a) }"""
+    )
+    with pytest.raises(ModelError, match=r"calls itself|not valid ONNX"):
+        prepare(model)
+
+
 def test_custom_operator_is_left_and_said(caplog: pytest.LogCaptureFixture) -> None:
     model = parse("a = my.Blur (x) i = Identity (a) y = Relu (i)")
     with caplog.at_level(logging.WARNING):
