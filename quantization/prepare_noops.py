@@ -58,10 +58,8 @@ def _merge_transposes(graph: GraphProto) -> bool:
     makers = producers(graph)
     changed = False
     for node in graph.node:
-        first = makers.get(node.input[0]) if node.op_type == "Transpose" else None
-        if first is None or first.op_type != "Transpose":
-            continue
-        if not (is_default_domain(node) and is_default_domain(first)):
+        first = makers.get(node.input[0]) if _is_transpose(node) else None
+        if first is None or not _is_transpose(first):
             continue
         before, after = (_attributes(n).get("perm") for n in (first, node))
         if not before or not after or len(before) != len(after):
@@ -84,6 +82,10 @@ def _take_name(graph: GraphProto, node: NodeProto, outputs: set[str]) -> bool:
     node.output[0] = f"{target}//dropped"
     rename_tensor(graph, source, target)
     return True
+
+
+def _is_transpose(node: NodeProto) -> bool:
+    return node.op_type == "Transpose" and is_default_domain(node)
 
 
 class _View:
