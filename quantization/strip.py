@@ -8,7 +8,8 @@ quantized or trained to; only the rounding of activations is gone.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,8 @@ from quantization.qdq import DEQUANTIZE, QUANTIZE, Parameters, copies, parameter
 
 __all__ = ["Stripped", "strip"]
 
+# Behind these is a part of what went in, or several things: ranges go forward only.
+_PARTIAL = frozenset({"Concat", "Gather", "Slice", "Split"})
 _TYPES = (TensorProto.INT8, TensorProto.UINT8, TensorProto.INT16, TensorProto.UINT16)
 
 
@@ -37,7 +40,7 @@ class Stripped:
 
     Attributes:
         model: prepared, without Q/DQ.
-        ranges: of its tensors; method "imported".
+        ranges: of its tensors, and of those that only move their numbers; method "imported".
         lost: tensors that had a range and are not in the model any more.
     """
 
@@ -79,7 +82,8 @@ def _result(
     later: dict[str, list[str]] = {}
     for new, old in names.items():
         later.setdefault(old, []).append(new)
-    ranges, lost = {}, []
+    ranges: dict[str, Range] = {}
+    lost = []
     for name, value in amax.items():
         found = next((n for n in (name, *later.get(name, ())) if n in alive), None)
         if found is None:
@@ -92,12 +96,40 @@ def _result(
             graph_hash=graph_hash(plain),
             statistics_digest=graph_hash(model),
             method="imported",
-            tensors=ranges,
+            tensors=_spread(GraphView(plain), ranges),
             samples=0,
             preprocess=None,
         ),
         lost=tuple(sorted(lost)),
     )
+
+
+def _spread(view: GraphView, ranges: dict[str, Range]) -> dict[str, Range]:
+    """Ranges of tensors whose numbers are only moved, too: a cache wants all there can be."""
+    known = dict(ranges)
+    moving = [node for node in view.nodes if copies(node)]
+    for node in moving:
+        sources = [known.get(name) for name in _moved(node)]
+        found = [entry for entry in sources if entry is not None]
+        if found and len(found) == len(sources):
+            largest = max(found, key=lambda entry: entry.amax)
+            _pass_on(known, largest, node.outputs, f"passed on by {node.name}")
+    for node in reversed(moving):
+        after = known.get(node.outputs[0])
+        if after is not None and node.op_type not in _PARTIAL:
+            _pass_on(known, after, _moved(node), f"passed on by {node.name}")
+    return known
+
+
+def _moved(node: Node) -> tuple[str, ...]:
+    """Inputs whose numbers an operator moves; the others say where."""
+    return node.inputs if node.op_type == "Concat" else node.inputs[:1]
+
+
+def _pass_on(known: dict[str, Range], entry: Range, names: Sequence[str], why: str) -> None:
+    for name in names:
+        if name:
+            known.setdefault(name, replace(entry, why=why))
 
 
 def _unquantize(model: ModelProto) -> tuple[dict[str, float], dict[str, str]]:
