@@ -34,16 +34,20 @@ def outputs(answer: Any, names: list[str]) -> dict[str, np.ndarray]:
     return {name: answer.as_numpy(name) for name in names}
 
 
-def burst(client: Any, module: Any, arrays: dict[str, np.ndarray]) -> np.ndarray:
+def burst(
+    client: Any, module: Any, model: str, arrays: dict[str, np.ndarray], count: int
+) -> dict[str, np.ndarray]:
     """One request a sample, all in flight together: what the dynamic batcher is for."""
     size = len(next(iter(arrays.values())))
     requests = [
         client.async_infer(
-            "sum", tensors(module, {name: array[i : i + 1] for name, array in arrays.items()})
+            model, tensors(module, {name: array[[i % size]] for name, array in arrays.items()})
         )
-        for i in range(size)
+        for i in range(count)
     ]
-    return np.concatenate([request.get_result().as_numpy("output") for request in requests])
+    answers = [request.get_result() for request in requests]
+    names = [each["name"] for each in client.get_model_metadata(model)["outputs"]]
+    return {name: np.concatenate([each.as_numpy(name) for each in answers]) for name in names}
 
 
 def counts(client: Any) -> tuple[int, int]:
@@ -77,7 +81,9 @@ def main(folder: Path, http_port: str, grpc_port: str) -> None:
             except InferenceServerException as err:
                 seen[f"{protocol} {model} refused"] = str(err)
     before = counts(http)
-    np.savez(folder / "burst.npz", output=burst(http, tritonclient.http, models["sum"]))
+    for model, count in (("sum", 8), ("types", 6)):
+        together = burst(http, tritonclient.http, model, models[model], count)
+        np.savez(folder / f"burst.{model}.npz", **together)
     after = counts(http)
     seen["inferences"], seen["runs"] = after[0] - before[0], after[1] - before[1]
     seen["config"] = {model: http.get_model_config(model) for model in models}

@@ -109,10 +109,14 @@ def served(triton: Triton, tmp_path_factory: pytest.TempPathFactory) -> Served:
         )
         engines.build(save(model, folder, f"{name}.onnx"), paths[name], options, {})
         assert main(["triton-export", str(paths[name]), str(repository), "--instances", "1"]) == 0
-    # So long that requests of one burst meet, however slow the machine is.
-    config = repository / "sum" / "config.pbtxt"
-    delay = "dynamic_batching { max_queue_delay_microseconds: 200000 }"
-    config.write_text(config.read_text().replace("dynamic_batching { }", delay))
+    shutil.copytree(repository, folder / "exported")
+    for name in ("sum", "types"):
+        config = repository / name / "config.pbtxt"
+        # So long that requests of one burst meet, however slow the machine is; and for one model
+        # more of them than its engine takes together.
+        delay = "dynamic_batching { max_queue_delay_microseconds: 200000 }"
+        text = config.read_text().replace("dynamic_batching { }", delay)
+        config.write_text(text.replace("max_batch_size: 5", "max_batch_size: 6"))
     damaged = repository / "broken" / "1" / "model.engine"
     data = bytearray(damaged.read_bytes())
     data[len(data) // 2] ^= 1
@@ -131,7 +135,7 @@ def served(triton: Triton, tmp_path_factory: pytest.TempPathFactory) -> Served:
     exchange.mkdir()
     for name, arrays in inputs.items():
         np.savez(exchange / f"{name}.npz", **arrays)
-        shutil.copy(repository / name / "config.pbtxt", exchange / f"{name}.pbtxt")
+        shutil.copy(folder / "exported" / name / "config.pbtxt", exchange / f"{name}.pbtxt")
     # The example's model, with the preprocessing that its client reads from the manifest.
     passport = {"preprocess": Preprocess.from_yaml(DIGITS / "preprocess.yaml").to_dict()}
     options = engines.BuildOptions(target="cpu", precision="fp32", threads=1)
@@ -274,9 +278,21 @@ def test_the_examples_client_prints_what_its_readme_says(served: Served) -> None
 def test_requests_that_come_together_run_together_and_get_their_own_answers(
     served: Served,
 ) -> None:
-    with np.load(served.folder / "sum.npz") as inputs, np.load(served.folder / "burst.npz") as got:
+    with (
+        np.load(served.folder / "sum.npz") as inputs,
+        np.load(served.folder / "burst.sum.npz") as got,
+    ):
         np.testing.assert_allclose(got["output"], 2 * inputs["left"] + inputs["right"], rtol=1e-6)
     assert served.seen["runs"] < served.seen["inferences"]
+
+
+def test_more_together_than_the_engine_takes_are_answered_one_by_one(served: Served) -> None:
+    with (
+        np.load(served.folder / "types.npz") as inputs,
+        np.load(served.folder / "burst.types.npz") as got,
+    ):
+        for name, array in inputs.items():
+            np.testing.assert_array_equal(got[f"{name}_out"], np.concatenate([array, array]))
 
 
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
@@ -291,7 +307,7 @@ def test_what_only_the_engine_can_refuse_gets_its_sentence(served: Served, proto
     said = served.seen[f"{protocol} types refused"]
     assert "bool (3, 8)" in said
     assert "expected bool (1, 2) to (5, 4)" in said
-    assert served.seen["config"]["types"]["max_batch_size"] == 5
+    assert served.seen["types.pbtxt"]["max_batch_size"] == 5
 
 
 def test_a_damaged_engine_is_never_loaded(served: Served) -> None:
