@@ -12,7 +12,7 @@ import linecache
 import operator
 import re
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,22 +41,30 @@ class Capture:
     Attributes:
         network: operators of torch, in evaluation mode; a copy with its own parameters.
         model: the same as ONNX, every parameter an initializer with its PyTorch name.
+        written: ``model`` before constants were folded, when every tensor still had its origin.
         tensors: ONNX tensor → name of the operator in ``network`` whose result it is.
         owners: ONNX node → name of the operator in ``network`` that it is a part of.
     """
 
     network: torch.fx.GraphModule
     model: onnx.ModelProto
+    written: onnx.ModelProto
     tensors: Mapping[str, str]
     owners: Mapping[str, str]
 
 
-def capture(model: torch.nn.Module, example_inputs: tuple[torch.Tensor, ...]) -> Capture:
+def capture(
+    model: torch.nn.Module,
+    example_inputs: tuple[torch.Tensor, ...],
+    output_names: Sequence[str] = (),
+) -> Capture:
     """Capture a model in evaluation mode with a dynamic batch; the model itself is not changed.
 
     Args:
         model: any module that ``torch.export`` can capture.
         example_inputs: its positional inputs, of batch 2 or more.
+        output_names: of the ONNX outputs; the exporter's where empty. Inputs are called as the
+            arguments of ``forward``.
 
     Raises:
         InputError: the inputs do not fit, or the model cannot be prepared.
@@ -74,7 +82,7 @@ def capture(model: torch.nn.Module, example_inputs: tuple[torch.Tensor, ...]) ->
     with _explained(model, "torch.export"):
         program = _export(network, example_inputs)
     with _explained(model, "torch.onnx.export"):
-        return _write(program)
+        return _write(program, output_names)
 
 
 def _check(model: torch.nn.Module, example_inputs: tuple[torch.Tensor, ...]) -> None:
@@ -143,25 +151,34 @@ def _export(model: torch.nn.Module, example_inputs: tuple[torch.Tensor, ...]) ->
     return torch.export.export(model, example_inputs, dynamic_shapes=dynamic)
 
 
-def _write(program: Any) -> Capture:
+def _write(program: Any, output_names: Sequence[str]) -> Capture:
     import onnxscript
     import torch
 
-    written: Any = torch.onnx.export(
-        program, dynamo=True, opset_version=OPSET, verbose=False, optimize=False
+    program_onnx: Any = torch.onnx.export(
+        program,
+        dynamo=True,
+        opset_version=OPSET,
+        verbose=False,
+        optimize=False,
+        output_names=list(output_names) or None,
     )
+    written = program_onnx.model_proto
     # Folding only: the exporter's own optimizer also fuses, and its new nodes have no origin.
-    onnxscript.optimizer.fold_constants(written.model, should_fold=_should_fold)
-    model = written.model_proto
+    onnxscript.optimizer.fold_constants(program_onnx.model, should_fold=_should_fold)
+    model = program_onnx.model_proto
     operators = {node.name: node for node in program.graph.nodes}
-    sources = {node.name: _source(node, operators) for node in written.exported_program.graph.nodes}
-    owners = {node.name: sources[owner] for node in model.graph.node if (owner := _owner(node))}
+    sources = {
+        node.name: _source(node, operators) for node in program_onnx.exported_program.graph.nodes
+    }
+    owners = {node.name: sources[owner] for node in written.graph.node if (owner := _owner(node))}
     _drop_notes(model)
     network = program.module(check_guards=False)
     inputs = network.graph.find_nodes(op="placeholder")
-    names = (value.name for value in model.graph.input)
-    sources.update((name, node.name) for name, node in zip(names, inputs, strict=True))
-    return Capture(network=network, model=model, tensors=sources, owners=owners)
+    outputs: Any = network.graph.output_node().args[0]
+    ends = zip([*model.graph.input, *model.graph.output], [*inputs, *outputs], strict=True)
+    sources.update((value.name, node.name) for value, node in ends)
+    return Capture(network=network, model=model, written=written, tensors=sources, owners=owners)
 
 
 def _should_fold(node: Any) -> bool | None:

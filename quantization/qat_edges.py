@@ -103,7 +103,7 @@ def edges_of(
 class _Matching:
     def __init__(self, capture: Capture) -> None:
         self._capture = capture
-        self._view = GraphView(capture.model)
+        self._view = GraphView(capture.written)
         self._nodes = {node.name: node for node in self._view.nodes}
         self._operators = {node.name: node for node in capture.network.graph.nodes}
 

@@ -115,8 +115,24 @@ class CrossStage(nn.Module):
         return self.out(torch.cat([left + self.inner(left), self.right(x)], 1))
 
 
+class SplitStage(nn.Module):
+    """The map cut in two, one half going on, everything joined (YOLOv8's C2f)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.into, self.out = (
+            conv_silu(channels, channels, 1),
+            conv_silu(channels * 3 // 2, channels, 1),
+        )
+        self.inner = conv_silu(channels // 2, channels // 2, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        parts = list(self.into(x).chunk(2, 1))
+        return self.out(torch.cat([*parts, parts[-1] + self.inner(parts[-1])], 1))
+
+
 class Detector(nn.Module):
-    """YOLO's blocks: C3, spatial pyramid pooling, nearest upsampling, a ConvTranspose, two maps."""
+    """YOLO's blocks: C3, C2f, pyramid pooling, nearest upsampling; a ConvTranspose; two maps."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -126,7 +142,7 @@ class Detector(nn.Module):
         self.reduce = conv_silu(64, 32, 1)
         self.pyramid = conv_silu(128, 64, 1)
         self.lateral = conv_silu(64, 32, 1)
-        self.fine = CrossStage(64)
+        self.fine = SplitStage(64)
         self.up = nn.ConvTranspose2d(64, 32, 2, 2)
         self.heads = nn.ModuleList([nn.Conv2d(32, 6, 1), nn.Conv2d(64, 6, 1)])
 
