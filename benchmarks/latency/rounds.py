@@ -143,8 +143,8 @@ def _run_rounds(
         out_of_time = any(sum(tally.busy_s) >= rules.limit_s for tally in tallies.values())
         if not out_of_time and number < next_look:
             continue
-        # Judging costs a bootstrap: look again only after a tenth more rounds.
-        next_look = number + max(number // 10, 1)
+        # Judging costs a bootstrap: look again only after a fifth more rounds.
+        next_look = number + max(number // 5, 1)
         verdicts = {name: _judge(tally, rules) for name, tally in tallies.items()}
         if out_of_time or all(verdict.stable for verdict in verdicts.values()):
             return verdicts

@@ -28,7 +28,7 @@ __all__ = [
 
 CONFIDENCE = 0.95
 RESAMPLES = 1000
-BINS = 4096
+BINS = 2048
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -49,7 +49,7 @@ def judge_stability(
         reason = f"only {len(groups)} rounds, at least 6 are needed to judge"
         return Stability(stable=False, spread=None, drift=None, reasons=(reason,))
     medians = np.array([np.median(group) for group in groups])
-    resampled = bootstrap_figures(groups, (50.0,), draw_rounds(len(groups), 200))[:, 0]
+    resampled = bootstrap_figures(groups, (50.0,), draw_rounds(len(groups), 150))[:, 0]
     interval = interval_of(resampled)
     centre = float(np.median(medians))
     spread = (interval.high - interval.low) / 2 / centre
