@@ -56,15 +56,21 @@ class _Record:
 
 
 def export_float(
-    model: torch.nn.Module, example_inputs: tuple[torch.Tensor, ...], path: str | Path
+    model: torch.nn.Module,
+    example_inputs: tuple[torch.Tensor, ...],
+    path: str | Path,
+    *,
+    output_names: Sequence[str] = (),
 ) -> None:
     """Write the FP32 ONNX model whose calibrated ranges :func:`prepare` takes.
+
+    Arguments are those of :func:`prepare`; give both the same.
 
     Raises:
         InputError: the inputs do not fit, or the path cannot be written to.
         ModelError: the model cannot be captured.
     """
-    save_model(capture(model, example_inputs).model, path)
+    save_model(capture(model, example_inputs, output_names).model, path)
 
 
 def prepare(
@@ -74,6 +80,7 @@ def prepare(
     ranges: Ranges | None = None,
     profile: Profile = "tensorrt",
     exclude: Sequence[str] = (),
+    output_names: Sequence[str] = (),
 ) -> torch.fx.GraphModule:
     """A copy of a model that computes as its INT8 engine will, and trains.
 
@@ -88,6 +95,8 @@ def prepare(
         profile: whose placement rules.
         exclude: node names, ``/regular expressions/`` or op types of that ONNX model to keep in
             floating point.
+        output_names: names of the ONNX outputs; the exporter's where empty. Inputs are called as
+            the arguments of ``forward``.
 
     Raises:
         InputError: the inputs do not fit, or the model cannot be prepared.
@@ -96,7 +105,7 @@ def prepare(
         UnsupportedError: an edge to quantize lies inside one operator of torch.
         MissingLibraryError: the extra ``qat`` is not installed.
     """
-    captured = capture(model, example_inputs)
+    captured = capture(model, example_inputs, output_names)
     if ranges is not None:
         _check_ranges(captured.model, ranges)
     placement = decide(captured, profile=profile, exclude=tuple(exclude))

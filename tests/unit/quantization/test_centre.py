@@ -1,0 +1,112 @@
+"""Centred activations: the same results from graphs whose tensors need half the range."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+
+from quantization.amend import add_bias
+from quantization.centre import centrable, centring_shifts, move_bounds
+from quantization.execution import load_onnxruntime
+from quantization.graph_view import GraphView
+from quantization.improve import improve_layers
+from quantization.improve_methods import Methods
+from quantization.lint import lint
+from quantization.placement import place
+from tests.accuracy_models import (
+    calibrated,
+    largest_difference,
+    pointwise,
+    samples_of,
+    sqnr_db,
+)
+from tests.networks import Builder, mobilenet_v2
+
+RANGES = Methods(**{name: name == "ranges" for name in Methods.__dataclass_fields__})
+CENTRING = Methods(
+    **{name: name in ("ranges", "centring") for name in Methods.__dataclass_fields__}
+)
+
+
+def centred(model: onnx.ModelProto, centre: float) -> onnx.ModelProto:
+    view = GraphView(model)
+    plans = centrable(view, place(model, profile="tensorrt"))
+    centres = dict.fromkeys(plans, centre)
+    shifts = centring_shifts(view, plans, centres, {})
+    return add_bias(move_bounds(model, plans, centres), shifts)
+
+
+@pytest.mark.parametrize(
+    ("model", "count"),
+    [(pointwise(), 4), (pointwise("Clip"), 4), (mobilenet_v2(), 5)],
+    ids=["relu", "relu6", "mobilenet_v2"],
+)
+@pytest.mark.parametrize("centre", [0.7, 3.0])
+def test_any_centre_keeps_the_results(
+    model: onnx.ModelProto, count: int, centre: float, rng: np.random.Generator
+) -> None:
+    placement = place(model, profile="tensorrt")
+    assert len(centrable(GraphView(model), placement)) == count
+    changed = centred(model, centre)
+    onnx.checker.check_model(changed, full_check=True)
+    assert largest_difference(model, changed, samples_of(model, rng, 1)[0]) < 1e-4
+    assert place(changed, profile="tensorrt") == placement
+
+
+def test_a_moved_tensor_is_the_old_one_less_its_centre(rng: np.random.Generator) -> None:
+    model = pointwise("Clip", layers=2)
+    view = GraphView(model)
+    plans = centrable(view, place(model, profile="tensorrt"))
+    tensor = next(iter(plans))
+    changed = add_bias(
+        move_bounds(model, plans, {tensor: 3.0}), centring_shifts(view, plans, {tensor: 3.0}, {})
+    )
+    both = []
+    for graph in (model, changed):
+        graph.graph.output.append(onnx.ValueInfoProto(name=tensor))
+        both.append(load_onnxruntime(graph)(samples_of(model, np.random.default_rng(0), 1)[0]))
+    np.testing.assert_allclose(both[1][tensor], both[0][tensor] - 3.0, atol=1e-5)
+
+
+def awkward(kind: str) -> onnx.ModelProto:
+    """A ReLU before a 1×1 convolution, and one reason why it cannot move."""
+    net = Builder()
+    x = net.conv(net.input("x", (1, 32, 6, 6)), 32, 1)
+    y = net.relu(x)
+    outputs = [net.relu(net.conv(y, 32, 3 if kind == "padded reader" else 1))]
+    if kind == "residual reader":
+        outputs = [net.op("Add", outputs[0], y)]
+    if kind == "output":
+        outputs.append(y)
+    if kind == "shared pre-activation":
+        outputs.append(net.op("Sigmoid", x))
+    net.channels[outputs[0]] = 32
+    return net.build("awkward", net.conv(outputs[0], 16, 1), *outputs[1:])
+
+
+@pytest.mark.parametrize(
+    "kind", ["padded reader", "residual reader", "output", "shared pre-activation"]
+)
+def test_what_cannot_move(kind: str) -> None:
+    model = awkward(kind)
+    found = centrable(GraphView(model), place(model, profile="tensorrt"))
+    assert "Relu_0" not in found
+    assert "Relu_0" in centrable(
+        GraphView(awkward("nothing")), place(awkward("nothing"), profile="tensorrt")
+    )
+
+
+@pytest.mark.parametrize("activation", ["Relu", "Clip"])
+def test_it_wins_a_bit(activation: str, rng: np.random.Generator) -> None:
+    model = pointwise(activation)
+    feeds = samples_of(model, rng, 12)
+    placement, ranges = calibrated(model, feeds[:8])
+    before, after = (
+        improve_layers(model, placement, ranges, feeds[:8], load_onnxruntime, methods=methods)
+        for methods in (RANGES, CENTRING)
+    )
+    int8 = after.quantized(placement)
+    gain = sqnr_db(model, int8, feeds[8:]) - sqnr_db(model, before.quantized(placement), feeds[8:])
+    assert gain > 1.5  # the input and the weights keep their errors
+    assert not [finding for finding in lint(int8) if finding.severity == "fatal"]

@@ -1,0 +1,125 @@
+"""The matrix view of a layer computes what the layer computes."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+
+from quantization.execution import load_onnxruntime
+from quantization.graph_view import GraphView
+from quantization.layer_matrix import layer_matrix, sample_columns
+from tests.networks import Builder
+
+
+def conv(**attributes: object) -> onnx.ModelProto:
+    net = Builder(3)
+    groups = int(str(attributes.get("group", 1)))
+    x = net.input("x", (2, 8, 9, 11))
+    weight = net.weight((16, 8 // groups, 3, 3), 72)
+    return net.build("conv", net.op("Conv", x, weight, kernel_shape=[3, 3], **attributes))
+
+
+CONVS = {
+    "valid": conv(),
+    "padded": conv(pads=[1, 1, 1, 1]),
+    "uneven pads": conv(pads=[0, 1, 2, 0]),
+    "strided": conv(pads=[1, 1, 1, 1], strides=[2, 2]),
+    "dilated": conv(pads=[2, 2, 2, 2], dilations=[2, 2], strides=[1, 2]),
+    "grouped": conv(group=4, pads=[1, 1, 1, 1]),
+    "depthwise": conv(group=8, pads=[1, 1, 1, 1]),
+    "same upper": conv(auto_pad="SAME_UPPER", strides=[2, 2]),
+    "same lower": conv(auto_pad="SAME_LOWER", strides=[2, 3]),
+}
+
+
+@pytest.mark.parametrize("name", CONVS)
+def test_columns_times_matrix_are_the_outputs(name: str, rng: np.random.Generator) -> None:
+    model = CONVS[name]
+    view = GraphView(model)
+    layer = layer_matrix(view, view.nodes[0])
+    assert layer is not None
+    x = rng.standard_normal((2, 8, 9, 11)).astype(np.float32)
+    output = next(iter(load_onnxruntime(model)({"x": x}).values()))
+    count = layer.positions(x)
+    assert count == output.shape[0] * output.shape[2] * output.shape[3]
+    columns = layer.columns(x, np.arange(count))
+    product = np.einsum("gok,ngk->ngo", layer.matrix, columns).reshape(count, -1)
+    expected = np.moveaxis(output, 1, -1).reshape(count, -1)
+    np.testing.assert_allclose(product, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_one_dimensional_convolution(rng: np.random.Generator) -> None:
+    net = Builder()
+    x = net.input("x", (1, 6, 20))
+    weight = net.weight((4, 6, 5), 30)
+    model = net.build("conv1d", net.op("Conv", x, weight, kernel_shape=[5], pads=[2, 2]))
+    view = GraphView(model)
+    layer = layer_matrix(view, view.nodes[0])
+    assert layer is not None
+    values = rng.standard_normal((1, 6, 20)).astype(np.float32)
+    output = next(iter(load_onnxruntime(model)({"x": values}).values()))
+    product = np.einsum("gok,ngk->no", layer.matrix, layer.columns(values, np.arange(20)))
+    np.testing.assert_allclose(product, output[0].T, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["MatMul", "Gemm", "Gemm transposed"])
+def test_products(kind: str, rng: np.random.Generator) -> None:
+    net = Builder()
+    x = net.input("x", (3, 8))
+    if kind == "MatMul":
+        y = net.op("MatMul", x, net.weight((8, 5), 8))
+    elif kind == "Gemm":
+        y = net.op("Gemm", x, net.weight((8, 5), 8))
+    else:
+        y = net.op("Gemm", x, net.weight((5, 8), 8), transB=1)
+    model = net.build("product", y)
+    view = GraphView(model)
+    layer = layer_matrix(view, view.nodes[0])
+    assert layer is not None
+    assert layer.matrix.shape == (1, 5, 8)
+    values = rng.standard_normal((3, 8)).astype(np.float32)
+    output = load_onnxruntime(model)({"x": values})[y]
+    product = np.einsum("gok,ngk->no", layer.matrix, layer.columns(values, np.arange(3)))
+    np.testing.assert_allclose(product, output, rtol=1e-4, atol=1e-5)
+
+
+def test_restore_is_the_inverse() -> None:
+    for model in CONVS.values():
+        view = GraphView(model)
+        layer = layer_matrix(view, view.nodes[0])
+        assert layer is not None
+        np.testing.assert_array_equal(layer.restore(layer.matrix), layer.weight)
+
+
+def test_channels_name_the_input_of_each_column() -> None:
+    view = GraphView(CONVS["grouped"])
+    layer = layer_matrix(view, view.nodes[0])
+    assert layer is not None
+    assert layer.channels.shape == (4, 18)
+    assert layer.channels[0].tolist() == [0] * 9 + [1] * 9
+    assert layer.channels[3].tolist() == [6] * 9 + [7] * 9
+
+
+def test_what_has_no_matrix_view() -> None:
+    net = Builder()
+    x = net.input("x", (1, 8, 4, 4))
+    up = net.conv_transpose(x, 8)
+    flat = net.op("Reshape", up, net.ints(64, 8))
+    left = net.op("MatMul", net.weight((4, 64), 64), flat)
+    both = net.op("MatMul", left, net.op("Transpose", left))
+    scaled = net.op("Gemm", left, net.weight((8, 3), 8), alpha=0.5)
+    view = GraphView(net.build("others", both, scaled))
+    layers = {n.op_type + n.outputs[0]: layer_matrix(view, n) for n in view.nodes}
+    assert not any(layers.values())
+
+
+def test_equal_seeds_sample_equal_positions(rng: np.random.Generator) -> None:
+    view = GraphView(CONVS["padded"])
+    layer = layer_matrix(view, view.nodes[0])
+    x = [rng.standard_normal((1, 8, 9, 11)).astype(np.float32) for _ in range(3)]
+    first = sample_columns(layer, x, wanted=30, seed=4)
+    assert first.shape == (30, 1, 72)
+    np.testing.assert_array_equal(first, sample_columns(layer, x, wanted=30, seed=4))
+    doubled = sample_columns(layer, [2 * values for values in x], wanted=30, seed=4)
+    np.testing.assert_array_equal(doubled, 2 * first)
