@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from artefacts.errors import DataError
@@ -70,7 +70,6 @@ def test_outputs_of_another_detector_are_refused(shape: tuple[int, int]) -> None
 box = st.tuples(*[st.floats(-50, 50)] * 2, *[st.floats(0.1, 50)] * 2)
 
 
-@settings(deadline=None)  # a busy machine is no failure
 @given(st.lists(st.tuples(box, st.floats(0, 1), st.integers(0, 2)), min_size=1, max_size=25))
 def test_suppression_keeps_no_two_that_overlap(entries: list[Any]) -> None:
     boxes = corners(np.array([entry[0] for entry in entries]), "xywh")

@@ -86,7 +86,7 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.sampled_from(list(to_json(made_report()))), json_values)
 def test_any_value_in_any_field_is_refused_or_read(
     tmp_path_factory: pytest.TempPathFactory, key: str, value: Any

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.stats
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from artefacts.errors import RequestError
@@ -20,7 +20,6 @@ from benchmarks.statistics.stability import settled
 values = st.lists(st.floats(0.001, 1e6), min_size=1, max_size=200)
 
 
-@settings(deadline=None)  # a busy machine is no failure
 @given(values)
 def test_percentiles_are_ordered_and_end_at_the_maximum(samples: list[float]) -> None:
     found = [percentile(samples, p) for p in (0, 50, 90, 95, 99, 100)]
@@ -29,7 +28,6 @@ def test_percentiles_are_ordered_and_end_at_the_maximum(samples: list[float]) ->
     assert found[0] == min(samples)
 
 
-@settings(deadline=None)  # a busy machine is no failure
 @given(values, st.sampled_from([1, 10, 25, 75, 90, 95, 99, 99.9]))
 def test_a_percentile_is_a_sample_with_its_share_at_or_below(
     samples: list[float], percent: float
@@ -39,7 +37,6 @@ def test_a_percentile_is_a_sample_with_its_share_at_or_below(
     assert np.mean(np.array(samples) <= found) >= percent / 100 - 1e-12
 
 
-@settings(deadline=None)  # a busy machine is no failure
 @given(values)
 def test_the_median_is_numpys(samples: list[float]) -> None:
     assert percentile(samples, 50) == pytest.approx(np.median(samples), rel=1e-12)
@@ -59,7 +56,6 @@ def test_percentiles_of_nothing_and_beyond_100_are_refused(
         percentile(samples, percent)
 
 
-@settings(deadline=None)  # a busy machine is no failure
 @given(st.lists(values, min_size=1, max_size=8), st.randoms(use_true_random=False))
 def test_drawing_rounds_equals_repeating_their_samples(
     groups: list[list[float]], draw: object
@@ -114,7 +110,6 @@ def test_unpaired_values_are_refused() -> None:
         bootstrap_mean_difference([1, 0, 1], [1, 0])
 
 
-@settings(deadline=None)  # a busy machine is no failure
 @given(st.integers(0, 300), st.integers(0, 300), st.integers(0, 20))
 def test_mcnemar_is_scipys_binomial_test(first: int, second: int, both: int) -> None:
     one = np.array([True] * first + [False] * second + [True] * both, dtype=bool)
