@@ -65,6 +65,19 @@ bench-cpu: $(VENV)/.dev .venv-nncf ## INT8 on the CPU beside NNCF's graph, same 
 bench-calibration: $(VENV)/.dev .venv-modelopt .venv-nncf ## what calibration costs, peers beside it (about 15 minutes)
 	$(BIN)/python -m benchmarks.peers.calibration
 
+# On the device, with TensorRT from JetPack and this project installed (docs/deployment.md).
+JETSON_ONNX ?= out/digits.int8.onnx
+JETSON_DATA ?= $(DIGITS)/test.npz
+jetson-bench: ## on a Jetson: build FP32 and INT8 engines there, compare them with energy
+	python3 build_engine.py --onnx $(DIGITS)/digits.onnx --engine out/jetson.fp32.engine \
+	  --precision fp32 --target tensorrt --calib-data $(DIGITS)/calib \
+	  --preprocess $(DIGITS)/preprocess.yaml
+	python3 build_engine.py --onnx $(JETSON_ONNX) --engine out/jetson.int8.engine \
+	  --precision int8 --target tensorrt --calib-data $(DIGITS)/calib \
+	  --preprocess $(DIGITS)/preprocess.yaml
+	python3 -m benchmarks out/jetson.fp32.engine out/jetson.int8.engine --data $(JETSON_DATA) \
+	  --preprocess $(DIGITS)/preprocess.yaml --energy 10 --report out/jetson.html
+
 bench: bench-cpu bench-calibration ## all benchmarks beside the peers (long)
 
 clean: ## remove the environment and everything built

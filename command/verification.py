@@ -72,13 +72,19 @@ def _measure(
         )
     measured = {name: _figures(result) for name, result in results.items()}
     for name, result in results.items():
-        parts = [f"{result.metric} {result.value:.2%}"] if result.metric else []
+        parts = [_headline(result)] if result.metric else []
         if (level := measured[name].get("sqnr_db")) is not None:
             parts.append(f"SQNR {level:.1f} dB against FP32")
         if parts:
             screen.add(f"{name}: {', '.join(parts)} ({result.samples} samples)")
     engines.add_measured(job.engine, accuracy=measured)
     _warn_if_engine_differs(measured, screen)
+
+
+def _headline(result: AccuracyResult) -> str:
+    """The figure by name; shares as percent, anything else (an error, a custom metric) as it is."""
+    shown = f"{result.value:.2%}" if result.unit == "share" else f"{result.value:.4g}"
+    return f"{result.metric} {shown}"
 
 
 def _figures(result: AccuracyResult) -> dict[str, Any]:
