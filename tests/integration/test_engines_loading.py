@@ -14,6 +14,7 @@ import pytest
 
 import engines
 from artefacts.errors import BuilderError, EngineError, UnsupportedError
+from artefacts.files import sha256_bytes
 from engines import BuildOptions, loading
 from engines.__main__ import main
 from engines.manifest import manifest_path, read_manifest
@@ -144,7 +145,7 @@ def test_bytes_that_the_runtime_refuses_are_an_engine_error(engine: Path) -> Non
     """A manifest that fits, as only its author can write: the runtime has the last word."""
     data = bytes(500)
     engine.write_bytes(data)
-    change(engine, engine_bytes=500, engine_sha256=loading.sha256_bytes(data))
+    change(engine, engine_bytes=500, engine_sha256=sha256_bytes(data))
     with pytest.raises(EngineError, match="engine is refused by OpenVINO"):
         engines.load(engine)
 
