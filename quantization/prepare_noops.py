@@ -61,8 +61,8 @@ def _merge_transposes(graph: GraphProto) -> bool:
         first = makers.get(node.input[0]) if _is_transpose(node) else None
         if first is None or not _is_transpose(first):
             continue
-        before, after = (_attributes(n).get("perm") for n in (first, node))
-        if not before or not after or len(before) != len(after):
+        before, after = (_attributes(n).get("perm", ()) for n in (first, node))
+        if not before or any(sorted(p) != list(range(len(before))) for p in (before, after)):
             continue
         node.input[0] = first.input[0]
         del node.attribute[:]
@@ -152,7 +152,7 @@ def _same_shape(node: NodeProto, view: _View) -> bool:
 
 def _transpose(node: NodeProto, view: _View) -> bool:
     order = list(_attributes(node).get("perm", ()))
-    return bool(order) and order == sorted(order)
+    return bool(order) and order == list(range(len(order)))
 
 
 def _single(node: NodeProto, view: _View) -> bool:
