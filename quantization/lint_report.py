@@ -7,9 +7,9 @@ import json
 from collections.abc import Sequence
 from itertools import groupby
 
-from quantization.lint import Finding
+from quantization.lint import RULES, Finding
 
-__all__ = ["lint_json", "lint_text"]
+__all__ = ["lint_json", "lint_table", "lint_text"]
 
 _SHOWN = 5  # nodes of one rule that are listed; the rest is counted
 
@@ -47,6 +47,14 @@ def lint_json(name: str, findings: Sequence[Finding]) -> str:
         "findings": [dataclasses.asdict(finding) for finding in findings],
     }
     return json.dumps(content, indent=1, ensure_ascii=False)
+
+
+def lint_table() -> str:
+    """A Markdown table of all rules: severity, why, mend, link."""
+    lines = ["| rule | severity | why | mend |", "|---|---|---|---|"]
+    for name, rule in RULES.items():
+        lines.append(f"| [`{name}`]({rule.link}) | {rule.severity} | {rule.why} | {rule.mend} |")
+    return "\n".join([*lines, ""])
 
 
 _SEVERITIES = ("fatal", "slow", "accuracy")
