@@ -1,28 +1,31 @@
 """Cross-layer equalisation: channels of an activation brought to like ranges, exactly.
 
-One scale for a tensor fits its largest channel; the others are left with few codes. For channel i,
-any s_i > 0 and an f with f(s x) = s f(x) (ReLU, LeakyReLU, PReLU, nothing)
+One scale for a tensor fits its largest channel; the others are left with few codes. For any
+s_i > 0 and an f with f(s x) = s f(x) (ReLU, LeakyReLU, PReLU, pooling, nothing)
 
     y = W₂ f(W₁ x + b₁)  =  (W₂ S) f(S⁻¹ W₁ x + S⁻¹ b₁),    S = diag(s)
 
-so dividing what makes channel i and multiplying what reads it changes nothing but the ranges:
+so dividing what makes channel i and multiplying what reads it changes nothing but the ranges. The
+same holds for all tensors of a residual stage at once (channel_groups). With a_ti the largest
+magnitude of channel i in quantized tensor t, A_t = max_i a_ti and v the variable of the channel,
 
-    s_i = r₁ᵢ^α / r₂ᵢ^(1-α),    r₁ᵢ = max |x_i|,  r₂ᵢ = max |W₂[:, i]|
+    s_v = ( max over t, i of v  a_ti / A_t )^α                    0 < s_v ≤ 1
 
-α = ½ gives both sides like ranges; α = 1 gives every channel the whole range, which costs nothing
-where the readers are depthwise (their weights have a scale for each channel). ReLU6 and Clip do
-not scale (their bounds would need a value per channel) and SiLU does not either. There S⁻¹ can
-only be a Mul of its own, which TensorRT computes in the pointwise kernel it has there anyway: done
-where the tensor loses far more without it.
+no tensor's range grows, and the rounding error that channel i brings shrinks to s_v of what it
+was. What it costs is seen in the weights that read it; α = ½ goes half the way. The geometric mean
+over t instead of the maximum goes further where the tensors of a stage disagree.
 
-Source: Nagel et al., Data-Free Quantization, 2019, section 4.1 (https://arxiv.org/abs/1906.04721);
-α: Xiao et al., SmoothQuant, 2022, eq. 4 (https://arxiv.org/abs/2211.10438).
+ReLU6 and Clip do not scale (their bounds would need a value for each channel), nor does SiLU.
+There S⁻¹ can only be a Mul of its own, which TensorRT computes in the pointwise kernel it has
+there anyway.
+
+Source: Nagel et al., Data-Free Quantization, 2019, section 4.1 (https://arxiv.org/abs/1906.04721),
+for two layers; α: Xiao et al., SmoothQuant, 2022, eq. 4 (https://arxiv.org/abs/2211.10438).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -31,184 +34,129 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from quantization.amend import copy_model, fresh_name, replace_constant
-from quantization.graph_view import GraphView, Node, Use
+from quantization.channel_groups import ChannelGroups
+from quantization.graph_view import GraphView
 from quantization.layer_matrix import LayerMatrix, layer_matrix
-from quantization.placement import Placement
 
-__all__ = ["Equalizable", "channel_scales", "equalizable", "equalize"]
+__all__ = ["equalize", "group_scales", "insert_scalings", "scalable"]
 
-Array = NDArray[Any]
+Floats = NDArray[np.float64]
 
-_HOMOGENEOUS_OPS = frozenset({"LeakyRelu", "PRelu", "Relu"})
-# What these make of a scaled channel is the scaled channel.
-_COMMUTING_OPS = frozenset(
-    {"AveragePool", "Dropout", "GlobalAveragePool", "GlobalMaxPool", "Identity", "MaxPool"}
-)
-# Scales apart by more than this only amplify what float32 rounds away.
-_LARGEST_RATIO = 1e3
+# Factors below this would only amplify what float32 rounds away.
+_SMALLEST = 1 / 128
 
 
-@dataclass(frozen=True, kw_only=True)
-class Equalizable:
-    """A tensor whose channels can be scaled.
-
-    Attributes:
-        producer: the layer whose output channels take the division; None where a Mul must.
-        readers: the layers whose input channels take the multiplication.
-        rank: number of axes of the tensor; its channels are axis 1.
-    """
-
-    producer: Node | None
-    readers: tuple[Node, ...]
-    rank: int
-
-
-def equalizable(view: GraphView, placement: Placement) -> dict[str, Equalizable]:
-    """The quantized tensors whose channels can be scaled without changing any result."""
-    observed = {edge.observed for edge in placement.activations}
-    grouped = {name for group in placement.shared for name in group}
-    found = {}
-    for tensor in sorted(observed - grouped - set(placement.fixed) - set(view.inputs)):
-        shape = view.shape(tensor)
-        readers = _readers(view, tensor, observed)
-        if readers and shape and len(shape) > 1 and shape[1]:
-            producer = _producer(view, tensor)
-            found[tensor] = Equalizable(producer=producer, readers=readers, rank=len(shape))
-    return found
-
-
-def channel_scales(
-    amax: NDArray[np.float64], readers: Sequence[LayerMatrix], alpha: float
-) -> NDArray[np.float64]:
-    """The s of each channel, with geometric mean 1.
+def group_scales(groups: ChannelGroups, amax: Mapping[str, Floats]) -> tuple[Floats, Floats]:
+    """Scales of all variables for α = 1: by the largest and by the geometric mean over tensors.
 
     Args:
-        amax: largest magnitude of each channel, (C,). Dead channels keep s = 1.
-        readers: the layers that read the tensor.
-        alpha: 0.5 to share the range between activation and weights, 1 to give it all to the
-            activation.
+        groups: of the graph.
+        amax: quantized tensor → largest magnitude of each channel, (C,).
+
+    Returns:
+        Two arrays (groups.count,). With the first no tensor's range grows; with the second
+        some grow and others shrink more. They differ where tensors share channels.
     """
-    seen = np.zeros(amax.shape)
-    for layer in readers:
-        largest = np.abs(layer.matrix).max(axis=1)  # (groups, K)
-        np.maximum.at(seen, layer.channels, largest)
-    alive = (amax > 0) & (seen > 0)
-    logs = np.zeros(amax.shape)
-    logs[alive] = alpha * np.log(amax[alive]) - (1 - alpha) * np.log(seen[alive])
-    if alive.any():
-        logs[alive] -= logs[alive].mean()
-    limit = np.log(_LARGEST_RATIO) / 2
-    return np.asarray(np.exp(np.clip(logs, -limit, limit)))
+    largest, logs, counts = (np.zeros(groups.count) for _ in range(3))
+    for tensor, values in amax.items():
+        alive = values > 0
+        variables = groups.variables(tensor)[alive]
+        shares = np.maximum(values[alive] / values.max(initial=1e-30), _SMALLEST)
+        np.maximum.at(largest, variables, shares)
+        np.add.at(logs, variables, np.log(shares))
+        np.add.at(counts, variables, 1)
+    largest[largest == 0] = 1.0  # dead channels, and tensors that are not quantized
+    largest[0] = 1.0
+    mean = np.exp(logs / np.maximum(counts, 1))
+    mean[0] = 1.0
+    return largest, mean
 
 
-def equalize(
-    model: onnx.ModelProto,
-    plans: Mapping[str, Equalizable],
-    scales: Mapping[str, NDArray[np.float64]],
-) -> onnx.ModelProto:
-    """A new model that computes the same with channel i of each tensor divided by s_i.
+def equalize(model: onnx.ModelProto, groups: ChannelGroups, scales: Floats) -> onnx.ModelProto:
+    """A new model that computes the same, channels divided by the scale of their variable.
 
-    Tensors and nodes keep their names; where a Mul is needed, it makes the tensor and what made
-    it before is renamed.
+    Args:
+        model: the prepared model that the groups are of; it is not changed.
+        groups: its channels.
+        scales: s of every variable, (groups.count,), 1 for variable 0.
+    """
+    result = copy_model(model)
+    for layer in groups.layers:
+        node = layer.node
+        read = scales[groups.variables(node.inputs[0])]
+        made = scales[groups.variables(node.outputs[0])]
+        if (read == 1).all() and (made == 1).all():
+            continue
+        view = GraphView(result)
+        matrix = layer.matrix * read[layer.channels][:, None, :]
+        matrix /= made.reshape(layer.groups, -1)[..., None]
+        _store(result, view, layer, 1, layer.restore(matrix))
+        if len(node.inputs) > 2 and node.inputs[2]:
+            bias = view.constant(view.nodes[node.position].inputs[2])
+            if bias is not None:
+                # A Gemm's bias may be one number for all channels.
+                _store(result, GraphView(result), layer, 2, bias.astype(np.float64) / made)
+    return result
+
+
+def scalable(view: GraphView, tensor: str) -> tuple[LayerMatrix, ...]:
+    """The layers that read ``tensor`` and can take its scales; none if others read it, too."""
+    if tensor in {*view.outputs, *view.captured, *view.inputs}:
+        return ()
+    found = []
+    for use in view.uses(tensor):
+        layer = layer_matrix(view, use.node) if use.index == 0 else None
+        if layer is None or not (layer.is_conv or len(view.shape(tensor) or ()) == 2):
+            return ()
+        found.append(layer)
+    return tuple(found)
+
+
+def insert_scalings(model: onnx.ModelProto, scales: Mapping[str, Floats]) -> onnx.ModelProto:
+    """A new model that computes the same, with a Mul by 1 / s where each tensor is made.
+
+    The Mul makes the tensor of the old name, so that a placement stays valid; what made it before
+    writes to a new name.
 
     Args:
         model: a prepared model; it is not changed.
-        plans: from :func:`equalizable` of this model.
-        scales: tensor → s, (C,).
+        scales: tensor, all of whose readers are :func:`scalable` → s of each channel, (C,).
     """
     result = copy_model(model)
     inserted: list[tuple[int, onnx.NodeProto]] = []
     for tensor, scale in scales.items():
-        plan = plans[tensor]
-        # Several tensors may change the same weight, so each works on what the last one left.
+        # Two tensors may be read by layers that share a weight: each sees what the last one left.
         view = GraphView(result)
-        for reader in plan.readers:
-            layer = layer_matrix(view, view.nodes[reader.position])
-            if layer is not None:
-                values = layer.restore(layer.matrix * scale[layer.channels][:, None, :])
-                _store(result, view, layer.node, 1, values.astype(layer.weight.dtype))
-                view = GraphView(result)
-        if plan.producer is None:
-            inserted.append(_scaling_node(result, view, tensor, scale, plan.rank))
-        else:
-            _divide(result, view, view.nodes[plan.producer.position], scale)
+        for layer in scalable(view, tensor):
+            matrix = layer.matrix * scale[layer.channels][:, None, :]
+            _store(result, GraphView(result), layer, 1, layer.restore(matrix))
+        inserted.append(_scaling_node(result, GraphView(result), tensor, scale))
     for position, node in sorted(inserted, key=lambda entry: -entry[0]):
         result.graph.node.insert(position, node)
     return result
 
 
-def _producer(view: GraphView, tensor: str) -> Node | None:
-    """The layer whose weights can make ``tensor`` smaller, channel by channel."""
-    node = view.producer(tensor)
-    if node is not None and node.op_type in _HOMOGENEOUS_OPS:
-        source = node.inputs[0]
-        if len(view.uses(source)) != 1 or source in {*view.outputs, *view.captured}:
-            return None
-        node = view.producer(source)
-    if node is None or layer_matrix(view, node) is None:
-        return None
-    bias = node.inputs[2] if len(node.inputs) > 2 else ""
-    return node if not bias or view.constant(bias) is not None else None
-
-
-def _readers(view: GraphView, tensor: str, observed: Set[str]) -> tuple[Node, ...]:
-    """The layers that read ``tensor``, pooling looked through; none if others do, too."""
-    found: list[Node] = []
-    pending = [tensor]
-    while pending:
-        name = pending.pop()
-        if name in view.outputs or name in view.captured:
-            return ()
-        for use in view.uses(name):
-            if _multiplies(view, use):
-                found.append(use.node)
-            elif use.node.op_type in _COMMUTING_OPS and use.node.outputs[0] not in observed:
-                pending.append(use.node.outputs[0])
-            else:
-                return ()
-    return tuple(found)
-
-
-def _multiplies(view: GraphView, use: Use) -> bool:
-    """Whether the reader is a layer whose weight has an axis for the channels."""
-    shape = view.shape(use.node.inputs[0]) or ()
-    layer = layer_matrix(view, use.node) if use.index == 0 else None
-    return layer is not None and (layer.is_conv or len(shape) == 2)
-
-
-def _divide(model: onnx.ModelProto, view: GraphView, node: Node, scale: Array) -> None:
-    layer = layer_matrix(view, node)
-    if layer is None:
-        return
-    rows = scale.reshape(layer.groups, -1)[..., None]
-    values = layer.restore(layer.matrix / rows).astype(layer.weight.dtype)
-    _store(model, view, node, 1, values)
-    if len(node.inputs) > 2 and node.inputs[2]:
-        bias = view.constant(node.inputs[2])
-        if bias is not None:
-            # A Gemm's bias may be one number for all channels.
-            smaller = np.broadcast_to(bias, (*bias.shape[:-1], scale.size)) / scale
-            _store(model, GraphView(model), node, 2, smaller.astype(bias.dtype))
-
-
-def _store(model: onnx.ModelProto, view: GraphView, node: Node, index: int, values: Array) -> None:
-    proto = model.graph.node[node.position]
-    replace_constant(model, view, proto, index, np.ascontiguousarray(values))
+def _store(
+    model: onnx.ModelProto, view: GraphView, layer: LayerMatrix, index: int, values: NDArray[Any]
+) -> None:
+    proto = model.graph.node[layer.node.position]
+    stored = np.ascontiguousarray(values.astype(layer.weight.dtype))
+    replace_constant(model, view, proto, index, stored)
 
 
 def _scaling_node(
-    model: onnx.ModelProto, view: GraphView, tensor: str, scale: Array, rank: int
+    model: onnx.ModelProto, view: GraphView, tensor: str, scale: Floats
 ) -> tuple[int, onnx.NodeProto]:
     """The Mul that makes ``tensor``, and where it goes; what made it writes to a new name."""
     maker = view.producer(tensor)
-    assert maker is not None  # graph inputs are never equalizable
+    assert maker is not None  # scalable() leaves network inputs out
     proto = model.graph.node[maker.position]
     inner = fresh_name(model.graph, f"{tensor}_unequalized")
     proto.output[list(proto.output).index(tensor)] = inner
     name = fresh_name(model.graph, f"{tensor}_equalization")
     dtype = helper.tensor_dtype_to_np_dtype(view.element_type(tensor) or onnx.TensorProto.FLOAT)
+    rank = len(view.shape(tensor) or ())
     factors = (1.0 / scale).astype(dtype).reshape([-1 if axis == 1 else 1 for axis in range(rank)])
     model.graph.initializer.append(numpy_helper.from_array(factors, name))
     node_name = fresh_name(model.graph, f"{tensor}_equalize")
-    node = helper.make_node("Mul", [inner, name], [tensor], name=node_name)
-    return maker.position + 1, node
+    return maker.position + 1, helper.make_node("Mul", [inner, name], [tensor], name=node_name)

@@ -22,8 +22,7 @@ from artefacts.graph_hash import graph_hash
 from calibrators.ranges import Range, Ranges
 from quantization.amend import add_bias
 from quantization.centre import centring_shifts, move_bounds
-from quantization.equalize import equalizable, equalize
-from quantization.equalize_choice import choose_equalization
+from quantization.equalize_choice import equalized
 from quantization.execution import Arrays, Load, load_int8, load_onnxruntime
 from quantization.fidelity import Fidelity, compare, run_all
 from quantization.graph_view import GraphView
@@ -163,7 +162,7 @@ def improve_layers(
         ModelError: a node cannot be run.
     """
     if methods.equalizing:
-        model, ranges = _equalized(model, placement, ranges, samples, load, seed)
+        model, ranges = equalized(model, placement, ranges, samples, load, seed=seed)
     view = GraphView(model)
     decisions = Decisions(view, placement, unify_ranges(ranges, placement), methods, seed)
     twins = Twins(view=view, load=load, samples=samples, correct=methods.biases)
@@ -181,24 +180,6 @@ def improve_layers(
         weights=decisions.weights,
         methods=methods,
     )
-
-
-def _equalized(
-    model: onnx.ModelProto,
-    placement: Placement,
-    ranges: Ranges,
-    samples: Sequence[Arrays],
-    load: Load,
-    seed: int,
-) -> tuple[onnx.ModelProto, Ranges]:
-    view = GraphView(model)
-    plans = equalizable(view, placement)
-    found = choose_equalization(view, plans, samples, load, seed=seed)
-    for name, choice in found.items():
-        how = "in the weights" if choice.free else "by a Mul"
-        logger.debug("equalised %s %s: %.2g → %.2g", name, how, choice.before, choice.after)
-    model = equalize(model, plans, {name: choice.scale for name, choice in found.items()})
-    return model, ranges.replace({name: choice.range for name, choice in found.items()})
 
 
 def _divided(

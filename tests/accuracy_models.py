@@ -9,8 +9,11 @@ import numpy as np
 import onnx
 
 from calibrators.ranges import Ranges
+from quantization.channel_groups import ChannelGroups
+from quantization.equalize import equalize
 from quantization.execution import load_int8, load_onnxruntime
 from quantization.fidelity import compare, run_all
+from quantization.graph_view import GraphView
 from quantization.placement import Placement, place
 from tests.networks import Builder
 from tests.networks.running import minmax_ranges
@@ -36,6 +39,21 @@ def uneven_depthwise(activation: str = "Relu") -> onnx.ModelProto:
     weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
     x = net.relu(x)
     return net.build("uneven_depthwise", net.conv(net.relu(net.conv(x, 32, 1)), 16, 1))
+
+
+def uneven_residual() -> onnx.ModelProto:
+    """A residual stage of two blocks whose channels differ up to 100 times, all of use."""
+    net = Builder(8)
+    x = net.relu(net.conv(net.input("x", (1, 16, 10, 10)), 32))
+    for _ in range(2):
+        y = net.conv(net.relu(net.conv(x, 32)), 32, gain=0.5)
+        x = net.relu(net.op("Add", y, x))
+        net.channels[x] = 32
+    model = net.build("uneven_residual", net.conv(net.relu(net.conv(x, 32)), 16))
+    groups = ChannelGroups(GraphView(model))
+    spread = np.ones(groups.count)
+    spread[groups.variables("Relu_0")] = np.geomspace(0.1, 10, 32)
+    return equalize(model, groups, spread)
 
 
 def pointwise(activation: str = "Relu", layers: int = 4) -> onnx.ModelProto:

@@ -6,13 +6,13 @@ import numpy as np
 import onnx
 import pytest
 
-from quantization.equalize import channel_scales, equalizable, equalize
-from quantization.equalize_choice import choose_equalization
+from quantization.channel_groups import ChannelGroups
+from quantization.equalize import equalize, group_scales, insert_scalings, scalable
+from quantization.equalize_choice import equalized
 from quantization.execution import load_onnxruntime
 from quantization.graph_view import GraphView
 from quantization.improve import improve_layers
 from quantization.improve_methods import NOTHING, Methods
-from quantization.layer_matrix import layer_matrix
 from quantization.placement import place
 from tests.accuracy_models import (
     calibrated,
@@ -21,90 +21,146 @@ from tests.accuracy_models import (
     samples_of,
     sqnr_db,
     uneven_depthwise,
+    uneven_residual,
 )
-from tests.networks import Builder, resnet
+from tests.networks import NETWORKS, Builder
+from tests.networks.running import random_feeds
 
 EQUALIZING = Methods(**{name: name == "equalizing" for name in Methods.__dataclass_fields__})
 
 
-def random_scales(model: onnx.ModelProto, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    view = GraphView(model)
-    plans = equalizable(view, place(model, profile="tensorrt"))
-    return {name: rng.uniform(0.2, 5.0, view.shape(name)[1]) for name in plans}
+def joined() -> onnx.ModelProto:
+    """Concat, a channel-padded shortcut, pooling to Gemm: everything that copies channels."""
+    net = Builder(9)
+    x = net.relu(net.conv(net.input("x", (1, 8, 8, 8)), 16))
+    both = net.concat(net.relu(net.conv(x, 16)), net.op("MaxPool", x, kernel_shape=[1, 1]))
+    pads = net.ints(0, 4, 0, 0, 0, 12, 0, 0)
+    padded = net.op("Pad", both, pads)
+    net.channels[padded] = 48
+    total = net.relu(net.op("Add", net.conv(both, 48), padded))
+    flat = net.op("Flatten", net.op("GlobalAveragePool", total))
+    return net.build("joined", net.gemm(flat, 48, 10))
 
 
-@pytest.mark.parametrize(
-    "model",
-    [uneven_depthwise(), uneven_depthwise("Silu"), uneven_depthwise("LeakyRelu"), resnet(),
-     pointwise("Clip")],
-    ids=["relu", "silu", "leaky", "resnet", "relu6"],
-)  # fmt: skip
-def test_any_scales_keep_the_results(model: onnx.ModelProto, rng: np.random.Generator) -> None:
-    view = GraphView(model)
-    plans = equalizable(view, place(model, profile="tensorrt"))
-    assert plans
-    changed = equalize(model, plans, random_scales(model, rng))
+@pytest.mark.parametrize("name", [*NETWORKS, "joined", "uneven", "pointwise"])
+def test_any_scales_keep_the_results(name: str, rng: np.random.Generator) -> None:
+    own = {"joined": joined, "uneven": uneven_residual, "pointwise": pointwise}
+    model = {**NETWORKS, **own}[name]()
+    groups = ChannelGroups(GraphView(model))
+    scales = rng.uniform(0.2, 5.0, groups.count)
+    scales[0] = 1.0
+    changed = equalize(model, groups, scales)
     onnx.checker.check_model(changed, full_check=True)
-    feeds = samples_of(model, rng, 1)[0]
-    assert largest_difference(model, changed, feeds) < 1e-4
+    assert largest_difference(model, changed, random_feeds(model, rng)) < 1e-4
     assert place(changed, profile="tensorrt") == place(model, profile="tensorrt")
 
 
-def test_relu_scales_its_producer_and_silu_and_relu6_need_a_mul() -> None:
-    relu, silu, clip = (
-        equalizable(GraphView(m), place(m, profile="tensorrt"))
-        for m in (uneven_depthwise(), uneven_depthwise("Silu"), pointwise("Clip"))
-    )
-    assert all(plan.producer is not None for plan in relu.values())
-    first = next(iter(silu.values()))
-    assert any(plan.producer is None for plan in silu.values())
-    assert first.rank == 4
-    assert all(plan.producer is None for plan in clip.values())
+@pytest.mark.parametrize("name", ["joined", "resnet_basic", "resnet_bottleneck"])
+def test_most_weights_of_residual_networks_take_part(name: str) -> None:
+    model = {**NETWORKS, "joined": joined}[name]()
+    groups = ChannelGroups(GraphView(model))
+    assert groups.layers
+    free = [groups.variables(layer.node.outputs[0]).any() for layer in groups.layers]
+    assert sum(free) == len(free) - 1  # all but the network's output
 
 
-def test_tensors_with_other_readers_are_left_alone() -> None:
+def test_a_residual_stage_shares_its_channels() -> None:
     net = Builder()
-    x = net.relu(net.conv(net.input("x", (1, 16, 6, 6)), 16))
-    y = net.relu(net.conv(x, 16))
-    total = net.relu(net.op("Add", net.conv(y, 16), x))
+    x = net.relu(net.conv(net.input("x", (1, 8, 6, 6)), 16))
+    inner = net.relu(net.conv(x, 16))
+    total = net.relu(net.op("Add", net.conv(inner, 16), x))
     net.channels[total] = 16
-    model = net.build("residual", net.relu(net.conv(total, 16)), y)
-    found = equalizable(GraphView(model), place(model, profile="tensorrt"))
-    assert x not in found  # the Add reads it too
-    assert y not in found  # an output of the network
-    assert total in found
+    model = net.build("residual", net.conv(net.relu(net.conv(total, 16)), 8))
+    groups = ChannelGroups(GraphView(model))
+    np.testing.assert_array_equal(groups.variables(x), groups.variables(total))
+    assert not set(groups.variables(x)) & set(groups.variables(inner))
+    assert sorted(map(sorted, groups.components([x, inner, total]))) == [
+        sorted([x, total]),
+        [inner],
+    ]
 
 
-def test_alpha_one_levels_the_activation_and_a_half_shares() -> None:
-    model = uneven_depthwise()
-    view = GraphView(model)
-    conv = next(n for n in view.nodes if n.integer("group", 1) == 32)
-    layer = layer_matrix(view, conv)
-    assert layer is not None
-    amax = np.geomspace(0.1, 100, 32)
-    scale = channel_scales(amax, [layer], 1.0)
-    np.testing.assert_allclose(np.ptp(amax / scale), 0, atol=1e-9)
-    half = channel_scales(amax, [layer], 0.5)
-    seen = np.abs(layer.matrix).max(axis=(1, 2))
-    np.testing.assert_allclose(np.ptp(np.log(amax / half) - np.log(seen * half)), 0, atol=1e-9)
+def test_padding_moves_channels() -> None:
+    model = joined()
+    groups = ChannelGroups(GraphView(model))
+    names = {node.op_type: node.output[0] for node in model.graph.node}
+    concat, padded = groups.variables(names["Concat"]), groups.variables(names["Pad"])
+    np.testing.assert_array_equal(padded[4:36], concat)
+    assert not set(padded[:4]) & set(concat)
+
+
+def test_sigmoid_clip_inputs_and_outputs_are_pinned() -> None:
+    net = Builder()
+    image = net.input("x", (1, 16, 6, 6))
+    silu = net.silu(net.conv(image, 16))
+    clip = net.relu6(net.conv(silu, 16))
+    last = net.conv(net.relu(net.conv(clip, 16)), 16)
+    groups = ChannelGroups(GraphView(net.build("pinned", last)))
+    for name in (image, silu, clip, last):
+        assert not groups.variables(name).any()
+    assert groups.variables("Relu_0").all()
+
+
+def test_no_range_grows_with_the_largest(rng: np.random.Generator) -> None:
+    model = uneven_residual()
+    groups = ChannelGroups(GraphView(model))
+    names = [name for name in ("Relu_0", "Relu_2", "Relu_4") if name in groups]
+    amax = {name: rng.uniform(0.1, 9.0, len(groups.variables(name))) for name in names}
+    full, mean = group_scales(groups, amax)
+    for name in names:
+        scale = full[groups.variables(name)]
+        assert (scale <= 1).all()
+        assert (amax[name] / scale).max() == pytest.approx(amax[name].max())
+    assert (mean <= full + 1e-12).all()
+
+
+def test_one_tensor_alone_is_levelled() -> None:
+    model = pointwise(layers=1)
+    groups = ChannelGroups(GraphView(model))
+    amax = np.geomspace(0.1, 5.0, 32)
+    full, mean = group_scales(groups, {"Relu_0": amax})
+    np.testing.assert_allclose(amax / full[groups.variables("Relu_0")], 5.0)
+    np.testing.assert_allclose(full[1:], mean[1:])
 
 
 def test_dead_channels_keep_their_scale() -> None:
-    model = uneven_depthwise()
-    view = GraphView(model)
-    conv = next(n for n in view.nodes if n.integer("group", 1) == 32)
-    layer = layer_matrix(view, conv)
-    assert layer is not None
+    groups = ChannelGroups(GraphView(pointwise(layers=1)))
     amax = np.full(32, 2.0)
     amax[7] = 0.0
-    assert channel_scales(amax, [layer], 1.0)[7] == 1.0
+    scale = group_scales(groups, {"Relu_0": amax})[0][groups.variables("Relu_0")]
+    assert scale[7] == 1.0
 
 
-@pytest.mark.parametrize(("activation", "gain_db"), [("Relu", 6), ("Silu", 6)])
+@pytest.mark.parametrize("model", [uneven_depthwise("Silu"), pointwise("Clip")])
+def test_a_mul_keeps_the_results(model: onnx.ModelProto, rng: np.random.Generator) -> None:
+    view = GraphView(model)
+    placement = place(model, profile="tensorrt")
+    tensors = [name for name in placement.tensors if scalable(view, name)]
+    assert tensors
+    scales = {name: rng.uniform(0.1, 3.0, view.shape(name)[1]) for name in tensors}
+    changed = insert_scalings(model, scales)
+    onnx.checker.check_model(changed, full_check=True)
+    assert sum(node.op_type == "Mul" for node in changed.graph.node) >= len(tensors)
+    assert largest_difference(model, changed, samples_of(model, rng, 1)[0]) < 1e-4
+    assert place(changed, profile="tensorrt").tensors == placement.tensors
+
+
+def test_inputs_outputs_and_sums_take_no_mul() -> None:
+    model = uneven_residual()
+    view = GraphView(model)
+    assert not scalable(view, "x")
+    assert not scalable(view, view.outputs[0])
+    assert not scalable(view, next(n for n in view.nodes if n.op_type == "Add").inputs[1])
+
+
+@pytest.mark.parametrize(
+    ("model", "gain_db"),
+    [(uneven_depthwise(), 6), (uneven_depthwise("Silu"), 6), (uneven_residual(), 3)],
+    ids=["relu", "silu", "residual"],
+)
 def test_it_helps_where_channels_differ(
-    activation: str, gain_db: float, rng: np.random.Generator
+    model: onnx.ModelProto, gain_db: float, rng: np.random.Generator
 ) -> None:
-    model = uneven_depthwise(activation)
     feeds = samples_of(model, rng, 12)
     placement, ranges = calibrated(model, feeds[:8])
     plain, equal = (
@@ -118,7 +174,8 @@ def test_it_helps_where_channels_differ(
 
 def test_a_mul_is_not_spent_on_little(rng: np.random.Generator) -> None:
     model = pointwise("Clip")
-    feeds = samples_of(model, rng, 6)
-    view = GraphView(model)
-    plans = equalizable(view, place(model, profile="tensorrt"))
-    assert choose_equalization(view, plans, feeds, load_onnxruntime, seed=0) == {}
+    feeds = [{"x": 20 * feed["x"]} for feed in samples_of(model, rng, 6)]
+    placement, ranges = calibrated(model, feeds)
+    changed, new = equalized(model, placement, ranges, feeds, load_onnxruntime, seed=0)
+    assert not [node for node in changed.graph.node if node.op_type == "Mul"]
+    assert new == ranges
