@@ -48,7 +48,7 @@ def fold_integer_biases(model: ModelProto) -> int:
 def fold_clipped_codes(model: ModelProto) -> int:
     """Quantize float weights whose codes are clipped to [-127, 127]; return how many.
 
-    PyTorch writes Q, Clip, DQ for weights, because ONNX has no narrow range.
+    Brevitas writes Q, Clip, DQ, because ONNX has no narrow range.
     """
     view = GraphView(model)
     gone: set[str] = set()

@@ -130,6 +130,13 @@ RULES: dict[str, Rule] = {
         mend="Fold the bias to float32 with `import` (exact).",
         link=_QDQ,
     ),
+    "code-constant": Rule(
+        severity="fatal",
+        find=lint_fatal.code_constant,
+        why="The builder takes an INT8 constant in front of DequantizeLinear only.",
+        mend="Apply the operator to the constant: `prepare` and `import` do.",
+        link=_QDQ,
+    ),
     "integer-operator": Rule(
         severity="fatal",
         find=lint_fatal.integer_operator,

@@ -18,6 +18,7 @@ from quantization.qdq import DEQUANTIZE, QUANTIZE, Parameters, parameters
 __all__ = [
     "INTEGER_OPS",
     "UNSUPPORTED_OPS",
+    "code_constant",
     "custom_operator",
     "int16",
     "int32_dequantize",
@@ -88,6 +89,16 @@ def int32_dequantize(view: GraphView) -> Found:
     for node in view.nodes:
         if node.op_type == DEQUANTIZE and _type(view, node) == TensorProto.INT32:
             yield node, "int32 codes" + (" of a bias" if _feeds_bias(view, node) else "")
+
+
+def code_constant(view: GraphView) -> Found:
+    """INT8 weights that are clipped, transposed or reshaped before they are dequantized."""
+    for node in view.nodes:
+        for index, name in enumerate(node.inputs):
+            if not view.is_constant(name) or view.element_type(name) != TensorProto.INT8:
+                continue
+            if node.op_type not in (QUANTIZE, DEQUANTIZE) or index == 1:
+                yield node, f"{node.op_type} of INT8 constant {name}"
 
 
 def integer_operator(view: GraphView) -> Found:

@@ -25,6 +25,13 @@ BROKEN: dict[str, tuple[str, dict[str, Any], int]] = {
         {},
         17,
     ),
+    "code-constant": (
+        _PAIR
+        + "k = Clip (wq, low, high) wd = DequantizeLinear <axis=0> (k, ws, wz) "
+        + "y = Conv <pads=[1,1,1,1]> (d, wd, b)",
+        {},
+        17,
+    ),
     "integer-operator": (
         "q = QuantizeLinear (x, s, z) c = QLinearConv <pads=[1,1,1,1]> (q, s, z, wq, ws, wz, s, z) "
         "y = DequantizeLinear (c, s, z)",
@@ -186,6 +193,8 @@ _CONSTANTS: dict[str, Any] = {
     "vz": np.zeros(8, np.int8),
     "s3": np.full(3, 0.01, np.float32),
     "z3": np.zeros(3, np.int8),
+    "low": np.int8(-127),
+    "high": np.int8(127),
     "bq": np.zeros(16, np.int32),
     "half": np.float32(0.5),
     "yes": np.array(True),

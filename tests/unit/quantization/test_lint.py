@@ -12,7 +12,8 @@ from tests.lint_models import BROKEN, CLEAN, lint_model
 # Rules that the model of another rule cannot help breaking too.
 _ALSO = {
     "uint8": {"zero-point"},
-    "integer-operator": {"unpaired", "output-pair"},
+    "code-constant": {"unpaired"},
+    "integer-operator": {"unpaired", "output-pair", "code-constant"},
     "scale-count": {"minimum-code"},
 }
 
