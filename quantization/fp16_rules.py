@@ -107,12 +107,13 @@ def _overflows(view: GraphView, node: Node, amax: Mapping[str, float]) -> str | 
 def _constants(view: GraphView, node: Node) -> str | None:
     for name in node.inputs:
         value = view.constant(name) if name and _is_float(view, name) else None
-        if value is None or value.size == 0:
-            continue
-        largest = float(np.abs(value).max())
+        finite = value[np.isfinite(value)] if value is not None else np.zeros(0)
+        if finite.size == 0:
+            continue  # infinities and NaN are the same in float16
+        largest = float(np.abs(finite).max())
         if largest > LARGEST_HALF:
             return f"constant {name} reaches {largest:.6g}, float16 ends at 65504"
-        error = constant_error(value)
+        error = constant_error(finite)
         if error > CONSTANT_ERROR:
             return f"constant {name} (up to {largest:.3g}) would change by {error:.1%} in float16"
     return None

@@ -115,9 +115,14 @@ def test_constants_that_float16_cannot_hold(value: float, why: str) -> None:
     assert why in reasons(result)["Add"]
 
 
-@pytest.mark.parametrize("value", [0.0, 1e-5, -65504.0, 1.0])
+@pytest.mark.parametrize("value", [0.0, 1e-5, -65504.0, 1.0, -np.inf])
 def test_constants_that_float16_holds(value: float) -> None:
     assert not to_float16(build("y = Add (x, k)", k=np.float32(value))).kept
+
+
+def test_large_constant_beside_infinity_stays_float32() -> None:
+    mask = np.array([-np.inf, 0, 1e6, np.nan], np.float32)
+    assert "reaches 1e+06" in reasons(to_float16(build("y = Add (x, k)", k=mask)))["Add"]
 
 
 def test_epsilon_attribute_that_vanishes() -> None:
