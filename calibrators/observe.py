@@ -1,16 +1,18 @@
 """Run a model over samples and keep statistics of chosen tensors. The one file with onnxruntime.
 
 The model runs one sample at a time (a model with a fixed batch: that batch), so what is computed
-for a sample does not depend on its neighbours; ``batch_size`` samples are counted together. While
-a thread counts the activations of one group, the model runs the next.
+for a sample does not depend on its neighbours. Several samples are run at the same time, each on
+its own share of the cores: that leaves no core waiting while activations are counted.
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
+import os
 import tempfile
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,9 +22,10 @@ import onnx
 from artefacts.errors import ArtefactError, DataError, ModelError
 from artefacts.graph_hash import graph_hash
 from artefacts.libraries import require
-from calibrators.collector import Activations, Checkpoint, Collector
+from calibrators.collector import Checkpoint, Collector
 from calibrators.exposed import write_exposed
-from calibrators.rows import Arrays, Run, run_each
+from calibrators.pipeline import Pipeline
+from calibrators.rows import Arrays, feeds_of, find_layout
 from calibrators.samples import Sample, input_specs
 from calibrators.statistics import Statistics
 
@@ -30,9 +33,7 @@ __all__ = ["observe"]
 
 logger = logging.getLogger(__name__)
 
-# A group is handed over to the counting thread at the latest when it holds this much: at most two
-# groups are in memory, one being counted and one being computed.
-_GROUP_BYTES = 32 << 20
+_MOST_WORKERS = 4  # runs at the same time; each holds the activations of a sample
 
 
 def observe(
@@ -57,7 +58,7 @@ def observe(
         checkpoint: a ``*.stats.npz`` to write now and then and to continue from.
         progress: called with samples done and their number, None where unknown.
         preprocess: the preprocessing spec as a dict, kept with the statistics.
-        threads: of the runtime; None for one per core.
+        threads: cores to use; None for all.
 
     Raises:
         ModelError: a tensor that the graph does not compute, or that does not hold floats.
@@ -71,57 +72,62 @@ def observe(
     collector = Collector(graph_hash(model), nodes, preprocess=preprocess, checkpoint=checkpoint)
     if collector.seen:
         _check_resumed(collector.seen, samples)
-    with (
-        _session(model, list(nodes), threads) as run,
-        ThreadPoolExecutor(1, "statistics") as thread,
-    ):
-        counting: Future[None] | None = None
-        fresh = _fresh(samples, collector.seen, progress)
-        for group in _grouped(run_each(run, fresh, input_specs(model)), batch_size):
-            if counting is not None:
-                counting.result()
-            counting = thread.submit(collector.add, group)
-        if counting is not None:
-            counting.result()
+    cores = threads or _cores()
+    workers = min(cores, _MOST_WORKERS)
+    specs = input_specs(model)
+    report = _reporter(progress, samples, len(collector.seen))
+    with _session(model, list(nodes), max(1, cores // workers)) as session:
+        fresh = _fresh(samples, collector.seen)
+        for first in itertools.islice(fresh, 1):
+            pipeline = Pipeline(
+                run=session.run,
+                run_in_place=session.run_in_place,
+                layout=find_layout(session.run, first, specs),
+                collector=collector,
+                workers=workers,
+                group=batch_size,
+            )
+            pipeline.process(feeds_of(itertools.chain([first], fresh), specs), report)
     if not collector.seen:
         raise DataError("0 samples were observed, expected at least 1; give calibration data")
     collector.save()
     return collector.statistics()
 
 
-def _fresh(
-    samples: Iterable[Sample],
-    seen: frozenset[str],
-    progress: Callable[[int, int | None], None] | None,
-) -> Iterator[Sample]:
+def _fresh(samples: Iterable[Sample], seen: frozenset[str]) -> Iterator[Sample]:
     """The samples that were not counted before, each once."""
     known, duplicates = set(seen), 0
-    total = _length(samples)
-    for done, sample in enumerate(samples, start=1):
+    for sample in samples:
         if sample.digest not in known:
             known.add(sample.digest)
             yield sample
         elif sample.digest not in seen:
             duplicates += 1
-        if progress is not None:
-            progress(done, total)
     if duplicates:
         logger.warning("%d samples repeat others and were not counted again", duplicates)
 
 
-def _grouped(
-    stream: Iterator[tuple[Sample, Arrays]], batch_size: int
-) -> Iterator[list[Activations]]:
-    group: list[Activations] = []
-    held_bytes = 0
-    for sample, values in stream:
-        group.append(Activations(name=sample.name, digest=sample.digest, values=values))
-        held_bytes += sum(array.nbytes for array in values.values())
-        if len(group) >= batch_size or held_bytes >= _GROUP_BYTES:
-            yield group
-            group, held_bytes = [], 0
-    if group:
-        yield group
+def _reporter(
+    progress: Callable[[int, int | None], None] | None, samples: Iterable[Sample], already: int
+) -> Callable[[int], None]:
+    """Turn numbers of samples that were counted into progress."""
+    done, total = already, _length(samples)
+
+    def report(counted: int) -> None:
+        nonlocal done
+        done += counted
+        if progress is not None:
+            progress(done, total)
+
+    return report
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # only Linux tells
+        return os.cpu_count() or 1
 
 
 def _check_resumed(seen: frozenset[str], samples: Iterable[Sample]) -> None:
@@ -157,43 +163,83 @@ def _producers(model: onnx.ModelProto, tensors: Sequence[str]) -> dict[str, str]
     return {name: computed[name] for name in sorted(set(tensors))}
 
 
+class _Session:
+    """The model in onnxruntime, returning the tensors to observe."""
+
+    def __init__(self, session: Any, fetched: Sequence[str], given: Sequence[str]) -> None:
+        self._session = session
+        self._fetched = list(fetched)
+        self._given = list(given)
+        self._errors = _runtime_errors()
+        # Bound runs raise the first.
+        self._failures: tuple[type[Exception], ...] = (RuntimeError, *self._errors)
+        self._local = threading.local()
+
+    def run(self, feeds: Arrays) -> Arrays:
+        """Run the model; what it returns is the caller's."""
+        try:
+            # An empty list of names means every output to onnxruntime.
+            arrays = self._session.run(self._fetched, dict(feeds)) if self._fetched else []
+        except self._errors as err:
+            shapes = {name: list(array.shape) for name, array in feeds.items()}
+            raise DataError(
+                f"onnxruntime cannot run the model on inputs of shapes {shapes} "
+                f"({_first_line(err)}), expected inputs that fit; check sample and model"
+            ) from err
+        return self._with_given(dict(zip(self._fetched, arrays, strict=True)), feeds)
+
+    def run_in_place(self, feeds: Arrays) -> Arrays:
+        """Run the model; this thread's next run overwrites what it returns.
+
+        Large activations cost as much in fresh memory and copies as a tenth of the model.
+        """
+        shapes = {name: array.shape for name, array in feeds.items()}
+        bound = getattr(self._local, "bound", None)
+        if bound is not None and bound[0] == shapes:
+            _, binding, arrays = bound
+            for name, array in feeds.items():
+                binding.bind_cpu_input(name, array)
+            try:
+                self._session.run_with_iobinding(binding)
+                return self._with_given(arrays, feeds)
+            except self._failures:  # shapes that depend on the data
+                self._local.bound = None
+        values = self.run(feeds)
+        if self._fetched:
+            arrays = {name: values[name] for name in self._fetched}
+            self._local.bound = (shapes, self._bind(arrays), arrays)
+        return values
+
+    def _bind(self, arrays: Arrays) -> Any:
+        binding = self._session.io_binding()
+        for name, array in arrays.items():
+            binding.bind_output(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+        return binding
+
+    def _with_given(self, arrays: Arrays, feeds: Arrays) -> Arrays:
+        return {**arrays, **{name: feeds[name] for name in self._given}}
+
+
 @contextmanager
-def _session(model: onnx.ModelProto, tensors: Sequence[str], threads: int | None) -> Iterator[Run]:
-    """Something that runs the model and returns the tensors."""
+def _session(model: onnx.ModelProto, tensors: Sequence[str], threads: int) -> Iterator[_Session]:
     ort = require("onnxruntime", extra="cpu")
     fed = {entry.name for entry in model.graph.input}
     fetched = [name for name in tensors if name not in fed]
-    given = [name for name in tensors if name in fed]
     options = ort.SessionOptions()
     options.log_severity_level = 3
-    options.intra_op_num_threads = threads or 0
+    options.intra_op_num_threads = threads
     # Idle workers of the runtime would otherwise spin on the cores that the counting needs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     with tempfile.TemporaryDirectory(prefix="observe-") as folder:
         path = write_exposed(model, fetched, Path(folder))
-        errors = _runtime_errors()
         try:
             session = ort.InferenceSession(str(path), options, providers=_providers(ort))
-        except errors as err:
+        except _runtime_errors() as err:
             raise ModelError(
                 f"onnxruntime cannot load the model ({_first_line(err)}), expected one that it "
                 "runs; check the model with onnx.checker"
             ) from err
-
-        def run(feeds: Arrays) -> Arrays:
-            try:
-                # An empty list of names means every output to onnxruntime.
-                arrays = session.run(fetched, dict(feeds)) if fetched else []
-            except errors as err:
-                shapes = {name: list(array.shape) for name, array in feeds.items()}
-                raise DataError(
-                    f"onnxruntime cannot run the model on inputs of shapes {shapes} "
-                    f"({_first_line(err)}), expected inputs that fit; check sample and model"
-                ) from err
-            values = dict(zip(fetched, arrays, strict=True))
-            return {**values, **{name: feeds[name] for name in given}}
-
-        yield run
+        yield _Session(session, fetched, [name for name in tensors if name in fed])
 
 
 def _runtime_errors() -> tuple[type[Exception], ...]:

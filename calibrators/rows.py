@@ -9,70 +9,71 @@ bit by bit is its own.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from calibrators.data import batches
+from calibrators.data import Batch, batches
 from calibrators.samples import InputSpec, Sample, has_batch_axis
 
-__all__ = ["Arrays", "Run", "run_each"]
+__all__ = ["Arrays", "Layout", "Run", "feeds_of", "find_layout"]
 
 Arrays = Mapping[str, NDArray[Any]]
 Run = Callable[[Arrays], Arrays]
 
 
-def run_each(
-    run: Run, samples: Iterable[Sample], inputs: Sequence[InputSpec]
-) -> Iterator[tuple[Sample, Arrays]]:
-    """Each sample with the activations that it alone caused.
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """How a fixed batch shows in the activations.
 
-    A model whose activations cannot be told apart by rows gets one sample at a time, repeated to
-    fill its batch: slow, and right up to a factor in the counts that is the same for all samples.
+    Attributes:
+        size: rows of the batch; 1 where the model takes any number.
+        rows: tensor name → rows per sample, 0 for what no sample changes; None where rows do not
+            tell samples apart.
+    """
+
+    size: int
+    rows: Mapping[str, int] | None
+
+    def activations(self, run: Run, batch: Batch) -> Iterator[tuple[Sample, Arrays]]:
+        """Each sample of a batch with the activations that it alone caused.
+
+        Where rows do not tell, each sample fills a batch of its own: slow, and right up to a
+        factor in the counts that is the same for all samples.
+        """
+        if self.size == 1:
+            yield batch.samples[0], run(batch.inputs)
+        elif self.rows is None:
+            for sample in batch.samples:
+                yield sample, run(_filled(sample, self.size, np.copy))
+        else:
+            arrays = run(batch.inputs)
+            for place, sample in enumerate(batch.samples):
+                yield sample, {n: _part(a, self.rows[n], place) for n, a in arrays.items()}
+
+
+def feeds_of(samples: Iterable[Sample], inputs: Sequence[InputSpec]) -> Iterator[Batch]:
+    """What the model is fed with, one after the other: single samples, or its fixed batch."""
+    if _fixed_batch(inputs) == 1:
+        for sample in samples:
+            yield Batch(inputs=dict(sample.inputs), samples=(sample,), count=1)
+    else:
+        yield from batches(samples, 1, inputs=inputs)
+
+
+def find_layout(run: Run, sample: Sample, inputs: Sequence[InputSpec]) -> Layout:
+    """Find the layout of a model's activations; runs the model where its batch is fixed.
 
     Args:
-        run: the model, from feeds to activations.
-        samples: what to run.
+        run: the model, returning arrays that a second run leaves alone.
+        sample: one to run it with.
         inputs: the model's inputs.
     """
     size = _fixed_batch(inputs)
-    if size is None:
-        for sample in samples:
-            yield sample, run(sample.inputs)
-        return
-    rows: Mapping[str, int] | None = {}
-    for number, batch in enumerate(batches(samples, size, inputs=inputs)):
-        if number == 0:
-            rows = _rows_of_each(run, batch.samples[0], size)
-        if rows is None:
-            for sample in batch.samples:
-                yield sample, run(_filled(sample, size, np.copy))
-            continue
-        arrays = run(batch.inputs)
-        for place, sample in enumerate(batch.samples):
-            yield sample, {name: _part(arrays[name], rows[name], place) for name in arrays}
-
-
-def _fixed_batch(inputs: Sequence[InputSpec]) -> int | None:
-    """The batch that the model insists on; None for one sample at a time."""
-    first = inputs[0].shape[0] if inputs and inputs[0].shape else None
-    fixed = isinstance(first, int) and first > 1 and has_batch_axis(tuple(inputs))
-    return int(first) if isinstance(first, int) and fixed else None
-
-
-def _filled(
-    sample: Sample, size: int, fill: Callable[[NDArray[Any]], NDArray[Any]]
-) -> dict[str, NDArray[Any]]:
-    """A batch of the sample and ``size`` - 1 times what ``fill`` makes of it."""
-    return {
-        name: np.concatenate([array, *[fill(array)] * (size - 1)])
-        for name, array in sample.inputs.items()
-    }
-
-
-def _rows_of_each(run: Run, sample: Sample, size: int) -> dict[str, int] | None:
-    """Tensor name → rows per sample, 0 for what no sample changes; None where rows do not tell."""
+    if size == 1:
+        return Layout(size=1, rows=None)
     copied = run(_filled(sample, size, np.copy))
     mixed = run(_filled(sample, size, np.zeros_like))
     rows = {}
@@ -83,8 +84,24 @@ def _rows_of_each(run: Run, sample: Sample, size: int) -> dict[str, int] | None:
         elif share and _same(array[:share], copied[name][:share]):
             rows[name] = share
         else:
-            return None
-    return rows
+            return Layout(size=size, rows=None)
+    return Layout(size=size, rows=rows)
+
+
+def _fixed_batch(inputs: Sequence[InputSpec]) -> int:
+    """The batch that the model insists on; 1 for one sample at a time."""
+    first = inputs[0].shape[0] if inputs and inputs[0].shape else None
+    return first if isinstance(first, int) and has_batch_axis(tuple(inputs)) else 1
+
+
+def _filled(
+    sample: Sample, size: int, fill: Callable[[NDArray[Any]], NDArray[Any]]
+) -> dict[str, NDArray[Any]]:
+    """A batch of the sample and ``size`` - 1 times what ``fill`` makes of it."""
+    return {
+        name: np.concatenate([array, *[fill(array)] * (size - 1)])
+        for name, array in sample.inputs.items()
+    }
 
 
 def _part(array: NDArray[Any], rows: int, place: int) -> NDArray[Any]:

@@ -2,9 +2,9 @@
 
 A ``*.stats.npz`` holds, for one prepared graph and one preprocessing, the statistics of every
 observed tensor and the digests of the samples seen. It is an uncompressed zip of plain arrays:
-``counts`` (S, T, 4096), the other whole numbers (S, T), and ``meta``, a JSON text with names,
-digests and the exact sums; S = 1 + number of subsets, T = number of tensors. Two runs over the
-same samples write the same bytes.
+``counts`` (S, T, 4096), the other numbers (S, T), and ``meta``, a JSON text with names and
+digests; S = 1 + number of subsets, T = number of tensors. Two runs over the same samples write the
+same bytes.
 """
 
 from __future__ import annotations

@@ -28,6 +28,7 @@ __all__ = ["decode", "digest_content", "encode"]
 Levels = Sequence[Mapping[str, TensorStatistics]]
 
 _FORMAT = 1
+_MOST_LEVELS = 16
 _DIGEST = re.compile(r"[0-9a-f]{8,128}")
 _LIMIT_BYTES = 4 << 30
 _HIGHEST_EXPONENT = 128  # of the largest float32
@@ -101,8 +102,7 @@ def _pack(meta: Mapping[str, Any], levels: Levels) -> tuple[bytes, dict[str, NDA
         **meta,
         "format": _FORMAT,
         "tensors": names,
-        "sum": [[hex(cell.sum_units) for cell in row] for row in cells],
-        "squares": [[hex(cell.square_units) for cell in row] for row in cells],
+        "levels": len(levels),
     }
     text = json.dumps(whole, sort_keys=True, allow_nan=False).encode()
     return text, arrays
@@ -154,7 +154,7 @@ def _unpack(
 ) -> list[dict[str, TensorStatistics]]:
     _check_meta(meta)
     names = meta["tensors"]
-    shape = (len(meta["sum"]), len(names))
+    shape = (meta["levels"], len(names))
     for name, dtype in _ARRAYS.items():
         expected = (*shape, BINS) if name == "counts" else shape
         if arrays[name].shape != expected or arrays[name].dtype != dtype:
@@ -167,8 +167,6 @@ def _unpack(
             level[name] = TensorStatistics(
                 counts=values.pop("counts").copy(),
                 **{key: value.item() for key, value in values.items()},
-                sum_units=int(meta["sum"][row][column], 16),
-                square_units=int(meta["squares"][row][column], 16),
             )
             _check(name, level[name])
         levels.append(level)
@@ -183,8 +181,10 @@ def _check_meta(meta: Mapping[str, Any]) -> None:
         raise ValueError("a name or digest is not a text")
     if not all(_DIGEST.fullmatch(digest) for digest in meta["samples"]):
         raise ValueError("a sample's digest is not hexadecimal")
-    if not isinstance(meta["preprocess"], dict | None) or not meta["sum"]:
-        raise ValueError("preprocess or sums are malformed")
+    if not isinstance(meta["preprocess"], dict | None):
+        raise TypeError("preprocess is malformed")
+    if not isinstance(meta["levels"], int) or not 1 <= meta["levels"] <= _MOST_LEVELS:
+        raise ValueError(f"levels is {meta['levels']!r}")
 
 
 def _check(name: str, cell: TensorStatistics) -> None:

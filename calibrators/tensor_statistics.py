@@ -1,7 +1,7 @@
-"""What one pass over the samples leaves of each tensor: a histogram and exact sums.
+"""What one pass over the samples leaves of each tensor.
 
-Everything here is a sum, a maximum or a minimum of whole numbers, so statistics do not depend on
-the order of the samples, on how they were batched, or on how they were split between runs.
+Everything kept is a count, a maximum or a minimum, so statistics do not depend on the order of the
+samples, on how they were batched, or on how they were split between runs.
 
 The histogram counts |x| in 4096 bins over [0, 2^k). It grows by adding neighbouring bins, which
 is exact: scaling by a power of two does not round, and
@@ -10,8 +10,8 @@ upper half of [0, 2^k), so a bin is never wider than amax / 2048. (Histogram aft
 scheme that NVIDIA describes for its calibrator: mlcommons/inference_results_v4.1,
 closed/NVIDIA/documentation/calibration.md; anchoring at powers of two makes it exact.)
 
-Sums are exact as well (``exact_sums``): every float32 is a whole number of units of 2^-149, and
-every square one of 2^-298, so both are kept as Python integers in these units.
+Sums follow from the histogram, each value within half a bin of its own. Adding the values up
+exactly was tried and took longer than the histogram.
 """
 
 from __future__ import annotations
@@ -23,24 +23,21 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from calibrators.exact_sums import SQUARE_UNIT, STEP, SUM_UNIT, add_exactly
-
 __all__ = ["BINS", "LOWEST_EXPONENT", "TensorStatistics", "folded"]
 
 BINS = 4096
 _BIN_BITS = 12
-# From this share of zeros in a step on, e.g. after a ReLU, taking the others out first is faster.
-_MANY_ZEROS = 0.4
 LOWEST_EXPONENT = -148  # of 2^-149, the smallest float32 above zero: 2^-149 < 2^-148
+_STEP = 1 << 15  # values at a time: the work arrays stay in the L2 cache
 
 
 class _Buffers(threading.local):
     """Work arrays of a thread: made once, since fresh memory costs as much as the arithmetic."""
 
     def __init__(self) -> None:
-        self.absolute = np.empty(STEP, np.float32)
-        self.nonzero = np.empty(STEP, np.bool_)
-        self.places = np.empty(STEP, np.intp)
+        self.nonzero = np.empty(_STEP, np.bool_)
+        self.scaled = np.empty(_STEP, np.float32)
+        self.places = np.empty(_STEP, np.intp)
 
 
 _buffers = _Buffers()
@@ -58,10 +55,8 @@ class TensorStatistics:
         zeros: values equal to zero.
         nan: NaNs seen.
         inf: infinities seen, of both signs.
-        min: smallest finite value; +inf before the first one.
-        max: largest finite value; -inf before the first one.
-        sum_units: sum of the finite values in units of 2^-149.
-        square_units: sum of their squares in units of 2^-298.
+        min: smallest finite value, exactly; +inf before the first one.
+        max: largest finite value, exactly; -inf before the first one.
     """
 
     counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(BINS, np.int64))
@@ -72,8 +67,6 @@ class TensorStatistics:
     inf: int = 0
     min: float = math.inf
     max: float = -math.inf
-    sum_units: int = 0
-    square_units: int = 0
 
     @property
     def amax(self) -> float:
@@ -81,14 +74,14 @@ class TensorStatistics:
         return max(-self.min, self.max, 0.0)
 
     @property
-    def sum(self) -> float:
-        """Sum of the finite values, rounded once."""
-        return _ratio(self.sum_units, -SUM_UNIT)
+    def sum_abs(self) -> float:
+        """Sum of |x| over the finite values, each taken as the middle of its bin."""
+        return float(self.counts @ self._middles())
 
     @property
     def sum_squares(self) -> float:
-        """Sum of the squares of the finite values, rounded once."""
-        return _ratio(self.square_units, -SQUARE_UNIT)
+        """Sum of x^2 over the finite values, each taken as the middle of its bin."""
+        return float(self.counts @ self._middles() ** 2)
 
     @property
     def is_dead(self) -> bool:
@@ -125,16 +118,8 @@ class TensorStatistics:
             raise TypeError(f"statistics need floats, found an array of {array.dtype}")
         with np.errstate(over="ignore"):
             values = np.ascontiguousarray(array, dtype=np.float32).ravel()
-        set_aside = [
-            self._add_step(values[start : start + STEP], counted=False)
-            for start in range(0, values.size, STEP)
-        ]
-        # Values too small for the exact sums of their step, on finer and finer grids.
-        while (rest := np.concatenate(set_aside) if set_aside else values[:0]).size:
-            set_aside = [
-                self._add_step(rest[start : start + STEP], counted=True)
-                for start in range(0, rest.size, STEP)
-            ]
+        for start in range(0, values.size, _STEP):
+            self._add_step(values[start : start + _STEP])
 
     def merge(self, other: TensorStatistics) -> None:
         """Add what ``other`` has counted; ``other`` is left as it is."""
@@ -146,8 +131,6 @@ class TensorStatistics:
         self.nan += other.nan
         self.inf += other.inf
         self.min, self.max = min(self.min, other.min), max(self.max, other.max)
-        self.sum_units += other.sum_units
-        self.square_units += other.square_units
 
     def copy(self) -> TensorStatistics:
         """An equal object that shares nothing with this one."""
@@ -164,34 +147,29 @@ class TensorStatistics:
 
     def _state(self) -> tuple[float, ...]:
         whole = (self.exponent, self.count, self.zeros, self.nan, self.inf)
-        return (*whole, self.min, self.max, self.sum_units, self.square_units)
+        return (*whole, self.min, self.max)
 
-    def _add_step(self, values: NDArray[np.float32], *, counted: bool) -> NDArray[np.float32]:
-        """Add at most ``STEP`` values; those returned are counted, but not in the sums yet."""
+    def _middles(self) -> NDArray[np.float64]:
+        """Where the values of each bin are taken to be; the last bin ends at the largest value."""
+        lower: NDArray[np.float64] = np.arange(BINS, dtype=np.float64) * self.bin_width
+        return (lower + np.minimum(lower + self.bin_width, self.amax)) / 2
+
+    def _add_step(self, values: NDArray[np.float32]) -> None:
         low, high = _extremes(values)
         if not (math.isfinite(low) and math.isfinite(high)):
             values = self._without_non_finite(values)
             if values.size == 0:
-                return values
+                return
             low, high = _extremes(values)
-        if not counted:
-            self.min, self.max = min(self.min, low), max(self.max, high)
-            self.count += values.size
+        self.count += values.size
+        self.min, self.max = min(self.min, low), max(self.max, high)
         nonzero = np.not_equal(values, 0.0, out=_buffers.nonzero[: values.size])
         zeros = values.size - int(np.count_nonzero(nonzero))
         self.zeros += zeros
-        if zeros > _MANY_ZEROS * values.size:
-            values, zeros = values[np.flatnonzero(nonzero)], 0
-            nonzero = np.not_equal(values, 0.0, out=_buffers.nonzero[: values.size])
-        absolute = np.abs(values, out=_buffers.absolute[: values.size])
-        top = math.frexp(max(-low, high))[1]
-        sum_units, square_units, small = add_exactly(values, absolute, nonzero, top)
-        self.sum_units += sum_units
-        self.square_units += square_units
-        if not counted and values.size > zeros:
-            self._grow(top)
-            self._count(absolute, zeros)
-        return small
+        if zeros < values.size:
+            self._grow(math.frexp(max(-low, high))[1])
+            scaled = _buffers.scaled[: values.size]
+            self._count(np.abs(values, out=scaled) if low < 0 else values, zeros, scaled)
 
     def _without_non_finite(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         finite = np.isfinite(values)
@@ -206,16 +184,18 @@ class TensorStatistics:
             self.counts = folded(self.counts, exponent - self.exponent)
             self.exponent = exponent
 
-    def _count(self, absolute: NDArray[np.float32], zeros: int) -> None:
-        """Add magnitudes below 2^exponent to the histogram; they are overwritten."""
+    def _count(
+        self, absolute: NDArray[np.float32], zeros: int, scaled: NDArray[np.float32]
+    ) -> None:
+        """Add magnitudes below 2^exponent to the histogram, with ``scaled`` to work in."""
         scale = math.ldexp(1.0, _BIN_BITS - self.exponent)
-        # The factor fits a float32 for all but the tiniest ranges; either product is exact.
-        if self.exponent > -100:
-            scaled = np.multiply(absolute, np.float32(scale), out=absolute)
-        else:
-            scaled = absolute * np.float64(scale)
         places = _buffers.places[: absolute.size]
-        places[...] = scaled  # to an integer: cuts the fraction off, which is floor from 0 up
+        # To an integer: cuts the fraction off, which is floor from 0 up. The factor fits a float32
+        # for all but the tiniest ranges; either product is exact.
+        if self.exponent > -100:
+            places[...] = np.multiply(absolute, np.float32(scale), out=scaled)
+        else:
+            places[...] = absolute * np.float64(scale)
         self.counts += np.bincount(places, minlength=BINS)
         self.counts[0] -= zeros
 
@@ -230,14 +210,6 @@ def folded(counts: NDArray[np.int64], steps: int) -> NDArray[np.int64]:
     if steps == 0:
         return counts
     group = 1 << min(steps, _BIN_BITS)
-    folded = np.zeros(BINS, np.int64)
-    folded[: BINS // group] = counts.reshape(-1, group).sum(axis=1)
-    return folded
-
-
-def _ratio(units: int, bits: int) -> float:
-    """The float nearest to units / 2^bits (dividing integers rounds once)."""
-    try:
-        return units / (1 << bits)
-    except OverflowError:
-        return math.copysign(math.inf, units)
+    result = np.zeros(BINS, np.int64)
+    result[: BINS // group] = counts.reshape(-1, group).sum(axis=1)
+    return result

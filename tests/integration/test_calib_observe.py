@@ -105,7 +105,7 @@ def test_fixed_batches_count_what_dynamic_ones_do(count: int) -> None:
     )
     for name in names:
         assert found[name].count == expected[name].count
-        assert found[name].sum == pytest.approx(expected[name].sum, rel=1e-4, abs=1e-3)
+        assert found[name].sum_abs == pytest.approx(expected[name].sum_abs, rel=1e-4, abs=1e-3)
         assert found[name].amax == pytest.approx(expected[name].amax, rel=1e-4)
 
 
@@ -113,6 +113,20 @@ def test_images_of_several_sizes() -> None:
     samples = [*images(2, 16), *images(2, 24, seed=1)]
     found = observe(small(), ["images"], samples, batch_size=3)
     assert found.tensors["images"].count == 3 * (2 * 16 * 16 + 2 * 24 * 24)
+
+
+@pytest.mark.parametrize("batch_size", [1, 8])
+def test_shapes_that_depend_on_the_data(batch_size: int) -> None:
+    """Activations of another shape each time do not fit the buffers of the time before."""
+    net = Builder()
+    places = net.op("NonZero", net.op("Relu", net.input("images", [1, 3, 8, 8])))
+    numbers = net.op("Cast", places, to=TensorProto.FLOAT)
+    model = net.build("places", numbers)
+    samples = images(9, side=8)
+    found = observe(model, [numbers], samples, batch_size=batch_size).tensors[numbers]
+    positive = [s.inputs["images"] > 0 for s in samples]
+    assert found.count == 4 * sum(int(mask.sum()) for mask in positive)
+    assert found.max == 7.0
 
 
 def test_integer_inputs_pass_through() -> None:
@@ -158,11 +172,16 @@ def test_repeated_samples_count_once(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_progress_counts_samples() -> None:
     seen: list[tuple[int, int | None]] = []
-    observe(small(), ["images"], images(3), progress=lambda *state: seen.append(state))
+
+    def progress(done: int, total: int | None) -> None:
+        seen.append((done, total))
+
+    observe(small(), ["images"], images(3), progress=progress, batch_size=1)
     assert seen == [(1, 3), (2, 3), (3, 3)]
     seen.clear()
-    observe(small(), ["images"], iter(images(2)), progress=lambda *state: seen.append(state))
-    assert seen == [(1, None), (2, None)]
+    observe(small(), ["images"], iter(images(7)), progress=progress, batch_size=4)
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+    assert seen[-1] == (7, None)
 
 
 @pytest.mark.parametrize(

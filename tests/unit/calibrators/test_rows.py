@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 
-from calibrators.rows import Arrays, Run, run_each
+from calibrators.rows import Arrays, Run, feeds_of, find_layout
 from calibrators.samples import InputSpec, Sample
 
 SIZE = 4
@@ -18,6 +20,14 @@ def specs(batch: int | str) -> tuple[InputSpec, ...]:
 def samples(count: int, rng: np.random.Generator) -> list[Sample]:
     rows = rng.standard_normal((count, 1, 3)).astype(np.float32)
     return [Sample(inputs={"x": row}, name=str(i)) for i, row in enumerate(rows)]
+
+
+def run_each(
+    run: Run, given: list[Sample], inputs: tuple[InputSpec, ...]
+) -> Iterator[tuple[Sample, Arrays]]:
+    layout = find_layout(run, given[0], inputs)
+    for batch in feeds_of(given, inputs):
+        yield from layout.activations(run, batch)
 
 
 def by_rows(feeds: Arrays) -> Arrays:
