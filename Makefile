@@ -104,7 +104,7 @@ lint: $(VENV)/.dev ## ruff and mypy, as CI runs them
 	$(BIN)/hadolint Dockerfile
 
 test: $(VENV)/.dev $(BINDINGS) $(TRITON) ## the whole test suite (no GPU needed)
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest tests --numprocesses auto --dist loadfile
 
 test-gpu: $(VENV)/.dev ## the tests that need an NVIDIA GPU; fails, not skips, without one
 	$(BIN)/python -m pytest tests/gpu --require-gpu
