@@ -17,7 +17,14 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from quantization.fp16_rules import accepts_half, why_float
 from quantization.graph_view import GraphView, Node
-from quantization.prepare_graph import captured, drop_dead, replace_nodes, rewire, subgraphs
+from quantization.prepare_graph import (
+    captured,
+    check_axes,
+    drop_dead,
+    replace_nodes,
+    rewire,
+    subgraphs,
+)
 from quantization.prepare_opset import opset_of, raise_opset
 from quantization.prepare_shapes import check, infer_shapes
 from quantization.qdq import DEQUANTIZE, QUANTIZE
@@ -69,6 +76,7 @@ def to_float16(
     """
     copy = ModelProto()
     copy.CopyFrom(model)
+    check_axes(copy.graph)
     check(copy)
     quantized = any(node.op_type in (QUANTIZE, DEQUANTIZE) for node in copy.graph.node)
     if quantized and opset_of(copy) < HALF_SCALE_OPSET:

@@ -15,6 +15,7 @@ from onnx import ModelProto
 from artefacts.errors import ModelError
 from quantization import lint_fatal, lint_speed
 from quantization.graph_view import GraphView, Node
+from quantization.prepare_graph import check_axes
 from quantization.prepare_shapes import check, infer_shapes
 
 __all__ = ["RULES", "Finding", "Rule", "Severity", "lint"]
@@ -68,6 +69,7 @@ def lint(model: ModelProto) -> tuple[Finding, ...]:
         check(model)
         inferred = ModelProto()
         inferred.CopyFrom(model)
+        check_axes(inferred.graph)
         infer_shapes(inferred)
     except ModelError as err:
         return (_invalid(str(err)),)

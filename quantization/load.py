@@ -19,6 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from artefacts.errors import ModelError
 from artefacts.files import replace_atomic, write_atomic
+from quantization.prepare_graph import check_axes
 
 __all__ = ["load_model", "save_model", "tensor_bytes", "tensors_of", "without_data"]
 
@@ -58,8 +59,8 @@ def load_model(path: str | Path) -> onnx.ModelProto:
 
     Raises:
         ModelError: no such file, not an ONNX file, truncated, newer than this library knows,
-            a tensor whose data does not fit its shape, or external data that is missing or
-            lies outside the model's folder.
+            a tensor whose data does not fit its shape, an absurd axis, or external data that is
+            missing or lies outside the model's folder.
     """
     path = Path(path)
     data = _read(path)
@@ -72,6 +73,7 @@ def load_model(path: str | Path) -> onnx.ModelProto:
         raise _explain(path, data)
     _check_text(model, path)
     _check_versions(path, model)
+    check_axes(model.graph)
     left = EXTERNAL_LIMIT_BYTES
     for tensor in tensors_of(model.graph):
         if tensor.data_location == TensorProto.EXTERNAL:

@@ -15,12 +15,7 @@ from quantization.prepare_batchnorm import fold_batchnorm
 from quantization.prepare_branches import inline_branches
 from quantization.prepare_fold import GROWTH_LIMIT_BYTES, constant_bytes, fold_constants
 from quantization.prepare_functions import inline_functions
-from quantization.prepare_graph import (
-    drop_dead,
-    is_default_domain,
-    sort_nodes,
-    subgraphs,
-)
+from quantization.prepare_graph import check_axes, drop_dead, is_default_domain, sort_nodes
 from quantization.prepare_noops import drop_noops
 from quantization.prepare_opset import MINIMUM_OPSET, raise_opset
 from quantization.prepare_shapes import check, infer_shapes
@@ -29,7 +24,6 @@ from quantization.prepare_widen import widen_floats
 
 __all__ = ["prepare"]
 
-_LARGEST_AXIS = 2**31 - 1
 _IR_VERSION = 7  # that of opset 13; before 4 each initializer had to be an input
 
 log = logging.getLogger(__name__)
@@ -56,7 +50,7 @@ def prepare(model: ModelProto, *, widen: bool = True) -> ModelProto:
     _check_names(prepared.graph)
     sort_nodes(prepared.graph)
     _hide_initializers(prepared.graph)
-    _check_axes(prepared.graph)
+    check_axes(prepared.graph)
     check(prepared)  # before anything else of onnx, which crashes on what this refuses
     prepared = raise_opset(inline_functions(prepared), MINIMUM_OPSET)
     if widen and widen_floats(prepared):
@@ -89,22 +83,6 @@ def _hide_initializers(graph: GraphProto) -> None:
     kept = [value for value in graph.input if value.name not in constant]
     del graph.input[:]
     graph.input.extend(kept)
-
-
-def _check_axes(graph: GraphProto) -> None:
-    """Free axes of size -1, which some exporters write for dynamic ones; refuse absurd sizes."""
-    for value in (*graph.input, *graph.output, *graph.value_info):
-        for dim in value.type.tensor_type.shape.dim:
-            if dim.dim_value < 0:
-                dim.ClearField("dim_value")
-            if dim.dim_value > _LARGEST_AXIS:
-                raise ModelError(
-                    f"tensor {value.name!r} of graph {graph.name!r} has an axis of "
-                    f"{dim.dim_value}, expected at most {_LARGEST_AXIS}; export the model again"
-                )
-    for node in graph.node:
-        for inner in subgraphs(node):
-            _check_axes(inner)
 
 
 def _check_names(graph: GraphProto) -> None:

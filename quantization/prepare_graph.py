@@ -13,6 +13,7 @@ from onnx import GraphProto, NodeProto, TensorProto
 from artefacts.errors import ModelError
 
 __all__ = [
+    "check_axes",
     "constants",
     "drop_dead",
     "is_default_domain",
@@ -24,6 +25,8 @@ __all__ = [
     "sort_nodes",
     "subgraphs",
 ]
+
+_LARGEST_AXIS = 2**31 - 1
 
 
 def is_default_domain(node: NodeProto) -> bool:
@@ -37,6 +40,26 @@ def subgraphs(node: NodeProto) -> Iterator[GraphProto]:
         if attribute.HasField("g"):
             yield attribute.g
         yield from attribute.graphs
+
+
+def check_axes(graph: GraphProto) -> None:
+    """Free axes of size -1, which some exporters write for dynamic ones, in place.
+
+    Raises:
+        ModelError: an axis is larger than any library takes.
+    """
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_value < 0:
+                dim.ClearField("dim_value")
+            if dim.dim_value > _LARGEST_AXIS:
+                raise ModelError(
+                    f"tensor {value.name!r} of graph {graph.name!r} has an axis of "
+                    f"{dim.dim_value}, expected at most {_LARGEST_AXIS}; export the model again"
+                )
+    for node in graph.node:
+        for inner in subgraphs(node):
+            check_axes(inner)
 
 
 def captured(node: NodeProto) -> set[str]:

@@ -227,6 +227,19 @@ def test_sizes_agree_with_onnx(data_type: int) -> None:
         assert load.tensor_bytes(tensor) == len(tensor.raw_data)
 
 
+def test_axis_of_minus_one_is_dynamic(model: onnx.ModelProto, tmp_path: Path) -> None:
+    dims = model.graph.input[0].type.tensor_type.shape.dim
+    dims[0].dim_value = -1
+    path = tmp_path / "model.onnx"
+    path.write_bytes(model.SerializeToString())
+    dim = load_model(path).graph.input[0].type.tensor_type.shape.dim[0]
+    assert not dim.HasField("dim_value")
+    dims[0].dim_value = 2**50
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ModelError, match=f"axis of {2**50}, expected at most"):
+        load_model(path)
+
+
 def test_names_that_are_not_text_are_refused(model: onnx.ModelProto, tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(model.SerializeToString().replace(b"MatMul", b"Mat\xb6ul"))
