@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from calibrators.mse import mse, quantization_error
+from calibrators.mse import _clipping_error, mse, quantization_error
 from calibrators.tensor_statistics import TensorStatistics
 
 Draw = Callable[[np.random.Generator], NDArray[np.float64]]
@@ -61,6 +61,17 @@ def test_no_threshold_is_better(name: str, rng: np.random.Generator) -> None:
     best = min(sampled_error(values, threshold) for threshold in others)
     assert sampled_error(values, found) <= best * 1.01
     assert found <= statistics.amax
+
+
+@pytest.mark.parametrize("name", DRAWS)
+def test_thresholds_that_are_not_tried_are_worse(name: str, rng: np.random.Generator) -> None:
+    statistics = TensorStatistics.of(DRAWS[name](rng))
+    every = statistics.amax * np.geomspace(1.0, 2.0**-9, 200)
+    errors = quantization_error(statistics, every)
+    assert (_clipping_error(statistics, every) <= errors).all()
+    best = int(errors.argmin())
+    around = every[min(best + 1, 199)], every[max(best - 1, 0)]
+    assert around[0] <= mse(statistics) <= around[1]
 
 
 def test_ceiling_is_not_clipped_for_its_bin(rng: np.random.Generator) -> None:
