@@ -50,7 +50,7 @@ decode: yolox
 strides: {list(STRIDES)}
 """
 METHODS = ("minmax", "entropy", "mse")
-BATCH = 32
+BATCH = 16
 
 
 class Pictures:
@@ -206,7 +206,7 @@ def plot(results: dict[str, Any], path: Path) -> None:
     mpl.use("Agg")
     from matplotlib import pyplot
 
-    figure, axis = pyplot.subplots(figsize=(7, 4.2), constrained_layout=True)
+    figure, axis = pyplot.subplots(figsize=(7, 5), constrained_layout=True)
     history = results["history"]
     first = len(history["fp32"])
     axis.plot(range(1, first + 1), history["fp32"], color="0.35", label="FP32")
@@ -220,7 +220,7 @@ def plot(results: dict[str, Any], path: Path) -> None:
         axis.axhline(level, color=color, linewidth=1, linestyle=":", label=label)
     axis.axvline(first, color="0.8", linewidth=1)
     axis.set(xlabel="epoch", ylabel="mAP@[.5:.95] on the test pictures", ylim=(0, None))
-    axis.legend(loc="lower right", fontsize=8)
+    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncol=2, fontsize=8)
     figure.savefig(path, dpi=110)
 
 
