@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from artefacts.errors import ArtefactError, DataError, ModelError
+from calibrators import native
 from calibrators.statistics import SUBSETS, Statistics, subsets_of
 from calibrators.tensor_statistics import TensorStatistics
 
@@ -80,6 +83,10 @@ class Collector:
         self._levels = [
             {name: TensorStatistics() for name in self._nodes} for _ in range(SUBSETS + 1)
         ]
+        self._merging = threading.Lock()
+        # In NumPy one thread counts at a time: two at once would hand Python's lock to and fro,
+        # and take longer than one after the other (measured).
+        self._counting = threading.Lock() if native.library is None else nullcontext()
         self._unsaved = 0
         self._saved_at_s = time.monotonic()
         if checkpoint is not None and checkpoint.path.exists():
@@ -93,6 +100,8 @@ class Collector:
     def add(self, group: Sequence[Activations]) -> None:
         """Count the activations of some samples, none of which was counted before.
 
+        May be called from several threads.
+
         Raises:
             DataError: NaN or Inf, with tensor, node and sample.
             ModelError: a tensor that does not hold floats.
@@ -100,12 +109,19 @@ class Collector:
         by_level: dict[int, list[Activations]] = {}
         for sample in group:
             by_level.setdefault(subsets_of(sample.digest), []).append(sample)
-        for name in self._nodes:
-            for level, samples in by_level.items():
-                self._add_tensor(name, level, samples)
-        self._seen.update(sample.digest for sample in group)
-        self._unsaved += len(group)
-        self._save_when_due()
+        with self._counting:
+            cells = [
+                (name, level, self._count(name, samples))
+                for name in self._nodes
+                for level, samples in by_level.items()
+            ]
+        with self._merging:
+            for name, level, cell in cells:
+                for tensors in self._levels[: level + 1]:
+                    tensors[name].merge(cell)
+            self._seen.update(sample.digest for sample in group)
+            self._unsaved += len(group)
+            self._save_when_due()
 
     def statistics(self) -> Statistics:
         """What was counted so far."""
@@ -124,7 +140,7 @@ class Collector:
             self.statistics().save(self._checkpoint.path)
             self._unsaved, self._saved_at_s = 0, time.monotonic()
 
-    def _add_tensor(self, name: str, level: int, samples: Sequence[Activations]) -> None:
+    def _count(self, name: str, samples: Sequence[Activations]) -> TensorStatistics:
         arrays = [sample.values[name] for sample in samples]
         if arrays[0].dtype.kind != "f":
             raise ModelError(
@@ -135,8 +151,7 @@ class Collector:
         cell = TensorStatistics.of(values)
         if cell.nan or cell.inf:
             self._refuse(name, samples)
-        for tensors in self._levels[: level + 1]:
-            tensors[name].merge(cell)
+        return cell
 
     def _refuse(self, name: str, samples: Sequence[Activations]) -> None:
         for sample in samples:

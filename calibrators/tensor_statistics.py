@@ -23,6 +23,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from calibrators import native
+
 __all__ = ["BINS", "LOWEST_EXPONENT", "TensorStatistics", "folded"]
 
 BINS = 4096
@@ -118,6 +120,9 @@ class TensorStatistics:
             raise TypeError(f"statistics need floats, found an array of {array.dtype}")
         with np.errstate(over="ignore"):
             values = np.ascontiguousarray(array, dtype=np.float32).ravel()
+        if native.library is not None:
+            native.add_values(native.library, self, values)
+            return
         for start in range(0, values.size, _STEP):
             self._add_step(values[start : start + _STEP])
 

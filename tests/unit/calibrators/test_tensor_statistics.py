@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from fractions import Fraction
 
 import numpy as np
@@ -12,8 +13,20 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from calibrators import tensor_statistics
+from calibrators import native, tensor_statistics
 from calibrators.tensor_statistics import BINS, TensorStatistics
+
+
+@pytest.fixture(scope="module", params=["numpy", "compiled"], autouse=True)
+def form(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Every law holds for both forms of counting."""
+    if request.param == "compiled" and native.library is None:
+        pytest.skip("calibrators/_counting.c was not compiled at installation (no C compiler?)")
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "numpy":
+            patch.setattr(native, "library", None)
+        yield
+
 
 FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
 ARRAYS = hnp.arrays(np.float32, st.integers(0, 60), elements=FLOATS)
@@ -141,6 +154,22 @@ def test_float64_beyond_float32_is_an_infinity() -> None:
 def test_integers_are_refused() -> None:
     with pytest.raises(TypeError, match="found an array of int64"):
         TensorStatistics.of(np.arange(3))
+
+
+@given(
+    pieces=st.lists(
+        hnp.arrays(np.float32, st.integers(0, 40), elements=st.floats(width=32)), max_size=4
+    )
+)
+def test_compiled_counting_is_numpys(pieces: list[NDArray[np.float32]]) -> None:
+    """NaN and infinities among the values, ranges that grow from piece to piece."""
+    compiled, numpy = TensorStatistics(), TensorStatistics()
+    for piece in pieces:
+        compiled.add(piece)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(native, "library", None)
+            numpy.add(piece)
+    assert compiled == numpy
 
 
 def test_steps_do_not_show(monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator) -> None:

@@ -1,0 +1,132 @@
+/* Histogram, extremes and special values of float32 arrays: TensorStatistics.add in one pass.
+ *
+ * The same numbers as the NumPy version in tensor_statistics.py, in half the time. Built
+ * where a C compiler is found when the project is installed; no Python header is needed, since it
+ * is loaded with ctypes, which also lets other threads run meanwhile.
+ */
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#define BINS 4096
+#define BIN_BITS 12
+#define STEP 4096 /* floats at a time: they and their bins stay in the L1 and L2 caches */
+#define TABLES 8 /* neighbours go to different tables: runs of zeros do not wait for each other */
+
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && defined(__linux__)
+#define VECTORS __attribute__((target_clones("avx512f", "avx2", "default")))
+#else
+#define VECTORS
+#endif
+
+struct tensor {
+    int64_t *counts; /* BINS */
+    int64_t exponent, count, zeros, nan, inf;
+    double min, max;
+};
+
+struct extremes {
+    int32_t low, high; /* keys, see key() */
+    int64_t zeros;
+};
+
+/* Bits of a float, so that integers compare as the floats do; NaNs lie beyond the infinities. */
+static inline int32_t key(int32_t bits) { return bits ^ ((bits >> 31) & 0x7fffffff); }
+
+static float value(int32_t k) {
+    float result;
+    k = key(k);
+    memcpy(&result, &k, sizeof result);
+    return result + 0.0f; /* -0 becomes 0 */
+}
+
+VECTORS static struct extremes find_extremes(const float *x, size_t n) {
+    struct extremes found = {INT32_MAX, INT32_MIN, 0};
+    int32_t low = INT32_MAX, high = INT32_MIN, zeros = 0;
+    for (size_t i = 0; i < n; i++) {
+        int32_t bits, k;
+        memcpy(&bits, x + i, sizeof bits);
+        k = key(bits);
+        low = k < low ? k : low;
+        high = k > high ? k : high;
+        zeros += (bits & 0x7fffffff) == 0;
+    }
+    found.low = low, found.high = high, found.zeros = zeros;
+    return found;
+}
+
+VECTORS static void find_bins(const float *x, size_t n, float scale, int32_t *bins) {
+    for (size_t i = 0; i < n; i++) bins[i] = (int32_t)(fabsf(x[i]) * scale);
+}
+
+static void find_bins_of_tiny(const float *x, size_t n, double scale, int32_t *bins) {
+    for (size_t i = 0; i < n; i++) bins[i] = (int32_t)(fabs((double)x[i]) * scale);
+}
+
+/* Widen the range to [0, 2^exponent): neighbouring bins are added. */
+static void grow(struct tensor *t, int64_t exponent) {
+    int64_t steps = exponent - t->exponent;
+    if (steps <= 0) return;
+    size_t group = (size_t)1 << (steps < BIN_BITS ? steps : BIN_BITS);
+    for (size_t to = 0, from = 0; to < BINS; to++) {
+        int64_t sum = 0;
+        for (size_t end = from + group; from < end && from < BINS; from++) sum += t->counts[from];
+        t->counts[to] = sum;
+    }
+    t->exponent = exponent;
+}
+
+static void flush(struct tensor *t, uint32_t *tables) {
+    for (size_t table = 0; table < TABLES; table++)
+        for (size_t bin = 0; bin < BINS; bin++) t->counts[bin] += tables[table * BINS + bin];
+    memset(tables, 0, TABLES * BINS * sizeof *tables);
+}
+
+static void add_step(struct tensor *t, const float *x, size_t n, uint32_t *tables) {
+    float finite[STEP];
+    int32_t bins[STEP];
+    struct extremes found = find_extremes(x, n);
+    if (found.high >= 0x7f800000 || found.low <= -0x7f800001) {
+        size_t kept = 0;
+        for (size_t i = 0; i < n; i++) {
+            if (isnan(x[i])) t->nan++;
+            else if (isinf(x[i])) t->inf++;
+            else finite[kept++] = x[i];
+        }
+        x = finite, n = kept;
+        if (n == 0) return;
+        found = find_extremes(x, n);
+    }
+    float low = value(found.low), high = value(found.high);
+    t->count += (int64_t)n;
+    t->zeros += found.zeros;
+    if (low < t->min) t->min = low;
+    if (high > t->max) t->max = high;
+    if (found.zeros == (int64_t)n) return;
+    int top;
+    frexpf(-low > high ? -low : high, &top);
+    if (top > t->exponent) {
+        flush(t, tables);
+        grow(t, top);
+    }
+    /* The factor fits a float for all but the tiniest ranges; either product is exact. */
+    if (t->exponent > -100) find_bins(x, n, ldexpf(1.0f, BIN_BITS - (int)t->exponent), bins);
+    else find_bins_of_tiny(x, n, ldexp(1.0, BIN_BITS - (int)t->exponent), bins);
+    size_t i = 0;
+    for (; i + TABLES <= n; i += TABLES)
+        for (size_t table = 0; table < TABLES; table++) tables[table * BINS + bins[i + table]]++;
+    for (; i < n; i++) tables[bins[i]]++;
+    t->counts[0] -= found.zeros;
+}
+
+void add_values(struct tensor *t, const float *x, size_t n) {
+    static _Thread_local uint32_t tables[TABLES * BINS];
+    memset(tables, 0, sizeof tables);
+    for (size_t start = 0; start < n; start += STEP) {
+        /* A table of 32 bits cannot overflow between flushes of so many values. */
+        if (start && start % ((size_t)STEP << 16) == 0) flush(t, tables);
+        add_step(t, x + start, n - start < STEP ? n - start : STEP, tables);
+    }
+    flush(t, tables);
+}
