@@ -12,10 +12,11 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from artefacts.errors import DataError
 from artefacts.graph_hash import graph_hash
@@ -58,12 +59,15 @@ class Improved:
         weights: constant → its codes and scale; constants that are missing are rounded to
             nearest.
         methods: what was done.
+        released: node → what its bias gains where the layer stays in float after all: its bias
+            was corrected for the errors of its INT8 weight.
     """
 
     model: onnx.ModelProto
     ranges: Ranges
     weights: Mapping[str, QuantizedTensor]
     methods: Methods
+    released: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
     def quantized(self, placement: Placement) -> onnx.ModelProto:
         """The INT8 model.
@@ -71,7 +75,27 @@ class Improved:
         Args:
             placement: the one that was improved, or one that leaves more layers in float.
         """
-        return insert_qdq(self.model, placement, self.ranges, weight_overrides=self.weights)
+        fitting = self.leaving(placement)
+        return insert_qdq(
+            fitting.model, placement, fitting.ranges, weight_overrides=fitting.weights
+        )
+
+    def leaving(self, placement: Placement) -> Improved:
+        """The same for a placement that leaves more layers in float."""
+        kept = {weight.node for weight in placement.weights}
+        left = {name: shift for name, shift in self.released.items() if name not in kept}
+        tensors = {weight.tensor for weight in placement.weights}
+        weights = {name: value for name, value in self.weights.items() if name in tensors}
+        if not left:
+            return dataclasses.replace(self, weights=weights)
+        model = add_bias(self.model, left)
+        return dataclasses.replace(
+            self,
+            model=model,
+            ranges=dataclasses.replace(self.ranges, graph_hash=graph_hash(model)),
+            weights=weights,
+            released={name: self.released[name] for name in self.released.keys() - left.keys()},
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,6 +196,9 @@ def improve_layers(
     moved = centring_shifts(view, decisions.centrable, centres, decisions.rounded)
     for name, shift in moved.items():
         shifts[name] = shifts.get(name, np.zeros(1)) + shift
+    released = _released(
+        decisions, twins, moved, centring_shifts(view, decisions.centrable, centres, {})
+    )
     changed = add_bias(move_bounds(model, decisions.centrable, centres), shifts)
     new = ranges.replace({name: _range(grid) for name, grid in decisions.grids.items()})
     return Improved(
@@ -179,7 +206,26 @@ def improve_layers(
         ranges=dataclasses.replace(new, graph_hash=graph_hash(changed)),
         weights=decisions.weights,
         methods=methods,
+        released=released,
     )
+
+
+def _released(
+    decisions: Decisions,
+    twins: Twins,
+    moved: Mapping[str, NDArray[np.float64]],
+    moved_float: Mapping[str, NDArray[np.float64]],
+) -> dict[str, NDArray[np.float64]]:
+    """Bias of a layer in float less its bias in INT8.
+
+    Its own correction goes, and a centred input is made up for by the sums of the float weight.
+    """
+    found = {}
+    for name in decisions.int8_nodes:
+        if name in twins.shifts or name in moved:
+            shift = moved_float.get(name, np.zeros(1)) - moved.get(name, np.zeros(1))
+            found[name] = shift - twins.shifts.get(name, np.zeros(1))
+    return found
 
 
 def _divided(

@@ -49,6 +49,7 @@ class Decisions:
             e.observed: [o for o in placement.activations if o.observed == e.observed]
             for e in placement.activations
         }
+        self.int8_nodes = tuple(self._weights)
         self.centrable = centrable(view, placement) if methods.centring else {}
         self.grids: dict[str, Grid] = {}
         self.rounded: dict[str, Array] = {}

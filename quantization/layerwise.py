@@ -22,7 +22,7 @@ from quantization.execution import Arrays, Load, Run
 from quantization.graph_view import WEIGHTED_OPS, GraphView, Node
 from quantization.range_choice import Grid
 
-__all__ = ["Decision", "LayerVisit", "Twins", "live_bytes", "run_node"]
+__all__ = ["Decision", "LayerVisit", "Twins", "live_bytes", "reads", "run_node"]
 
 Array = NDArray[Any]
 Decision = tuple[Mapping[int, Grid], Mapping[str, Array]]
@@ -175,7 +175,7 @@ def run_node(
     for number in range(len(next(iter(values.values()), [None]))):
         feeds = {name: arrays[number] for name, arrays in values.items()}
         feeds |= {name: grid(feeds[of]) for name, (of, grid) in quantized.items()}
-        feeds = {name: feeds[name] for name in feeds if name in _reads(proto)}
+        feeds = {name: feeds[name] for name in feeds if name in reads(proto)}
         if run is None:
             run = load(_single(view, proto, feeds, constants or {}))
         for name, value in run(feeds).items():
@@ -198,18 +198,18 @@ def live_bytes(view: GraphView, load: Load, sample: Arrays) -> int:
 
 
 def _variable_inputs(view: GraphView, node: Node) -> list[str]:
-    names = [name for name in _reads(node.proto) if not view.is_constant(name)]
+    names = [name for name in reads(node.proto) if not view.is_constant(name)]
     produced = {*view.inputs, *(o for n in view.nodes for o in n.outputs)}
     return [name for name in names if name in produced]
 
 
-def _reads(proto: onnx.NodeProto) -> dict[str, None]:
+def reads(proto: onnx.NodeProto) -> dict[str, None]:
     """Every tensor a node reads, and every name inside its bodies, each once."""
     names = dict.fromkeys(name for name in proto.input if name)
     for attribute in proto.attribute:
         for body in (attribute.g, *attribute.graphs):
             for inner in body.node:
-                names.update(_reads(inner))
+                names.update(reads(inner))
             names.update(dict.fromkeys(output.name for output in body.output))
     return names
 
@@ -219,7 +219,7 @@ def _single(
 ) -> onnx.ModelProto:
     """A model of one node, its constants inside."""
     stored = []
-    for name in _reads(proto):
+    for name in reads(proto):
         value = constants.get(name, view.constant(name))
         if value is not None:
             stored.append(numpy_helper.from_array(np.ascontiguousarray(value), name))

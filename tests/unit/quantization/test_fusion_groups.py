@@ -1,0 +1,66 @@
+"""Groups: every Q/DQ edge belongs to one, and leaving one in float splits no kernel."""
+
+from __future__ import annotations
+
+import pytest
+
+from quantization.fusion_groups import fusion_groups, leave_float, only
+from quantization.graph_view import GraphView
+from quantization.placement import Placement, place
+from tests.networks import NETWORKS, resnet
+
+
+def edges(placement: Placement) -> set[tuple[str, int]]:
+    weights = {(w.node, w.index) for w in placement.weights}
+    return weights | {(e.node, e.index) for e in placement.activations}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_groups_partition_the_edges(name: str) -> None:
+    model = NETWORKS[name]()
+    placement = place(model, profile="tensorrt")
+    groups = fusion_groups(GraphView(model), placement)
+    assert [g.position for g in groups] == sorted(g.position for g in groups)
+    parts = [edges(only(placement, group)) for group in groups]
+    assert set().union(*parts) == edges(placement)
+    assert sum(map(len, parts)) == len(edges(placement))
+    assert set(placement.int8_nodes) <= {node for group in groups for node in group.nodes}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_group_in_float_takes_its_edges_along(name: str) -> None:
+    model = NETWORKS[name]()
+    placement = place(model, profile="tensorrt")
+    groups = fusion_groups(GraphView(model), placement)
+    for group in groups:
+        rest = leave_float(placement, [group], why="tried")
+        assert edges(rest) == edges(placement) - edges(only(placement, group))
+        assert set(rest.int8_nodes) == set(placement.int8_nodes) - set(group.nodes)
+        assert all(len(names) > 1 for names in rest.shared)
+    assert leave_float(placement, [], why="") == placement
+    everything = leave_float(placement, groups, why="all")
+    assert not edges(everything)
+    assert {f.node for f in everything.floating} >= set(placement.int8_nodes)
+
+
+def test_the_skip_input_goes_with_the_convolution_it_is_added_to() -> None:
+    model = resnet()
+    view = GraphView(model)
+    placement = place(model, profile="tensorrt")
+    adds = [e for e in placement.activations if e.node.startswith("n_Add")]
+    assert adds
+    for group in fusion_groups(view, placement):
+        for edge in adds:
+            if edge.node in group.nodes:
+                nodes = {node.name: node for node in view.nodes}
+                other = nodes[edge.node].inputs[1 - edge.index]
+                assert view.producer(other) is nodes[group.name]
+
+
+def test_released_layers_say_why() -> None:
+    model = resnet()
+    placement = place(model, profile="tensorrt")
+    group = fusion_groups(GraphView(model), placement)[1]
+    last = leave_float(placement, [group], why="99 % were asked for").floating[-1]
+    assert (last.node, last.op_type, last.rule) == (group.name, "Conv", "search")
+    assert last.why == "99 % were asked for"

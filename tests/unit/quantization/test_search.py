@@ -1,0 +1,283 @@
+"""The search on networks whose groups cost and hurt what a table says."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from artefacts.errors import ArtefactError, InputError
+from quantization.execution import load_int8, load_onnxruntime
+from quantization.fidelity import compare, run_all
+from quantization.fusion_groups import fusion_groups
+from quantization.graph_view import GraphView
+from quantization.improve import Improved
+from quantization.improve_methods import NOTHING
+from quantization.placement import Placement
+from quantization.search import Goal, Point, search
+from tests.accuracy_models import calibrated, samples_of
+from tests.networks import Builder
+
+DB = "dB"
+
+
+def chain(layers: int = 6) -> onnx.ModelProto:
+    net = Builder(11)
+    x = net.input("x", (1, 16, 6, 6))
+    for _ in range(layers):
+        x = net.relu(net.conv(x, 16))
+    return net.build("chain", net.conv(x, 16))
+
+
+class Fixture:
+    """A chain of convolutions, calibrated, and the scores of a table of noises."""
+
+    def __init__(self, rng: np.random.Generator, layers: int = 6) -> None:
+        self.model = chain(layers)
+        self.feeds = samples_of(self.model, rng, 2)
+        self.placement: Placement
+        self.placement, ranges = calibrated(self.model, self.feeds)
+        self.improved = Improved(model=self.model, ranges=ranges, weights={}, methods=NOTHING)
+        self.groups = fusion_groups(GraphView(self.model), self.placement)
+        self.noise = dict(
+            zip([g.name for g in self.groups], rng.lognormal(0, 2, len(self.groups)), strict=True)
+        )
+        self.saved = {g.name: float(rng.uniform(0.1, 1.0)) for g in self.groups}
+        self.calls = 0
+
+    def score(self, model: onnx.ModelProto) -> float:
+        """Additive noise of the layers whose weight is behind a DequantizeLinear."""
+        self.calls += 1
+        made = {n.output[0]: n.op_type for n in model.graph.node}
+        inside = [n for n in model.graph.node if n.op_type == "Conv"]
+        names = [n.name for n in inside if made.get(n.input[1]) == "DequantizeLinear"]
+        return -10 * math.log10(1e-3 + sum(self.noise[name] for name in names))
+
+    def exhaustive(self, minimum: float) -> float:
+        """The least cost of any mixture that meets the goal."""
+        best = math.inf
+        for flags in itertools.product((0, 1), repeat=len(self.groups)):
+            noise = 1e-3 + sum(
+                self.noise[g.name] for g, flag in zip(self.groups, flags, strict=True) if not flag
+            )
+            if -10 * math.log10(noise) >= minimum:
+                cost = sum(
+                    self.saved[g.name] for g, flag in zip(self.groups, flags, strict=True) if flag
+                )
+                best = min(best, cost)
+        return best
+
+
+def truthful(fixture: Fixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sensitivities that agree with the table."""
+    from quantization import search as module
+    from quantization.fidelity import Fidelity
+    from quantization.sensitivity import Sensitivity
+
+    some = Fidelity(sqnr_db=1.0, agreement=None, kl=None, samples=1)
+    total = sum(fixture.noise.values())
+    found = [
+        Sensitivity(group=g, alone=some, without=some, gained=fixture.noise[g.name] / total)
+        for g in fixture.groups
+    ]
+    found.sort(key=lambda s: -s.gained)
+    monkeypatch.setattr(module, "sensitivities", lambda *args, **kwargs: tuple(found))
+
+
+@pytest.mark.parametrize("share", [0.5, 0.1, 0.01])
+def test_it_meets_the_goal_at_nearly_the_least_cost(
+    share: float, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fixture = Fixture(rng)
+    truthful(fixture, monkeypatch)
+    minimum = -10 * math.log10(1e-3 + share * sum(fixture.noise.values()))
+    result = search(
+        fixture.model,
+        fixture.improved,
+        fixture.placement,
+        fixture.feeds,
+        fixture.score,
+        Goal(minimum=minimum, unit=DB),
+        saved_ms=fixture.saved,
+    )
+    assert result.met
+    assert result.point.score >= minimum
+    assert result.cost_unit == "ms"
+    assert result.point.cost <= fixture.exhaustive(minimum) + max(fixture.saved.values())
+    assert fixture.score(result.improved.quantized(result.placement)) == result.point.score
+    # Shrunk: no single group could have gone back.
+    for name in result.point.released:
+        noise = fixture.noise[name] + sum(
+            fixture.noise[g.name] for g in fixture.groups if g.name not in result.point.released
+        )
+        assert -10 * math.log10(1e-3 + noise) < minimum
+
+
+def test_nothing_is_given_up_where_int8_is_good_enough(rng: np.random.Generator) -> None:
+    fixture = Fixture(rng, 2)
+    goal = Goal(minimum=-100.0, unit=DB)
+    result = search(
+        fixture.model, fixture.improved, fixture.placement, fixture.feeds, fixture.score, goal
+    )
+    assert result.met
+    assert result.point == Point(
+        released=(), cost=0, score=result.point.score, int8_share=result.point.int8_share
+    )
+    assert result.placement == fixture.placement
+    assert fixture.calls == 1
+    assert result.why == "no layer had to be left in float"
+
+
+def test_a_goal_out_of_reach_is_said_so(rng: np.random.Generator) -> None:
+    fixture = Fixture(rng, 2)
+    goal = Goal(minimum=31.0, unit=DB)
+    result = search(
+        fixture.model, fixture.improved, fixture.placement, fixture.feeds, fixture.score, goal
+    )
+    assert not result.met
+    assert result.point.score == pytest.approx(30.0)
+    count = len(fixture.groups)
+    assert result.why == (
+        f"with all {count} groups in float the score is 30, below 31 dB: the goal is out of reach "
+        "of any mixture"
+    )
+
+
+def test_the_front_holds_what_nothing_beats(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fixture = Fixture(rng)
+    truthful(fixture, monkeypatch)
+    goal = Goal(minimum=15.0, unit=DB)
+    result = search(
+        fixture.model, fixture.improved, fixture.placement, fixture.feeds, fixture.score, goal
+    )
+    costs = [point.cost for point in result.front]
+    scores = [point.score for point in result.front]
+    assert costs == sorted(costs)
+    assert scores == sorted(set(scores))
+    for point in result.points:
+        assert any(p.cost <= point.cost and p.score >= point.score for p in result.front)
+    assert result.cost_unit == "share of MACs"
+    for point in result.points:
+        released = {g.name: g.macs for g in fixture.groups if g.name in point.released}
+        assert point.int8_share == pytest.approx(
+            result.points[0].int8_share - sum(released.values()) / _total_macs(fixture)
+        )
+
+
+def _total_macs(fixture: Fixture) -> int:
+    view = GraphView(fixture.model)
+    return sum(view.macs(node) for node in view.nodes)
+
+
+def test_it_goes_on_where_it_was_killed(
+    tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fixture = Fixture(rng)
+    truthful(fixture, monkeypatch)
+    goal, state = Goal(minimum=10.0, unit=DB), tmp_path / "x.search.json"
+    whole = search(
+        fixture.model, fixture.improved, fixture.placement, fixture.feeds, fixture.score, goal
+    )
+    needed, fixture.calls = fixture.calls, 0
+
+    class KilledError(Exception):
+        pass
+
+    def dying(model: onnx.ModelProto) -> float:
+        if fixture.calls == needed - 2:
+            raise KilledError
+        return fixture.score(model)
+
+    arguments = (fixture.model, fixture.improved, fixture.placement, fixture.feeds)
+    with pytest.raises(KilledError):
+        search(*arguments, dying, goal, state=state)
+    again = search(*arguments, fixture.score, goal, state=state)
+    assert fixture.calls == needed
+    assert (again.point, again.points) == (whole.point, whole.points)
+
+
+def test_a_state_of_something_else_is_refused(tmp_path: Path, rng: np.random.Generator) -> None:
+    fixture = Fixture(rng, 2)
+    goal, state = Goal(minimum=-100.0, unit=DB), tmp_path / "x.search.json"
+    arguments = (
+        fixture.model,
+        fixture.improved,
+        fixture.placement,
+        fixture.feeds,
+        fixture.score,
+        goal,
+    )
+    search(*arguments, state=state, state_key="these samples")
+    with pytest.raises(ArtefactError, match=r"x\.search\.json is of another network"):
+        search(*arguments, state=state, state_key="other samples")
+    content = json.loads(state.read_text())
+    content["scores"] = ["broken"]
+    state.write_text(json.dumps(content))
+    with pytest.raises(ArtefactError, match=r"x\.search\.json cannot be read"):
+        search(*arguments, state=state, state_key="these samples")
+
+
+def test_the_time_limit_ends_with_the_best_so_far(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from quantization import search as module
+
+    fixture = Fixture(rng)
+    clock = iter(range(1000))
+    monkeypatch.setattr(module.time, "monotonic", lambda: float(next(clock)))
+    goal = Goal(minimum=29.0, unit=DB)
+    result = search(
+        fixture.model,
+        fixture.improved,
+        fixture.placement,
+        fixture.feeds,
+        fixture.score,
+        goal,
+        limit_s=0.5,
+    )
+    assert result.met
+    assert len(result.point.released) == len(fixture.groups)
+    assert "the time limit ended the search" in result.why
+    with pytest.raises(InputError, match="search time is 0 s"):
+        search(
+            fixture.model,
+            fixture.improved,
+            fixture.placement,
+            fixture.feeds,
+            fixture.score,
+            goal,
+            limit_s=0,
+        )
+
+
+def test_real_scores_and_real_sensitivities(rng: np.random.Generator) -> None:
+    fixture = Fixture(rng, 4)
+    exact = run_all(load_onnxruntime(fixture.model), fixture.feeds)
+
+    def score(model: onnx.ModelProto) -> float:
+        return min(compare(load_int8(model), fixture.feeds, exact).sqnr_db, 120.0)
+
+    start = score(fixture.improved.quantized(fixture.placement))
+    goal = Goal(minimum=start + 3.0, unit=DB)
+    tried: list[Point] = []
+    result = search(
+        fixture.model,
+        fixture.improved,
+        fixture.placement,
+        fixture.feeds,
+        score,
+        goal,
+        report=tried.append,
+    )
+    assert result.met
+    assert 0 < len(result.point.released) < len(fixture.groups)
+    assert tuple(tried) == result.points
+    again = search(fixture.model, fixture.improved, fixture.placement, fixture.feeds, score, goal)
+    assert again.point == result.point

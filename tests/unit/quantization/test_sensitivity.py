@@ -1,0 +1,53 @@
+"""Sensitivities from side runs are those of whole passes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from quantization.execution import load_int8, load_onnxruntime
+from quantization.fidelity import compare, run_all
+from quantization.fusion_groups import leave_float, only
+from quantization.improve import improve_layers
+from quantization.improve_methods import NOTHING, Methods
+from quantization.sensitivity import sensitivities
+from tests.accuracy_models import calibrated, samples_of, uneven_depthwise
+from tests.networks import mobilenet_v2, resnet
+
+
+@pytest.mark.parametrize("methods", [NOTHING, Methods()], ids=["plain", "improved"])
+@pytest.mark.parametrize("build", [resnet, mobilenet_v2])
+def test_side_runs_equal_whole_passes(
+    build: object, methods: Methods, rng: np.random.Generator
+) -> None:
+    model = build(size=16)  # type: ignore[operator]
+    feeds = samples_of(model, rng, 8)
+    placement, ranges = calibrated(model, feeds[:6])
+    improved = improve_layers(
+        model, placement, ranges, feeds[:6], load_onnxruntime, methods=methods
+    )
+    found = sensitivities(model, improved, placement, feeds[6:])
+    exact = run_all(load_onnxruntime(model), feeds[6:])
+    for entry in found[:2] + found[-2:]:
+        for part, seen in (
+            (only(placement, entry.group), entry.alone),
+            (leave_float(placement, [entry.group], why=""), entry.without),
+        ):
+            whole = compare(load_int8(improved.quantized(part)), feeds[6:], exact)
+            assert seen.sqnr_db == pytest.approx(whole.sqnr_db, abs=0.3)
+
+
+def test_the_layer_that_does_the_harm_comes_first(rng: np.random.Generator) -> None:
+    model = uneven_depthwise()
+    feeds = samples_of(model, rng, 6)
+    placement, ranges = calibrated(model, feeds)
+    improved = improve_layers(model, placement, ranges, feeds, load_onnxruntime, methods=NOTHING)
+    seen: list[tuple[int, int]] = []
+    found = sensitivities(
+        model, improved, placement, feeds, progress=lambda done, total: seen.append((done, total))
+    )
+    assert found[0].group.name == "n_Conv_1"  # depthwise, behind channels of all sizes
+    assert found[0].gained > 0.5
+    assert found[0].alone.sqnr_db < min(entry.alone.sqnr_db for entry in found[1:])
+    assert [entry.gained for entry in found] == sorted((e.gained for e in found), reverse=True)
+    assert seen == [(n + 1, 2 * len(found)) for n in range(2 * len(found))]
