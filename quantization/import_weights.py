@@ -120,10 +120,19 @@ def _transpose(model: ModelProto, view: GraphView, node: Node, chain: list[Node]
 
 
 def codes_of(view: GraphView, quantize: Node) -> NDArray[Any] | None:
-    """Codes of a constant behind a QuantizeLinear: clip(rint(x / scale) + zero point)."""
+    """Codes of a constant behind a QuantizeLinear: clip(rint(x / scale) + zero point).
+
+    Raises:
+        ModelError: a scale is not a positive number.
+    """
     value, found = view.constant(quantize.inputs[0]), parameters(view, quantize)
     if value is None or found.scale is None or found.zero_point is None:
         return None
+    if not (found.scale > 0).all():
+        raise ModelError(
+            f"node {quantize.name!r} has a scale of {np.min(found.scale)}, expected positive "
+            f"numbers; export the model again"
+        )
     dtype = helper.tensor_dtype_to_np_dtype(found.data_type)
     limits = np.iinfo(dtype)
     scale, zero = (along(part, value, found.axis) for part in (found.scale, found.zero_point))

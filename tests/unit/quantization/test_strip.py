@@ -93,6 +93,12 @@ def test_weights_keep_what_their_codes_stand_for() -> None:
     np.testing.assert_array_equal(numpy_helper.to_array(weight), codes * scale)
 
 
+def test_scale_of_zero_is_a_sentence() -> None:
+    body = _PAIR + "k = QuantizeLinear (w, n, z) e = DequantizeLinear (k, n, z) y = MatMul (d, e)"
+    with pytest.raises(ModelError, match=r"scale of 0\.0, expected positive"):
+        strip(build(body, n=np.float32(0)))
+
+
 def test_pair_on_an_output_gives_the_output_its_range() -> None:
     model = build("a = Relu (x) q = QuantizeLinear (a, s, z) y = DequantizeLinear (q, s, z)")
     stripped = strip(model)
