@@ -177,15 +177,16 @@ def export_onnx(model: torch.nn.Module, path: str | Path) -> None:
 
 def _prepared(model: torch.nn.Module) -> tuple[_Record, torch.nn.Module]:
     """The record and the network, also behind ``torch.compile`` and DistributedDataParallel."""
-    for attribute in ("_orig_mod", "module"):
-        model = getattr(model, attribute, model)
-    record = getattr(model, "meta", {}).get(_RECORD)
-    if record is None:
-        raise InputError(
-            f"model {type(model).__name__} is not prepared for quantization-aware training, "
-            f"expected what qat.prepare returned; prepare it and train that"
-        )
-    return record, model
+    network: Any = model
+    while network is not None:
+        record = getattr(network, "meta", {}).get(_RECORD)
+        if record is not None:
+            return record, network
+        network = getattr(network, "_orig_mod", None) or getattr(network, "module", None)
+    raise InputError(
+        f"model {type(model).__name__} is not prepared for quantization-aware training, "
+        f"expected what qat.prepare returned; prepare it and train that"
+    )
 
 
 def _check_ranges(model: onnx.ModelProto, ranges: Ranges) -> None:
