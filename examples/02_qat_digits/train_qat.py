@@ -252,7 +252,9 @@ def main() -> None:
     """Both networks, the table, the plot; exit 1 where QAT did not do what it is for."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, default=HERE / "out", help="folder to write to")
-    parser.add_argument("--quick", action="store_true", help="a check: one network, one epoch, few images")
+    parser.add_argument(
+        "--quick", action="store_true", help="a check: one network, one epoch, few images"
+    )
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     sizes = {"train": 128, "calibration": 32, "test": 100} if args.quick else {}
