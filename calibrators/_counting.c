@@ -11,8 +11,13 @@
 
 #define BINS 4096
 #define BIN_BITS 12
-#define STEP 4096 /* floats at a time: they and their bins stay in the L1 and L2 caches */
-#define TABLES 8 /* neighbours go to different tables: runs of zeros do not wait for each other */
+#define STEP 8192 /* floats at a time: they and their bins stay in the L1 and L2 caches */
+
+/* Neighbours go to different tables: runs of zeros do not wait for each other. The tables lie one
+ * cache line more than a page's multiple apart, or a bin's places in them would share the address
+ * bits by which a processor guesses that a read needs a write before it. */
+#define TABLES 4
+#define TABLE (BINS + 64)
 
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && defined(__linux__)
 #define VECTORS __attribute__((target_clones("avx512f", "avx2", "default")))
@@ -79,8 +84,8 @@ static void grow(struct tensor *t, int64_t exponent) {
 
 static void flush(struct tensor *t, uint32_t *tables) {
     for (size_t table = 0; table < TABLES; table++)
-        for (size_t bin = 0; bin < BINS; bin++) t->counts[bin] += tables[table * BINS + bin];
-    memset(tables, 0, TABLES * BINS * sizeof *tables);
+        for (size_t bin = 0; bin < BINS; bin++) t->counts[bin] += tables[table * TABLE + bin];
+    memset(tables, 0, TABLES * TABLE * sizeof *tables);
 }
 
 static void add_step(struct tensor *t, const float *x, size_t n, uint32_t *tables) {
@@ -115,13 +120,13 @@ static void add_step(struct tensor *t, const float *x, size_t n, uint32_t *table
     else find_bins_of_tiny(x, n, ldexp(1.0, BIN_BITS - (int)t->exponent), bins);
     size_t i = 0;
     for (; i + TABLES <= n; i += TABLES)
-        for (size_t table = 0; table < TABLES; table++) tables[table * BINS + bins[i + table]]++;
+        for (size_t table = 0; table < TABLES; table++) tables[table * TABLE + bins[i + table]]++;
     for (; i < n; i++) tables[bins[i]]++;
     t->counts[0] -= found.zeros;
 }
 
 void add_values(struct tensor *t, const float *x, size_t n) {
-    static _Thread_local uint32_t tables[TABLES * BINS];
+    static _Thread_local uint32_t tables[TABLES * TABLE];
     memset(tables, 0, sizeof tables);
     for (size_t start = 0; start < n; start += STEP) {
         /* A table of 32 bits cannot overflow between flushes of so many values. */

@@ -13,6 +13,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -69,25 +70,29 @@ def observe(
     nodes = _producers(model, tensors)
     if isinstance(checkpoint, Path):
         checkpoint = Checkpoint(path=checkpoint)
-    collector = Collector(graph_hash(model), nodes, preprocess=preprocess, checkpoint=checkpoint)
-    if collector.seen:
-        _check_resumed(collector.seen, samples)
     cores = threads or _cores()
     workers = min(cores, _MOST_WORKERS)
-    specs = input_specs(model)
-    report = _reporter(progress, samples, len(collector.seen))
-    with _session(model, list(nodes), max(1, cores // workers)) as session:
-        fresh = _fresh(samples, collector.seen)
-        for first in itertools.islice(fresh, 1):
-            pipeline = Pipeline(
-                run=session.run,
-                run_in_place=session.run_in_place,
-                layout=find_layout(session.run, first, specs),
-                collector=collector,
-                workers=workers,
-                group=batch_size,
+    with ThreadPoolExecutor(1, "hash") as beside:  # hashing and loading do not wait for each other
+        hashed = beside.submit(graph_hash, model)
+        with _session(model, list(nodes), max(1, cores // workers)) as session:
+            collector = Collector(
+                hashed.result(), nodes, preprocess=preprocess, checkpoint=checkpoint
             )
-            pipeline.process(feeds_of(itertools.chain([first], fresh), specs), report)
+            if collector.seen:
+                _check_resumed(collector.seen, samples)
+            fresh = _fresh(samples, collector.seen)
+            specs = input_specs(model)
+            for first in itertools.islice(fresh, 1):
+                pipeline = Pipeline(
+                    run=session.run,
+                    run_in_place=session.run_in_place,
+                    layout=find_layout(session.run, first, specs),
+                    collector=collector,
+                    workers=workers,
+                    group=batch_size,
+                )
+                feeds = feeds_of(itertools.chain([first], fresh), specs)
+                pipeline.process(feeds, _reporter(progress, samples, len(collector.seen)))
     if not collector.seen:
         raise DataError("0 samples were observed, expected at least 1; give calibration data")
     collector.save()

@@ -42,53 +42,53 @@ class Pipeline:
 
     def process(self, feeds: Iterator[Batch], done: Callable[[int], None]) -> None:
         """Run all feeds; ``done`` is called from this thread with samples that were counted."""
-        first = next(feeds, None)
-        if first is None:
-            return
-        held = self._activations([first])
-        self.collector.add(held)
-        done(len(first.samples))
-        size_bytes = sum(array.nbytes for sample in held for array in sample.values.values())
-        del held
-        runs = min(self.group // len(first.samples), _GROUP_BYTES // max(size_bytes, 1))
-        runs = max(runs, 1)
-
-        def work(task: Sequence[Batch]) -> int:
-            if runs == 1:
-                self._count_in_place(task[0])
-            else:
-                self.collector.add(self._activations(task))
-            return sum(len(batch.samples) for batch in task)
-
-        tasks = iter(lambda: list(itertools.islice(feeds, runs)), [])
+        runs = 1  # of the model in one task; more once activations are known to be small
         pool = ThreadPoolExecutor(self.workers, "observe")
+        waiting: set[Future[tuple[int, int]]] = set()
         try:
-            waiting: set[Future[int]] = set()
-            for task in tasks:
-                waiting.add(pool.submit(work, task))
+            while task := list(itertools.islice(feeds, runs)):
+                waiting.add(pool.submit(self._in_place if runs == 1 else self._together, task))
                 if len(waiting) > self.workers:
-                    waiting = _finish(waiting, done)
+                    waiting, held_bytes = _finish(waiting, done)
+                    fit = min(self.group, _GROUP_BYTES // max(held_bytes, 1))
+                    runs = max(1, fit // self.layout.size)
             while waiting:
-                waiting = _finish(waiting, done)
+                waiting, _ = _finish(waiting, done)
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _activations(self, task: Sequence[Batch]) -> list[Activations]:
-        return [
+    def _in_place(self, task: Sequence[Batch]) -> tuple[int, int]:
+        """Run and count one sample after the other; number of samples, bytes of a sample."""
+        count = held_bytes = 0
+        for batch in task:
+            for sample, values in self.layout.activations(self.run_in_place, batch):
+                found = Activations(name=sample.name, digest=sample.digest, values=values)
+                self.collector.add([found])
+                count += 1
+                held_bytes = max(held_bytes, _bytes(found))
+        return count, held_bytes
+
+    def _together(self, task: Sequence[Batch]) -> tuple[int, int]:
+        """Run first and count then; number of samples, bytes of a sample."""
+        found = [
             Activations(name=sample.name, digest=sample.digest, values=values)
             for batch in task
             for sample, values in self.layout.activations(self.run, batch)
         ]
-
-    def _count_in_place(self, batch: Batch) -> None:
-        for sample, values in self.layout.activations(self.run_in_place, batch):
-            found = Activations(name=sample.name, digest=sample.digest, values=values)
-            self.collector.add([found])
+        self.collector.add(found)
+        return len(found), max(map(_bytes, found))
 
 
-def _finish(waiting: set[Future[int]], done: Callable[[int], None]) -> set[Future[int]]:
-    """Wait for some to end; those still waited for."""
+def _bytes(sample: Activations) -> int:
+    return sum(array.nbytes for array in sample.values.values())
+
+
+def _finish(
+    waiting: set[Future[tuple[int, int]]], done: Callable[[int], None]
+) -> tuple[set[Future[tuple[int, int]]], int]:
+    """Wait for some to end; those still waited for, and the bytes of the largest sample."""
     ended, left = wait(waiting, return_when=FIRST_COMPLETED)
-    for future in ended:
-        done(future.result())
-    return left
+    results = [future.result() for future in ended]
+    for count, _ in results:
+        done(count)
+    return left, max(held_bytes for _, held_bytes in results)
