@@ -27,8 +27,8 @@ _CODES = 127
 _SMALLEST_SHARE = 2.0**-9  # of amax: below, a histogram of 4096 bins has nothing to tell apart
 _CANDIDATES = 200
 _REFINED = 32
-_TRIED_AT_ONCE = 20
-_BLOCK = 4  # thresholds at a time: the work arrays stay in the cache
+_TRIED_AT_ONCE = 10
+_BLOCK = 16  # thresholds at a time: the work arrays stay in the cache
 
 
 def mse(statistics: TensorStatistics) -> float:
