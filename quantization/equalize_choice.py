@@ -38,6 +38,7 @@ _NONE, _HALF, _FULL, _MEAN = range(4)
 _NAMES = ("not at all", "half way", "fully", "by the mean")
 _FREE_GAIN = 0.9  # of the error; less is within what sampling changes
 _COSTLY_GAIN, _COSTLY_ERROR = 0.25, 5e-3
+_SHARES = np.geomspace(1.0, 0.35, 6)  # of the range; a rough choice is enough to compare
 _MOST_SAMPLES = 32  # enough for largest magnitudes and a thousand columns
 _WIDEST_SUM = 512  # channels of a residual sum; wider ones are judged by their layers alone
 
@@ -160,7 +161,7 @@ def _error(layer: LayerMatrix | None, exact: Array, scale: Floats) -> float:
     largest = float(np.abs(actual).max(initial=0.0))
     if largest == 0.0:
         return 0.0
-    return best_grid([reader], candidates(largest), centred_errors=True)[1]
+    return best_grid([reader], candidates(largest, shares=_SHARES), centred_errors=True)[1]
 
 
 def _own_scales(amax: Floats) -> Floats:

@@ -20,6 +20,11 @@ __all__ = ["LayerMatrix", "layer_matrix", "sample_columns"]
 
 Array = NDArray[Any]
 
+# Positions are cut down where one has more values than this: wide layers have many channels to
+# average over, and their columns would fill the memory.
+_EASY_VALUES = 2048
+_FEWEST_POSITIONS = 256
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LayerMatrix:
@@ -153,10 +158,14 @@ def sample_columns(
     Args:
         layer: whose columns; None takes single values, (n, 1, 1).
         samples: what the layer reads, one array a sample.
-        wanted: about how many positions in all; at least one of each sample.
+        wanted: about how many positions in all; at least one of each sample, and fewer where a
+            position has many values.
         seed: of the positions.
     """
     rng = np.random.default_rng(seed)
+    if layer is not None:
+        size = layer.matrix.shape[-1] * layer.groups
+        wanted = min(wanted, max(wanted * _EASY_VALUES // size, _FEWEST_POSITIONS))
     share = max(1, wanted // len(samples))
     parts = []
     for x in samples:

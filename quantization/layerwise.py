@@ -129,8 +129,8 @@ class Twins:
         self.shifts[node.name] = shift
         shape = [1] * actual[output][0].ndim
         shape[axis] = -1
-        added = shift.reshape(shape)
-        return [(values + added).astype(values.dtype) for values in actual[output]]
+        added = shift.reshape(shape).astype(actual[output][0].dtype)
+        return [values + added for values in actual[output]]
 
     def _forget(self, node: Node) -> None:
         """Drop what no later node reads; what is computed and never read, too."""

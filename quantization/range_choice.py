@@ -47,9 +47,14 @@ class Grid:
 
     def __call__(self, x: Array) -> Array:
         """Q and DQ of an activation as ONNX and TensorRT compute it."""
-        scale = symmetric_scale(self.amax)
-        codes = np.clip(np.rint((x - np.float32(self.centre)) / scale), -128, 127)
-        return np.asarray(codes * scale + np.float32(self.centre), dtype=x.dtype)
+        scale, centre = symmetric_scale(self.amax), np.float32(self.centre)
+        codes = np.asarray(x, np.float32) - centre
+        codes /= scale
+        np.rint(codes, out=codes)
+        np.clip(codes, -128, 127, out=codes)
+        codes *= scale
+        codes += centre
+        return codes.astype(x.dtype, copy=False)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -70,7 +75,11 @@ class Reader:
 
 
 def candidates(
-    largest: float, given: Sequence[float] = (), *, low: float | None = None
+    largest: float,
+    given: Sequence[float] = (),
+    *,
+    low: float | None = None,
+    shares: NDArray[np.float64] = _SHARES,
 ) -> list[Grid]:
     """Grids to try, widest first: shares of the largest magnitude, and ranges given.
 
@@ -79,8 +88,9 @@ def candidates(
         given: ranges that calibration methods chose.
         low: lower bound of a tensor that may be centred: its grids end exactly there, so that
             the many values at the bound (zeros after a ReLU) have a code of their own.
+        shares: of the largest magnitude.
     """
-    tried = np.concatenate([largest * _SHARES, np.asarray(given, dtype=np.float64)])
+    tried = np.concatenate([largest * shares, np.asarray(given, dtype=np.float64)])
     ends = np.unique(tried[tried > 0])[::-1]
     if low is None:
         return [Grid(amax=float(end)) for end in ends]

@@ -1,0 +1,199 @@
+"""INT8 outputs against FP32, ours and peers', on real networks: ``make bench-accuracy``.
+
+Every system gets the same model and calibration samples and writes a Q/DQ graph; all graphs are
+run by onnxruntime with its optimizations off, so that Q and DQ are computed in float as they are
+written, on the same evaluation samples. SQNR is over all outputs and samples. A graph that
+TensorRT would not take as it is (unsigned codes, a zero point) is marked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, numpy_helper
+
+import calibrators
+import quantization
+from benchmarks.accuracy import AccuracyResult, evaluate_all
+from benchmarks.peers.accuracy_cases import CASES, Case
+from quantization.execution import Run, load_int8, load_onnxruntime
+from quantization.improve import improve
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = Path(__file__).parent / "accuracy_systems.py"
+PYTHONS = {
+    "onnxruntime": Path(sys.executable),
+    "modelopt": ROOT / ".venv-modelopt/bin/python",
+    "nncf": ROOT / ".venv-nncf/bin/python",
+}
+OURS = ("ours", "ours-calibrated")
+PEERS = (
+    "onnxruntime-minmax",
+    "onnxruntime-entropy",
+    "onnxruntime-percentile",
+    "modelopt-max",
+    "modelopt-entropy",
+    "nncf-default",
+)
+
+
+def make_ours(model: onnx.ModelProto, samples: list[Any], *, improved: bool) -> onnx.ModelProto:
+    """The default INT8 model for TensorRT, or what calibration alone gives."""
+    placement = quantization.place(model, profile="tensorrt")
+    statistics = calibrators.observe(model, placement.tensors, samples)
+    ranges = calibrators.compute_ranges(statistics, method="mse")
+    if not improved:
+        return quantization.insert_qdq(model, placement, ranges)
+    feeds = [dict(sample.inputs) for sample in samples]
+    return improve(model, placement, ranges, feeds)[0].quantized(placement)
+
+
+def make_peer(system: str, model: Path, rows: Path, output: Path) -> bool:
+    """Write a peer's model; False where its environment is missing or it fails."""
+    python = PYTHONS[system.partition("-")[0]]
+    if not python.exists():
+        print(f"  {system}: no {python}, left out", file=sys.stderr)
+        return False
+    done = subprocess.run(
+        [python, SCRIPT, system, model, rows, output],
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if not output.exists():
+        print(f"  {system} failed:\n{done.stderr[-2000:]}", file=sys.stderr)
+    return output.exists()
+
+
+def accepted(model: onnx.ModelProto) -> bool:
+    """Whether TensorRT takes the codes as they are: signed, zero point 0."""
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear") and len(node.input) > 2:
+            zero = stored.get(node.input[2])
+            signed = zero is not None and zero.data_type == TensorProto.INT8
+            if zero is None or not signed or numpy_helper.to_array(zero).any():
+                return False
+    return True
+
+
+def measure(
+    name: str, case: Case, assets: Path, folder: Path, systems: list[str]
+) -> dict[str, dict[str, Any]]:
+    """Figures of all systems on one network."""
+    source = assets / "models" / f"{case.file}.onnx"
+    model = case.model(assets)
+    samples = list(case.samples(assets, model, "calibration"))
+    rows = folder / f"{case.file}.npy"
+    np.save(rows, np.concatenate([next(iter(s.inputs.values())) for s in samples]))
+    graphs: dict[str, onnx.ModelProto] = {}
+    seconds: dict[str, float] = {}
+    for system in systems:
+        path = folder / f"{case.file}.{system}.onnx"
+        path.unlink(missing_ok=True)
+        start = time.perf_counter()
+        if system in OURS:
+            onnx.save(make_ours(model, samples, improved=system == "ours"), path)
+        elif not make_peer(system, source, rows, path):
+            continue
+        seconds[system] = time.perf_counter() - start
+        graphs[system] = onnx.load(path)
+        print(f"  {name}: {system} {seconds[system]:.0f} s", file=sys.stderr, flush=True)
+    runs: Mapping[str, Run] = {
+        "fp32": load_onnxruntime(model),
+        **{system: load_int8(graph) for system, graph in graphs.items()},
+    }
+    results = evaluate_all(
+        runs,
+        case.samples(assets, model, "evaluation"),
+        case.task(assets),
+        inputs=calibrators.input_specs(model),
+        reference="fp32",
+    )
+    return {
+        system: {
+            **figures(result),
+            "accepted": system == "fp32" or accepted(graphs[system]),
+            "seconds": seconds.get(system),
+        }
+        for system, result in results.items()
+    }
+
+
+def figures(result: AccuracyResult) -> dict[str, Any]:
+    """What the table shows of one system."""
+    found: dict[str, Any] = {"metric": result.metric, "value": result.value}
+    if result.agreement is not None:
+        (output,) = result.agreement.outputs.values()
+        found |= {"sqnr_db": output.sqnr_db, "agreement": result.agreement.top1}
+    return found
+
+
+def table(results: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[str]:
+    """Markdown rows."""
+    lines = [
+        "| network | system | SQNR dB | agreement % | accuracy % | drop, points | TensorRT |",
+        "|---|---|--:|--:|--:|--:|---|",
+    ]
+    for name, systems in results.items():
+        plain = systems["fp32"]["value"]
+        for system, found in systems.items():
+            sqnr, same = found.get("sqnr_db"), found.get("agreement")
+            lines.append(
+                f"| {name} | {system} | {'' if sqnr is None else f'{sqnr:.2f}'} "
+                f"| {'' if same is None else f'{100 * same:.1f}'} | {100 * found['value']:.2f} "
+                f"| {100 * (plain - found['value']):+.2f} "
+                f"| {'yes' if found['accepted'] else 'no: unsigned codes'} |"
+            )
+    return lines
+
+
+def verdicts(results: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[str]:
+    """Ours against the best peer that TensorRT takes, network by network."""
+    lines = []
+    for name, systems in results.items():
+        peers = {s: f for s, f in systems.items() if s in PEERS and f["accepted"]}
+        if "ours" in systems and peers:
+            best = max(peers, key=lambda system: peers[system]["sqnr_db"])
+            gain = systems["ours"]["sqnr_db"] - peers[best]["sqnr_db"]
+            lines.append(f"{name}: {gain:+.2f} dB over the best accepted peer, {best}")
+    return lines
+
+
+def main() -> None:
+    """Measure, print the table, keep the numbers."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--assets", type=Path, default=ROOT.parent / "shared" / "assets")
+    parser.add_argument("--folder", type=Path, default=ROOT / "build/bench-accuracy")
+    parser.add_argument("--networks", nargs="*", choices=CASES, default=list(CASES))
+    parser.add_argument("--systems", nargs="*", default=[*OURS, *PEERS])
+    arguments = parser.parse_args()
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    results = {}
+    for name in arguments.networks:
+        results[name] = measure(
+            name, CASES[name], arguments.assets, arguments.folder, arguments.systems
+        )
+        (arguments.folder / "accuracy.json").write_text(json.dumps(results, indent=1))
+    day = datetime.datetime.now(datetime.timezone.utc)
+    version = importlib.metadata.version("onnxruntime")
+    print(f"{day:%Y-%m-%d}, {platform.machine()}, scored by onnxruntime {version}")
+    print("\n".join(table(results)), *verdicts(results), sep="\n")
+
+
+if __name__ == "__main__":
+    main()

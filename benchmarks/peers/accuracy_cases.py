@@ -1,0 +1,111 @@
+"""The networks and data that accuracy is compared on, from the evaluation folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+import calibrators
+import quantization
+from benchmarks.accuracy import ClassificationTask, DetectionTask, Task
+from calibrators import Preprocess, Samples
+
+__all__ = ["CASES", "Case"]
+
+_MOBILENET = {"resize": 256, "scale": "1/128", "mean": 1}
+_CIFAR = {"scale": "1/255", "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+_YOLOX = {"letterbox": {"size": 416}, "color": "bgr", "antialias": False, "scale": 1}
+_KWS = {"inputs": {"input": {"scale": 0.5847029, "zero_point": 83}}}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One network with its data.
+
+    Attributes:
+        file: of the model.
+        preprocess: the spec.
+        calibration: path of the calibration samples, and which of them.
+        evaluation: path of the evaluation samples, and which of them.
+        label_offset: added to a label to get the model's class.
+        annotations: COCO annotations of a detector; empty for classifiers.
+    """
+
+    file: str
+    preprocess: dict[str, Any]
+    calibration: tuple[str, slice]
+    evaluation: tuple[str, slice]
+    label_offset: int = 0
+    annotations: str = field(default="")
+
+    def model(self, assets: Path) -> onnx.ModelProto:
+        """The prepared float model."""
+        path = assets / "models" / f"{self.file}.onnx"
+        return quantization.prepare(quantization.load_model(path))
+
+    def samples(self, assets: Path, model: onnx.ModelProto, part: str) -> Samples:
+        """Samples of one part: "calibration" or "evaluation"."""
+        path, rows = self.calibration if part == "calibration" else self.evaluation
+        return calibrators.open_samples(
+            assets / path,
+            inputs=calibrators.input_specs(model),
+            preprocess=Preprocess.from_dict(self.preprocess),
+        )[rows]
+
+    def task(self, assets: Path) -> Task:
+        """What the labels mean."""
+        if self.annotations:
+            return DetectionTask(annotations=assets / self.annotations)
+        return ClassificationTask(label_offset=self.label_offset)
+
+
+_CIFAR_CALIBRATION = ("cifar10/calib.npz", slice(0, 256))
+_CIFAR_EVALUATION = ("cifar10/test.npz", slice(0, 2000))
+_IMAGENET_CALIBRATION = ("imagenet/calib", slice(0, 125))
+_IMAGENET_EVALUATION = ("imagenet/test", slice(0, 250))
+_KWS_FILE = "kws/kws01_1000.npz"
+
+CASES = {
+    "CIFAR ResNet-20": Case(
+        file="cifar_resnet20",
+        preprocess=_CIFAR,
+        calibration=_CIFAR_CALIBRATION,
+        evaluation=_CIFAR_EVALUATION,
+    ),
+    "ResNet-8": Case(
+        file="resnet8_cifar10_fp32",
+        preprocess={"scale": 1},
+        calibration=_CIFAR_CALIBRATION,
+        evaluation=_CIFAR_EVALUATION,
+    ),
+    "MobileNetV1 0.25": Case(
+        file="mobilenet_v1_0.25_128_fp32",
+        preprocess={**_MOBILENET, "resize": 146, "crop": 128},
+        label_offset=1,
+        calibration=_IMAGENET_CALIBRATION,
+        evaluation=_IMAGENET_EVALUATION,
+    ),
+    "MobileNetV2": Case(
+        file="mobilenet_v2_1.0_224_fp32",
+        preprocess={**_MOBILENET, "crop": 224},
+        label_offset=1,
+        calibration=_IMAGENET_CALIBRATION,
+        evaluation=_IMAGENET_EVALUATION,
+    ),
+    "DS-CNN keywords": Case(
+        file="kws_dscnn_fp32",
+        preprocess=_KWS,
+        calibration=(_KWS_FILE, slice(0, 256)),
+        evaluation=(_KWS_FILE, slice(500, 1000)),
+    ),
+    "YOLOX-nano": Case(
+        file="yolox_nano",
+        preprocess=_YOLOX,
+        calibration=("coco/calib", slice(0, 64)),
+        evaluation=("coco/val", slice(0, 100)),
+        annotations="coco/instances_val.json",
+    ),
+}

@@ -1,0 +1,120 @@
+"""One peer's Q/DQ model of an ONNX file: ``python accuracy_systems.py SYSTEM MODEL SAMPLES OUT``.
+
+Each runs in a process of its own, under its own environment, so this file imports nothing of the
+project. Settings are the peer's own for symmetric INT8 with per-channel weights; what it needs
+beside them (a newer opset, no INT32 bias, which TensorRT refuses) is done for it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import version_converter
+
+Rows = NDArray[np.float32]
+
+
+def quantize_onnxruntime(model: Path, rows: Rows, output: Path, method: str) -> None:
+    """The static quantization of onnxruntime, as its documentation advises for TensorRT."""
+    from onnxruntime import quantization as ort
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    name = onnx.load(model).graph.input[0].name
+
+    class Reader(ort.CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self._rows: Iterator[dict[str, Any]] = iter([{name: row[None]} for row in rows])
+
+        def get_next(self) -> dict[str, Any] | None:
+            return next(self._rows, None)
+
+    methods = {
+        "minmax": ort.CalibrationMethod.MinMax,
+        "entropy": ort.CalibrationMethod.Entropy,
+        "percentile": ort.CalibrationMethod.Percentile,
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        newer, ready = Path(folder) / "newer.onnx", Path(folder) / "ready.onnx"
+        onnx.save(with_opset(onnx.load(model), 17), newer)
+        quant_pre_process(str(newer), str(ready), skip_symbolic_shape=True)
+        ort.quantize_static(
+            str(ready),
+            str(output),
+            Reader(),
+            quant_format=ort.QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=ort.QuantType.QInt8,
+            weight_type=ort.QuantType.QInt8,
+            calibrate_method=methods[method],
+            extra_options={
+                "ActivationSymmetric": True,
+                "WeightSymmetric": True,
+                "QuantizeBias": False,
+            },
+        )
+
+
+def quantize_modelopt(model: Path, rows: Rows, output: Path, method: str) -> None:
+    """ModelOpt's INT8 with a float32 remainder, calibrated on the CPU."""
+    from modelopt.onnx.quantization import quantize
+
+    entry = onnx.load(model).graph.input[0]
+    sizes = [dim.dim_value or 1 for dim in entry.type.tensor_type.shape.dim]
+    quantize(
+        str(model),
+        quantize_mode="int8",
+        calibration_data={entry.name: rows},
+        calibration_method=method,
+        calibration_eps=["cpu"],
+        high_precision_dtype="fp32",
+        calibration_shapes=f"{entry.name}:{'x'.join(map(str, sizes))}",
+        output_path=str(output),
+    )
+
+
+def quantize_nncf(model: Path, rows: Rows, output: Path, method: str) -> None:
+    """NNCF's defaults, performance preset."""
+    import nncf
+
+    loaded = with_opset(onnx.load(model), 13)
+    name = loaded.graph.input[0].name
+    dataset = nncf.Dataset([{name: row[None]} for row in rows])
+    onnx.save(nncf.quantize(loaded, dataset, subset_size=len(rows)), output)
+
+
+def with_opset(model: onnx.ModelProto, version: int) -> onnx.ModelProto:
+    """The model raised to an opset where it is older."""
+    if model.opset_import[0].version >= version:
+        return model
+    return version_converter.convert_version(model, version)
+
+
+PEERS = {
+    "onnxruntime": quantize_onnxruntime,
+    "modelopt": quantize_modelopt,
+    "nncf": quantize_nncf,
+}
+
+
+def main() -> None:
+    """Quantize and save."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("system", help="peer-method, e.g. modelopt-max")
+    parser.add_argument("model", type=Path)
+    parser.add_argument("samples", type=Path, help=".npy, float32")
+    parser.add_argument("output", type=Path)
+    arguments = parser.parse_args()
+    peer, _, method = arguments.system.partition("-")
+    rows = np.load(arguments.samples, allow_pickle=False)
+    PEERS[peer](arguments.model, rows, arguments.output, method)
+
+
+if __name__ == "__main__":
+    main()
