@@ -75,7 +75,10 @@ def decide(capture: Capture, *, profile: Profile, exclude: tuple[str, ...]) -> P
             values = numpy_helper.to_array(tensor)
             shift = generator.uniform(0.01, 0.02, values.shape).astype(values.dtype)
             tensor.CopyFrom(numpy_helper.from_array(values + shift, tensor.name))
-    return place(prepare(jittered), profile=profile, exclude=exclude)
+    # Sizes computed at run time (attention over a reshaped batch) are followed here, as the graph
+    # comes from the caller's own network; files are never trusted with it.
+    sized = onnx.shape_inference.infer_shapes(prepare(jittered), data_prop=True)
+    return place(sized, profile=profile, exclude=exclude)
 
 
 def edges_of(
