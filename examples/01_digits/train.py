@@ -36,7 +36,7 @@ color: gray
 scale: {1 / 255!r}
 mean: [{MEAN}]
 std: [{STD}]
-layout: NCHW
+layout: nchw
 """
 
 
