@@ -13,6 +13,7 @@ from calibrators import Preprocess, Statistics, batches, input_specs, open_sampl
 from quantization import commands
 from quantization.commands import Command, Outcome
 from quantization.load import load_model
+from quantization.sensitivity_report import add_sensitivity, sensitivity_on
 
 __all__ = ["COMMANDS", "main"]
 
@@ -25,6 +26,16 @@ def _simulate(arguments: argparse.Namespace) -> Outcome:
     samples = open_samples(arguments.data, inputs=specs, preprocess=spec, limit=arguments.num)
     feeds = (batch.inputs for batch in batches(samples, 1, inputs=specs))
     return commands.simulate_on(arguments, model, int8, feeds)
+
+
+def _sensitivity(arguments: argparse.Namespace) -> Outcome:
+    """Open the samples and rank the fusion groups."""
+    model = load_model(arguments.model)
+    specs = input_specs(model)
+    spec = Preprocess.from_yaml(arguments.preprocess) if arguments.preprocess else None
+    samples = open_samples(arguments.data, inputs=specs, preprocess=spec, limit=arguments.num)
+    feeds = [batch.inputs for batch in batches(samples, 1, inputs=specs)]
+    return sensitivity_on(arguments, model, feeds)
 
 
 def _fp16(arguments: argparse.Namespace) -> Outcome:
@@ -66,6 +77,11 @@ COMMANDS: dict[str, Command] = {
         summary="compare the INT8 graph with the float one tensor by tensor, worst first",
         configure=commands.add_simulate,
         run=_simulate,
+    ),
+    "sensitivity": Command(
+        summary="rank the layers by what INT8 costs in each, alone and given up",
+        configure=add_sensitivity,
+        run=_sensitivity,
     ),
 }
 
