@@ -70,5 +70,5 @@ class TritonPythonModel:
     def _answer(self, outputs: Arrays) -> Any:
         make = self._triton.Tensor.from_dlpack
         return self._triton.InferenceResponse(
-            [make(name, np.ascontiguousarray(array)) for name, array in outputs.items()]
+            [make(name, np.asarray(array, order="C")) for name, array in outputs.items()]
         )

@@ -140,7 +140,7 @@ def _store(
     model: onnx.ModelProto, view: GraphView, layer: LayerMatrix, index: int, values: NDArray[Any]
 ) -> None:
     proto = model.graph.node[layer.node.position]
-    stored = np.ascontiguousarray(values.astype(layer.weight.dtype))
+    stored = values.astype(layer.weight.dtype, order="C")
     replace_constant(model, view, proto, index, stored)
 
 

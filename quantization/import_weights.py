@@ -112,7 +112,7 @@ def _transpose(model: ModelProto, view: GraphView, node: Node, chain: list[Node]
             proto.attribute.append(helper.make_attribute("axis", moved))
     name = f"{node.outputs[0]}//constant"
     model.graph.initializer.append(
-        numpy_helper.from_array(np.ascontiguousarray(value.transpose(order)), name)
+        numpy_helper.from_array(np.asarray(value.transpose(order), order="C"), name)
     )
     model.graph.node[chain[-1].position].input[0] = name
     model.graph.node[chain[0].position].output[0] = node.outputs[0]

@@ -141,13 +141,13 @@ def improve(
     fit, held = _divided(model, samples, load, seed)
     exact = run_all(load(model), held)
     results = [Improved(model=model, ranges=ranges, weights={}, methods=NOTHING)]
+    starts = {False: (model, ranges)}
+    if any(methods.equalizing for methods in variants):
+        starts[True] = equalized(model, placement, ranges, fit, load, seed=seed)
     for number, methods in enumerate(variants):
         step = _part(progress, number, len(variants))
-        results.append(
-            improve_layers(
-                model, placement, ranges, fit, load, methods=methods, seed=seed, progress=step
-            )
-        )
+        start, fitting = starts[methods.equalizing]
+        results.append(_walked(start, placement, fitting, fit, load, methods, seed, step))
     trials = []
     for result in results:
         fidelity = compare(load_quantized(result.quantized(placement)), held, exact)
@@ -187,6 +187,20 @@ def improve_layers(
     """
     if methods.equalizing:
         model, ranges = equalized(model, placement, ranges, samples, load, seed=seed)
+    return _walked(model, placement, ranges, samples, load, methods, seed, progress)
+
+
+def _walked(
+    model: onnx.ModelProto,
+    placement: Placement,
+    ranges: Ranges,
+    samples: Sequence[Arrays],
+    load: Load,
+    methods: Methods,
+    seed: int,
+    progress: Callable[[int, int], None] | None,
+) -> Improved:
+    """All methods but the equalisation, which the model and ranges have behind them."""
     view = GraphView(model)
     decisions = Decisions(view, placement, unify_ranges(ranges, placement), methods, seed)
     twins = Twins(view=view, load=load, samples=samples, correct=methods.biases)

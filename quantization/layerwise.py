@@ -222,7 +222,7 @@ def _single(
     for name in reads(proto):
         value = constants.get(name, view.constant(name))
         if value is not None:
-            stored.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+            stored.append(numpy_helper.from_array(np.asarray(value, order="C"), name))
     inputs = [
         helper.make_tensor_value_info(
             name, helper.np_dtype_to_tensor_dtype(array.dtype), [None] * array.ndim

@@ -96,7 +96,7 @@ def test_the_shipped_model_becomes_a_measured_engine(
     assert manifest.coverage.int8_mac_share >= 0.9
     assert manifest.passport["preprocess"]["color"] == "gray"
     ranges = json.loads((tmp_path / "digits.ranges.json").read_text())
-    assert ranges["graph_hash"] == manifest.passport["graph_hash"]
+    assert ranges["graph_hash"] == manifest.passport["improved_graph_hash"]
 
 
 def test_a_fresh_process_gives_the_same_bits(

@@ -30,6 +30,11 @@ def results(out: Path) -> Any:
     return json.loads((out / "results.json").read_text())
 
 
+def width(path: Path) -> int:
+    with Image.open(path) as picture:
+        return picture.width
+
+
 def test_qat_on_digits(tmp_path: Path) -> None:
     printed = run("02_qat_digits/train_qat.py", tmp_path)
     for name, result in results(tmp_path).items():
@@ -40,7 +45,7 @@ def test_qat_on_digits(tmp_path: Path) -> None:
         assert abs(result["qat"] - result["qat_engine"]) <= 0.02
         assert lint(onnx.load(tmp_path / f"{name}.qat.onnx")) == ()
         assert (tmp_path / f"{name}.qat.engine.json").is_file()
-    assert Image.open(tmp_path / "precision.png").width > 800
+    assert width(tmp_path / "precision.png") > 800
 
 
 def test_person_detector(tmp_path: Path) -> None:
@@ -53,4 +58,4 @@ def test_person_detector(tmp_path: Path) -> None:
     assert all(min(a["bbox"][2:]) > 0 for a in truth["annotations"])
     assert lint(onnx.load(tmp_path / "person.qat.onnx")) == ()
     for name in ("map.png", "detections.png"):
-        assert Image.open(tmp_path / name).width > 500
+        assert width(tmp_path / name) > 500

@@ -11,9 +11,9 @@ from quantization.prepare import prepare
 from tests.networks import NETWORKS
 from tests.networks.running import minmax_ranges, random_feeds, run, sqnr_db
 
-# Random weights and min-max ranges of the same samples; measured 26 to 44 dB, and for DLA, which
-# rounds every tensor, 10 dB (the mask of a BERT) to 40 dB.
-LEAST_DB = {"tensorrt": 22.0, "cpu": 22.0, "dla": 6.0}
+# Random weights and min-max ranges of the same samples; 20 draws gave 20 to 46 dB, and for DLA,
+# which rounds every tensor, 10 dB (the mask of a BERT) to 40 dB. A wrong scale or axis gives less.
+LEAST_DB = {"tensorrt": 15.0, "cpu": 15.0, "dla": 6.0}
 
 
 @pytest.mark.parametrize("name", sorted(NETWORKS))

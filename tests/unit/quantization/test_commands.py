@@ -46,6 +46,7 @@ def test_missing_model_is_a_sentence(
     extra = {
         "lint": [],
         "simulate": ["also-none.onnx", "--data", "none.npz"],
+        "sensitivity": ["--ranges", "none.ranges.json", "--data", "none.npz"],
     }.get(command, ["--output", str(tmp_path / "out.onnx")])
     assert main([command, str(tmp_path / "none.onnx"), *extra]) == 2
     error = capsys.readouterr().err

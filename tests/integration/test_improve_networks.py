@@ -1,0 +1,35 @@
+"""Improvement on every family of networks: it runs, it keeps the float results, it never harms."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+
+from quantization.execution import load_int8, load_onnxruntime
+from quantization.fidelity import compare, run_all
+from quantization.improve import improve
+from quantization.lint import lint
+from quantization.prepare import prepare
+from tests.accuracy_models import calibrated
+from tests.networks import NETWORKS
+from tests.networks.running import random_feeds
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_network(name: str, rng: np.random.Generator) -> None:
+    model = prepare(NETWORKS[name]())
+    feeds = [random_feeds(model, rng) for _ in range(6)]
+    placement, ranges = calibrated(model, feeds)
+    before = model.SerializeToString()
+    best, trials = improve(model, placement, ranges, feeds)
+    assert model.SerializeToString() == before
+    int8 = best.quantized(placement)
+    onnx.checker.check_model(int8, full_check=True)
+    assert not [finding for finding in lint(int8) if finding.severity == "fatal"]
+    assert len(trials) == 3
+    assert max(t.fidelity.sqnr_db for t in trials) >= trials[0].fidelity.sqnr_db
+    # The float graph still computes the network: only biases were corrected for INT8's errors.
+    exact = run_all(load_onnxruntime(model), feeds)
+    assert compare(load_onnxruntime(best.model), feeds, exact).sqnr_db > 15
+    assert compare(load_int8(int8), feeds, exact).sqnr_db > 5
