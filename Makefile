@@ -91,7 +91,7 @@ demo: $(VENV)/.demo ## build FP32 and INT8 engines from the shipped model, measu
 	  --precision int8 --target cpu --calib-data $(DIGITS)/calib \
 	  --preprocess $(DIGITS)/preprocess.yaml --eval-data $(DIGITS)/test.npz
 	$(BIN)/python -m benchmarks out/digits.fp32.engine out/digits.int8.engine \
-	  --data $(DIGITS)/test.npz --report out/report.html
+	  --data $(DIGITS)/test.npz --limit 10 --report out/report.html
 
 examples: $(VENV)/.dev ## train, quantize and measure the two networks of examples 02 and 03 (20 minutes)
 	$(BIN)/python examples/02_qat_digits/train_qat.py

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -20,6 +21,7 @@ class Screen:
         self.bars = bars
         self.steps = steps
         self.step = 0
+        self.started_s = time.time() - 1.0  # file times tick more coarsely than the clock
 
     def start(self, title: str) -> None:
         """Announce the next step."""

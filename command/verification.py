@@ -46,7 +46,7 @@ def verify(
         _measure(job, prepared, systems, screen)
     before, after = job.onnx.stat().st_size, manifest.engine_bytes
     screen.add(f"size {before / 1e6:.2f} MB (ONNX) → {after / 1e6:.2f} MB (engine)")
-    screen.add(*(f"wrote {path}" for path in _written(job)))
+    screen.add(*(f"wrote {path}" for path in _written(job, since_s=screen.started_s)))
 
 
 def _measure(
@@ -112,7 +112,7 @@ def _length(samples: calibrators.Samples) -> int | None:
         return None
 
 
-def _written(job: Job) -> list[Path]:
-    """The files of the job that are there, in the order of the steps."""
+def _written(job: Job, *, since_s: float) -> list[Path]:
+    """The files of this job, in the order of the steps; none that an earlier one left there."""
     paths = [*map(job.beside, SUFFIXES), job.engine, Path(f"{job.engine}.json")]
-    return [path for path in paths if path.is_file()]
+    return [path for path in paths if path.is_file() and path.stat().st_mtime >= since_s]
