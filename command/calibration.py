@@ -56,7 +56,7 @@ def calibrate(
         return None
     if job.eval_data is not None and job.random_calibration is None:
         refuse_overlap(statistics.samples, evaluation_samples(job, prepared))
-    ranges = _ranges(job, prepared, tensors, statistics, samples, screen)
+    ranges = _ranges(job, statistics)
     if job.calib_cache is not None:
         _write_cache(job, everything, ranges, screen)
     ranges = quantization.unify_ranges(ranges, placement)
@@ -157,30 +157,11 @@ def _observe(
     return go(path, samples)
 
 
-def _ranges(
-    job: Job,
-    prepared: onnx.ModelProto,
-    tensors: list[str],
-    statistics: calibrators.Statistics,
-    samples: calibrators.Samples | None,
-    screen: Screen,
-) -> calibrators.Ranges:
-    """Ranges by the method; ``auto`` chooses for each tensor on samples held out."""
-    if job.calibrator != "auto":
-        return calibrators.compute_ranges(statistics, method=job.calibrator)
-    if samples is None:
-        raise InputError(
-            "--calibrator auto with --statistics has no samples to hold out, expected another "
-            "method; or choose by: python -m calibrators ranges --method auto --held-out FILE"
-        )
-    screen.add("auto: choosing on a fifth of the samples, held out")
-    kept, held_out = (
-        calibrators.observe(
-            prepared, tensors, part, batch_size=job.calib_batch, preprocess=statistics.preprocess
-        )
-        for part in calibrators.hold_out(samples)
-    )
-    return calibrators.choose_per_tensor(kept, held_out)
+def _ranges(job: Job, statistics: calibrators.Statistics) -> calibrators.Ranges:
+    """Ranges by the method; ``auto`` chooses each tensor's, halves of the samples as judges."""
+    if job.calibrator == "auto":
+        return calibrators.choose_per_tensor(statistics)
+    return calibrators.compute_ranges(statistics, method=job.calibrator)
 
 
 def _write_cache(

@@ -194,7 +194,12 @@ def parser() -> argparse.ArgumentParser:
     add("--preprocess", type=Path, help="preprocessing spec, YAML (docs/data.md)")
     add("--calibrator", help="mse (default), entropy, minmax, percentile:99.99, auto")
     add("--calib-num", type=count, help="use only this many samples")
-    add("--calib-batch", type=count, default=8, help="samples a forward pass (default 8)")
+    add(
+        "--calib-batch",
+        type=count,
+        default=8,
+        help="samples counted together, and a batch of the engine (default 8)",
+    )
     add("--calib-cache", type=Path, help="also write TensorRT's calibration cache")
     add("--shard", type=parse_shard, metavar="2/8", help="observe only this part of the samples")
     add("--workers", choices=("ray",), help="observe shards on Ray (extra ray)")
