@@ -13,6 +13,7 @@ import dataclasses
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -69,15 +70,28 @@ class Improved:
     methods: Methods
     released: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
-    def quantized(self, placement: Placement) -> onnx.ModelProto:
+    def quantized(
+        self,
+        placement: Placement,
+        *,
+        weights: Literal["int8", "float"] = "int8",
+        unsigned: bool = False,
+    ) -> onnx.ModelProto:
         """The INT8 model.
 
         Args:
             placement: the one that was improved, or one that leaves more layers in float.
+            weights: how weights are stored, see ``insert_qdq``.
+            unsigned: uint8 where values are never negative, see ``insert_qdq``.
         """
         fitting = self.leaving(placement)
         return insert_qdq(
-            fitting.model, placement, fitting.ranges, weight_overrides=fitting.weights
+            fitting.model,
+            placement,
+            fitting.ranges,
+            weights=weights,
+            unsigned=unsigned,
+            weight_overrides=fitting.weights,
         )
 
     def leaving(self, placement: Placement) -> Improved:

@@ -6,7 +6,7 @@ kernels that could have been saved; ``accuracy`` it builds, less exact than it c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,6 +15,7 @@ from onnx import ModelProto
 from artefacts.errors import ModelError
 from quantization import lint_fatal, lint_speed
 from quantization.graph_view import GraphView, Node
+from quantization.lint_bodies import bodies
 from quantization.prepare_graph import check_axes
 from quantization.prepare_shapes import check, infer_shapes
 
@@ -63,7 +64,8 @@ def lint(model: ModelProto) -> tuple[Finding, ...]:
     """Everything that TensorRT will refuse, run slowly or round needlessly; fatal first.
 
     A graph that is not valid ONNX gives the one finding ``graph``. Bodies of If, Loop and Scan are
-    not examined. The model is not changed.
+    examined for what is fatal: Q and DQ of a pair may lie on both sides of their edge. The model is
+    not changed.
     """
     try:
         check(model)
@@ -74,21 +76,27 @@ def lint(model: ModelProto) -> tuple[Finding, ...]:
     except ModelError as err:
         return (_invalid(str(err)),)
     view = GraphView(inferred)
-    findings = [
-        Finding(
-            rule=name,
-            severity=rule.severity,
-            node=node.name,
-            found=found,
-            why=rule.why,
-            mend=rule.mend,
-            link=rule.link,
-        )
-        for name, rule in RULES.items()
-        for node, found in rule.find(view)
-    ]
+    findings = list(_findings(view, RULES))
+    fatal = [name for name, rule in RULES.items() if rule.severity == "fatal"]
+    for path, body in bodies(view):
+        findings += _findings(GraphView(body), fatal, f"{path}/")
     order = ("fatal", "slow", "accuracy")
     return tuple(sorted(findings, key=lambda finding: order.index(finding.severity)))
+
+
+def _findings(view: GraphView, rules: Iterable[str], path: str = "") -> Iterator[Finding]:
+    for name in rules:
+        rule = RULES[name]
+        for node, found in rule.find(view):
+            yield Finding(
+                rule=name,
+                severity=rule.severity,
+                node=f"{path}{node.name}",
+                found=found,
+                why=rule.why,
+                mend=rule.mend,
+                link=rule.link,
+            )
 
 
 def _invalid(reason: str) -> Finding:

@@ -43,11 +43,22 @@ class Goal:
 
     Attributes:
         minimum: smallest score that keeps it.
-        unit: of the score, e.g. "dB SQNR", "% top-1".
+        unit: of the score, e.g. "dB SQNR", "points of top1".
+        drop: the score is a drop with its sign turned, and is said as one.
     """
 
     minimum: float
     unit: str
+    drop: bool = False
+
+    def __str__(self) -> str:
+        return self.say(self.minimum)
+
+    def say(self, score: float) -> str:
+        """A score in words, e.g. ``21.5 dB SQNR``, ``a drop of 0.4 points of top1``."""
+        if self.drop:
+            return f"a drop of {0.0 - score:.4g} {self.unit}"
+        return f"{score:.4g} {self.unit}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +114,8 @@ def search(
     goal: Goal,
     *,
     saved_ms: Mapping[str, float] | None = None,
+    least_int8: float = 0.0,
+    unsigned: bool = False,
     limit_s: float | None = None,
     state: Path | None = None,
     state_key: str = "",
@@ -122,6 +135,8 @@ def search(
         goal: what to reach.
         saved_ms: layer name → milliseconds that INT8 saves on the target; None counts
             multiply-accumulates. Groups that are missing save nothing.
+        least_int8: share of the multiply-accumulates that must stay in INT8, 0 to 1.
+        unsigned: score with uint8 where values are never negative, as ``insert_qdq`` has it.
         limit_s: stop with the best found after so many seconds.
         state: a file to continue from and to keep up to date.
         state_key: what else the scores depend on, e.g. digests of the samples.
@@ -137,24 +152,32 @@ def search(
     if limit_s is not None and limit_s <= 0:
         raise InputError(f"search time is {limit_s} s, expected more than 0; give it time")
     book = _Book(improved, placement, score, goal, saved_ms, report)
-    key = f"{improved.ranges.digest} {improved.ranges.graph_hash} {goal.unit} {state_key}"
+    book.least_int8, book.unsigned = least_int8, unsigned
+    key = (
+        f"{improved.ranges.digest} {improved.ranges.graph_hash} {goal.unit} {unsigned} {state_key}"
+    )
     book.state = SearchState(state, key, [group.name for group in book.groups])
     book.deadline = None if limit_s is None else time.monotonic() + limit_s
 
     start = book.point([])
-    if start.score >= goal.minimum:
+    if book.meets(start):
         return book.result(start, (), "no layer had to be left in float")
     everything = book.point(list(book.groups))
     ranked: tuple[Sensitivity, ...] = ()
-    if book.in_time():
+    cheapest: Point | None = None
+    if book.meets(everything):
         ranked = _ranked(book, reference, samples, load, load_quantized, progress)
-        best = _cheapest_head(book, ranked)
-        if best is not None:
-            return _finish(book, ranked, _shrunk(book, best))
-    if everything.score >= goal.minimum:
-        return _finish(book, ranked, _shrunk(book, everything))
-    top = max(book.points.values(), key=lambda point: (point.score, -point.cost))
-    return book.result(top, ranked, _obstacle(book, everything, ranked))
+        head = _cheapest_head(book, ranked) if ranked else None
+        cheapest = _shrunk(book, head or everything)
+        if book.allowed(cheapest):
+            return _finish(book, ranked, cheapest)
+    within = [p for p in book.points.values() if p.int8_share >= least_int8] or [start]
+    top = max(within, key=lambda point: (point.score, -point.cost))
+    return book.result(top, ranked, _obstacle(book, everything, cheapest, ranked))
+
+
+class _LateError(Exception):
+    """The time limit was reached among the sensitivities."""
 
 
 class _Book:
@@ -162,6 +185,8 @@ class _Book:
 
     deadline: float | None
     state: SearchState
+    least_int8: float
+    unsigned: bool
 
     def __init__(
         self,
@@ -196,13 +221,19 @@ class _Book:
         """Whether a mixture keeps the promise."""
         return point.score >= self.goal.minimum
 
+    def allowed(self, point: Point) -> bool:
+        """Whether a mixture keeps the promise with enough of the network in INT8."""
+        return self.meets(point) and point.int8_share >= self.least_int8
+
     def point(self, released: Sequence[Group]) -> Point:
         """Score a mixture, once."""
         names = tuple(sorted(group.name for group in released))
         if names not in self.points:
             known = self.state.score(names)
             if known is None:
-                known = self._score(self.improved.quantized(self.mixture(released)))
+                known = self._score(
+                    self.improved.quantized(self.mixture(released), unsigned=self.unsigned)
+                )
                 self.state.add_score(names, known)
             kept = self.mixture(released).int8_nodes
             self.points[names] = Point(
@@ -217,7 +248,7 @@ class _Book:
 
     def mixture(self, released: Sequence[Group]) -> Placement:
         """The placement without some groups."""
-        why = f"the search needs it for {self.goal.minimum:g} {self.goal.unit}"
+        why = f"the search needs it for {self.goal}"
         return leave_float(self.placement, released, why=why)
 
     def result(self, point: Point, ranked: tuple[Sensitivity, ...], why: str) -> SearchResult:
@@ -245,18 +276,28 @@ def _ranked(
     load_quantized: Load,
     progress: Callable[[int, int], None] | None,
 ) -> tuple[Sensitivity, ...]:
-    """Sensitivities, from the state where it has them."""
+    """Sensitivities, from the state where it has them; none where time runs out."""
     known = book.state.sensitivities(book.groups)
     if known is None:
-        known = sensitivities(
-            reference,
-            book.improved,
-            book.placement,
-            samples,
-            load=load,
-            load_quantized=load_quantized,
-            progress=progress,
-        )
+
+        def in_time(done: int, total: int) -> None:
+            if progress is not None:
+                progress(done, total)
+            if not book.in_time():
+                raise _LateError
+
+        try:
+            known = sensitivities(
+                reference,
+                book.improved,
+                book.placement,
+                samples,
+                load=load,
+                load_quantized=load_quantized,
+                progress=in_time,
+            )
+        except _LateError:
+            return ()
         book.state.add_sensitivities(known)
     return known
 
@@ -297,23 +338,32 @@ def _shrunk(book: _Book, point: Point) -> Point:
 
 
 def _finish(book: _Book, ranked: tuple[Sensitivity, ...], point: Point) -> SearchResult:
-    late = "" if book.in_time() else "; the time limit ended the search for fewer"
     why = (
         f"{len(point.released)} of {len(book.groups)} groups are left in float, "
-        f"{100 * point.int8_share:.1f} % of the MACs stay in INT8{late}"
+        f"{100 * point.int8_share:.1f} % of the MACs stay in INT8{_late(book)}"
     )
     return book.result(point, ranked, why)
 
 
-def _obstacle(book: _Book, everything: Point, ranked: Sequence[Sensitivity]) -> str:
-    goal = f"{book.goal.minimum:g} {book.goal.unit}"
-    if not book.meets(everything) and len(everything.released) == len(book.groups):
+def _late(book: _Book) -> str:
+    return "" if book.in_time() else "; the time limit ended the search for fewer"
+
+
+def _obstacle(
+    book: _Book, everything: Point, cheapest: Point | None, ranked: Sequence[Sensitivity]
+) -> str:
+    count = len(book.groups)
+    if cheapest is None:
         return (
-            f"with all {len(book.groups)} groups in float the score is {everything.score:g}, "
-            f"below {goal}: the goal is out of reach of any mixture"
+            f"with all {count} groups in float there is {book.goal.say(everything.score)}, "
+            f"expected {book.goal}: out of reach of any mixture"
         )
     worst = ", ".join(s.group.name for s in ranked[:3]) or "not ranked yet"
-    return f"the time limit ended the search before {goal}; most is lost in: {worst}"
+    return (
+        f"{book.goal} needs {len(cheapest.released)} of {count} groups in float, which leaves "
+        f"{cheapest.int8_share:.1%} of the MACs in INT8, expected {book.least_int8:.1%}; most is "
+        f"lost in: {worst}{_late(book)}"
+    )
 
 
 def _front(points: Sequence[Point]) -> tuple[Point, ...]:

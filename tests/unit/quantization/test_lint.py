@@ -84,3 +84,41 @@ def test_invalid_graph_is_a_finding() -> None:
 
 def test_empty_graph_is_no_trace() -> None:
     lint(onnx.ModelProto())
+
+
+def in_branches(model: onnx.ModelProto, *, constants_outside: bool) -> onnx.ModelProto:
+    """The graph as both branches of an If; its inputs are read from outside."""
+    branch = onnx.GraphProto(name="branch", node=model.graph.node)
+    branch.output.append(onnx.helper.make_empty_tensor_value_info(model.graph.output[0].name))
+    constants = model.graph.initializer
+    if not constants_outside:
+        branch.initializer.extend(constants)
+    node = onnx.helper.make_node("If", ["flag"], ["z_out"], name="If:z_out")
+    for name in ("then_branch", "else_branch"):
+        node.attribute.append(onnx.helper.make_attribute(name, branch))
+    flag = onnx.helper.make_tensor_value_info("flag", onnx.TensorProto.BOOL, [])
+    graph = onnx.helper.make_graph(
+        [node],
+        "conditional",
+        [flag, *model.graph.input],
+        [onnx.helper.make_empty_tensor_value_info("z_out")],
+        list(constants) if constants_outside else [],
+    )
+    kind = onnx.TensorProto.FLOAT
+    graph.output[0].CopyFrom(onnx.helper.make_tensor_value_info("z_out", kind, None))
+    return onnx.helper.make_model(
+        graph, opset_imports=model.opset_import, ir_version=model.ir_version
+    )
+
+
+@pytest.mark.parametrize("constants_outside", [True, False])
+@pytest.mark.parametrize("rule", [name for name in BROKEN if RULES[name].severity == "fatal"])
+def test_fatal_inside_a_branch(rule: str, constants_outside: bool) -> None:
+    plain = lint_model(*BROKEN[rule])
+    model = in_branches(plain, constants_outside=constants_outside)
+    before = model.SerializeToString(deterministic=True)
+    nodes = {finding.node for finding in lint(model) if finding.rule == rule}
+    assert model.SerializeToString(deterministic=True) == before
+    wanted = {finding.node for finding in lint(plain) if finding.rule == rule}
+    for branch in ("then_branch", "else_branch"):
+        assert {f"If:z_out/{branch}/{node}" for node in wanted} <= nodes
