@@ -10,6 +10,7 @@ from __future__ import annotations
 from engines.building import build
 from engines.coverage import Int8Coverage, NodeCoverage
 from engines.engine import Engine
+from engines.layer_times import LayerTime
 from engines.loading import load
 from engines.manifest import Manifest, add_measured, read_manifest
 from engines.options import BuildOptions, resolve_target
@@ -22,6 +23,7 @@ __all__ = [
     "Engine",
     "EnginePool",
     "Int8Coverage",
+    "LayerTime",
     "Manifest",
     "NodeCoverage",
     "PoolStatistics",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from engines.openvino_library import (
     DEVICE,
     core,
     cpu_facts,
+    executed_nodes,
     library_version,
     openvino,
     port_index,
@@ -62,7 +63,7 @@ def build_blob(path: Path, model: onnx.ModelProto, options: BuildOptions) -> Bui
         fuse_qdq(openvino(), network)
         use_unsigned_codes(openvino(), network)
         compiled = core().compile_model(network, DEVICE, settings(options.threads, precision))
-        executed = _executed(compiled)
+        executed = executed_nodes(compiled)
         blob = compiled.export_model()
     except RuntimeError as err:
         raise ModelError(
@@ -120,12 +121,6 @@ def _reshape(network: Any, options: BuildOptions) -> None:
         dims = [openvino().Dimension(int(a), int(b)) for a, b in zip(low, high, strict=True)]
         bounds[name] = openvino().PartialShape(dims)
     network.reshape(bounds)
-
-
-def _executed(compiled: Any) -> list[Mapping[str, str]]:
-    keys = ("layerType", "originalLayersNames", "runtimePrecision")
-    infos = (node.get_rt_info() for node in compiled.get_runtime_model().get_ordered_ops())
-    return [{key: str(info[key].value) for key in keys} for info in infos]
 
 
 def _spec(ports: Sequence[Any], name: str) -> TensorSpec:

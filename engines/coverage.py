@@ -20,7 +20,9 @@ __all__ = [
     "Int8Coverage",
     "NodeCoverage",
     "coverage_of",
+    "executed_kernel",
     "openvino_precisions",
+    "plan_kernel",
     "tensorrt_precisions",
 ]
 
@@ -44,13 +46,17 @@ TENSORRT_PRECISION = (
 
 @dataclass(frozen=True, kw_only=True)
 class NodeCoverage:
-    """One weighted ONNX node: what the graph promised and what the runtime executes."""
+    """One weighted ONNX node: what the graph promised and what the runtime executes.
+
+    ``aliases`` are its outputs: a runtime may call a node by one of them.
+    """
 
     name: str
     op_type: str
     promised: bool
     precision: str
     macs: int
+    aliases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,14 +93,14 @@ class Int8Coverage:
 
     def to_json(self) -> dict[str, Any]:
         """As the manifest stores it."""
-        return {"source": self.source, "nodes": [vars(node) | {} for node in self.nodes]}
+        nodes = [vars(node) | {"aliases": list(node.aliases)} for node in self.nodes]
+        return {"source": self.source, "nodes": nodes}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Int8Coverage:
         """From what the manifest stores."""
-        return cls(
-            source=data["source"], nodes=tuple(NodeCoverage(**node) for node in data["nodes"])
-        )
+        nodes = [node | {"aliases": tuple(node.get("aliases", ()))} for node in data["nodes"]]
+        return cls(source=data["source"], nodes=tuple(NodeCoverage(**node) for node in nodes))
 
 
 def coverage_of(
@@ -112,6 +118,7 @@ def coverage_of(
                 or _first(precisions, layer.fused_with)
                 or UNKNOWN,
                 macs=layer.macs,
+                aliases=tuple(sorted(layer.names - {layer.name})),
             )
             for layer in layers
         ),
@@ -134,10 +141,21 @@ def openvino_precisions(executed: Iterable[Mapping[str, str]]) -> dict[str, str]
     # A fused attention is a Subgraph; other Subgraphs must not hide the layers they follow.
     for kinds in (OPENVINO_COMPUTE, ("Subgraph",)):
         for info in (node for node in nodes if node["layerType"] in kinds):
-            precision = OPENVINO_PRECISION.get(info["runtimePrecision"], info["runtimePrecision"])
-            for name in info["originalLayersNames"].split(","):
-                found.setdefault(OPENVINO_SUFFIX.sub("", name), precision)
+            names, precision = executed_kernel(info)
+            for name in names:
+                found.setdefault(name, precision)
     return found
+
+
+def executed_kernel(info: Mapping[str, str]) -> tuple[tuple[str, ...], str]:
+    """ONNX names and precision of one node of OpenVINO's executed graph.
+
+    Args:
+        info: with ``originalLayersNames`` and ``runtimePrecision``, as above.
+    """
+    precision = OPENVINO_PRECISION.get(info["runtimePrecision"], info["runtimePrecision"])
+    names = (OPENVINO_SUFFIX.sub("", name) for name in info["originalLayersNames"].split(","))
+    return tuple(dict.fromkeys(filter(None, names))), precision
 
 
 def tensorrt_precisions(inspected: Mapping[str, Any]) -> dict[str, str]:
@@ -152,11 +170,20 @@ def tensorrt_precisions(inspected: Mapping[str, Any]) -> dict[str, str]:
     layers.sort(key=lambda layer: not layer.get("TacticName"))
     found: dict[str, str] = {}
     for layer in layers:
-        precision = _layer_precision(layer)
-        names = ONNX_LAYER.findall(layer.get("Metadata", "")) or layer["Name"].split(" + ")
+        names, precision = plan_kernel(layer)
         for name in names:
-            found.setdefault(name.strip(), precision)
+            found.setdefault(name, precision)
     return found
+
+
+def plan_kernel(layer: Mapping[str, Any]) -> tuple[tuple[str, ...], str]:
+    """ONNX names and precision of one layer of a plan.
+
+    Args:
+        layer: of the inspector's JSON; ``Name`` at least.
+    """
+    names = ONNX_LAYER.findall(layer.get("Metadata", "")) or layer["Name"].split(" + ")
+    return tuple(dict.fromkeys(name.strip() for name in names)), _layer_precision(layer)
 
 
 def _layer_precision(layer: Mapping[str, Any]) -> str:

@@ -93,6 +93,16 @@ class Cuda:
         """Device to host, in the stream; ``target`` is pinned."""
         self._driver.memcpy_dtoh_async(target, source.address, self._stream)
 
+    def mark(self) -> Any:
+        """An event in the stream: when all that was put into it before is done."""
+        event = self._driver.Event()
+        event.record(self._stream)
+        return event
+
+    def between_ms(self, first: Any, second: Any) -> float:
+        """Milliseconds from one event to another; both have happened."""
+        return float(second.time_since(first))
+
     def synchronize(self) -> None:
         """Wait for the stream."""
         self._stream.synchronize()

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from artefacts.errors import RequestError, UnsupportedError
 from engines.dlpack import BorrowedTensor
+from engines.layer_times import LayerTime
 from engines.manifest import Manifest
 from engines.requests import RequestCheck
 from engines.tensors import TensorSpec, numpy_dtype
 
 __all__ = ["Engine", "Runner"]
+
+Found = TypeVar("Found")
 
 
 class Runner(Protocol):
@@ -28,6 +31,14 @@ class Runner(Protocol):
 
     def run(self, arrays: Mapping[str, Any], *, copy: bool, on_device: bool) -> dict[str, Any]:
         """Run checked arrays; outputs by name."""
+        ...
+
+    def layer_times(self, arrays: Mapping[str, Any]) -> tuple[LayerTime, ...]:
+        """Milliseconds of each kernel for checked arrays, by the runtime's profiler."""
+        ...
+
+    def device_times(self, arrays: Mapping[str, Any]) -> dict[str, float]:
+        """Milliseconds of copies and kernels for checked arrays, by events on the device."""
         ...
 
     def clone(self) -> Runner:
@@ -99,10 +110,34 @@ class Engine:
                 runner = self._open_runner()
                 return runner.run(self._check(request), copy=copy, on_device=on_device)
         except MemoryError as err:
-            raise UnsupportedError(
-                f"memory is exhausted ({err or 'no more is said'}), expected room for the request "
-                "and its outputs; use a smaller batch"
-            ) from err
+            raise _exhausted(err) from err
+
+    def layer_times(self, request: Mapping[str, Any]) -> tuple[LayerTime, ...]:
+        """Where the time of a request goes: milliseconds of each kernel that the runtime runs.
+
+        The runtime's profiler, on a model or context of its own, made and dropped here: the
+        engine itself runs as fast as before.
+
+        Raises:
+            EngineError: the engine's file is no longer the one that was loaded.
+            RequestError, UnsupportedError: as for a call.
+        """
+        times = self._profile(request, lambda runner, arrays: runner.layer_times(arrays))
+        coverage = self.manifest.coverage
+        nodes = coverage.nodes if coverage is not None else ()
+        names = {alias: node.name for node in nodes for alias in node.aliases}
+        return tuple(time.renamed(names) for time in times)
+
+    def device_times(self, request: Mapping[str, Any]) -> dict[str, float]:
+        """``h2d_ms``, ``compute_ms`` and ``d2h_ms`` of one request, by events on the GPU.
+
+        The definitions are trtexec's: copies in, kernels, copies out; queueing is in none.
+
+        Raises:
+            RequestError: as for a call.
+            UnsupportedError: as for a call, and for the cpu target.
+        """
+        return self._profile(request, lambda runner, arrays: runner.device_times(arrays))
 
     def warm_up(self, calls: int = 3) -> None:
         """Run zeros of the smallest (and with profiles the most frequent) shapes.
@@ -151,6 +186,17 @@ class Engine:
     ) -> None:
         self.close()
 
+    def _profile(
+        self, request: Mapping[str, Any], measure: Callable[[Runner, dict[str, Any]], Found]
+    ) -> Found:
+        self._check_process()
+        try:
+            with self._lock:
+                runner = self._open_runner()
+                return measure(runner, self._check(request))
+        except MemoryError as err:
+            raise _exhausted(err) from err
+
     def _check_process(self) -> None:
         if self._process != os.getpid():
             raise RequestError(
@@ -162,3 +208,10 @@ class Engine:
         if self._runner is None:
             raise RequestError("engine is closed, expected an open one; load it again")
         return self._runner
+
+
+def _exhausted(err: MemoryError) -> UnsupportedError:
+    return UnsupportedError(
+        f"memory is exhausted ({err or 'no more is said'}), expected room for the request "
+        "and its outputs; use a smaller batch"
+    )

@@ -12,7 +12,7 @@ from __future__ import annotations
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from engines.coverage import executed_kernel, plan_kernel
 
@@ -39,6 +39,11 @@ class LayerTime:
     nodes: tuple[str, ...]
     precision: str
     time_ms: float
+
+    def renamed(self, names: Mapping[str, str]) -> LayerTime:
+        """With the nodes' own names for what the runtime calls by another."""
+        nodes = dict.fromkeys(names.get(node, node) for node in self.nodes)
+        return replace(self, nodes=tuple(nodes))
 
 
 def openvino_layer_times(

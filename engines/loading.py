@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def load(
     if trusted_key is not None:
         check_signature(path, manifest, trusted_key)
     check_machine(path, manifest, device)
-    return Engine(_runner(manifest, data, device, threads), manifest)
+    return Engine(_runner(Path(path), manifest, data, device, threads), manifest)
 
 
 def check_machine(path: str | Path, manifest: Manifest, device: int = 0) -> None:
@@ -68,7 +69,9 @@ def check_machine(path: str | Path, manifest: Manifest, device: int = 0) -> None
     _check_gpu_kind(path, manifest, here)
 
 
-def _runner(manifest: Manifest, data: bytes, device: int, threads: int | None) -> Runner:
+def _runner(
+    path: Path, manifest: Manifest, data: bytes, device: int, threads: int | None
+) -> Runner:
     if manifest.target == "cpu":
         return OpenvinoRunner.load(
             data,
@@ -76,6 +79,7 @@ def _runner(manifest: Manifest, data: bytes, device: int, threads: int | None) -
             manifest.outputs,
             threads=threads or manifest.options.get("threads"),
             precision=manifest.build.get("inference_precision", "f32"),
+            reread=partial(_reread, path, manifest.engine_sha256),
         )
     return TensorrtRunner(
         Plan(
@@ -87,6 +91,17 @@ def _runner(manifest: Manifest, data: bytes, device: int, threads: int | None) -
             device=device,
         )
     )
+
+
+def _reread(path: Path, sha256: str) -> bytes:
+    """The bytes that were loaded, once more; the file may have been replaced meanwhile."""
+    manifest, data = read_verified(path)
+    if manifest.engine_sha256 != sha256:
+        raise EngineError(
+            f"engine {path} is now another one (sha256 {manifest.engine_sha256}), expected the "
+            f"one that was loaded ({sha256}); load it again"
+        )
+    return data
 
 
 def _check_version(path: str | Path, manifest: Manifest, version: str) -> None:

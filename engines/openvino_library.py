@@ -11,7 +11,17 @@ from typing import Any
 from artefacts.errors import EngineError
 from artefacts.libraries import require
 
-__all__ = ["DEVICE", "core", "cpu_facts", "library_version", "openvino", "port_index", "reason"]
+__all__ = [
+    "DEVICE",
+    "core",
+    "cpu_facts",
+    "executed_nodes",
+    "library_version",
+    "openvino",
+    "port_index",
+    "reason",
+    "settings",
+]
 
 DEVICE = "CPU"
 TELEMETRY = "openvino_telemetry"
@@ -67,6 +77,16 @@ def settings(threads: int | None, precision: str) -> dict[str, Any]:
     if threads is not None:
         chosen["INFERENCE_NUM_THREADS"] = threads
     return chosen
+
+
+def executed_nodes(compiled: Any) -> list[dict[str, str]]:
+    """What a compiled model executes, in order: name, kind, precision and origin of each node."""
+    keys = ("layerType", "originalLayersNames", "runtimePrecision")
+    return [
+        {"name": node.get_friendly_name()} | {key: str(info[key].value) for key in keys}
+        for node in compiled.get_runtime_model().get_ordered_ops()
+        for info in [node.get_rt_info()]
+    ]
 
 
 def port_index(ports: Sequence[Any], name: str) -> int:

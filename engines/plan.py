@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -36,6 +37,7 @@ class Plan:
         self.inputs, self.outputs = tuple(inputs), tuple(outputs)
         self.profiles, self.device = tuple(profiles), device
         self._users = 0
+        self.trt = trt
         self._log = create_log(trt)
         with ExitStack() as undo:
             self._cuda = Cuda(device)  # the primary context must outlive the engine
@@ -68,6 +70,13 @@ class Plan:
         if context is None:
             raise self.failure("no execution context can be made")
         return context
+
+    def inspect(self) -> dict[str, Any]:
+        """The engine inspector's JSON: what each layer is, as far as the build kept it."""
+        inspector = self._engine.create_engine_inspector()
+        text = inspector.get_engine_information(self.trt.LayerInformationFormat.JSON)
+        found: dict[str, Any] = json.loads(text)
+        return found
 
     def failure(self, what: str) -> UnsupportedError:
         """The error of a device that does not do what it should."""

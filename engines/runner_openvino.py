@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from artefacts.errors import EngineError, RequestError
+from artefacts.errors import EngineError, RequestError, UnsupportedError
+from engines.layer_times import RUNS, WARM_UP, LayerTime, openvino_layer_times
 from engines.openvino_library import (
     DEVICE,
     core,
+    executed_nodes,
     library_version,
     openvino,
     port_index,
@@ -28,10 +30,18 @@ class OpenvinoRunner:
     """One infer request on an imported blob."""
 
     def __init__(
-        self, compiled: Any, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
+        self,
+        compiled: Any,
+        inputs: Sequence[TensorSpec],
+        outputs: Sequence[TensorSpec],
+        profiled: Callable[[], Any],
     ) -> None:
-        """Take a compiled model; ``load`` makes one from bytes."""
+        """Take a compiled model; ``load`` makes one from bytes.
+
+        ``profiled`` compiles the same blob again, with OpenVINO's profiler on.
+        """
         self._compiled = compiled
+        self._profiled = profiled
         self._make_tensor = openvino().Tensor
         # A tensor on shared memory does not keep its array alive.
         self._held: list[NDArray[Any]] = []
@@ -49,20 +59,27 @@ class OpenvinoRunner:
         *,
         threads: int | None,
         precision: str,
+        reread: Callable[[], bytes],
     ) -> OpenvinoRunner:
         """Import a blob whose hash was checked.
+
+        Args:
+            data: the blob.
+            inputs: of the manifest.
+            outputs: of the manifest.
+            threads: None leaves it to OpenVINO.
+            precision: of floating-point layers.
+            reread: the same bytes again, for the profiler: kept, they would double the memory.
 
         Raises:
             EngineError: OpenVINO refuses the bytes.
         """
-        try:
-            compiled = core().import_model(io.BytesIO(data), DEVICE, settings(threads, precision))
-        except RuntimeError as err:
-            raise EngineError(
-                f"engine is refused by OpenVINO {library_version()} ({reason(err)}), expected a "
-                "blob that this release exported on this kind of CPU; build it again here"
-            ) from err
-        return cls(compiled, inputs, outputs)
+        chosen = settings(threads, precision)
+
+        def profiled() -> Any:
+            return _import(reread(), chosen | {"PERF_COUNT": True})
+
+        return cls(_import(data, chosen), inputs, outputs, profiled)
 
     def adopt(self, value: Any) -> None:
         """Nothing: numpy reads CPU tensors itself."""
@@ -89,12 +106,55 @@ class OpenvinoRunner:
 
     def clone(self) -> OpenvinoRunner:
         """Another infer request on the same compiled model, for another thread."""
-        return OpenvinoRunner(self._compiled, *self._specs)
+        return OpenvinoRunner(self._compiled, *self._specs, self._profiled)
+
+    def layer_times(self, arrays: Mapping[str, NDArray[Any]]) -> tuple[LayerTime, ...]:
+        """Milliseconds of each kernel, on a model of its own that counts.
+
+        Raises:
+            EngineError: the engine's file is no longer the one that was loaded.
+        """
+        runner = OpenvinoRunner(self._profiled(), *self._specs, self._profiled)
+        done = openvino().ProfilingInfo.Status.EXECUTED
+        runs = []
+        for _ in range(WARM_UP + RUNS):
+            runner.run(arrays, copy=False)
+            runs.append(
+                [
+                    (info.node_name, info.real_time.total_seconds() * 1e3)
+                    for info in runner._request.profiling_info
+                    if info.status == done
+                ]
+            )
+        found = openvino_layer_times(executed_nodes(runner._compiled), runs[WARM_UP:])
+        runner.close()
+        return found
+
+    def device_times(self, arrays: Mapping[str, NDArray[Any]]) -> dict[str, float]:
+        """Nothing to copy to: there is no device.
+
+        Raises:
+            UnsupportedError: always.
+        """
+        raise UnsupportedError(
+            "engine runs on the CPU and has no device times, expected an engine for a GPU; "
+            "measure the latency of its calls"
+        )
 
     def close(self) -> None:
         """Drop the request and the model; memory goes with the last request of a model."""
         self._request = self._compiled = None
         self._held = []
+
+
+def _import(data: bytes, chosen: Mapping[str, Any]) -> Any:
+    try:
+        return core().import_model(io.BytesIO(data), DEVICE, dict(chosen))
+    except RuntimeError as err:
+        raise EngineError(
+            f"engine is refused by OpenVINO {library_version()} ({reason(err)}), expected a "
+            "blob that this release exported on this kind of CPU; build it again here"
+        ) from err
 
 
 def _writeable(array: NDArray[Any]) -> NDArray[Any]:

@@ -8,8 +8,9 @@ shapes are baked in), so a graph owns its context.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,9 @@ from engines.buffers import Buffers
 from engines.cuda import Cuda
 from engines.dlpack import CUDA, BorrowedTensor, DeviceArray, borrow
 from engines.graphs import Captured, GraphCache, Shapes
+from engines.layer_times import RUNS, WARM_UP, LayerTime, tensorrt_layer_times
 from engines.plan import Plan
+from engines.profiler_tensorrt import create_profiler
 from engines.tensors import TensorSpec, numpy_dtype
 
 __all__ = ["TensorrtRunner"]
@@ -79,16 +82,59 @@ class TensorrtRunner:
             RequestError: the shapes do not fit each other.
             UnsupportedError: the GPU has no memory left, or the execution failed.
         """
-        borrowed = [a for a in arrays.values() if isinstance(a, BorrowedTensor)]
-        try:
-            with self._cuda.current():
-                # A borrowed tensor has another address each time: nothing to bake into a graph.
-                if borrowed:
-                    return self._enqueue(arrays, copy, on_device)
-                return self._run_hosted(arrays, copy, on_device)
-        finally:
-            for tensor in borrowed:
-                tensor.release()
+        with self._on_device(arrays) as borrowed:
+            # A borrowed tensor has another address each time: nothing to bake into a graph.
+            if borrowed:
+                return self._enqueue(arrays, copy, on_device)
+            return self._run_hosted(arrays, copy, on_device)
+
+    def layer_times(self, arrays: Mapping[str, Any]) -> tuple[LayerTime, ...]:
+        """Milliseconds of each layer of the plan, on a context of its own that has a profiler.
+
+        Raises:
+            RequestError, UnsupportedError: as for ``run``.
+        """
+        profiler = create_profiler(self._plan.trt)
+        with self._on_device(arrays):
+            context = self._plan.create_context()
+            context.profiler = profiler
+            self._bind(context, arrays)
+            self._copy_in(arrays)
+            for _ in range(WARM_UP + RUNS):
+                profiler.start()
+                if not context.execute_async_v3(self._cuda.stream):
+                    raise self._plan.failure("the execution failed")
+                self._cuda.synchronize()
+            del context  # before the profiler that it refers to
+            return tensorrt_layer_times(self._plan.inspect(), profiler.runs[WARM_UP:])
+
+    def device_times(self, arrays: Mapping[str, Any]) -> dict[str, float]:
+        """Copy in, kernels, copy out of one query, between CUDA events in the stream.
+
+        The way ``run`` goes: by a CUDA graph where these shapes have one.
+
+        Raises:
+            RequestError, UnsupportedError: as for ``run``.
+        """
+        with self._on_device(arrays) as borrowed:
+            shapes = tuple(tuple(array.shape) for array in arrays.values())
+            captured = None if borrowed else self._graphs.get(shapes)
+            if captured is None:
+                self._bind(self._context, arrays)
+            context = captured.context if captured else self._context
+            marks = [self._cuda.mark()]
+            self._copy_in(arrays)
+            marks.append(self._cuda.mark())
+            stream = self._cuda.stream
+            if not (captured.graph.launch() if captured else context.execute_async_v3(stream)):
+                raise self._plan.failure("the execution failed")
+            marks.append(self._cuda.mark())
+            self._copy_out(context)
+            marks.append(self._cuda.mark())
+            self._cuda.synchronize()
+        names = ("h2d_ms", "compute_ms", "d2h_ms")
+        spans = (self._cuda.between_ms(first, second) for first, second in pairwise(marks))
+        return dict(zip(names, spans, strict=True))
 
     def clone(self) -> TensorrtRunner:
         """Another context on the same plan, for another thread."""
@@ -103,6 +149,17 @@ class TensorrtRunner:
             self._buffers.free()
         self._cuda.close()
         self._plan.release()
+
+    @contextmanager
+    def _on_device(self, arrays: Mapping[str, Any]) -> Iterator[list[BorrowedTensor]]:
+        """The context current; at the end the borrowed tensors are given back."""
+        borrowed = [a for a in arrays.values() if isinstance(a, BorrowedTensor)]
+        try:
+            with self._cuda.current():
+                yield borrowed
+        finally:
+            for tensor in borrowed:
+                tensor.release()
 
     def _run_hosted(self, arrays: Mapping[str, Any], copy: bool, on_device: bool) -> dict[str, Any]:
         """Arrays in host memory: a graph where there is one, else enqueue and perhaps capture."""
@@ -168,18 +225,23 @@ class TensorrtRunner:
             context.set_optimization_profile_async(index, self._cuda.stream)
 
     def _collect(self, context: Any, copy: bool, on_device: bool) -> dict[str, Any]:
-        shapes = {spec.name: _shape(context, spec) for spec in self._plan.outputs}
         if on_device:
             self._cuda.synchronize()
-            return {s.name: self._lend(s, shapes[s.name], copy) for s in self._plan.outputs}
-        for spec in self._plan.outputs:
-            self._buffers.copy_out(spec.name, _bytes(shapes[spec.name], spec))
+            return {s.name: self._lend(s, _shape(context, s), copy) for s in self._plan.outputs}
+        shapes = self._copy_out(context)
         self._cuda.synchronize()
         views: dict[str, NDArray[Any]] = {
             spec.name: self._buffers.view(spec.name, shapes[spec.name], numpy_dtype(spec.dtype))
             for spec in self._plan.outputs
         }
         return {name: view.copy() for name, view in views.items()} if copy else views
+
+    def _copy_out(self, context: Any) -> dict[str, tuple[int, ...]]:
+        """All outputs into pinned memory, in the stream; their shapes."""
+        shapes = {spec.name: _shape(context, spec) for spec in self._plan.outputs}
+        for spec in self._plan.outputs:
+            self._buffers.copy_out(spec.name, _bytes(shapes[spec.name], spec))
+        return shapes
 
     def _lend(self, spec: TensorSpec, shape: tuple[int, ...], copy: bool) -> DeviceArray:
         """The output's buffer itself: lent, or handed over (the runner then takes a new one)."""

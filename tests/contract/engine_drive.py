@@ -189,8 +189,18 @@ def parser_errors(folder: Path) -> dict[str, Any]:
 
 def run(folder: Path) -> dict[str, Any]:
     """A plan that doubles its input, on a GPU whose memory is the host's."""
-
     surface = Surface(trt, doubling())
+    runner = loaded(surface)
+    x = np.random.default_rng().standard_normal((2, 3, 8, 8)).astype(np.float32)
+    for _ in range(3):  # the third one from a graph
+        assert (runner.run({"input": x}, copy=True)["output"] == 2 * x).all()
+    runner.clone().close()
+    runner.close()
+    return {"touched": surface.touched, "live": HostCuda.live}
+
+
+def loaded(surface: Surface) -> TensorrtRunner:
+    """A runner of a plan with one input and one output."""
     plan.Cuda = HostCuda  # type: ignore[assignment, misc]
     runner_module = sys.modules[TensorrtRunner.__module__]
     runner_module.Cuda = HostCuda  # type: ignore[attr-defined]
@@ -203,13 +213,41 @@ def run(folder: Path) -> dict[str, Any]:
         (PROFILE,),
         device=0,
     )
-    runner = TensorrtRunner(made)
+    return TensorrtRunner(made)
+
+
+def profile(folder: Path) -> dict[str, Any]:
+    """Layer and device times, and that calls before and after give the same."""
+    surface = Surface(trt, profiled())
+    runner = loaded(surface)
     x = np.random.default_rng().standard_normal((2, 3, 8, 8)).astype(np.float32)
-    for _ in range(3):  # the third one from a graph
-        assert (runner.run({"input": x}, copy=True)["output"] == 2 * x).all()
-    runner.clone().close()
+    before = runner.run({"input": x}, copy=True)["output"]
+    layers = runner.layer_times({"input": x})
+    plain = runner.device_times({"input": x})
+    for _ in range(2):
+        runner.run({"input": x}, copy=True)  # captures a graph
+    graphed = runner.device_times({"input": x})
+    assert (runner.run({"input": x}, copy=True)["output"] == before).all()
     runner.close()
-    return {"touched": surface.touched, "live": HostCuda.live}
+    return {
+        "touched": surface.touched,
+        "live": HostCuda.live,
+        "layers": [vars(layer) for layer in layers],
+        "device": [plain, graphed],
+    }
+
+
+def profiled() -> dict[str, Any]:
+    """Each execution of a context with a profiler tells it the time of one layer."""
+    answers = doubling() | {"EngineInspector.get_engine_information": json.dumps(INSPECTED)}
+    execute = answers["IExecutionContext.execute_async_v3"]
+
+    def report(context: Any, stream: int) -> bool:
+        if "profiler" in context.values:
+            context.values["profiler"].report_layer_time("conv1", 0.25)
+        return bool(execute(context, stream))
+
+    return answers | {"IExecutionContext.execute_async_v3": report}
 
 
 SCENARIOS = (
@@ -223,6 +261,7 @@ SCENARIOS = (
     rejected_cache,
     parser_errors,
     run,
+    profile,
 )
 
 

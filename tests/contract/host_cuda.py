@@ -7,6 +7,7 @@ recorded, so a runner's bookkeeping (addresses, sizes, order, release) is exerci
 from __future__ import annotations
 
 import ctypes
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -96,6 +97,13 @@ class HostCuda:
     def copy_out(self, target: NDArray[np.uint8], source: HostBuffer) -> None:
         assert target.nbytes <= source.size_bytes
         ctypes.memmove(target.ctypes.data, source.address, target.nbytes)
+
+    def mark(self) -> float:
+        assert self.depth, "marks without the context"
+        return time.perf_counter() * 1e3
+
+    def between_ms(self, first: float, second: float) -> float:
+        return second - first
 
     def synchronize(self) -> None:
         assert self.depth, "synchronizes without the context"

@@ -179,3 +179,26 @@ def test_runner(generation: tuple[str, Seen]) -> None:
         "IExecutionContext.get_tensor_shape",
         "IExecutionContext.execute_async_v3",
     }
+
+
+def test_profiler_and_events(generation: tuple[str, Seen]) -> None:
+    _, all_seen = generation
+    seen = scenario(all_seen, "profile")
+    assert seen["live"] == 0
+    assert seen["layers"] == [
+        {
+            "name": "conv1",
+            "kind": "unknown",
+            "nodes": ["conv1_node"],
+            "precision": "int8",
+            "time_ms": 0.25,
+        }
+    ]
+    for times in seen["device"]:
+        assert list(times) == ["h2d_ms", "compute_ms", "d2h_ms"]
+        assert all(value >= 0 for value in times.values())
+    assert set(seen["touched"]) >= {
+        "IExecutionContext.profiler =",
+        "ICudaEngine.create_engine_inspector",
+        "EngineInspector.get_engine_information",
+    }

@@ -159,3 +159,25 @@ def test_rtx_plans_run_where_their_gpu_is(
     engines.build(save(convnet(rng), tmp_path), tmp_path / "m.engine", options, {})
     with engines.load(tmp_path / "m.engine") as engine:
         assert np.isfinite(engine({"input": images(rng, 4)})["output"]).all()
+
+
+def test_layers_are_timed_by_the_profiler(path: Path, rng: np.random.Generator) -> None:
+    x = {"input": images(rng, 4)}
+    with engines.load(path) as engine:
+        before = engine(x)["output"]
+        times = engine.layer_times(x)
+        np.testing.assert_array_equal(engine(x)["output"], before)
+    assert all(time.time_ms > 0 for time in times)
+    named = {node: time.precision for time in times for node in time.nodes}
+    assert named["conv1_node"] == named["conv2_node"] == "int8"
+
+
+def test_copies_and_kernels_are_timed_apart(path: Path, rng: np.random.Generator) -> None:
+    """Sixteen images take longer to copy than one; all stages take some time."""
+    with engines.load(path) as engine:
+        engine.warm_up()
+        for batch in (1, 16):
+            for _ in range(20):
+                times = engine.device_times({"input": images(rng, batch)})
+                assert list(times) == ["h2d_ms", "compute_ms", "d2h_ms"]
+                assert all(value > 0 for value in times.values())

@@ -18,7 +18,13 @@ import pytest
 from numpy.typing import NDArray
 
 import engines
-from artefacts.errors import GateMissedError, InputError, ModelError, RequestError, UnsupportedError
+from artefacts.errors import (
+    GateMissedError,
+    InputError,
+    ModelError,
+    RequestError,
+    UnsupportedError,
+)
 from engines import BuildOptions, Profile
 from tests.engine_models import convnet, save, scaled_sum
 

@@ -33,7 +33,14 @@ def manifest(**changes: Any) -> Manifest:
             source="test",
             nodes=(
                 NodeCoverage(name="a", op_type="Conv", promised=True, precision="int8", macs=30),
-                NodeCoverage(name="b", op_type="Conv", promised=True, precision="fp32", macs=10),
+                NodeCoverage(
+                    name="b",
+                    op_type="Conv",
+                    promised=True,
+                    precision="fp32",
+                    macs=10,
+                    aliases=("b_output", "c"),
+                ),
             ),
         ),
         "passport": {"preprocess": {"size": [3]}, "labels": ["eins", "zwölf"]},

@@ -297,3 +297,73 @@ def test_bytes_that_the_runtime_refuses_leave_nothing() -> None:
 def test_no_context_leaves_nothing() -> None:
     with pytest.raises(UnsupportedError, match="no execution context can be made"):
         runner(ICudaEngine__create_execution_context=lambda e: None)
+
+
+def test_device_times_follow_the_stages(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Events lie between copy in, execution and copy out; a graph is used where there is one."""
+    done: list[str] = []
+    for name in ("mark", "copy_in", "copy_out"):
+        real = getattr(HostCuda, name)
+
+        def spy(*given: Any, name: str = name, real: Any = real) -> Any:
+            done.append(name)
+            return real(*given)
+
+        monkeypatch.setattr(HostCuda, name, spy)
+    made = engine(runner())
+    x = rows(rng, 3)
+    expected = ["mark", "copy_in", "mark", "mark", "copy_out", "mark"]
+    times = made.device_times({"input": x})
+    assert done == expected
+    assert list(times) == ["h2d_ms", "compute_ms", "d2h_ms"]
+    for _ in range(3):
+        made({"input": x})
+    launches = HostCuda.launches
+    made.device_times({"input": x})
+    assert done[-6:] == expected
+    assert HostCuda.launches == launches + 1
+    assert (made({"input": x})["output"] == 2 * x).all()
+    made.close()
+
+
+def test_layer_times_leave_the_engine_as_it_was(rng: np.random.Generator) -> None:
+    profilers: list[int] = []
+    answers = doubling()
+    execute = answers["IExecutionContext.execute_async_v3"]
+
+    def report(context: Any, stream: int) -> bool:
+        if "profiler" in context.values:
+            profilers.append(id(context))
+            for name, ms in (("first", 0.5), ("second + third", len(profilers))):
+                context.values["profiler"].report_layer_time(name, ms)
+        return bool(execute(context, stream))
+
+    made = engine(
+        runner(
+            IExecutionContext__execute_async_v3=report,
+            EngineInspector__get_engine_information='{"Layers": ["first", "second + third"]}',
+        )
+    )
+    x = rows(rng, 3)
+    first, second = made.layer_times({"input": x})
+    assert (first.name, first.time_ms) == ("first", 0.5)
+    assert second.nodes == ("second", "third")
+    assert second.time_ms == 3 + 15.5  # the median of runs 4 to 33: three warm up
+    assert len(profilers) == 33
+    assert (made({"input": x})["output"] == 2 * x).all()
+    assert len(profilers) == 33
+    with pytest.raises(RequestError, match="has shape"):
+        made.layer_times({"input": x[:, :2]})
+    made.close()
+    with pytest.raises(RequestError, match="engine is closed"):
+        made.layer_times({"input": x})
+
+
+def test_an_execution_that_fails_under_the_profiler(rng: np.random.Generator) -> None:
+    made = runner(IExecutionContext__execute_async_v3=False)
+    for times in (made.layer_times, made.device_times):
+        with pytest.raises(UnsupportedError, match="the execution failed on GPU 0"):
+            times({"input": rows(rng, 2)})
+    made.close()
