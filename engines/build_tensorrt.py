@@ -17,6 +17,7 @@ from engines.config_tensorrt import configure
 from engines.coverage import tensorrt_precisions
 from engines.network_tensorrt import choose_typing, network_specs, parse_network
 from engines.options import BuildOptions
+from engines.plan_log import logged_precisions
 from engines.progress import cancellable, create_monitor
 from engines.tensorrt_library import MODULES, create_log, title
 from engines.timing_cache import attach_timing_cache, save_timing_cache
@@ -69,7 +70,7 @@ def build_plan(
         if cached and options.timing_cache is not None:
             save_timing_cache(config, options.timing_cache)
         data = bytes(plan)
-        inspected = _inspect(trt, log, data) if device is not None else None
+        precisions, source = _precisions(trt, log, data, inspect=device is not None)
     return BuiltEngine(
         data=data,
         library={"name": MODULES[options.target][0], "version": trt.__version__},
@@ -77,8 +78,8 @@ def build_plan(
         inputs=inputs,
         outputs=outputs,
         profiles=options.profiles,
-        precisions=None if inspected is None else tensorrt_precisions(inspected),
-        source="TensorRT engine inspector",
+        precisions=precisions,
+        source=source,
         facts={"typing": typing, "flags": _flags(trt, config)},
     )
 
@@ -116,6 +117,16 @@ def _failure(trt: Any, log: Any, calibrator: Any, options: BuildOptions) -> Buil
         "expected every layer to have a kernel on this device; raise --workspace, leave the "
         "named layer unquantized or try another release"
     )
+
+
+def _precisions(
+    trt: Any, log: Any, data: bytes, *, inspect: bool
+) -> tuple[dict[str, str] | None, str]:
+    """ONNX name → precision and who says so; None where neither inspector nor log tell."""
+    inspected = _inspect(trt, log, data) if inspect else None
+    if inspected is not None:
+        return tensorrt_precisions(inspected), "TensorRT engine inspector"
+    return logged_precisions(log.layers) or None, "TensorRT-RTX builder's list of layers"
 
 
 def _inspect(trt: Any, log: Any, data: bytes) -> dict[str, Any] | None:

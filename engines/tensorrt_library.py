@@ -12,6 +12,7 @@ from typing import Any
 from artefacts.errors import UnsupportedError
 from artefacts.libraries import require
 from engines.environment import gpu_facts
+from engines.plan_log import LAYERS_TITLE
 
 __all__ = ["MODULES", "check_gpu", "create_log", "enum_member", "tensorrt", "title"]
 
@@ -53,13 +54,17 @@ def check_gpu(target: str, purpose: str, device: int = 0) -> dict[str, str]:
 
 
 def create_log(trt: Any) -> Any:
-    """A TensorRT logger that writes to ``logging`` and remembers errors in ``.errors``."""
+    """A TensorRT logger that writes to ``logging``.
+
+    It remembers errors in ``.errors`` and the builder's lists of layers in ``.layers``.
+    """
     severity = trt.ILogger.Severity
 
     class Log(trt.ILogger):  # type: ignore[misc]  # the base exists once the library is loaded
         def __init__(self) -> None:
             trt.ILogger.__init__(self)  # pybind11 classes crash without it
             self.errors: list[str] = []
+            self.layers: list[str] = []
 
         def log(self, level: Any, message: str) -> None:
             if level in (severity.INTERNAL_ERROR, severity.ERROR):
@@ -68,6 +73,8 @@ def create_log(trt: Any) -> Any:
             elif level == severity.WARNING:
                 logger.info("%s", message)
             else:
+                if message.startswith(LAYERS_TITLE):
+                    self.layers.append(message)
                 logger.debug("%s", message)
 
     return Log()

@@ -17,6 +17,7 @@ import quantization
 from artefacts.errors import (
     BuilderError,
     EngineError,
+    GateMissedError,
     InputError,
     MissingLibraryError,
     ModelError,
@@ -64,8 +65,20 @@ def test_builds_a_plan_with_its_manifest(tmp_path: Path, rng: np.random.Generato
     assert manifest.build["typing"] == "strong"
     assert manifest.build["flags"] == []  # TF32 was cleared, nothing else is set
     assert manifest.options["compute_capabilities"] == ["7.5", "8.6"]
-    assert manifest.coverage is None  # only a GPU could tell
+    assert manifest.coverage is not None
+    assert manifest.coverage.source == "TensorRT-RTX builder's list of layers"
     assert manifest == engines.read_manifest(tmp_path / "m.engine")
+
+
+def test_coverage_without_a_gpu(tmp_path: Path, rng: np.random.Generator) -> None:
+    """The builder lists its kernels; for SM 7.5 it has no INT8 convolution."""
+    ampere = build(tmp_path, convnet(rng), compute_capabilities=("8.6", "8.9")).coverage
+    assert ampere is not None
+    assert ampere.int8_layers == ("conv1_node", "conv2_node")
+    assert ampere.float_layers == ("tail_node",)
+    turing = build(tmp_path, convnet(rng), compute_capabilities=("7.5", "8.6")).coverage
+    assert turing is not None
+    assert [node.name for node in turing.broken_promises] == ["conv1_node", "conv2_node"]
 
 
 def test_tf32_is_set_unless_told_otherwise(tmp_path: Path, rng: np.random.Generator) -> None:
@@ -137,7 +150,11 @@ def test_every_parser_error_is_in_one_message(tmp_path: Path, rng: np.random.Gen
             InputError,
             r"shape \(1, 4, 8, 8\), expected one that fits \(None, 3, 8, 8\)",
         ),
-        ({"require_int8": 0.5}, UnsupportedError, "cannot tell without a GPU which layers"),
+        (
+            {"require_int8": 0.95},
+            GateMissedError,
+            r"54\.3% of the multiply-accumulates run INT8, expected at least 95\.0%; .* tail_node",
+        ),
         ({"dla_core": 0}, InputError, "option dla_core is 0 with target tensorrt-rtx"),
     ],
 )
