@@ -26,7 +26,18 @@ from command.calibration import calibrate
 from command.flags import Job, parse_job
 from command.improvement import improve
 from command.screen import Screen
-from command.verification import verify
+from command.search import (
+    Mixture,
+    follow,
+    keep_promise,
+    refuse_if_missed,
+    refuse_searching,
+    with_recipe,
+)
+from command.verification import judge_onnx, verify
+from quantization.improve import Improved
+from quantization.improve_methods import NOTHING
+from quantization.recipe import Recipe
 
 __all__ = ["build", "main"]
 
@@ -40,8 +51,11 @@ def build(job: Job, screen: Screen) -> None:
         BuilderError: whatever the user can mend, with the sentence to print.
     """
     target = engines.resolve_target(job.target)
+    job, recipe = with_recipe(job)
+    obstacle = ""
     model = quantization.load_model(job.onnx)
     if job.precision == "int8" and quantization.quantized_format(model) is not None:
+        refuse_searching(job)
         prepared = take(job, model, screen)
         passport: dict[str, Any] = {"graph_hash": graph_hash(prepared)}
         source = job.beside(".int8.onnx")
@@ -56,14 +70,18 @@ def build(job: Job, screen: Screen) -> None:
             ranges = calibrate(job, prepared, placement, passport, screen)
             if ranges is None or job.stop_after == "ranges":
                 return
-            source = quantize(job, prepared, placement, ranges, passport, screen)
+            mixture = mix(job, target, recipe, prepared, placement, ranges, passport, screen)
+            source = quantize(job, prepared, mixture, passport, screen)
+            obstacle = mixture.obstacle
     if job.stop_after == "onnx":
+        refuse_if_missed(job, source, obstacle, judge_onnx(job, prepared, source, screen))
         return
     built_from = halve(job, target, source, passport, screen)
     manifest = build_file(job, target, prepared, built_from, passport, screen)
-    verify(job, prepared, source, manifest, screen)
+    verdict = verify(job, prepared, source, manifest, screen)
     if job.sign is not None:  # last: the signature covers what was measured
         screen.add(f"wrote {engines.sign(job.engine, job.sign)}")
+    refuse_if_missed(job, job.engine, obstacle, verdict)
 
 
 def profile_of(job: Job, target: str) -> quantization.Profile:
@@ -91,25 +109,38 @@ def prepare(job: Job, model: onnx.ModelProto, screen: Screen) -> onnx.ModelProto
     return prepared
 
 
-def quantize(
+def mix(
     job: Job,
+    target: str,
+    recipe: Recipe | None,
     prepared: onnx.ModelProto,
     placement: quantization.Placement,
     ranges: calibrators.Ranges,
     passport: dict[str, Any],
     screen: Screen,
+) -> Mixture:
+    """Better INT8 first; then, where a promise or a recipe says so, layers left in float."""
+    screen.start(f"quantize   {job.beside('.int8.onnx')}")
+    if recipe is not None:
+        return follow(job, recipe, prepared, placement, ranges, passport, screen)
+    better = improve(job, prepared, placement, ranges, passport, screen)
+    if job.promise is not None:
+        return keep_promise(job, target, prepared, placement, ranges, better, passport, screen)
+    plain = Improved(model=prepared, ranges=ranges, weights={}, methods=NOTHING)
+    return Mixture(placement=placement, improved=better or plain)
+
+
+def quantize(
+    job: Job,
+    prepared: onnx.ModelProto,
+    mixture: Mixture,
+    passport: dict[str, Any],
+    screen: Screen,
 ) -> Path:
     """Write the Q/DQ model; say which layers stay in floating point and why."""
-    path = job.beside(".int8.onnx")
-    screen.start(f"quantize   {path}")
-    better = improve(job, prepared, placement, ranges, passport, screen)
-    quantized = quantization.insert_qdq(
-        better.model if better else prepared,
-        placement,
-        better.ranges if better else ranges,
-        weights=job.weights,
-        unsigned=job.cpu_unsigned,
-        weight_overrides=better.weights if better else None,
+    path, placement = job.beside(".int8.onnx"), mixture.placement
+    quantized = mixture.improved.quantized(
+        placement, weights=job.weights, unsigned=job.cpu_unsigned
     )
     quantization.save_model(quantized, path)
     share = placement.int8_mac_share(prepared)

@@ -19,7 +19,7 @@ from command.calibration import calibration_samples
 from command.flags import Job
 from command.screen import Screen
 
-__all__ = ["build_file", "halve"]
+__all__ = ["build_file", "build_options", "halve"]
 
 
 def halve(job: Job, target: str, source: Path, passport: dict[str, Any], screen: Screen) -> Path:
@@ -51,7 +51,7 @@ def build_file(
 ) -> engines.Manifest:
     """Build the engine and its manifest."""
     screen.start(f"build      {job.engine}, target {target}")
-    options = _options(job, target, prepared)
+    options = build_options(job, target, prepared)
     with ExitStack() as stack:
         if job.implicit and job.calib is None:
             options = _with_calibrator(job, prepared, options, stack, screen)
@@ -65,7 +65,8 @@ def build_file(
     return manifest
 
 
-def _options(job: Job, target: str, prepared: onnx.ModelProto) -> engines.BuildOptions:
+def build_options(job: Job, target: str, prepared: onnx.ModelProto) -> engines.BuildOptions:
+    """What the builder is told."""
     return engines.BuildOptions(
         target=target,  # type: ignore[arg-type]
         precision=job.precision,
@@ -126,8 +127,11 @@ def _profiles(job: Job, target: str, prepared: onnx.ModelProto) -> tuple[engines
     """
     given = [job.min_shapes, job.opt_shapes, job.max_shapes]
     if any(given):
-        lowest, usual, highest = (s or job.opt_shapes or job.max_shapes for s in given)
-        return (engines.Profile(min=lowest, opt=usual, max=highest),)
+        columns = [s or job.opt_shapes or job.max_shapes or job.min_shapes for s in given]
+        return tuple(
+            engines.Profile(min=lowest, opt=usual, max=highest)
+            for lowest, usual, highest in zip(*columns, strict=True)
+        )
     inputs = calibrators.input_specs(prepared)
     dynamic = any(not isinstance(size, int) for spec in inputs for size in spec.shape)
     if target == "cpu" or not dynamic or job.calib_data is None:

@@ -17,9 +17,10 @@ from calibrators.cache import cache_from_ranges, write_cache
 from calibrators.checks import check_unnormalised, refuse_overlap
 from calibrators.on_ray import observe_on_ray
 from command.flags import Job
+from command.parts import learning_part
 from command.screen import Screen
 
-__all__ = ["calibrate", "calibration_samples", "evaluation_samples"]
+__all__ = ["calibrate", "calibration_samples", "evaluation_samples", "held_out_samples"]
 
 logger = logging.getLogger(__name__)
 
@@ -75,11 +76,21 @@ def calibrate(
 
 
 def calibration_samples(job: Job, prepared: onnx.ModelProto) -> calibrators.Samples:
-    """The calibration samples; random ones only where asked for.
+    """The samples to learn from; random ones only where asked for.
 
     Raises:
         InputError: there are none.
     """
+    samples = _given_samples(job, prepared)
+    return learning_part(samples)[0] if job.holds_out else samples
+
+
+def held_out_samples(job: Job, prepared: onnx.ModelProto) -> calibrators.Samples:
+    """The calibration data that is not learned from, where a promise has no other samples."""
+    return learning_part(_given_samples(job, prepared))[1]
+
+
+def _given_samples(job: Job, prepared: onnx.ModelProto) -> calibrators.Samples:
     inputs = calibrators.input_specs(prepared)
     if job.random_calibration is not None:
         return calibrators.random_samples(inputs, count=job.random_calibration, seed=0)
@@ -96,7 +107,7 @@ def calibration_samples(job: Job, prepared: onnx.ModelProto) -> calibrators.Samp
 
 
 def evaluation_samples(job: Job, prepared: onnx.ModelProto) -> calibrators.Samples:
-    """The labelled samples of ``--eval-data``.
+    """The samples of ``--eval-data``, labelled unless the promise needs no labels.
 
     Raises:
         DataError: they cannot be read or have no labels.
@@ -104,7 +115,7 @@ def evaluation_samples(job: Job, prepared: onnx.ModelProto) -> calibrators.Sampl
     assert job.eval_data is not None
     inputs = calibrators.input_specs(prepared)
     samples = calibrators.open_samples(job.eval_data, inputs=inputs, preprocess=_spec(job))
-    if job.task is None:
+    if job.task is None and not job.label_free:
         calibrators.require_labels(samples)
     return samples
 

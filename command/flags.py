@@ -6,6 +6,7 @@ Where NVIDIA's samples or trtexec have a flag for a thing, it has their name.
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +23,14 @@ SUFFIXES = (
     ".stats.npz",
     ".ranges.json",
     ".improved.onnx",
+    ".search.json",
+    ".recipe.yaml",
+    ".pareto.png",
     ".int8.onnx",
     ".fp16.onnx",
 )
 IMPROVEMENT_SAMPLES = 48
+PROMISES = ("max_drop", "min_sqnr", "min_agreement")
 EPILOG = """examples:
   build_engine.py --onnx model.onnx --engine out/model.int8.engine --precision int8 \\
       --calib-data samples/ --preprocess preprocess.yaml --eval-data labelled/
@@ -59,15 +64,21 @@ class Job:
     task: Path | None
     exclude: tuple[str, ...]
     improve: int
+    max_drop: float | None
+    min_sqnr: float | None
+    min_agreement: float | None
+    search_time: float | None
+    recipe: Path | None
+    holds_out: bool  # no flag: calibration samples are held out to judge a promise by
     weights: Literal["int8", "float"]
     float_part: Literal["fp32", "fp16"] | None
     cpu_unsigned: bool
     simulate_target: str | None
     implicit: bool
     stop_after: str | None
-    min_shapes: Shapes
-    opt_shapes: Shapes
-    max_shapes: Shapes
+    min_shapes: tuple[Shapes, ...]
+    opt_shapes: tuple[Shapes, ...]
+    max_shapes: tuple[Shapes, ...]
     workspace: int | None
     timing_cache: Path | None
     mem_pool_size: Mapping[str, int]
@@ -99,12 +110,30 @@ class Job:
                 f"--sign names the key {self.sign}, which is no file, expected a PEM file with a "
                 "private key; correct the path"
             )
+        _refuse_uneven_profiles(self.min_shapes, self.opt_shapes, self.max_shapes)
+        refuse_promises(self)
         if self.precision == "int8" or self.stop_after is None:
             return
         raise InputError(
             f"--stop-after is {self.stop_after} with --precision {self.precision}, expected int8: "
             "only INT8 has ranges and a Q/DQ model; drop the flag or choose int8"
         )
+
+    @property
+    def promise(self) -> str | None:
+        """The flag of the promise on accuracy, if one was given."""
+        given = {name: getattr(self, name) for name in PROMISES}
+        return next((flag_of(name) for name, value in given.items() if value is not None), None)
+
+    @property
+    def label_free(self) -> bool:
+        """Whether a promise is judged without labels."""
+        return self.promise is not None and self.max_drop is None
+
+    @property
+    def searched(self) -> bool:
+        """Whether some samples may have chosen the model, so that others must be reported on."""
+        return self.promise is not None or self.recipe is not None
 
     def beside(self, suffix: str) -> Path:
         """An artefact beside the engine, ``out/m.int8.engine`` → ``out/m.ranges.json``.
@@ -115,6 +144,62 @@ class Job:
         for ending in (".engine", ".plan", ".int8", ".fp16", ".fp32"):
             stem = stem.removesuffix(ending)
         return self.engine.with_name(stem + suffix)
+
+
+def flag_of(name: str) -> str:
+    """``max_drop`` → ``--max-drop``."""
+    return f"--{name.replace('_', '-')}"
+
+
+def refuse_promises(job: Job) -> None:
+    """Refuse a promise or a recipe that other flags leave no way to keep.
+
+    Raises:
+        InputError: which two flags do not go together, and what to do.
+    """
+    given = [flag_of(name) for name in PROMISES if getattr(job, name) is not None]
+    if len(given) > 1:
+        raise InputError(f"{' and '.join(given)}, expected one promise; drop the others")
+    asked = given or ([] if job.recipe is None else ["--recipe"])
+    if not asked:
+        if job.search_time is not None:
+            raise InputError(
+                "--search-time without a promise, expected --max-drop, --min-sqnr or "
+                "--min-agreement beside it; give one or drop the flag"
+            )
+        return
+    others = {
+        f"--precision {job.precision}": job.precision != "int8",
+        "--implicit or --calib, where TensorRT quantizes": job.implicit,
+        "--random-calibration": job.random_calibration is not None,
+        "--shard": job.shard is not None,
+        "--stop-after ranges": job.stop_after == "ranges",
+    }
+    for other, clashes in others.items():
+        if clashes:
+            raise InputError(
+                f"{asked[0]} with {other}, expected an INT8 model that is calibrated on real "
+                "samples and written here; drop one of the two"
+            )
+    if job.max_drop is not None and job.eval_data is None:
+        raise InputError(
+            "--max-drop without --eval-data has no labels to measure a drop with, expected "
+            "labelled samples; give them, or promise --min-sqnr or --min-agreement"
+        )
+    if job.holds_out and job.calib_data is None:
+        raise InputError(
+            f"{asked[0]} with --statistics alone has no samples to judge by, expected --calib-data "
+            "or --eval-data; give one"
+        )
+
+
+def _refuse_uneven_profiles(*given: tuple[Shapes, ...]) -> None:
+    counts = [len(shapes) for shapes in given]
+    if len({count for count in counts if count}) > 1:
+        raise InputError(
+            f"--minShapes, --optShapes and --maxShapes are given {counts[0]}, {counts[1]} and "
+            f"{counts[2]} times, expected equally often: once for each profile; add what is missing"
+        )
 
 
 def parse_shapes(text: str) -> Shapes:
@@ -172,6 +257,34 @@ def count(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
+
+
+def amount(text: str) -> float:
+    """A finite number of at least zero."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 0")
+    return value
+
+
+def seconds(text: str) -> float:
+    """A finite number above zero."""
+    value = amount(text)
+    if value == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return value
+
+
+def share(text: str) -> float:
+    """A share, ``0.99`` or ``99%``; above 0, at most 1."""
+    percent = text.endswith("%")
+    value = amount(text.removesuffix("%")) / (100 if percent else 1)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share such as 0.99 or 99%")
+    return value
 
 
 def parser() -> argparse.ArgumentParser:
@@ -236,9 +349,29 @@ def parser() -> argparse.ArgumentParser:
         help="target cpu runs the graph placed for TensorRT, to measure its accuracy",
     )
 
+    add = root.add_argument_group("promise on accuracy (docs/accuracy.md)").add_argument
+    add(
+        "--max-drop",
+        type=amount,
+        metavar="POINTS",
+        help="lose at most this much of the task's metric (0.5: 98.0 %% → 97.5 %%); leave layers "
+        "in float until it is kept, or end with 1",
+    )
+    add("--min-sqnr", type=amount, metavar="DB", help="the same by signal to noise against FP32")
+    add("--min-agreement", type=share, metavar="99%", help="the same by equal top-1 with FP32")
+    add("--search-time", type=seconds, metavar="SECONDS", help="end the search by then")
+    add("--recipe", type=Path, metavar="YAML", help="make what a search found, without searching")
+
     add = root.add_argument_group("build").add_argument
     for name in ("min", "opt", "max"):
-        add(f"--{name}Shapes", type=parse_shapes, default={}, metavar="NAME:1x3x224x224[,...]")
+        add(
+            f"--{name}Shapes",
+            action="append",
+            type=parse_shapes,
+            default=[],
+            metavar="NAME:1x3x224x224[,...]",
+            help="a profile; given again, the next one" if name == "min" else None,
+        )
     add("--workspace", type=count, metavar="MiB", help="scratch memory of TensorRT's builder")
     add("--timingCacheFile", dest="timing_cache", type=Path, help="read if there, written back")
     add("--memPoolSize", dest="mem_pool_size", type=parse_pools, default={}, metavar="POOL:MiB,...")
@@ -275,9 +408,18 @@ def parse_job(argv: Sequence[str] | None) -> Job:
     """
     given = vars(parser().parse_args(argv))
     for name in ("min", "opt", "max"):
-        given[f"{name}_shapes"] = given.pop(f"{name}Shapes")
+        given[f"{name}_shapes"] = tuple(given.pop(f"{name}Shapes"))
+    if given["recipe"] is not None:
+        for name in ("calibrator", "improve", "exclude", "search_time"):
+            if given[name]:
+                raise InputError(
+                    f"--recipe with {flag_of(name)}, expected the recipe alone to say that; drop "
+                    "one of the two"
+                )
     if given["improve"] is None:
         given["improve"] = 0 if given["calibrator"] else IMPROVEMENT_SAMPLES
     given["calibrator"] = given["calibrator"] or "mse"
     implicit = given["implicit"] or given["calib"] is not None
+    promised = any(given[name] is not None for name in PROMISES)
+    given["holds_out"] = promised and given["eval_data"] is None
     return Job(**{**given, "implicit": implicit, "exclude": tuple(given["exclude"])})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 
@@ -9,14 +10,16 @@ import onnx
 
 import calibrators
 import quantization
+from artefacts.files import sha256_file
 from artefacts.graph_hash import graph_hash
 from command.calibration import calibration_samples
 from command.flags import Job
 from command.screen import Screen
-from quantization.improve import Improved
+from quantization.improve import VARIANTS, Improved
 from quantization.improve import improve as improve_model
+from quantization.improve_methods import Methods
 
-__all__ = ["improve"]
+__all__ = ["improve", "record"]
 
 FEWEST_SAMPLES = 4  # three to learn from, one to judge by
 
@@ -28,8 +31,18 @@ def improve(
     ranges: calibrators.Ranges,
     passport: dict[str, Any],
     screen: Screen,
+    variants: Sequence[Methods] = VARIANTS,
 ) -> Improved | None:
     """Choose ranges by their readers' error, round weights to the samples, correct biases.
+
+    Args:
+        job: the flags.
+        prepared: the float model.
+        placement: of it.
+        ranges: calibrated.
+        passport: told what was done.
+        screen: likewise.
+        variants: the sets of methods to choose from; calibration alone is always among them.
 
     Returns:
         The model and everything ``insert_qdq`` needs; None where the flags or the data leave
@@ -43,14 +56,22 @@ def improve(
         return None
     screen.add(f"improving ranges, rounding and biases with {len(feeds)} samples")
     with screen.bar("steps") as progress:
-        found, trials = improve_model(prepared, placement, ranges, feeds, progress=progress)
+        found, trials = improve_model(
+            prepared, placement, ranges, feeds, variants=variants, progress=progress
+        )
     best = max(trials, key=lambda trial: trial.fidelity.sqnr_db)
     screen.add(
         f"SQNR on samples held out {trials[0].fidelity.sqnr_db:.1f} → "
         f"{best.fidelity.sqnr_db:.1f} dB: {', '.join(best.methods.names) or 'nothing helped'}"
     )
+    record(job, found, passport)
+    passport["improvement_samples"] = len(feeds)
+    return found
+
+
+def record(job: Job, found: Improved, passport: dict[str, Any]) -> None:
+    """Write the network that is quantized, and its ranges, beside the engine."""
     quantization.save_model(found.model, job.beside(".improved.onnx"))
     found.ranges.save(job.beside(".ranges.json"))
     passport["improved_graph_hash"] = graph_hash(found.model)
-    passport["improvement_samples"] = len(feeds)
-    return found
+    passport["ranges_sha256"] = sha256_file(job.beside(".ranges.json"))

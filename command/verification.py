@@ -10,15 +10,18 @@ import onnx
 
 import calibrators
 import engines
+import quantization
 from artefacts.errors import UnsupportedError
 from benchmarks.accuracy import AccuracyResult, evaluate_all
 from benchmarks.accuracy.task import read_task
 from benchmarks.onnx_system import OnnxSystem
 from command.calibration import calibration_samples, evaluation_samples
 from command.flags import SUFFIXES, Job
+from command.promise import Judge, Promise, Verdict, drop_verdict, judging_parts, promise_of
 from command.screen import Screen
+from quantization.execution import load_int8
 
-__all__ = ["verify"]
+__all__ = ["judge_onnx", "verify"]
 
 FP32 = "FP32 ONNX"
 LIKENESS_SAMPLES = 32
@@ -31,8 +34,13 @@ def verify(
     source: Path,
     manifest: engines.Manifest,
     screen: Screen,
-) -> None:
-    """Measure the engine beside the FP32 model, and say where everything is."""
+) -> Verdict | None:
+    """Measure the engine beside the FP32 model, and say where everything is.
+
+    Returns:
+        The engine held against the promise of the flags, if they make one: on samples that
+        neither calibration nor search has seen.
+    """
     screen.start(f"verify     {job.engine}")
     kind = job.precision.upper()
     systems: dict[str, Any] = {FP32: OnnxSystem(job.onnx)}
@@ -42,23 +50,25 @@ def verify(
         screen.add(f"not run here: {err}")
     if job.precision == "int8":
         systems["INT8 ONNX"] = OnnxSystem(source)
+    verdict = None
     if job.eval_data is not None or job.calib_data is not None:
-        _measure(job, prepared, systems, screen)
+        verdict = _measure(job, prepared, source, systems, screen)
     before, after = job.onnx.stat().st_size, manifest.engine_bytes
     screen.add(f"size {before / 1e6:.2f} MB (ONNX) → {after / 1e6:.2f} MB (engine)")
     screen.add(*(f"wrote {path}" for path in _written(job, since_s=screen.started_s)))
+    return verdict
 
 
 def _measure(
-    job: Job, prepared: onnx.ModelProto, systems: Mapping[str, Any], screen: Screen
-) -> None:
+    job: Job,
+    prepared: onnx.ModelProto,
+    source: Path,
+    systems: Mapping[str, Any],
+    screen: Screen,
+) -> Verdict | None:
     """Accuracy on ``--eval-data``, else likeness to FP32 on calibration samples; kept."""
-    labelled = job.eval_data is not None
-    samples = (
-        evaluation_samples(job, prepared)
-        if labelled
-        else calibration_samples(job, prepared)[:LIKENESS_SAMPLES]
-    )
+    samples = _samples(job, prepared)
+    labelled = job.eval_data is not None and not (job.label_free and samples.unlabelled)
     with screen.bar("samples") as progress:
         results = evaluate_all(
             systems,
@@ -79,6 +89,50 @@ def _measure(
             screen.add(f"{name}: {', '.join(parts)} ({result.samples} samples)")
     engines.add_measured(job.engine, accuracy=measured)
     _warn_if_engine_differs(measured, screen)
+    promise = promise_of(job)
+    if promise is None:
+        return None
+    verdict = _held_against(promise, job, prepared, source, systems, results, samples)
+    screen.add(f"promise {promise} {'kept' if verdict.kept else 'missed'}: {verdict}")
+    engines.add_measured(job.engine, promise={"flag": str(promise), **verdict.to_dict()})
+    return verdict
+
+
+def judge_onnx(job: Job, prepared: onnx.ModelProto, source: Path, screen: Screen) -> Verdict | None:
+    """A model that is built elsewhere held against the promise, in float arithmetic."""
+    promise = promise_of(job)
+    if promise is None:
+        return None
+    judge = Judge(job, prepared, promise, _samples(job, prepared))
+    verdict = judge(load_int8(quantization.load_model(source)))
+    screen.add(f"promise {promise} {'kept' if verdict.kept else 'missed'}: {verdict}")
+    return verdict
+
+
+def _samples(job: Job, prepared: onnx.ModelProto) -> calibrators.Samples:
+    """What to measure on: nothing that a search may have seen."""
+    if job.holds_out or (job.searched and job.eval_data is not None):
+        return judging_parts(job, prepared)[1]
+    if job.eval_data is not None:
+        return evaluation_samples(job, prepared)
+    return calibration_samples(job, prepared)[:LIKENESS_SAMPLES]
+
+
+def _held_against(
+    promise: Promise,
+    job: Job,
+    prepared: onnx.ModelProto,
+    source: Path,
+    systems: Mapping[str, Any],
+    results: Mapping[str, AccuracyResult],
+    samples: calibrators.Samples,
+) -> Verdict:
+    """The engine where it runs here, else its ONNX in float arithmetic."""
+    engine = f"{job.precision.upper()} engine"
+    if promise.kind == "drop" and engine in results:
+        return drop_verdict(promise, results[FP32], results[engine])
+    judge = Judge(job, prepared, promise, samples)
+    return judge(systems.get(engine) or load_int8(quantization.load_model(source)))
 
 
 def _headline(result: AccuracyResult) -> str:

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -31,6 +31,10 @@ class Recipe:
         released: names of the fusion groups the search left in float, sorted.
         calibrator: method of the ranges, e.g. "mse".
         methods: the improvements; None where calibration alone was better.
+        improvement_samples: how many samples they were fitted to.
+        weights: how weights are stored, see ``insert_qdq``.
+        unsigned: uint8 where values are never negative, see ``insert_qdq``.
+        held_out: whether a part of the calibration samples was kept to judge by.
         seed: of the improvements and splits.
         samples_digest: of the calibration samples, so that others are noticed.
         found: what the search promised, for people: score, goal, unit, cost, share of INT8.
@@ -42,6 +46,10 @@ class Recipe:
     released: tuple[str, ...] = ()
     calibrator: str
     methods: Methods | None
+    improvement_samples: int = 0
+    weights: Literal["int8", "float"] = "int8"
+    unsigned: bool = False
+    held_out: bool = False
     seed: int = 0
     samples_digest: str
     found: Mapping[str, Any] = field(default_factory=dict)
@@ -106,8 +114,14 @@ class Recipe:
             if not all(isinstance(entry, str) for entry in content.get(name, ())):
                 raise TypeError(f"{name} is no list of names")
             content[name] = tuple(content.get(name, ()))
-        if not isinstance(content.get("seed", 0), int):
-            raise TypeError(f"seed is {content['seed']!r}, not a whole number")
+        for name in ("seed", "improvement_samples"):
+            if type(content.get(name, 0)) is not int or content.get(name, 0) < 0:
+                raise TypeError(f"{name} is {content[name]!r}, not a whole number")
+        for name in ("unsigned", "held_out"):
+            if not isinstance(content.get(name, False), bool):
+                raise TypeError(f"{name} is {content[name]!r}, not true or false")
+        if content.get("weights", "int8") not in ("int8", "float"):
+            raise TypeError(f"weights is {content['weights']!r}, not int8 or float")
         methods = content["methods"]
         if methods is not None:
             if not all(isinstance(value, bool) for value in methods.values()):

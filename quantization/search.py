@@ -113,7 +113,7 @@ def search(
     score: Score,
     goal: Goal,
     *,
-    saved_ms: Mapping[str, float] | None = None,
+    saved_ms: Mapping[str, float] | Callable[[], Mapping[str, float] | None] | None = None,
     least_int8: float = 0.0,
     unsigned: bool = False,
     limit_s: float | None = None,
@@ -133,8 +133,9 @@ def search(
         samples: feeds of the selection part, one sample each, for the sensitivities.
         score: judges a Q/DQ model on the selection part.
         goal: what to reach.
-        saved_ms: layer name → milliseconds that INT8 saves on the target; None counts
-            multiply-accumulates. Groups that are missing save nothing.
+        saved_ms: layer name → milliseconds that INT8 saves on the target, or what measures them
+            once a layer must be given up; None counts multiply-accumulates. Groups that are
+            missing save nothing.
         least_int8: share of the multiply-accumulates that must stay in INT8, 0 to 1.
         unsigned: score with uint8 where values are never negative, as ``insert_qdq`` has it.
         limit_s: stop with the best found after so many seconds.
@@ -151,7 +152,7 @@ def search(
     """
     if limit_s is not None and limit_s <= 0:
         raise InputError(f"search time is {limit_s} s, expected more than 0; give it time")
-    book = _Book(improved, placement, score, goal, saved_ms, report)
+    book = _Book(improved, placement, score, goal, report)
     book.least_int8, book.unsigned = least_int8, unsigned
     key = (
         f"{improved.ranges.digest} {improved.ranges.graph_hash} {goal.unit} {unsigned} {state_key}"
@@ -162,6 +163,7 @@ def search(
     start = book.point([])
     if book.meets(start):
         return book.result(start, (), "no layer had to be left in float")
+    book.price(saved_ms)
     everything = book.point(list(book.groups))
     ranked: tuple[Sensitivity, ...] = ()
     cheapest: Point | None = None
@@ -194,7 +196,6 @@ class _Book:
         placement: Placement,
         score: Score,
         goal: Goal,
-        saved_ms: Mapping[str, float] | None,
         report: Callable[[Point], None] | None,
     ) -> None:
         view = GraphView(improved.model)
@@ -204,8 +205,20 @@ class _Book:
         self._score, self._report = score, report
         self._macs = {n.name: view.macs(n) for n in view.nodes if n.op_type in WEIGHTED_OPS}
         self._total = sum(self._macs.values()) or 1
-        self._saved_ms = saved_ms
-        self.cost_unit = "share of MACs" if saved_ms is None else "ms"
+        self._saved_ms: Mapping[str, float] | None = None
+        self.cost_unit = "share of MACs"
+
+    def price(
+        self, saved_ms: Mapping[str, float] | Callable[[], Mapping[str, float] | None] | None
+    ) -> None:
+        """Take costs from an earlier run, from the caller, or measure them."""
+        known = self.state.saved_ms
+        if known is None:
+            known = saved_ms() if callable(saved_ms) else saved_ms
+            if known is not None:
+                self.state.add_saved_ms(known)
+        self._saved_ms = known
+        self.cost_unit = "share of MACs" if known is None else "ms"
 
     def cost(self, group: Group) -> float:
         """What leaving a group in float gives back; never less than 0."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ class SearchState:
         self._key = hashlib.sha256("\n".join([key, *groups]).encode()).hexdigest()
         self._scores: dict[str, float] = {}
         self._sensitivities: list[dict[str, Any]] = []
+        self._saved_ms: dict[str, float] | None = None
         if path is not None and path.is_file():
             self._read(path, set(groups))
 
@@ -48,6 +49,16 @@ class SearchState:
     def add_score(self, released: tuple[str, ...], score: float) -> None:
         """Keep a score."""
         self._scores[json.dumps(released)] = score
+        self._write()
+
+    @property
+    def saved_ms(self) -> Mapping[str, float] | None:
+        """Measured costs, if they are known: another measurement would rank otherwise."""
+        return self._saved_ms
+
+    def add_saved_ms(self, saved_ms: Mapping[str, float]) -> None:
+        """Keep measured costs."""
+        self._saved_ms = dict(saved_ms)
         self._write()
 
     def sensitivities(self, groups: Sequence[Group]) -> tuple[Sensitivity, ...] | None:
@@ -85,6 +96,7 @@ class SearchState:
                 "key": self._key,
                 "scores": self._scores,
                 "sensitivities": self._sensitivities,
+                "saved_ms": self._saved_ms,
             }
             write_atomic(self._path, json.dumps(content, indent=1).encode())
 
@@ -94,10 +106,12 @@ class SearchState:
             content = json.loads(data)
             key, self._scores = content["key"], content["scores"]
             self._sensitivities = content["sensitivities"]
-            numbers = [float(score) for score in self._scores.values()]
+            self._saved_ms = content.get("saved_ms")
+            times = (self._saved_ms or {}).values()
+            numbers = [float(score) for score in (*self._scores.values(), *times)]
             named = {entry["group"] for entry in self._sensitivities}
             fidelities = [Fidelity(**e[k]) for e in self._sensitivities for k in _FIDELITIES]
-            known = len(numbers) == len(self._scores) and named <= groups
+            known = len(numbers) == len(self._scores) + len(times) and named <= groups
             found = content["format"] == _FORMAT and len(fidelities) == 2 * len(self._sensitivities)
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as err:
             raise ArtefactError(

@@ -143,8 +143,8 @@ def test_a_goal_out_of_reach_is_said_so(rng: np.random.Generator) -> None:
     assert result.point.score == pytest.approx(30.0)
     count = len(fixture.groups)
     assert result.why == (
-        f"with all {count} groups in float the score is 30, below 31 dB: the goal is out of reach "
-        "of any mixture"
+        f"with all {count} groups in float there is 30 dB, expected 31 dB: out of reach of any "
+        "mixture"
     )
 
 

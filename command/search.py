@@ -1,0 +1,359 @@
+"""From a promise on accuracy to the layers that stay in float, and to the recipe for it.
+
+The improved INT8 model is tried first, then ranges by another method for the whole model, then
+layers are given up (quantization.search). Only the selection part of the samples is seen here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+import calibrators
+import quantization
+from artefacts.errors import ArtefactError, GateMissedError, InputError, MissingLibraryError
+from artefacts.graph_hash import graph_hash
+from artefacts.libraries import require
+from command.costs import measured_costs
+from command.flags import Job
+from command.improvement import improve, record
+from command.parts import SEED, Part
+from command.promise import Judge, Verdict, judging_parts, promise_of
+from command.screen import Screen
+from quantization.execution import Arrays, load_int8, load_onnxruntime
+from quantization.fidelity import compare, run_all
+from quantization.fusion_groups import fusion_groups, leave_float
+from quantization.graph_view import GraphView
+from quantization.improve import Improved
+from quantization.improve_methods import NOTHING
+from quantization.recipe import Recipe
+from quantization.search import SearchResult, search
+from quantization.search_report import found_of, pareto_plot, point_text
+from quantization.splits import check_disjoint, digest_of
+
+__all__ = [
+    "Mixture",
+    "follow",
+    "keep_promise",
+    "refuse_if_missed",
+    "refuse_searching",
+    "with_recipe",
+]
+
+Costs = Callable[[], Mapping[str, float] | None]
+RANKING_SAMPLES = 16  # for sensitivities and choice of method; every mixture is scored on all
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Mixture:
+    """What is quantized in the end.
+
+    Attributes:
+        placement: which layers.
+        improved: the network, its ranges and weights.
+        obstacle: why no mixture keeps the promise; empty where one does.
+    """
+
+    placement: quantization.Placement
+    improved: Improved
+    obstacle: str = ""
+
+
+def keep_promise(
+    job: Job,
+    target: str,
+    prepared: onnx.ModelProto,
+    placement: quantization.Placement,
+    ranges: calibrators.Ranges,
+    better: Improved | None,
+    passport: dict[str, Any],
+    screen: Screen,
+) -> Mixture:
+    """Leave as little as possible in float so that the promise is kept on the selection part.
+
+    Raises:
+        DataError: too few samples, or some that were calibrated with.
+    """
+    promise = promise_of(job)
+    assert promise is not None
+    deadline = None if job.search_time is None else time.monotonic() + job.search_time
+    selection, test = judging_parts(job, prepared)
+    _check_parts(passport, selection, test)
+    selection.keep()
+    judge = Judge(job, prepared, promise, selection)
+    screen.add(
+        f"promise {promise}: chosen by {len(selection)} samples, reported on {len(test)} others"
+    )
+    if promise.kind == "sqnr":
+        screen.add("a mixture counts with the lower end of its 95 % interval")
+    feeds = [dict(sample.inputs) for sample in islice(selection, RANKING_SAMPLES)]
+    start = better or Improved(model=prepared, ranges=ranges, weights={}, methods=NOTHING)
+    calibrator = job.calibrator
+    in_time = deadline is None or time.monotonic() < deadline
+    if better is not None and in_time and not _kept(job, judge, start, placement):
+        calibrator, start = _other_method(
+            job, prepared, placement, judge, feeds, start, passport, screen
+        )
+
+    def costs() -> Mapping[str, float] | None:
+        int8 = start.quantized(placement, unsigned=job.cpu_unsigned)
+        return measured_costs(job, target, prepared, placement, int8, screen)
+
+    result = _search(
+        job, prepared, placement, start, judge, feeds, screen, saved_ms=costs, deadline=deadline
+    )
+    screen.add(f"{'kept' if result.met else 'not kept'} on the selection part: {result.why}")
+    Recipe(
+        graph_hash=passport["graph_hash"],
+        profile=placement.profile,
+        exclude=job.exclude,
+        released=result.point.released,
+        calibrator=calibrator,
+        methods=None if start.methods == NOTHING else start.methods,
+        improvement_samples=job.improve,
+        weights=job.weights,
+        unsigned=job.cpu_unsigned,
+        held_out=job.holds_out,
+        seed=SEED,
+        samples_digest=digest_of(passport["calibration_samples"]),
+        found=found_of(result, judge.goal),
+    ).save(job.beside(".recipe.yaml"))
+    _plot(job, result, judge, screen)
+    passport["promise"] = {
+        "flag": str(promise),
+        "kept_on_selection": result.met,
+        "how": result.why,
+        "selection_samples": len(selection),
+        "released": list(result.point.released),
+        "cost": result.point.cost,
+        "cost_unit": result.cost_unit,
+        "calibrator": calibrator,
+    }
+    if result.improved.methods != NOTHING:
+        record(job, result.improved, passport)
+    obstacle = "" if result.met else result.why
+    return Mixture(placement=result.placement, improved=result.improved, obstacle=obstacle)
+
+
+def _check_parts(passport: dict[str, Any], selection: Part, test: Part) -> None:
+    """No sample in two roles, whatever the flags were."""
+    check_disjoint(
+        {
+            "calibration": passport["calibration_samples"],
+            "selection": [sample.digest for sample in selection],
+            "test": [sample.digest for sample in test],
+        }
+    )
+
+
+def _kept(job: Job, judge: Judge, improved: Improved, placement: quantization.Placement) -> bool:
+    model = improved.quantized(placement, unsigned=job.cpu_unsigned)
+    return judge(load_int8(model)).cautious >= judge.goal.minimum
+
+
+def _other_method(
+    job: Job,
+    prepared: onnx.ModelProto,
+    placement: quantization.Placement,
+    judge: Judge,
+    feeds: Sequence[Arrays],
+    start: Improved,
+    passport: dict[str, Any],
+    screen: Screen,
+) -> tuple[str, Improved]:
+    """Ranges by another method for the whole model, where they are better on the selection."""
+    statistics = calibrators.Statistics.load(job.statistics or job.beside(".stats.npz"))
+    exact = run_all(load_onnxruntime(prepared), feeds)
+
+    def error(ranges: calibrators.Ranges) -> float:
+        model = quantization.insert_qdq(
+            prepared, placement, quantization.unify_ranges(ranges, placement)
+        )
+        return -compare(load_int8(model), feeds, exact).sqnr_db
+
+    choice = calibrators.choose_method(statistics, error, judges=())
+    levels = ", ".join(f"{method} {-value:.1f}" for method, value in choice.errors.items())
+    screen.add(f"SQNR by calibration method, dB: {levels}")
+    method = choice.ranges.method
+    if method == job.calibrator:
+        return job.calibrator, start
+    told: dict[str, Any] = {}
+    ranges = quantization.unify_ranges(choice.ranges, placement)
+    other = improve(
+        dataclasses.replace(job, calibrator=method), prepared, placement, ranges, told, screen
+    )
+    before, after = (
+        judge(load_int8(each.quantized(placement, unsigned=job.cpu_unsigned))).cautious
+        for each in (start, other or start)
+    )
+    if other is None or after <= before:
+        return job.calibrator, start
+    screen.add(f"ranges by {method}: {judge.goal.say(before)} → {judge.goal.say(after)}")
+    passport.update(told, calibrator=method)
+    return method, other
+
+
+def _search(
+    job: Job,
+    prepared: onnx.ModelProto,
+    placement: quantization.Placement,
+    start: Improved,
+    judge: Judge,
+    feeds: Sequence[Arrays],
+    screen: Screen,
+    *,
+    saved_ms: Costs,
+    deadline: float | None,
+) -> SearchResult:
+    """The search, going on from the state of the same one."""
+    goal, state = judge.goal, job.beside(".search.json")
+
+    def go() -> SearchResult:
+        left = None if deadline is None else max(deadline - time.monotonic(), 1e-3)
+        with screen.bar("side runs") as progress:
+            return search(
+                prepared,
+                start,
+                placement,
+                feeds,
+                lambda model: judge(load_int8(model)).cautious,
+                goal,
+                saved_ms=saved_ms,
+                least_int8=job.require_int8 or 0.0,
+                unsigned=job.cpu_unsigned,
+                limit_s=left,
+                state=state,
+                state_key=judge.digest,
+                report=lambda point: screen.add(f"  {point_text(point, goal)}"),
+                progress=progress,
+            )
+
+    try:
+        return go()
+    except ArtefactError:
+        if not state.is_file():
+            raise
+        # An output of another search, which this one replaces.
+        screen.add(f"{state} is of another search: searching afresh")
+        state.unlink()
+    return go()
+
+
+def _plot(job: Job, result: SearchResult, judge: Judge, screen: Screen) -> None:
+    """The Pareto front, where there is something to see and a library to draw it."""
+    if len(result.points) < 2:
+        return
+    try:
+        require("matplotlib.figure", extra="report")
+    except MissingLibraryError as err:
+        screen.add(f"no plot of the front: {err}")
+        return
+    pareto_plot(result, judge.goal, job.beside(".pareto.png"))
+
+
+def refuse_if_missed(job: Job, made: Path, obstacle: str, verdict: Verdict | None) -> None:
+    """End with exit code 1 where the promise is not kept; the files stay.
+
+    Raises:
+        GateMissedError: what was found, and what stands in the way.
+    """
+    if verdict is None or (verdict.kept and not obstacle):
+        return
+    reason = obstacle or (
+        "it is kept on the samples that chose the model and not on those that test it; give more "
+        "samples, or promise less"
+    )
+    raise GateMissedError(
+        f"{promise_of(job)} is missed: the best found, {made}, has {verdict}; {reason}"
+    )
+
+
+def refuse_searching(job: Job) -> None:
+    """A model that is quantized already has no float network to go back to.
+
+    Raises:
+        InputError: a promise or recipe was given.
+    """
+    if job.searched:
+        raise InputError(
+            f"{job.promise or '--recipe'} with {job.onnx}, which is quantized already, expected "
+            "the float model it was made from; give that one, or take the Q/DQ nodes out with "
+            "python -m quantization strip"
+        )
+
+
+def with_recipe(job: Job) -> tuple[Job, Recipe | None]:
+    """The job as the recipe wants it.
+
+    Raises:
+        InputError: no such file, or a promise whose samples the recipe was fitted to.
+        ArtefactError: not a recipe.
+    """
+    if job.recipe is None:
+        return job, None
+    recipe = Recipe.load(job.recipe)
+    if job.holds_out and not recipe.held_out:
+        raise InputError(
+            f"{job.promise} with --recipe {job.recipe}, which was fitted to all calibration "
+            "samples, expected others to judge by; give --eval-data"
+        )
+    changed = dataclasses.replace(
+        job,
+        calibrator=recipe.calibrator,
+        exclude=recipe.exclude,
+        improve=recipe.improvement_samples,
+        weights=recipe.weights,
+        cpu_unsigned=recipe.unsigned,
+        holds_out=recipe.held_out,
+    )
+    return changed, recipe
+
+
+def follow(
+    job: Job,
+    recipe: Recipe,
+    prepared: onnx.ModelProto,
+    placement: quantization.Placement,
+    ranges: calibrators.Ranges,
+    passport: dict[str, Any],
+    screen: Screen,
+) -> Mixture:
+    """The mixture of a recipe, without searching.
+
+    Raises:
+        ArtefactError: it is for another graph, other samples or another target.
+    """
+    recipe.check(
+        graph_hash=graph_hash(prepared),
+        samples_digest=digest_of(passport["calibration_samples"]),
+    )
+    groups = {group.name: group for group in fusion_groups(GraphView(prepared), placement)}
+    unknown = [name for name in recipe.released if name not in groups]
+    if placement.profile != recipe.profile or unknown:
+        raise ArtefactError(
+            f"recipe {job.recipe} is placed for {recipe.profile} and releases "
+            f"{', '.join(unknown) or 'known groups'}, found profile {placement.profile}, expected "
+            "the same target and groups; choose that --target, or search again"
+        )
+    better = None
+    if recipe.methods is not None:
+        better = improve(
+            job, prepared, placement, ranges, passport, screen, variants=[recipe.methods]
+        )
+    improved = better or Improved(model=prepared, ranges=ranges, weights={}, methods=NOTHING)
+    chosen = leave_float(
+        placement, [groups[name] for name in recipe.released], why=f"recipe {job.recipe}"
+    )
+    screen.add(f"recipe {job.recipe}: {len(recipe.released)} of {len(groups)} groups in float")
+    passport["recipe"] = {"released": list(recipe.released), "found": dict(recipe.found)}
+    left = improved.leaving(chosen)
+    if left.methods != NOTHING:
+        record(job, left, passport)
+    return Mixture(placement=chosen, improved=left)
