@@ -2,7 +2,7 @@
 
 In: callables and labelled samples. Out: ``report.json``, ``report.html``, tables.
 May import: itself, artefacts, calibrators.data, calibrators.preprocess;
-engines in ``__main__`` only.
+engines and quantization in ``__main__`` only.
 
 From Python, for a summary of your own:
 

@@ -1,31 +1,36 @@
 """``python -m benchmarks A.engine B.engine … --data labelled/``: which is faster, which is right.
 
-The only module of this package that knows engines; it hands callables to the rest.
+The only module of this package that knows engines and the simulator; it hands callables to the rest.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import time
 import traceback
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 import engines
+import quantization
 from artefacts.errors import BuilderError
 from artefacts.files import write_atomic
 from benchmarks.arguments import limits_of, parse_arguments, plan_of
 from benchmarks.campaign import run_campaign
+from benchmarks.feeds import Feed
+from benchmarks.graph_files import find_graphs
 from benchmarks.machine.memory import MemoryResult, peak_bytes, probe_process
 from benchmarks.machine.nvml import open_gpu
 from benchmarks.onnx_system import OnnxSystem
 from benchmarks.report import load_report, save_report
-from benchmarks.report.document import LayerReport, Report
+from benchmarks.report.document import KernelReport, LayerReport, Report, TensorReport
 from benchmarks.report.gate import check_limits, raise_if_missed
 from benchmarks.report.html import render_html
 from benchmarks.report.markdown import render_markdown
@@ -58,6 +63,7 @@ def _compare(words: Sequence[str]) -> None:
     plan, limits = plan_of(arguments, words), limits_of(arguments)
     if not arguments.no_probe:
         plan = replace(plan, probe=lambda path: probe_process([str(path)]))
+    plan = replace(plan, simulate=_simulate)
     names = unique_names(arguments.systems)
     systems = [_open(path, name) for path, name in zip(arguments.systems, names, strict=True)]
     report = run_campaign(systems, _samples(arguments, systems), plan, _say)
@@ -176,9 +182,39 @@ def _open(path: Path, name: str) -> System:
         passport=engine.manifest.passport,
         layers=_layers(engine.manifest),
         clone=engine.clone,
-        device_times=getattr(engine, "device_times", None),
-        layer_times=getattr(engine, "layer_times", None),
+        device_times=None if engine.manifest.target == "cpu" else engine.device_times,
+        layer_times=lambda request: [
+            KernelReport(**asdict(time)) for time in engine.layer_times(request)
+        ],
+        graphs=partial(find_graphs, path, {**engine.manifest.passport, **engine.manifest.onnx})
+        if engine.manifest.precision == "int8"
+        else None,
     )
+
+
+def _simulate(
+    float_graph: Path, int8_graph: Path, feeds: Sequence[Feed]
+) -> tuple[TensorReport, ...]:
+    """Error of each tensor, by the simulator that ``python -m quantization simulate`` runs."""
+    reference = quantization.load_model(float_graph)
+    nodes = {output: node for node in reference.graph.node for output in node.output}
+    errors = quantization.simulate(reference, quantization.load_model(int8_graph), feeds)
+    return tuple(
+        TensorReport(
+            tensor=error.tensor,
+            node=nodes[error.tensor].name if error.tensor in nodes else "",
+            op_type=error.op_type,
+            sqnr_db=_finite(error.sqnr_db),
+            own_sqnr_db=_finite(error.own_sqnr_db),
+            position=error.position,
+        )
+        for error in errors
+    )
+
+
+def _finite(value: float | None) -> float | None:
+    """None for a tensor that is equal, or zero in the float graph."""
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _settings(manifest: engines.Manifest) -> dict[str, str]:

@@ -38,12 +38,15 @@ from benchmarks.plan import Plan
 from benchmarks.range_files import find_ranges
 from benchmarks.report.document import (
     Comparison,
+    KernelReport,
     LayerReport,
     RangeHistogram,
     Report,
     SystemReport,
+    TensorReport,
 )
 from benchmarks.report.explanation import explain
+from benchmarks.report.timings import assign_times
 from benchmarks.systems import System, check_same_inputs, file_facts, query_of
 from calibrators.data import Samples
 
@@ -78,18 +81,23 @@ def run_campaign(systems: Sequence[System], samples: Samples, plan: Plan, say: S
     sweeps = run_sweeps(systems, samples, feeds, plan, say)
     energy = _energy(systems, feeds, plan, say)
     reports = tuple(
-        SystemReport(
-            name=system.name,
-            **file_facts(system.path),
-            target=system.target,
-            precision=system.precision,
-            settings=system.settings,
-            latency=latency[system.name],
-            device=_device(system, feeds),
-            accuracy=accuracy[system.name],
-            memory=plan.probe(system.path) if plan.probe else None,
-            energy=energy.get(system.name),
-            layers=_layers(system, feeds),
+        _with_insight(
+            SystemReport(
+                name=system.name,
+                **file_facts(system.path),
+                target=system.target,
+                precision=system.precision,
+                settings=system.settings,
+                latency=latency[system.name],
+                device=_device(system, feeds),
+                accuracy=accuracy[system.name],
+                memory=plan.probe(system.path) if plan.probe else None,
+                energy=energy.get(system.name),
+            ),
+            system,
+            feeds,
+            plan,
+            say,
         )
         for system in systems
     )
@@ -187,14 +195,32 @@ def _device(system: System, feeds: list[Feed]) -> dict[str, Figure]:
     return {name: summarize_values([entry[name] for entry in times]) for name in times[0]}
 
 
-def _layers(system: System, feeds: list[Feed]) -> tuple[LayerReport, ...]:
-    """The manifest's layers with the profiler's times, or what the profiler alone knows."""
-    times = system.layer_times(feeds[0]) if system.layer_times else {}
-    if system.layers:
-        return tuple(replace(x, time_ms=times.get(x.name, x.time_ms)) for x in system.layers)
+def _with_insight(
+    report: SystemReport, system: System, feeds: list[Feed], plan: Plan, say: Say
+) -> SystemReport:
+    """The report with kernels, layers and tensors: all that needs runs of its own."""
+    kernels = tuple(system.layer_times(feeds[0])) if system.layer_times else ()
+    tensors: tuple[TensorReport, ...] = ()
+    graphs = system.graphs() if plan.simulate and system.graphs else None
+    if plan.simulate and graphs:
+        say(f"tensors    {system.name}: float and Q/DQ graph on {len(feeds)} queries")
+        found = plan.simulate(*graphs, feeds)
+        tensors = tuple(sorted(found, key=lambda tensor: tensor.position))
+    layers = assign_times(system.layers, kernels) if system.layers else _named_by(kernels)
+    by_node = {tensor.node: tensor.sqnr_db for tensor in tensors}
+    return replace(
+        report,
+        layers=tuple(replace(x, sqnr_db=by_node.get(x.name)) for x in layers),
+        kernels=kernels,
+        tensors=tensors,
+    )
+
+
+def _named_by(kernels: Sequence[KernelReport]) -> tuple[LayerReport, ...]:
+    """What the profiler alone knows, where there is no manifest."""
     return tuple(
-        LayerReport(name=name, op_type="", precision="unknown", macs=0, time_ms=value)
-        for name, value in times.items()
+        LayerReport(name=k.name, op_type=k.kind, precision=k.precision, macs=0, time_ms=k.time_ms)
+        for k in kernels
     )
 
 

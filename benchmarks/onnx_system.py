@@ -15,6 +15,7 @@ import onnx
 
 from artefacts.errors import ModelError, RequestError
 from artefacts.libraries import require
+from benchmarks.report.document import KernelReport
 from calibrators.data import InputSpec
 
 __all__ = ["OnnxSystem", "parse_profile"]
@@ -78,8 +79,10 @@ class OnnxSystem:
             ) from err
         return dict(zip(self._names, found, strict=True))
 
-    def layer_times(self, inputs: Mapping[str, npt.NDArray[np.generic]]) -> dict[str, float]:
-        """Milliseconds of each node for these inputs, by onnxruntime's own profiler.
+    def layer_times(
+        self, inputs: Mapping[str, npt.NDArray[np.generic]]
+    ) -> tuple[KernelReport, ...]:
+        """Milliseconds of each kernel for these inputs, by onnxruntime's own profiler.
 
         A session of its own: profiling slows the others down.
         """
@@ -93,19 +96,31 @@ class OnnxSystem:
             return parse_profile(json.loads(Path(session.end_profiling()).read_bytes()))
 
 
-def parse_profile(events: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Median milliseconds by node name, from the events of onnxruntime's profile.
+def parse_profile(events: Sequence[Mapping[str, Any]]) -> tuple[KernelReport, ...]:
+    """Each kernel with its median time, from the events of onnxruntime's profile.
 
     Args:
         events: each with ``cat``, ``name`` and ``dur`` in microseconds; a node's kernel is named
-            ``<node>_kernel_time``.
+            ``<node>_kernel_time`` and says its operator in ``args``.
     """
     times: dict[str, list[float]] = defaultdict(list)
+    kinds: dict[str, str] = {}
     for event in events:
         name = str(event.get("name", ""))
         if event.get("cat") == "Node" and name.endswith(KERNEL):
-            times[name.removesuffix(KERNEL)].append(float(event["dur"]) / 1e3)
-    return {name: float(np.median(values)) for name, values in times.items()}
+            node = name.removesuffix(KERNEL)
+            times[node].append(float(event["dur"]) / 1e3)
+            kinds[node] = str(event.get("args", {}).get("op_name", "unknown"))
+    return tuple(
+        KernelReport(
+            name=node,
+            kind=kinds[node],
+            nodes=(node,),
+            precision="unknown",
+            time_ms=float(np.median(values)),
+        )
+        for node, values in times.items()
+    )
 
 
 def _options(runtime: Any) -> Any:

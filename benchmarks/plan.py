@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.accuracy import Task
+from benchmarks.feeds import Feed
 from benchmarks.latency import ScenarioRules, TimingRules
 from benchmarks.latency.scenarios import Scenario
 from benchmarks.machine import MemoryResult
+from benchmarks.report.document import TensorReport
 
 __all__ = ["Plan"]
 
@@ -31,6 +33,7 @@ class Plan:
         threads: thread counts to sweep.
         energy_s: seconds per system with the power meter; 0 for none.
         probe: measures one engine's memory and cold start; None for none.
+        simulate: compares a float and a Q/DQ graph tensor by tensor; None for none.
     """
 
     command: str
@@ -45,3 +48,4 @@ class Plan:
     threads: tuple[int, ...] = ()
     energy_s: float = 3.0
     probe: Callable[[Path], MemoryResult | None] | None = None
+    simulate: Callable[[Path, Path, Sequence[Feed]], Sequence[TensorReport]] | None = None

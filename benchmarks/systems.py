@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from artefacts.errors import DataError
 from artefacts.files import sha256_file
-from benchmarks.report.document import LayerReport
+from benchmarks.report.document import KernelReport, LayerReport
 from calibrators.data import InputSpec
 
 __all__ = ["Arrays", "System", "check_same_inputs", "file_facts", "query_of", "unique_names"]
@@ -21,6 +21,7 @@ __all__ = ["Arrays", "System", "check_same_inputs", "file_facts", "query_of", "u
 Arrays = Mapping[str, npt.NDArray[np.generic]]
 Call = Callable[[dict[str, npt.NDArray[np.generic]]], Arrays]
 Times = Callable[[dict[str, npt.NDArray[np.generic]]], Mapping[str, float]]
+Kernels = Callable[[dict[str, npt.NDArray[np.generic]]], Sequence[KernelReport]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +40,8 @@ class System:
         layers: weighted layers, as the manifest says.
         clone: gives another callable on the same weights, for another thread; None for none.
         device_times: one query's ``h2d_ms compute_ms d2h_ms``; None without device events.
-        layer_times: milliseconds by ONNX node of one query; None without a profiler.
+        layer_times: the kernels of one query with their times; None without a profiler.
+        graphs: finds the float and the Q/DQ ONNX file behind the engine; None for none.
     """
 
     name: str
@@ -53,7 +55,8 @@ class System:
     layers: tuple[LayerReport, ...] = ()
     clone: Callable[[], Call] | None = None
     device_times: Times | None = None
-    layer_times: Times | None = None
+    layer_times: Kernels | None = None
+    graphs: Callable[[], tuple[Path, Path] | None] | None = None
 
     @property
     def free_batch(self) -> bool:

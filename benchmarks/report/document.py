@@ -21,10 +21,12 @@ __all__ = [
     "Comparison",
     "Explanation",
     "GateCheck",
+    "KernelReport",
     "LayerReport",
     "RangeHistogram",
     "Report",
     "SystemReport",
+    "TensorReport",
 ]
 
 VERSION = 1
@@ -42,6 +44,7 @@ class LayerReport:
         promised: whether the graph asked for INT8.
         why: the rule or op that kept it in floating point; empty for none known.
         time_ms: by the runtime's profiler; None where it has none.
+        sqnr_db: of its output in the Q/DQ graph against the float graph; None where unknown.
     """
 
     name: str
@@ -51,6 +54,47 @@ class LayerReport:
     promised: bool = False
     why: str = ""
     time_ms: float | None = None
+    sqnr_db: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class KernelReport:
+    """One kernel that a runtime executes, timed by its profiler.
+
+    Attributes:
+        name: as the runtime calls it.
+        kind: the runtime's word, e.g. ``Convolution``, ``Reorder``.
+        nodes: ONNX nodes that it computes.
+        precision: that it computes in; ``unknown`` where the runtime does not tell.
+        time_ms: median of a query.
+    """
+
+    name: str
+    kind: str
+    nodes: tuple[str, ...]
+    precision: str
+    time_ms: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorReport:
+    """What INT8 does to one tensor, by simulation of the Q/DQ graph.
+
+    Attributes:
+        tensor: its name.
+        node: that makes it; empty for an input.
+        op_type: of that node.
+        sqnr_db: against the float graph, with all errors that reach it; None where equal.
+        own_sqnr_db: of its own Q/DQ pair alone; None where it has none or changes nothing.
+        position: of the node in the graph.
+    """
+
+    tensor: str
+    node: str
+    op_type: str
+    sqnr_db: float | None
+    own_sqnr_db: float | None
+    position: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +134,8 @@ class SystemReport:
         memory: None where it was not probed.
         energy: None without a readable meter.
         layers: weighted layers, in the order of the graph; empty where unknown.
+        kernels: by the runtime's profiler, which slows them down; empty where it has none.
+        tensors: in the order of the graph; empty where the graphs do not lie beside the engine.
     """
 
     name: str
@@ -105,6 +151,8 @@ class SystemReport:
     memory: MemoryResult | None = None
     energy: EnergyResult | None = None
     layers: tuple[LayerReport, ...] = ()
+    kernels: tuple[KernelReport, ...] = ()
+    tensors: tuple[TensorReport, ...] = ()
 
     @property
     def int8_mac_share(self) -> float | None:

@@ -6,10 +6,13 @@ from collections import defaultdict
 from itertools import pairwise
 
 from benchmarks.report.document import Comparison, Explanation, LayerReport, SystemReport
+from benchmarks.report.timings import conversions_ms, kernels_ms, shared_layers
 
 __all__ = ["explain"]
 
 SLOW_LAYERS = 5
+WORTH_NAMING = 0.01  # of the time in kernels, from which a slower layer is no noise
+CONVERSION_SHARE = 0.05  # of the time in kernels, from which conversions are worth a sentence
 # x86 and Arm instructions that multiply INT8 faster than FP32.
 INT8_ARITHMETIC = ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
 
@@ -42,6 +45,7 @@ def explain(
         _promises(candidate),
         _changes(candidate),
         _times(baseline, candidate),
+        _conversions(baseline, candidate),
         _hardware(candidate, environment),
         _size(candidate, overhead_us),
     ):
@@ -111,18 +115,40 @@ def _changes(candidate: SystemReport) -> Part:
 
 def _times(baseline: SystemReport, candidate: SystemReport) -> Part:
     """Layers that take longer than in the baseline, by the runtimes' profilers."""
-    before = {layer.name: layer.time_ms for layer in baseline.layers}
-    slower = []
-    for layer in candidate.layers:
-        old = before.get(layer.name)
-        if layer.time_ms is not None and old is not None and layer.time_ms > old:
-            slower.append((layer.time_ms - old, layer, old))
-    slower.sort(key=lambda entry: -entry[0])
-    return [
-        f"{layer.name} ({layer.op_type}, {layer.precision}) takes {layer.time_ms:.3f} ms, "
-        f"{old:.3f} ms in {baseline.name}"
-        for _, layer, old in slower[:SLOW_LAYERS]
-    ], ["leave these layers in floating point (--exclude)"] if slower else []
+    least_ms = WORTH_NAMING * kernels_ms(candidate)
+    slower = [layer for layer in shared_layers(baseline, candidate) if layer.lost_ms > least_ms]
+    findings = [
+        f"{layer.name} ({layer.op_type}, {layer.precisions[1]}) takes {layer.times_ms[1]:.3f} ms, "
+        f"{layer.times_ms[0]:.3f} ms in {baseline.name}"
+        for layer in slower[:SLOW_LAYERS]
+    ]
+    quantized = [layer for layer in slower if layer.precisions[1] == "int8"]
+    names = " ".join(layer.name for layer in quantized[:SLOW_LAYERS])
+    return findings, [
+        f"leave in floating point (--exclude) what INT8 slows: {names}"
+    ] if names else []
+
+
+def _conversions(baseline: SystemReport, candidate: SystemReport) -> Part:
+    """Time in kernels that only change a tensor's type or layout, and outside all kernels."""
+    if not (baseline.kernels and candidate.kernels):
+        return [], []
+    findings, advice = [], []
+    before, after = conversions_ms(baseline), conversions_ms(candidate)
+    total = kernels_ms(candidate)
+    if after > before and after > CONVERSION_SHARE * total:
+        findings.append(
+            f"conversions of type or layout take {after:.3f} ms of {total:.3f} ms in kernels, "
+            f"{before:.3f} ms in {baseline.name}"
+        )
+        advice.append("quantize the layers between two conversions, or none of them")
+    median_ms = candidate.latency.figures["p50_ms"].value
+    if median_ms > 2 * total:
+        findings.append(
+            f"kernels take {total:.3f} ms of a query of {median_ms:.3f} ms: the rest is calls, "
+            "copies and waiting, which INT8 does not shorten"
+        )
+    return findings, advice
 
 
 def _hardware(candidate: SystemReport, environment: dict[str, dict[str, str]]) -> Part:

@@ -10,7 +10,7 @@ from string import Template
 
 from benchmarks.report import plots
 from benchmarks.report.document import Comparison, Explanation, Report
-from benchmarks.report.sections import Section, sections
+from benchmarks.report.sections import NOISE, Section, sections, times_section
 from benchmarks.report.tables import Rows, format_score, result_rows
 
 __all__ = ["render_html"]
@@ -41,7 +41,7 @@ def render_html(report: Report) -> str:
         "<h2>Result</h2>",
         _table(result_rows(report)),
         _figures(_main_plots(report)),
-        *map(_explanation, report.explanations),
+        *(_explanation(entry, report) for entry in report.explanations),
         *(_section(section, report) for section in sections(report)),
         _environment(report),
     ]
@@ -139,27 +139,37 @@ def _section_plots(section: Section, report: Report) -> Iterable[tuple[str, str]
         yield plots.plot_layers(report), "Each segment is a layer, in the order of the graph."
         if report.ranges:
             yield plots.plot_ranges(report.ranges[:SHOWN_RANGES]), "The line is where INT8 clips."
+    for comparison in report.comparisons:
+        pair = report.systems[0], report.system(comparison.candidate)
+        if section == times_section(report, comparison.candidate):
+            caption = "The layers that take the most time in either system."
+            yield plots.plot_layer_times(*pair), caption
+    for system in report.systems:
+        if section.title == f"{NOISE}: {system.name}":
+            yield plots.plot_noise(system), "Higher is closer to the float graph."
 
 
-def _section(section: Section, report: Report) -> str:
+def _section(section: Section, report: Report, *, level: int = 2) -> str:
     """Heading, text, plots, table; a long table is folded."""
     table = _table(section.rows)
     if len(section.rows) > FOLDED:
         table = f"<details><summary>{len(section.rows) - 1} rows</summary>{table}</details>"
     return (
-        f"<h2>{escape(section.title)}</h2><p class='soft'>{escape(section.text)}</p>"
+        f"<h{level}>{escape(section.title)}</h{level}><p class='soft'>{escape(section.text)}</p>"
         f"{_figures(_section_plots(section, report))}{table}"
     )
 
 
-def _explanation(explanation: Explanation) -> str:
-    """Why a system is not faster."""
+def _explanation(explanation: Explanation, report: Report) -> str:
+    """Why a system is not faster, with the times of both systems' kernels."""
     advice = ""
     if explanation.advice:
         advice = f"<p>What to try:</p>{_list(explanation.advice)}"
+    times = times_section(report, explanation.candidate)
     return (
         f"<h2>Why is {escape(explanation.candidate)} not faster?</h2>"
         f"{_list(explanation.findings)}{advice}"
+        f"{_section(times, report, level=3) if times.rows else ''}"
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.report.document import Report
-from benchmarks.report.sections import sections
+from benchmarks.report.sections import sections, times_section
 from benchmarks.report.tables import result_rows, to_markdown
 
 __all__ = ["render_markdown"]
@@ -23,6 +23,9 @@ def render_markdown(report: Report) -> str:
         parts.append(_bullets(explanation.findings))
         if explanation.advice:
             parts += ["What to try:", _bullets(explanation.advice)]
+        times = times_section(report, explanation.candidate)
+        if times.rows:
+            parts += [f"### {times.title}", times.text, to_markdown(times.rows)]
     for section in sections(report):
         parts += [f"## {section.title}", section.text, to_markdown(section.rows)]
     parts.append("## Environment")

@@ -11,17 +11,24 @@ from artefacts.libraries import require
 from benchmarks.latency import SweepPoint
 from benchmarks.report.canvas import INK, LEGEND, LINE, SERIES, SOFT, axes_of, to_svg
 from benchmarks.report.document import RangeHistogram, Report, SystemReport
+from benchmarks.report.timings import conversions_ms, shared_layers
 from benchmarks.statistics.percentiles import Floats
 
 __all__ = [
     "plot_cdf",
     "plot_latency",
+    "plot_layer_times",
     "plot_layers",
+    "plot_noise",
     "plot_pareto",
     "plot_ranges",
     "plot_rounds",
     "plot_sweep",
 ]
+
+SHOWN_LAYERS = 14
+SHOWN_NAMES, NEAR = 3, 5  # names in a plot, and how many places they need
+SHOWN_LETTERS = 28
 
 
 def plot_latency(samples_ms: Mapping[str, Floats]) -> str:
@@ -176,6 +183,77 @@ def plot_layers(report: Report) -> str:
         axes.barh([0], [0], color=colors.get(name, SOFT), label=name)
     _legend(axes)
     return to_svg(figure, "Work by precision")
+
+
+def plot_layer_times(baseline: SystemReport, candidate: SystemReport) -> str:
+    """Time of each layer in two systems, as pairs of bars.
+
+    Args:
+        baseline: with kernels.
+        candidate: with kernels.
+    """
+    timed = [x for x in shared_layers(baseline, candidate) if x.times_ms != (None, None)]
+    timed.sort(key=lambda layer: -max(time or 0.0 for time in layer.times_ms))
+    shown = timed[:SHOWN_LAYERS][::-1]
+    names = [layer.name for layer in shown]
+    rows = [[time or 0.0 for time in layer.times_ms] for layer in shown]
+    names.insert(0, "conversions")
+    rows.insert(0, [conversions_ms(baseline), conversions_ms(candidate)])
+    figure, axes = axes_of("ms per query", "", height=0.9 + 0.36 * len(rows))
+    places = np.arange(len(rows))
+    for index, system in enumerate((baseline, candidate)):
+        axes.barh(
+            places + 0.19 - 0.38 * index,
+            [row[index] for row in rows],
+            height=0.36,
+            color=SERIES[index],
+            label=system.name,
+        )
+    axes.set_yticks(places, [_short(name) for name in names])
+    axes.grid(visible=False, axis="y")
+    axes.grid(visible=True, axis="x")
+    axes.set_xlim(left=0)
+    _legend(axes)
+    return to_svg(figure, f"Time by layer of {candidate.name}")
+
+
+def plot_noise(system: SystemReport) -> str:
+    """Signal to noise of each tensor along the graph: all that reaches it, and its own.
+
+    Args:
+        system: with tensors.
+    """
+    figure, axes = axes_of("tensors in the order of the graph", "SQNR, dB")
+    for color, marker, label, values in (
+        (SERIES[0], "o-", "with all errors before it", [t.sqnr_db for t in system.tensors]),
+        (SERIES[1], "D", "its own pair alone", [t.own_sqnr_db for t in system.tensors]),
+    ):
+        known = [(place, value) for place, value in enumerate(values) if value is not None]
+        axes.plot(*zip(*known, strict=True), marker, color=color, label=label, markersize=4.5)
+    noisy = [(t.sqnr_db, place) for place, t in enumerate(system.tensors) if t.sqnr_db is not None]
+    named: list[int] = []
+    for value, place in sorted(noisy):
+        if len(named) == SHOWN_NAMES or any(abs(place - other) < NEAR for other in named):
+            continue
+        named.append(place)
+        axes.annotate(
+            _short(system.tensors[place].tensor),
+            (place, value),
+            (0, -11),
+            textcoords="offset points",
+            ha=_side(place / max(len(system.tensors) - 1, 1)),
+            color=INK,
+            fontsize=9,
+        )
+    axes.set_xticks([])
+    axes.margins(y=0.15)
+    _legend(axes)
+    return to_svg(figure, f"Signal to noise of {system.name}")
+
+
+def _short(name: str) -> str:
+    """The end of a long name: that is where exporters write what differs."""
+    return name if len(name) <= SHOWN_LETTERS else f"…{name[-SHOWN_LETTERS + 1 :]}"
 
 
 def plot_ranges(histograms: Sequence[RangeHistogram]) -> str:

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 
 from benchmarks.accuracy import AccuracyResult
 from benchmarks.latency import Figure
-from benchmarks.report.document import Report, SystemReport
+from benchmarks.report.document import Comparison, Report, SystemReport
 from benchmarks.report.tables import Rows, format_score, three_digits
+from benchmarks.report.timings import side_by_side
 
-__all__ = ["Section", "sections"]
+__all__ = ["NOISE", "TIMES", "Section", "sections", "times_section"]
 
 NONE = "–"
+TIMES, NOISE = "Where the time goes", "Signal to noise"  # first words of titles
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +44,12 @@ def sections(report: Report) -> tuple[Section, ...]:
         _energy(report),
         _memory(report),
         _layers(report),
+        *(
+            times_section(report, c.candidate)
+            for c in report.comparisons
+            if not _explained(report, c)
+        ),
+        *map(_tensors, report.systems),
         _gate(report),
     )
     return tuple(section for section in found if len(section.rows) > 1)
@@ -277,29 +285,84 @@ def _memory(report: Report) -> Section:
     )
 
 
-def _layers(report: Report) -> Section:
-    """Every layer of the systems whose precisions are known, with each system's time."""
-    known = [s for s in report.systems if any(x.precision != "unknown" for x in s.layers)]
-    timed = [s for s in report.systems if any(x.time_ms is not None for x in s.layers)]
-    header = ["layer", "op", "MMAC", *(f"{s.name} runs" for s in known)]
-    header += [f"{s.name} ms" for s in timed] + ["why not INT8"]
+def _explained(report: Report, comparison: Comparison) -> bool:
+    """Whether "Why is it not faster?" shows the times already."""
+    return any(entry.candidate == comparison.candidate for entry in report.explanations)
+
+
+def times_section(report: Report, candidate: str) -> Section:
+    """Kernels of the baseline and of one other system; no rows where one has no profiler."""
+    pair = report.systems[0], report.system(candidate)
     return Section(
-        title="Layers",
+        title=f"{TIMES}: {pair[0].name} and {candidate}",
         text=(
-            "Weighted layers: the precision that the runtime executes, as the manifests say, and "
-            "where a runtime has a profiler its time per layer (profiling slows layers down)."
+            "Medians by the runtimes' profilers, layers that lost the most first. A kernel that "
+            "fuses several weighted layers counts for its first. Profilers slow kernels down: "
+            "compare the two columns, not their sums with the latency."
+        ),
+        rows=side_by_side(*pair) if all(system.kernels for system in pair) else [],
+    )
+
+
+def _tensors(system: SystemReport) -> Section:
+    """What INT8 does to each tensor, worst first."""
+    tensors = sorted(system.tensors, key=lambda t: (t.sqnr_db is None, t.sqnr_db or 0.0))
+    return Section(
+        title=f"{NOISE}: {system.name}",
+        text=(
+            "The Q/DQ graph against the float graph it was made from, on the timed queries, as "
+            "ONNX defines Q/DQ. SQNR: signal to quantization noise with all errors that reach a "
+            "tensor; own: by rounding and clipping this tensor alone."
         ),
         rows=[
-            header,
-            *(_layer_row(x.name, known, timed) for system in known[-1:] for x in system.layers),
+            ["tensor", "made by", "op", "SQNR dB", "own dB"],
+            *(
+                [
+                    tensor.tensor,
+                    tensor.node or "input",
+                    tensor.op_type,
+                    "equal" if tensor.sqnr_db is None else f"{tensor.sqnr_db:.1f}",
+                    NONE if tensor.own_sqnr_db is None else f"{tensor.own_sqnr_db:.1f}",
+                ]
+                for tensor in tensors
+            ),
         ],
     )
 
 
-def _layer_row(name: str, known: list[SystemReport], timed: list[SystemReport]) -> list[str]:
+def _layers(report: Report) -> Section:
+    """Every layer of the systems whose precisions are known, with each system's time."""
+    known = [s for s in report.systems if any(x.precision != "unknown" for x in s.layers)]
+    timed = [s for s in report.systems if any(x.time_ms is not None for x in s.layers)]
+    noisy = [s for s in report.systems if any(x.sqnr_db is not None for x in s.layers)]
+    header = ["layer", "op", "MMAC", *(f"{s.name} runs" for s in known)]
+    header += [f"{s.name} ms" for s in timed] + [f"{s.name} SQNR dB" for s in noisy]
+    header.append("why not INT8")
+    return Section(
+        title="Layers",
+        text=(
+            "Weighted layers: the precision that the runtime executes, as the manifests say, and "
+            "where a runtime has a profiler its time per layer (profiling slows layers down). SQNR "
+            "is that of the layer's output in the Q/DQ graph."
+        ),
+        rows=[
+            header,
+            *(
+                _layer_row(x.name, known, timed, noisy)
+                for system in known[-1:]
+                for x in system.layers
+            ),
+        ],
+    )
+
+
+def _layer_row(
+    name: str, known: list[SystemReport], timed: list[SystemReport], noisy: list[SystemReport]
+) -> list[str]:
     """One layer in all systems."""
     found = [next((x for x in s.layers if x.name == name), None) for s in known]
     times = [next((x.time_ms for x in s.layers if x.name == name), None) for s in timed]
+    noise = [next((x.sqnr_db for x in s.layers if x.name == name), None) for s in noisy]
     last = found[-1]
     return [
         name,
@@ -307,6 +370,7 @@ def _layer_row(name: str, known: list[SystemReport], timed: list[SystemReport]) 
         f"{last.macs / 1e6:.2f}" if last else NONE,
         *(layer.precision if layer else NONE for layer in found),
         *(NONE if time is None else f"{time:.4f}" for time in times),
+        *(NONE if value is None else f"{value:.1f}" for value in noise),
         next((layer.why for layer in found if layer and layer.why), NONE),
     ]
 

@@ -14,6 +14,7 @@ import calibrators
 import engines
 import quantization
 from artefacts.files import sha256_file
+from artefacts.graph_hash import graph_hash
 from benchmarks.__main__ import main
 from benchmarks.report import load_report
 from calibrators.preprocess import Preprocess
@@ -38,7 +39,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     int8 = quantization.insert_qdq(prepared, placement, ranges)
     statistics.save(folder / "digits.stats.npz")
     ranges.save(folder / "digits.ranges.json")
+    onnx.save(prepared, folder / "digits.prepared.onnx")
     passport = {
+        "graph_hash": graph_hash(prepared),
         "statistics_sha256": sha256_file(folder / "digits.stats.npz"),
         "ranges_sha256": sha256_file(folder / "digits.ranges.json"),
         "preprocess": spec.to_dict(),
@@ -72,6 +75,18 @@ def test_two_engines_are_compared(
     assert int8.size_bytes == (built / "int8.engine").stat().st_size
     assert int8.int8_mac_share is not None
     assert int8.int8_mac_share > 0.9
+    for system in report.systems:
+        # The profiler found every layer of the manifest again, in the same precision.
+        assert all(layer.time_ms is not None for layer in system.layers)
+        named = {node: kernel.precision for kernel in system.kernels for node in kernel.nodes}
+        assert all(named[layer.name] == layer.precision for layer in system.layers)
+    assert fp32.tensors == ()
+    assert int8.tensors[0].op_type == "input"
+    logits = int8.tensors[-1]
+    assert logits.tensor == "logits"
+    assert logits.sqnr_db is not None
+    assert abs(logits.sqnr_db - (int8.accuracy.agreement.outputs["logits"].sqnr_db or 0)) < 6
+    assert all(layer.sqnr_db is not None for layer in int8.layers)
     assert {entry.method for entry in report.ranges} == {"minmax"}
     for entry in report.ranges:
         assert sum(entry.counts) > 0

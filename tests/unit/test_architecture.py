@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "benchmarks": ("artefacts", "calibrators.data", "calibrators.preprocess"),
 }
 MAIN_MAY_IMPORT = {
-    "benchmarks/__main__.py": ("engines",),
+    "benchmarks/__main__.py": ("engines", "quantization"),
     "quantization/__main__.py": ("calibrators",),
 }
 OPTIONAL = (

@@ -21,10 +21,12 @@ from benchmarks.latency import (
 from benchmarks.machine import EnergyResult, MemoryResult, Steadiness
 from benchmarks.report.document import (
     Comparison,
+    KernelReport,
     LayerReport,
     RangeHistogram,
     Report,
     SystemReport,
+    TensorReport,
 )
 from benchmarks.statistics import Interval
 from tests.unit.benchmarks.simulated import FakeClock, steady
@@ -82,9 +84,42 @@ def system(name: str, latency: LatencyResult, accuracy: AccuracyResult | None) -
             LayerReport(
                 name="block", op_type="Conv", precision="int8" if int8 else "fp32",
                 macs=27_000_000, promised=int8, time_ms=0.11 if int8 else 0.35,
+                sqnr_db=31.25 if int8 else None,
             ),
         ),
+        kernels=kernels(int8=int8),
+        tensors=tensors() if int8 else (),
     )  # fmt: skip
+
+
+def kernels(*, int8: bool) -> tuple[KernelReport, ...]:
+    """Two layers, a conversion in front of the second, and a Softmax."""
+    return (
+        kernel("k0", "Convolution", "fp32", 0.09 if int8 else 0.06, "stem", "relu"),
+        kernel("k1", "Reorder", "int8" if int8 else "fp32", 0.03 if int8 else 0.01),
+        kernel("k2", "Convolution", "int8" if int8 else "fp32", 0.11 if int8 else 0.35, "block"),
+        kernel("k3", "Softmax", "fp32", 0.02, "softmax"),
+    )
+
+
+def kernel(name: str, kind: str, precision: str, time_ms: float, *nodes: str) -> KernelReport:
+    return KernelReport(name=name, kind=kind, nodes=nodes, precision=precision, time_ms=time_ms)
+
+
+def tensors() -> tuple[TensorReport, ...]:
+    """An input that rounds finely, a layer that lost something, one that lost nothing."""
+    return tuple(
+        TensorReport(
+            tensor=name, node=node, op_type=op, sqnr_db=sqnr, own_sqnr_db=own, position=place
+        )
+        for place, (name, node, op, sqnr, own) in enumerate(
+            [
+                ("image", "", "input", 48.0, 48.0),
+                ("stem_output", "stem", "Conv", None, None),
+                ("block_output", "block", "Conv", 31.25, 36.5),
+            ]
+        )
+    )
 
 
 def made_report(base_ms: float = 2.0, int8_ms: float = 1.0, lost: int = 2) -> Report:

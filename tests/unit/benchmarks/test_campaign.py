@@ -13,9 +13,10 @@ from benchmarks.campaign import run_campaign
 from benchmarks.latency import ScenarioRules, TimingRules
 from benchmarks.machine import MemoryResult
 from benchmarks.plan import Plan
-from benchmarks.report.document import LayerReport, Report
+from benchmarks.report.document import LayerReport, Report, TensorReport
 from benchmarks.systems import System
 from calibrators.data import InputSpec, Samples, open_samples
+from tests.unit.benchmarks.made import kernel
 
 RULES = TimingRules(
     warmup_s=0.001,
@@ -82,15 +83,32 @@ def test_a_campaign_tells_its_steps_and_reports_them(tmp_path: Path, samples: Sa
         Classifier(noise=0.01),
         layers=layers,
         device_times=lambda feed: {"h2d_ms": 0.1, "compute_ms": 0.5, "d2h_ms": 0.05},
-        layer_times=lambda feed: {"a": 0.4, "unknown": 1.0},
+        layer_times=lambda feed: [
+            kernel("k0", "Convolution", "int8", 0.3, "relu", "a"),
+            kernel("k1", "Convolution", "int8", 0.1, "a", "b"),
+            kernel("k2", "Reorder", "int8", 1.0),
+        ],
+        graphs=lambda: (tmp_path / "float.onnx", tmp_path / "int8.onnx"),
     )
+    simulated: list[object] = []
+
+    def simulate(*given: object) -> tuple[TensorReport, ...]:
+        simulated.extend(given)
+        found = ("b_output", "b", "Gemm", 20.0, None, 7), ("a_output", "a", "Conv", 30.0, 35.0, 3)
+        return tuple(
+            TensorReport(
+                tensor=tensor, node=node, op_type=op, sqnr_db=sqnr, own_sqnr_db=own, position=place
+            )
+            for tensor, node, op, sqnr, own, place in found
+        )
+
     memory = MemoryResult(load_ms=1, first_ms=1, host_peak_bytes=10, host_growth_bytes=5)
     report, said = run(
         [system(tmp_path, "fp32", Classifier()), int8],
         samples,
-        replace(PLAN, probe=lambda path: memory, command="the command"),
+        replace(PLAN, probe=lambda path: memory, command="the command", simulate=simulate),
     )
-    assert [line.split()[0] for line in said] == ["accuracy", "latency"]
+    assert [line.split()[0] for line in said] == ["accuracy", "latency", "tensors"]
     first, second = report.systems
     assert first.accuracy is not None
     assert first.accuracy.value == 1.0
@@ -98,7 +116,16 @@ def test_a_campaign_tells_its_steps_and_reports_them(tmp_path: Path, samples: Sa
     assert second.accuracy.agreement is not None
     assert second.accuracy.agreement.outputs["y"].sqnr_db is not None
     assert second.device["compute_ms"].value == 0.5
+    # Two kernels compute a; the one that fuses b with it counts for a, which it names first.
     assert [layer.time_ms for layer in second.layers] == [0.4, None]
+    assert [entry.name for entry in second.kernels] == ["k0", "k1", "k2"]
+    assert [layer.sqnr_db for layer in second.layers] == [30.0, 20.0]
+    assert [tensor.tensor for tensor in second.tensors] == ["a_output", "b_output"]
+    assert first.tensors == ()
+    float_graph, int8_graph, feeds = simulated
+    assert (float_graph, int8_graph) == (tmp_path / "float.onnx", tmp_path / "int8.onnx")
+    assert isinstance(feeds, list)
+    assert [feed["x"].shape for feed in feeds] == [(1, 10)] * 10
     assert second.int8_mac_share == 0.9
     assert second.memory == memory
     assert report.command == "the command"

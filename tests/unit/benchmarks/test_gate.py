@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -8,6 +9,7 @@ from artefacts.errors import GateMissedError, RequestError
 from benchmarks.report.document import LayerReport, Report
 from benchmarks.report.explanation import explain
 from benchmarks.report.gate import Limits, check_limits, raise_if_missed
+from benchmarks.report.timings import side_by_side
 from tests.unit.benchmarks.made import made_report
 
 
@@ -118,7 +120,54 @@ def test_layers_in_floating_point_are_told_with_their_rule() -> None:
     assert "90.0 % of the multiply-accumulates run INT8" in text
     assert "1 layers in floating point (10.0 % of the work): first: reads the image (stem)" in text
     assert "stem (Conv, fp32) takes 0.090 ms, 0.060 ms in fp32" in text
-    assert "leave these layers in floating point" in text
+    # It is slower, but runs in floating point already: no advice on it.
+    assert "--exclude" not in text
+
+
+def test_what_int8_slows_and_conversions_are_told() -> None:
+    report = made_report(int8_ms=3.0)
+    int8 = report.systems[1]
+    slow = tuple(
+        replace(layer, precision="int8", time_ms=0.3) if layer.name == "stem" else layer
+        for layer in int8.layers
+    )
+    text = explained(report, layers=slow)
+    assert "stem (Conv, int8) takes 0.300 ms, 0.060 ms in fp32" in text
+    assert "leave in floating point (--exclude) what INT8 slows: stem" in text
+    assert "conversions of type or layout take 0.030 ms of 0.250 ms in kernels, 0.010 ms" in text
+    assert "quantize the layers between two conversions" in text
+    assert re.search(r"kernels take 0\.250 ms of a query of [23]\.\d+ ms", text)
+    nearly = tuple(replace(layer, time_ms=0.0601) for layer in int8.layers if layer.name == "stem")
+    assert "stem (Conv" not in explained(report, layers=nearly), "a difference below 1 % is noise"
+    assert "conversions" not in explained(report, kernels=())
+
+
+def test_both_engines_stand_side_by_side() -> None:
+    base, int8 = made_report().systems
+    header, *rows = side_by_side(base, int8)
+    assert header == [
+        *("layer", "op", "fp32 runs", "int8 runs", "fp32 ms", "int8 ms", "difference ms"),
+    ]
+    assert rows == [
+        ["stem", "Conv", "fp32", "fp32", "0.0600", "0.0900", "+0.0300"],
+        ["block", "Conv", "fp32", "int8", "0.3500", "0.1100", "-0.2400"],
+        ["conversions of type or layout", "–", "–", "–", "0.0100", "0.0300", "+0.0200"],
+        ["other kernels", "–", "–", "–", "0.0200", "0.0200", "+0.0000"],
+        ["all kernels", "–", "–", "–", "0.4400", "0.2500", "-0.1900"],
+        rows[-1],
+    ]
+    medians = [system.latency.figures["p50_ms"].value for system in (base, int8)]
+    outside = medians[0] - 0.44, medians[1] - 0.25
+    assert rows[-1][:4] == ["outside the kernels", "–", "–", "–"]
+    assert [float(cell) for cell in rows[-1][4:6]] == pytest.approx(outside, abs=1e-4)
+
+
+def test_layers_that_only_one_engine_has_are_shown_without_a_difference() -> None:
+    base, int8 = made_report().systems
+    merged = replace(int8, layers=(replace(int8.layers[1], name="merged"),))
+    rows = {row[0]: row for row in side_by_side(base, merged)}
+    assert rows["block"][2:] == ["fp32", "–", "0.3500", "–", "–"]
+    assert rows["merged"][2:] == ["–", "int8", "–", "0.1100", "–"]
 
 
 def test_broken_promises_and_islands_are_told() -> None:

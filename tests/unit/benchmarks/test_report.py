@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from artefacts.errors import ArtefactError, InputError, RequestError
 from benchmarks.report import load_report, save_report
 from benchmarks.report.codec import schema_of, to_json
-from benchmarks.report.document import Report
+from benchmarks.report.document import Explanation, Report
 from benchmarks.report.html import render_html
 from benchmarks.report.markdown import render_markdown
 from benchmarks.report.results import render_results
@@ -165,6 +165,8 @@ def test_every_section_has_its_table(report: Report) -> None:
         "Energy",
         "Memory and cold start",
         "Layers",
+        "Where the time goes: fp32 and int8",
+        "Signal to noise: int8",
     ]
     for rows in found.values():
         assert {len(row) for row in rows} == {len(rows[0])}
@@ -173,6 +175,12 @@ def test_every_section_has_its_table(report: Report) -> None:
     assert found["Energy"][1][1] == "3.10"
     assert found["Layers"][1][:5] == ["stem", "Conv", "3.00", "fp32", "fp32"]
     assert found["Layers"][1][-1] == "first: reads the image"
+    assert found["Layers"][0][-2] == "int8 SQNR dB"
+    assert [row[-2] for row in found["Layers"][1:]] == ["–", "31.2"]
+    noise = found["Signal to noise: int8"]
+    assert [row[0] for row in noise] == ["tensor", "block_output", "image", "stem_output"]
+    assert noise[1] == ["block_output", "block", "Conv", "31.2", "36.5"]
+    assert noise[3][3:] == ["equal", "–"]
     assert found["Load scenarios"][1][-1] == "not valid: it was too short"
 
 
@@ -226,13 +234,29 @@ def test_the_page_stands_alone(report: Report) -> None:
     checker.feed(page)
     assert checker.open == []
     assert len(checker.ids) == len(set(checker.ids))
-    assert page.count("<svg ") == 8
+    assert page.count("<svg ") == 10
     assert not re.search(r"url\((?!#)", page)
     assert "#0f0f" not in page, "a colour of the plots is not a variable of the page"
     text = " ".join(checker.text.split()).replace("\xa0", " ")
     for expected in ("fp32 against int8", "Example CPU <2 GHz>", "is unstable: <example>"):
         assert expected in text
     assert "prefers-color-scheme: dark" in page
+
+
+def test_what_is_not_faster_is_explained_with_both_times(report: Report) -> None:
+    why = Explanation(candidate="int8", findings=("it <waits>",), advice=("do not wait",))
+    explained = replace(report, explanations=(why,))
+    titles = [section.title for section in sections(explained)]
+    assert not [title for title in titles if title.startswith("Where the time goes")]
+    page, text = render_html(explained), render_markdown(explained)
+    for shown in (page, text):
+        at = shown.index("Why is int8 not faster?")
+        times = shown.index("Where the time goes: fp32 and int8", at)
+        assert at < times < shown.index("Latency on the host")
+        assert shown.count("conversions of type or layout") == 1
+    assert page.count("<svg ") == 10
+    bare = tuple(replace(system, kernels=()) for system in report.systems)
+    assert "Where the time goes" not in render_html(replace(explained, systems=bare))
 
 
 def test_a_lone_system_makes_a_report_too(report: Report) -> None:

@@ -4,12 +4,16 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from onnx import TensorProto, helper
 
 from artefacts.errors import DataError, ModelError, RequestError
+from artefacts.files import sha256_file
+from artefacts.graph_hash import graph_hash
 from benchmarks.accuracy.overlap import refuse_calibration_samples
 from benchmarks.arguments import limits_of, parse_arguments, plan_of
+from benchmarks.graph_files import find_graphs
 from benchmarks.onnx_system import OnnxSystem, parse_profile
 from benchmarks.systems import System, check_same_inputs, query_of, unique_names
 from calibrators.data import InputSpec, Sample
@@ -89,7 +93,8 @@ def test_plain_onnx_is_a_system(onnx_file: Path) -> None:
     assert str(model.inputs[0]) == "x float32 [?, 3]"
     assert model.precision == "fp32"
     assert model({"x": np.float32([[-1, 0, 2]])})["y"].tolist() == [[0, 0, 2]]
-    assert list(model.layer_times({"x": np.zeros((1, 3), np.float32)})) == ["relu"]
+    (kernel,) = model.layer_times({"x": np.zeros((1, 3), np.float32)})
+    assert (kernel.name, kernel.kind, kernel.nodes) == ("relu", "Relu", ("relu",))
     with pytest.raises(RequestError, match=r"expected x float32 \[\?, 3\]"):
         model({"x": np.zeros((1, 4), np.float32)})
 
@@ -111,7 +116,59 @@ def test_profiles_of_onnxruntime_are_read() -> None:
         '{"cat": "Node", "name": "conv_kernel_time", "dur": 60, "args": {"op_name": "Conv"}},'
         '{"cat": "Node", "name": "fc_kernel_time", "dur": 20, "args": {"op_name": "Gemm"}}]'
     )
-    assert parse_profile(events) == {"conv": 0.05, "fc": 0.02}
+    found = [(kernel.kind, kernel.nodes, kernel.time_ms) for kernel in parse_profile(events)]
+    assert found == [("Conv", ("conv",), 0.05), ("Gemm", ("fc",), 0.02)]
+
+
+@pytest.fixture
+def beside(tmp_path: Path) -> tuple[Path, dict[str, str]]:
+    """An engine's folder with the graphs that it came from, and its manifest's words on them."""
+    prepared, improved, int8 = (network(scale) for scale in (1.0, 1.5, 2.0))
+    onnx.save(prepared, tmp_path / "m.prepared.onnx")
+    onnx.save(improved, tmp_path / "m.improved.onnx")
+    onnx.save(int8, tmp_path / "m.int8.onnx")
+    (tmp_path / "broken.prepared.onnx").write_bytes(b"no model")
+    source = {
+        "name": "m.int8.onnx",
+        "sha256": sha256_file(tmp_path / "m.int8.onnx"),
+        "graph_hash": graph_hash(prepared),
+        "improved_graph_hash": graph_hash(improved),
+    }
+    return tmp_path / "m.engine", source
+
+
+def network(scale: float) -> onnx.ModelProto:
+    value = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])
+    result = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])
+    factor = helper.make_tensor("s", TensorProto.FLOAT, [1], [scale])
+    node = helper.make_node("Mul", ["x", "s"], ["y"], name="mul")
+    return helper.make_model(helper.make_graph([node], "g", [value], [result], [factor]))
+
+
+def test_graphs_beside_an_engine_are_found_by_their_hashes(
+    beside: tuple[Path, dict[str, str]],
+) -> None:
+    engine, source = beside
+    improved, int8 = engine.parent / "m.improved.onnx", engine.parent / "m.int8.onnx"
+    assert find_graphs(engine, source) == (improved, int8)
+    plain = {key: value for key, value in source.items() if key != "improved_graph_hash"}
+    assert find_graphs(engine, plain) == (engine.parent / "m.prepared.onnx", int8)
+    # A folder in the name does not lead out of the engine's.
+    assert find_graphs(engine, source | {"name": "/elsewhere/m.int8.onnx"}) == (improved, int8)
+
+
+@pytest.mark.parametrize(
+    "change", [{"sha256": "0" * 64}, {"name": "other.onnx"}, {"improved_graph_hash": "0" * 64}]
+)
+def test_graphs_of_another_hash_are_not_read(
+    beside: tuple[Path, dict[str, str]], change: dict[str, str]
+) -> None:
+    engine, source = beside
+    assert find_graphs(engine, source | change) is None
+
+
+def test_an_engine_of_unknown_origin_has_no_graphs(tmp_path: Path) -> None:
+    assert find_graphs(tmp_path / "m.engine", {}) is None
 
 
 def test_flags_make_a_plan() -> None:
