@@ -1,6 +1,6 @@
 """``python -m benchmarks A.engine B.engine … --data labelled/``: which is faster, which is right.
 
-The only module of this package that knows engines and the simulator; it hands callables to the rest.
+The only module of this package that knows engines and the simulator; the rest gets callables.
 """
 
 from __future__ import annotations
