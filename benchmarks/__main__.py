@@ -21,7 +21,7 @@ import numpy as np
 import engines
 import quantization
 from artefacts.errors import BuilderError
-from artefacts.files import write_atomic
+from artefacts.files import read_bounded, write_atomic
 from benchmarks.arguments import limits_of, parse_arguments, plan_of
 from benchmarks.campaign import run_campaign
 from benchmarks.feeds import Feed
@@ -34,13 +34,15 @@ from benchmarks.report.document import KernelReport, LayerReport, Report, Tensor
 from benchmarks.report.gate import check_limits, raise_if_missed
 from benchmarks.report.html import render_html
 from benchmarks.report.markdown import render_markdown
-from benchmarks.report.results import render_results
+from benchmarks.report.results import insert_results, render_results
 from benchmarks.report.tables import result_rows, to_csv, to_text
 from benchmarks.systems import System, unique_names
 from calibrators.data import InputSpec, Samples, open_samples
 from calibrators.preprocess import Preprocess
 
 __all__ = ["main"]
+
+PAGE_BYTES = 4 << 20
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -102,11 +104,19 @@ def _write(report: Report, arguments: argparse.Namespace) -> None:
 
 
 def _table(words: Sequence[str]) -> None:
-    """``table RESULTS.json …``: the Markdown table of stored reports."""
+    """``table RESULTS.json.gz …``: the Markdown table of stored reports."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks table")
     parser.add_argument("results", nargs="+", type=Path, help="reports or stored results")
+    parser.add_argument("--into", type=Path, help="page to write it into, between its markers")
     parser.add_argument("--debug", action="store_true")
-    print(render_results(parser.parse_args(words[1:]).results), end="")
+    arguments = parser.parse_args(words[1:])
+    table = render_results(arguments.results)
+    if arguments.into is None:
+        print(table, end="")
+        return
+    page = read_bounded(arguments.into, limit_bytes=PAGE_BYTES, what="page").decode()
+    write_atomic(arguments.into, insert_results(page, table).encode())
+    print(f"wrote {arguments.into}")
 
 
 def _render(words: Sequence[str]) -> None:

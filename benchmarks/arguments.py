@@ -22,7 +22,7 @@ __all__ = ["limits_of", "parse_arguments", "plan_of"]
 DESCRIPTION = "Compare engines and ONNX models: how fast, how accurate, is the difference real?"
 EPILOG = """
 other commands:
-  python -m benchmarks table RESULTS.json …    the README's table, from stored reports
+  python -m benchmarks table RESULTS …         the README's table, from stored reports
   python -m benchmarks render REPORT.json …    HTML, Markdown or CSV of a stored report
   python -m benchmarks probe ENGINE            memory and cold start of one engine, as JSON
 exit codes: 0 done, 1 a limit was missed, 2 bad input or environment

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
+import io
 import json
 import math
 import types
 import typing
+import zlib
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,11 +28,16 @@ LIMIT_BYTES = 512 << 20
 def save_report(report: Report, path: str | Path) -> None:
     """Write the report with its raw samples; whole or not at all.
 
+    Args:
+        report: to write.
+        path: a name that ends in ``.gz`` is compressed: the same bytes for the same report.
+
     Raises:
         InputError: the folder cannot be written to.
     """
     text = json.dumps(to_json(report), allow_nan=False, separators=(",", ":"))
-    write_atomic(path, text.encode())
+    data = text.encode()
+    write_atomic(path, gzip.compress(data, mtime=0) if Path(path).suffix == ".gz" else data)
 
 
 def load_report(path: str | Path) -> Report:
@@ -40,6 +48,8 @@ def load_report(path: str | Path) -> Report:
         InputError: no such file, or larger than 512 MiB.
     """
     data = read_bounded(path, limit_bytes=LIMIT_BYTES, what="report")
+    if Path(path).suffix == ".gz":
+        data = _unpacked(data, path)
     try:
         document = json.loads(data)
     except (ValueError, RecursionError) as err:
@@ -53,6 +63,28 @@ def load_report(path: str | Path) -> Report:
             f"report {path} has version {found!r}, expected {VERSION}; run the benchmark again"
         )
     return from_json(Report, document, str(path))
+
+
+def _unpacked(data: bytes, path: str | Path) -> bytes:
+    """What was compressed, as far as the limit: a small file may unpack to any size.
+
+    Raises:
+        ArtefactError: damaged, or larger than the limit.
+    """
+    try:
+        with gzip.open(io.BytesIO(data)) as stream:
+            unpacked = stream.read(LIMIT_BYTES + 1)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as err:
+        raise ArtefactError(
+            f"report {path} is no whole gzip file ({err}), expected a compressed report; copy it "
+            "again"
+        ) from err
+    if len(unpacked) > LIMIT_BYTES:
+        raise ArtefactError(
+            f"report {path} unpacks to more than {LIMIT_BYTES >> 20} MiB, expected a report; "
+            "measure shorter"
+        )
+    return unpacked
 
 
 def to_json(value: Any) -> Any:

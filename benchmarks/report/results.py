@@ -1,7 +1,7 @@
 """Stored results of reference machines, and the README's table made from them.
 
-``benchmarks/results/*.json`` are reports as ``--json`` writes them: with raw samples, environment
-and commit, so that every published figure can be looked up and every table made again.
+``benchmarks/results/*.json.gz`` are reports as ``--json`` writes them: with raw samples,
+environment and commit, so that every published figure can be looked up and every table made again.
 """
 
 from __future__ import annotations
@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from artefacts.errors import ArtefactError
 from benchmarks.report.codec import load_report
 from benchmarks.report.document import Report
 from benchmarks.report.tables import format_score, result_rows, to_markdown
 
-__all__ = ["render_results"]
+__all__ = ["insert_results", "render_results"]
+
+BEGIN, END = "<!-- results -->", "<!-- /results -->"
 
 COLUMNS = ("p50 ms", "p99 ms", "images/s", "size MB", "speed-up")
 
@@ -28,17 +31,36 @@ def render_results(paths: Sequence[str | Path]) -> str:
         ArtefactError: a file is no report.
     """
     files = [
-        file
-        for path in map(Path, paths)
-        for file in (sorted(path.glob("*.json")) if path.is_dir() else [path])
+        file for path in map(Path, paths) for file in (_stored(path) if path.is_dir() else [path])
     ]
-    reports = {file.stem: load_report(file) for file in files}
+    reports = {file.name.split(".json")[0]: load_report(file) for file in files}
     rows = [["engine", "runs on", "p50 ms", "p99 ms", "images/s", "size MB", "accuracy", "drop"]]
     rows[0].append("speed-up")
     for report in reports.values():
         rows += _rows(report)
-    notes = "".join(f"\n{_note(name, report)}" for name, report in reports.items())
-    return to_markdown(rows) + notes + "\n" if reports else ""
+    notes = "".join(f"\n{_note(name, report)}\n" for name, report in reports.items())
+    return to_markdown(rows) + notes if reports else ""
+
+
+def insert_results(page: str, table: str) -> str:
+    """The page with the table between its markers, instead of what was there.
+
+    Raises:
+        ArtefactError: the page has no such pair of markers.
+    """
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ArtefactError(
+            f"page has no lines {BEGIN} and {END} in this order, expected both; add them where "
+            "the table belongs"
+        )
+    return f"{before}{BEGIN}\n\n{table.strip()}\n\n{END}{after}"
+
+
+def _stored(folder: Path) -> list[Path]:
+    """The reports in a folder, by name."""
+    return sorted([*folder.glob("*.json"), *folder.glob("*.json.gz")])
 
 
 def _rows(report: Report) -> list[list[str]]:

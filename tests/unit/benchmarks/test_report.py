@@ -102,6 +102,33 @@ def test_any_value_in_any_field_is_refused_or_read(
 DOCUMENT = to_json(made_report())
 
 
+def test_a_report_may_be_compressed(report: Report, tmp_path: Path) -> None:
+    plain, packed = tmp_path / "r.json", tmp_path / "r.json.gz"
+    save_report(report, plain)
+    save_report(report, packed)
+    first = packed.read_bytes()
+    assert len(first) < plain.stat().st_size / 2
+    assert to_json(load_report(packed)) == to_json(load_report(plain))
+    save_report(report, packed)
+    assert packed.read_bytes() == first, "the same report gives other bytes"
+
+
+def test_a_damaged_compressed_report_is_refused(
+    report: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "r.json.gz"
+    save_report(report, path)
+    whole = path.read_bytes()
+    for damaged in (whole[:-9], b"{}", whole[:40] + bytes([whole[40] ^ 255]) + whole[41:]):
+        path.write_bytes(damaged)
+        with pytest.raises(ArtefactError, match=r"r\.json\.gz is no whole gzip file"):
+            load_report(path)
+    path.write_bytes(whole)
+    monkeypatch.setattr("benchmarks.report.codec.LIMIT_BYTES", len(whole))
+    with pytest.raises(ArtefactError, match=r"unpacks to more than \d+ MiB"):
+        load_report(path)
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "[" * 100_000])
 def test_other_files_are_no_reports(tmp_path: Path, text: str) -> None:
     (tmp_path / "report.json").write_text(text)
@@ -284,4 +311,6 @@ def test_the_readme_table_from_stored_results(report: Report, tmp_path: Path) ->
     assert "97.60 % top1 | 0.40 points" in lines[3]
     assert lines[-1].startswith("desk: Example CPU <2 GHz>, unknown cores, 2026-01-02, commit abc")
     assert render_results([tmp_path / "desk.json"]) == text
+    save_report(report, tmp_path / "desk.json.gz")
+    assert render_results([tmp_path / "desk.json.gz"]) == text
     assert render_results([]) == ""
