@@ -14,8 +14,8 @@ from onnx import ModelProto
 
 from artefacts.errors import ModelError
 from quantization import lint_fatal, lint_speed
+from quantization.bodies import bodies
 from quantization.graph_view import GraphView, Node
-from quantization.lint_bodies import bodies
 from quantization.prepare_graph import check_axes
 from quantization.prepare_shapes import check, infer_shapes
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import onnx
 
 from artefacts.errors import ModelError
+from quantization.bodies import bodies
 from quantization.graph_view import WEIGHTED_OPS, GraphView, Node
 from quantization.placement import (
     edges,
@@ -125,14 +126,23 @@ def place(
     return placement
 
 
+def _weighted_in_bodies(view: GraphView) -> int:
+    inner = (GraphView(body) for _, body in bodies(view))
+    return sum(node.op_type in WEIGHTED_OPS for body in inner for node in body.nodes)
+
+
 def _nothing_to_quantize(view: GraphView, placement: Placement) -> str:
+    remedy = "build it without INT8, or for another target"
     if not placement.floating:
         ops = ", ".join(sorted({node.op_type for node in view.nodes})) or "no node at all"
         found = f"it has none of {', '.join(sorted(WEIGHTED_OPS))} (found: {ops})"
+        if inside := _weighted_in_bodies(view):
+            found += f"; {inside} are inside control flow, which is left alone"
+            remedy = "export the branch that is used as a model of its own"
     else:
         listed = "; ".join(f"{f.node}: {f.why}" for f in placement.floating[:3])
         found = f"all {len(placement.floating)} weighted layers stay in floating point ({listed})"
     return (
         f"model {view.model.graph.name!r} has no layer to quantize: {found}, expected at least "
-        f"one; build it without INT8, or for another target"
+        f"one; {remedy}"
     )

@@ -111,6 +111,21 @@ def test_empty_graph_and_no_nodes() -> None:
         place(model)
 
 
+def test_layers_inside_control_flow_only() -> None:
+    """Silero's voice detector: the whole network is in the branches of an If."""
+    net = Builder()
+    y = net.conv(net.input("x", (1, 16, 8, 8)), 16)
+    inside = net.build("voice", y).graph
+    branch = helper.make_graph(inside.node, "branch", [], inside.output, inside.initializer)
+    node = helper.make_node("If", ["flag"], ["out"], then_branch=branch, else_branch=branch)
+    flag = helper.make_tensor_value_info("flag", TensorProto.BOOL, [])
+    out = helper.make_tensor_value_info("out", TensorProto.FLOAT, None)
+    model = helper.make_model(helper.make_graph([node], "voice", [flag, *inside.input], [out]))
+    with pytest.raises(ModelError, match="2 are inside control flow.*; export the branch") as err:
+        place(model)
+    assert "(found: If)" in str(err.value)
+
+
 def test_zero_sized_tensors() -> None:
     net = Builder()
     y = net.linear(net.input("x", (0, 32)), 32, 32)
