@@ -121,7 +121,7 @@ def test_layers_inside_control_flow_only() -> None:
     flag = helper.make_tensor_value_info("flag", TensorProto.BOOL, [])
     out = helper.make_tensor_value_info("out", TensorProto.FLOAT, None)
     model = helper.make_model(helper.make_graph([node], "voice", [flag, *inside.input], [out]))
-    with pytest.raises(ModelError, match="2 are inside control flow.*; export the branch") as err:
+    with pytest.raises(ModelError, match=r"2 are inside control flow.*; export the branch") as err:
         place(model)
     assert "(found: If)" in str(err.value)
 
