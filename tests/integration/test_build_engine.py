@@ -352,6 +352,20 @@ def test_the_real_tensorrt_rtx_builder_takes_the_demo_model(
     assert "top1" in out
 
 
+def test_two_profiles_by_flags(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="needs the extra rtx")
+    engine = tmp_path / "digits.engine"
+    code, _, err = run(
+        *("--onnx", DIGITS / "digits.onnx", "--engine", engine, "--target", "tensorrt-rtx"),
+        *("--precision", "fp32", "--optShapes", "image:1x1x32x32"),
+        *("--optShapes", "image:8x1x32x32"),
+        capsys=capsys,
+    )
+    assert code == 0, err
+    found = [profile.max["image"] for profile in engines.read_manifest(engine).profiles]
+    assert found == [(1, 1, 32, 32), (8, 1, 32, 32)]
+
+
 def test_engine_of_another_target_corrupted_engine_and_manifest(
     tmp_path: Path, tiny: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -48,3 +48,17 @@ def test_bad_flags_exit_with_2(flags: tuple[str, ...], capsys: pytest.CaptureFix
         job(*flags)
     assert left.value.code == 2
     assert flags[0] in capsys.readouterr().err
+
+
+def test_profiles_add_up() -> None:
+    found = job(
+        *("--minShapes", "x:1x4", "--optShapes", "x:2x4", "--maxShapes", "x:8x4"),
+        *("--minShapes", "x:16x4", "--optShapes", "x:32x4", "--maxShapes", "x:32x4"),
+    )
+    assert found.min_shapes == ({"x": (1, 4)}, {"x": (16, 4)})
+    assert found.max_shapes == ({"x": (8, 4)}, {"x": (32, 4)})
+
+
+def test_a_profile_lacks_a_shape() -> None:
+    with pytest.raises(InputError, match=r"given 2, 1 and 0 times, expected equally often"):
+        job("--minShapes", "x:1", "--minShapes", "x:2", "--optShapes", "x:4")
