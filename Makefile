@@ -65,18 +65,23 @@ bench-cpu: $(VENV)/.dev .venv-nncf ## INT8 on the CPU beside NNCF's graph, same 
 bench-calibration: $(VENV)/.dev .venv-modelopt .venv-nncf ## what calibration costs, peers beside it (about 15 minutes)
 	$(BIN)/python -m benchmarks.peers.calibration
 
-# On the device, with TensorRT from JetPack and this project installed (docs/deployment.md).
-JETSON_ONNX ?= out/digits.int8.onnx
+# On the device, with TensorRT from JetPack and this project installed (examples/06_jetson). The INT8
+# model comes from another machine.
+JETSON_FP32 ?= $(DIGITS)/digits.onnx
+JETSON_INT8 ?= out/jetson.int8.onnx
+JETSON_SHAPES ?= $(DIGITS)/calib
 JETSON_DATA ?= $(DIGITS)/test.npz
-jetson-bench: ## on a Jetson: build FP32 and INT8 engines there, compare them with energy
-	python3 build_engine.py --onnx $(DIGITS)/digits.onnx --engine out/jetson.fp32.engine \
-	  --precision fp32 --target tensorrt --calib-data $(DIGITS)/calib \
-	  --preprocess $(DIGITS)/preprocess.yaml
-	python3 build_engine.py --onnx $(JETSON_ONNX) --engine out/jetson.int8.engine \
-	  --precision int8 --target tensorrt --calib-data $(DIGITS)/calib \
-	  --preprocess $(DIGITS)/preprocess.yaml
-	python3 -m benchmarks out/jetson.fp32.engine out/jetson.int8.engine --data $(JETSON_DATA) \
-	  --preprocess $(DIGITS)/preprocess.yaml --energy 10 --report out/jetson.html
+JETSON_PREPROCESS ?= $(DIGITS)/preprocess.yaml
+# A dynamic batch takes its profile from samples: 1 to four times --calib-batch.
+JETSON_BUILD = python3 build_engine.py --target tensorrt --calib-data $(JETSON_SHAPES) \
+	  --preprocess $(JETSON_PREPROCESS)
+jetson-bench: ## on a Jetson: build FP32, FP16 and INT8 engines there, compare them with energy
+	$(JETSON_BUILD) --onnx $(JETSON_FP32) --engine out/bench.fp32.engine --precision fp32
+	$(JETSON_BUILD) --onnx $(JETSON_FP32) --engine out/bench.fp16.engine --precision fp16
+	$(JETSON_BUILD) --onnx $(JETSON_INT8) --engine out/bench.int8.engine --precision int8
+	python3 -m benchmarks out/bench.fp32.engine out/bench.fp16.engine out/bench.int8.engine \
+	  --data $(JETSON_DATA) --preprocess $(JETSON_PREPROCESS) --duration 10 --energy 10 \
+	  --json out/jetson.json.gz --report out/jetson.html
 
 bench: bench-cpu bench-calibration ## all benchmarks beside the peers (long)
 
