@@ -10,15 +10,16 @@ import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 
 import calibrators
 import quantization
 from artefacts.errors import ArtefactError, GateMissedError, InputError, MissingLibraryError
+from artefacts.files import sha256_bytes
 from artefacts.graph_hash import graph_hash
 from artefacts.libraries import require
 from command.costs import measured_costs
@@ -93,30 +94,51 @@ def keep_promise(
     )
     if promise.kind == "sqnr":
         screen.add("a mixture counts with the lower end of its 95 % interval")
-    feeds = [dict(sample.inputs) for sample in islice(selection, RANKING_SAMPLES)]
     start = better or Improved(model=prepared, ranges=ranges, weights={}, methods=NOTHING)
-    calibrator = job.calibrator
+    calibrator, method_ranges = job.calibrator, ranges
+    score = _Scorer(judge)
+    missed = score(start.quantized(placement, unsigned=job.cpu_unsigned)) < judge.goal.minimum
+    feeds = _telling(job, prepared, placement, start, selection) if missed else []
     in_time = deadline is None or time.monotonic() < deadline
-    if better is not None and in_time and not _kept(job, judge, start, placement):
-        calibrator, start = _other_method(
-            job, prepared, placement, judge, feeds, start, passport, screen
+    if better is not None and missed and in_time:
+        calibrator, method_ranges, start = _other_method(
+            job, prepared, placement, ranges, score, feeds, start, passport, screen
         )
 
     def costs() -> Mapping[str, float] | None:
         int8 = start.quantized(placement, unsigned=job.cpu_unsigned)
         return measured_costs(job, target, prepared, placement, int8, screen)
 
+    def refit(left: quantization.Placement) -> Improved:
+        screen.add("improving again, for this mixture")
+        changed = dataclasses.replace(job, calibrator=calibrator)
+        found = improve(changed, prepared, left, method_ranges, {}, screen)
+        assert found is not None
+        return found
+
     result = _search(
-        job, prepared, placement, start, judge, feeds, screen, saved_ms=costs, deadline=deadline
+        job,
+        prepared,
+        placement,
+        start,
+        judge,
+        score,
+        feeds,
+        screen,
+        saved_ms=costs,
+        refit=refit if better is not None else None,
+        deadline=deadline,
     )
     screen.add(f"{'kept' if result.met else 'not kept'} on the selection part: {result.why}")
+    methods = result.improved.methods
     Recipe(
         graph_hash=passport["graph_hash"],
         profile=placement.profile,
         exclude=job.exclude,
         released=result.point.released,
         calibrator=calibrator,
-        methods=None if start.methods == NOTHING else start.methods,
+        methods=None if methods == NOTHING else methods,
+        fitted_without=result.fitted_without,
         improvement_samples=job.improve,
         weights=job.weights,
         unsigned=job.cpu_unsigned,
@@ -153,21 +175,60 @@ def _check_parts(passport: dict[str, Any], selection: Part, test: Part) -> None:
     )
 
 
-def _kept(job: Job, judge: Judge, improved: Improved, placement: quantization.Placement) -> bool:
-    model = improved.quantized(placement, unsigned=job.cpu_unsigned)
-    return judge(load_int8(model)).cautious >= judge.goal.minimum
+class _Scorer:
+    """Scores models on the selection part, each once."""
+
+    def __init__(self, judge: Judge) -> None:
+        self._judge = judge
+        self._known: dict[str, float] = {}
+
+    def __call__(self, model: onnx.ModelProto) -> float:
+        digest = sha256_bytes(model.SerializeToString())
+        if digest not in self._known:
+            self._known[digest] = self._judge(load_int8(model)).cautious
+        return self._known[digest]
+
+
+def _telling(
+    job: Job,
+    prepared: onnx.ModelProto,
+    placement: quantization.Placement,
+    start: Improved,
+    selection: Part,
+) -> list[Arrays]:
+    """The samples to rank layers by: half of them those with most noise, half any others.
+
+    A few samples often hold most of the noise, and a ranking that has not seen them is no guide.
+    """
+    float_run = load_onnxruntime(prepared)
+    int8_run = load_int8(start.quantized(placement, unsigned=job.cpu_unsigned))
+    feeds = [dict(sample.inputs) for sample in selection]
+    noise = [
+        -(10.0 ** (-compare(int8_run, [feed], [float_run(feed)]).sqnr_db / 10)) for feed in feeds
+    ]
+    order = np.argsort(noise, kind="stable")
+    worst, others = np.split(order, [RANKING_SAMPLES // 2])
+    step = max(len(others) // (RANKING_SAMPLES - len(worst)), 1)
+    return [feeds[row] for row in (*worst, *others[::step][: RANKING_SAMPLES - len(worst)])]
+
+
+def _noise(exact: Arrays, found: Arrays) -> float:
+    """Energy of the error of all float outputs."""
+    floats = (name for name, values in exact.items() if values.dtype.kind == "f")
+    return sum(float(np.sum((exact[n].astype(np.float64) - found[n]) ** 2)) for n in floats)
 
 
 def _other_method(
     job: Job,
     prepared: onnx.ModelProto,
     placement: quantization.Placement,
-    judge: Judge,
+    ranges: calibrators.Ranges,
+    score: _Scorer,
     feeds: Sequence[Arrays],
     start: Improved,
     passport: dict[str, Any],
     screen: Screen,
-) -> tuple[str, Improved]:
+) -> tuple[str, calibrators.Ranges, Improved]:
     """Ranges by another method for the whole model, where they are better on the selection."""
     statistics = calibrators.Statistics.load(job.statistics or job.beside(".stats.npz"))
     exact = run_all(load_onnxruntime(prepared), feeds)
@@ -183,21 +244,21 @@ def _other_method(
     screen.add(f"SQNR by calibration method, dB: {levels}")
     method = choice.ranges.method
     if method == job.calibrator:
-        return job.calibrator, start
+        return method, ranges, start
     told: dict[str, Any] = {}
-    ranges = quantization.unify_ranges(choice.ranges, placement)
+    others = quantization.unify_ranges(choice.ranges, placement)
     other = improve(
-        dataclasses.replace(job, calibrator=method), prepared, placement, ranges, told, screen
+        dataclasses.replace(job, calibrator=method), prepared, placement, others, told, screen
     )
     before, after = (
-        judge(load_int8(each.quantized(placement, unsigned=job.cpu_unsigned))).cautious
+        score(each.quantized(placement, unsigned=job.cpu_unsigned))
         for each in (start, other or start)
     )
     if other is None or after <= before:
-        return job.calibrator, start
-    screen.add(f"ranges by {method}: {judge.goal.say(before)} → {judge.goal.say(after)}")
+        return job.calibrator, ranges, start
+    screen.add(f"ranges by {method}: score {before:.4g} → {after:.4g}")
     passport.update(told, calibrator=method)
-    return method, other
+    return method, others, other
 
 
 def _search(
@@ -206,10 +267,12 @@ def _search(
     placement: quantization.Placement,
     start: Improved,
     judge: Judge,
+    score: _Scorer,
     feeds: Sequence[Arrays],
     screen: Screen,
     *,
     saved_ms: Costs,
+    refit: Callable[[quantization.Placement], Improved] | None,
     deadline: float | None,
 ) -> SearchResult:
     """The search, going on from the state of the same one."""
@@ -223,9 +286,10 @@ def _search(
                 start,
                 placement,
                 feeds,
-                lambda model: judge(load_int8(model)).cautious,
+                score,
                 goal,
                 saved_ms=saved_ms,
+                refit=refit,
                 least_int8=job.require_int8 or 0.0,
                 unsigned=job.cpu_unsigned,
                 limit_s=left,
@@ -335,7 +399,7 @@ def follow(
         samples_digest=digest_of(passport["calibration_samples"]),
     )
     groups = {group.name: group for group in fusion_groups(GraphView(prepared), placement)}
-    unknown = [name for name in recipe.released if name not in groups]
+    unknown = [n for n in (*recipe.released, *recipe.fitted_without) if n not in groups]
     if placement.profile != recipe.profile or unknown:
         raise ArtefactError(
             f"recipe {job.recipe} is placed for {recipe.profile} and releases "
@@ -344,9 +408,8 @@ def follow(
         )
     better = None
     if recipe.methods is not None:
-        better = improve(
-            job, prepared, placement, ranges, passport, screen, variants=[recipe.methods]
-        )
+        fitted = leave_float(placement, [groups[n] for n in recipe.fitted_without], why="")
+        better = improve(job, prepared, fitted, ranges, passport, screen, variants=[recipe.methods])
     improved = better or Improved(model=prepared, ranges=ranges, weights={}, methods=NOTHING)
     chosen = leave_float(
         placement, [groups[name] for name in recipe.released], why=f"recipe {job.recipe}"

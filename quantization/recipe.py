@@ -18,6 +18,7 @@ __all__ = ["Recipe"]
 
 _FORMAT = 1
 _LIMIT_BYTES = 4 << 20
+_NAMES = ("exclude", "released", "fitted_without")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,7 @@ class Recipe:
         released: names of the fusion groups the search left in float, sorted.
         calibrator: method of the ranges, e.g. "mse".
         methods: the improvements; None where calibration alone was better.
+        fitted_without: groups that were in float when the improvements were fitted, sorted.
         improvement_samples: how many samples they were fitted to.
         weights: how weights are stored, see ``insert_qdq``.
         unsigned: uint8 where values are never negative, see ``insert_qdq``.
@@ -46,6 +48,7 @@ class Recipe:
     released: tuple[str, ...] = ()
     calibrator: str
     methods: Methods | None
+    fitted_without: tuple[str, ...] = ()
     improvement_samples: int = 0
     weights: Literal["int8", "float"] = "int8"
     unsigned: bool = False
@@ -77,7 +80,8 @@ class Recipe:
             InputError: the folder cannot be written to.
         """
         content = {"format": _FORMAT, **dataclasses.asdict(self)}
-        content["exclude"], content["released"] = list(self.exclude), list(self.released)
+        for name in _NAMES:
+            content[name] = list(getattr(self, name))
         content["found"] = dict(self.found)
         text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
         write_atomic(path, text.encode())
@@ -110,7 +114,7 @@ class Recipe:
         for name in ("graph_hash", "profile", "calibrator", "samples_digest"):
             if not isinstance(content[name], str):
                 raise TypeError(f"{name} is {content[name]!r}, not text")
-        for name in ("exclude", "released"):
+        for name in _NAMES:
             if not all(isinstance(entry, str) for entry in content.get(name, ())):
                 raise TypeError(f"{name} is no list of names")
             content[name] = tuple(content.get(name, ()))

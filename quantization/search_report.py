@@ -9,7 +9,7 @@ from typing import Any
 
 from artefacts.files import replace_atomic
 from artefacts.libraries import require
-from quantization.search import Goal, Point, SearchResult
+from quantization.search_book import Goal, Point, SearchResult
 
 __all__ = ["found_of", "pareto_plot", "point_text"]
 

@@ -19,7 +19,9 @@ from quantization.graph_view import GraphView
 from quantization.improve import Improved
 from quantization.improve_methods import NOTHING
 from quantization.placement import Placement
-from quantization.search import Goal, Point, search
+from quantization.search import Goal, Point, _shrunk, search
+from quantization.search_book import Book
+from quantization.search_state import SearchState
 from tests.accuracy_models import calibrated, samples_of
 from tests.networks import Builder
 
@@ -94,6 +96,7 @@ def test_it_meets_the_goal_at_nearly_the_least_cost(
     share: float, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fixture = Fixture(rng)
+    fixture.noise[fixture.groups[3].name] = 1e-6  # one layer can always stay in INT8
     truthful(fixture, monkeypatch)
     minimum = -10 * math.log10(1e-3 + share * sum(fixture.noise.values()))
     result = search(
@@ -140,7 +143,7 @@ def test_a_goal_out_of_reach_is_said_so(rng: np.random.Generator) -> None:
         fixture.model, fixture.improved, fixture.placement, fixture.feeds, fixture.score, goal
     )
     assert not result.met
-    assert result.point.score == pytest.approx(30.0)
+    assert [point.score for point in result.points] == [result.point.score, pytest.approx(30.0)]
     count = len(fixture.groups)
     assert result.why == (
         f"with all {count} groups in float there is 30 dB, expected 31 dB: out of reach of any "
@@ -242,9 +245,9 @@ def test_the_time_limit_ends_with_the_best_so_far(
         goal,
         limit_s=0.5,
     )
-    assert result.met
-    assert len(result.point.released) == len(fixture.groups)
-    assert "the time limit ended the search" in result.why
+    assert not result.met
+    assert result.point.released == ()
+    assert result.why == ("the time limit ended the search before 29 dB, with no layer ranked yet")
     with pytest.raises(InputError, match="search time is 0 s"):
         search(
             fixture.model,
@@ -255,6 +258,73 @@ def test_the_time_limit_ends_with_the_best_so_far(
             goal,
             limit_s=0,
         )
+
+
+def test_a_share_that_must_stay_in_int8_is_kept(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fixture = Fixture(rng)
+    truthful(fixture, monkeypatch)
+    goal = Goal(minimum=29.99, unit=DB)
+    result = search(
+        fixture.model,
+        fixture.improved,
+        fixture.placement,
+        fixture.feeds,
+        fixture.score,
+        goal,
+        least_int8=0.6,
+    )
+    assert not result.met
+    assert result.point.int8_share >= 0.6
+    within = [point.score for point in result.points if point.int8_share >= 0.6]
+    assert result.point.score == max(within)
+    worst = max(fixture.noise, key=lambda name: fixture.noise[name])
+    assert f"expected at least 60.0%; most is lost in: {worst}" in result.why
+
+
+def test_many_groups_are_returned_several_at_a_time(rng: np.random.Generator) -> None:
+    fixture = Fixture(rng, 40)
+    book = Book(
+        fixture.improved, fixture.placement, fixture.score, Goal(minimum=0.0, unit=DB), None
+    )
+    book.state, book.deadline = SearchState(None, "", []), None
+    book.least_int8, book.unsigned = 0.0, False
+    needed = fixture.groups[7].name
+    fixture.noise = {group.name: 0.01 for group in fixture.groups} | {needed: 10.0}
+    left = _shrunk(book, book.point(list(fixture.groups)))
+    assert left.released == (needed,)
+    assert fixture.calls < len(fixture.groups)
+
+
+def test_fitting_again_returns_what_only_stale_fits_needed(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fixture = Fixture(rng, 3)
+    names = [group.name for group in fixture.groups]
+    fixture.noise = dict(zip(names, (5.0, 2.0, 0.01, 0.01), strict=True))
+    truthful(fixture, monkeypatch)
+    asked = []
+
+    def refit(placement: Placement) -> Improved:
+        asked.append([entry.node for entry in placement.floating if entry.rule == "search"])
+        fixture.noise[names[1]] = 0.02
+        return fixture.improved
+
+    goal = Goal(minimum=10.0, unit=DB)
+    result = search(
+        fixture.model,
+        fixture.improved,
+        fixture.placement,
+        fixture.feeds,
+        fixture.score,
+        goal,
+        refit=refit,
+    )
+    assert result.met
+    assert result.point.released == (names[0],)
+    assert asked[0] == names[:2]
+    assert result.fitted_without == tuple(names[:2])
 
 
 def test_real_scores_and_real_sensitivities(rng: np.random.Generator) -> None:

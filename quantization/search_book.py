@@ -1,0 +1,217 @@
+"""What a search has scored, at what cost, and the means to score more."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import onnx
+
+from quantization.fusion_groups import Group, fusion_groups, leave_float
+from quantization.graph_view import WEIGHTED_OPS, GraphView
+from quantization.improve import Improved
+from quantization.placement import Placement
+from quantization.search_state import SearchState
+from quantization.sensitivity import Sensitivity
+
+__all__ = ["Book", "Goal", "Point", "Score", "SearchResult"]
+
+Score = Callable[[onnx.ModelProto], float]
+"""A Q/DQ model in, its score out; larger is better."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Goal:
+    """The promise.
+
+    Attributes:
+        minimum: smallest score that keeps it.
+        unit: of the score, e.g. "dB SQNR", "points of top1".
+        drop: the score is a drop with its sign turned, and is said as one.
+    """
+
+    minimum: float
+    unit: str
+    drop: bool = False
+
+    def __str__(self) -> str:
+        return self.say(self.minimum)
+
+    def say(self, score: float) -> str:
+        """A score in words, e.g. ``21.5 dB SQNR``, ``a drop of 0.4 points of top1``."""
+        if self.drop:
+            return f"a drop of {0.0 - score:.4g} {self.unit}"
+        return f"{score:.4g} {self.unit}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """One mixture that was scored.
+
+    Attributes:
+        released: names of the groups in float, sorted.
+        cost: what they give back, in the unit of the costs.
+        score: of the whole network.
+        int8_share: share of the multiply-accumulates that stay in INT8, 0 to 1.
+    """
+
+    released: tuple[str, ...]
+    cost: float
+    score: float
+    int8_share: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SearchResult:
+    """What a search ends with.
+
+    Attributes:
+        point: the chosen mixture.
+        placement: of that mixture.
+        improved: the network for it; ``improved.quantized(placement)`` is the INT8 model.
+        met: whether the goal is kept.
+        why: a sentence: how, or what stands in the way.
+        fitted_without: groups that were in float when the network was improved, sorted.
+        front: the mixtures that no other beats in both cost and score, cheapest first.
+        points: all that were scored, in order.
+        sensitivities: of the groups; empty where nothing had to be given up.
+        cost_unit: "ms", or "share of MACs".
+    """
+
+    point: Point
+    placement: Placement
+    improved: Improved
+    met: bool
+    why: str
+    fitted_without: tuple[str, ...]
+    front: tuple[Point, ...]
+    points: tuple[Point, ...]
+    sensitivities: tuple[Sensitivity, ...]
+    cost_unit: str
+
+
+class Book:
+    """What was scored, and the means to score more."""
+
+    deadline: float | None
+    state: SearchState
+    least_int8: float
+    unsigned: bool
+    earlier: tuple[Point, ...] = ()
+    fitted_without: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        improved: Improved,
+        placement: Placement,
+        score: Score,
+        goal: Goal,
+        report: Callable[[Point], None] | None,
+    ) -> None:
+        view = GraphView(improved.model)
+        self.improved, self.placement, self.goal = improved, placement, goal
+        self.groups = fusion_groups(view, placement)
+        self.points: dict[tuple[str, ...], Point] = {}
+        self._score, self._report = score, report
+        self._macs = {n.name: view.macs(n) for n in view.nodes if n.op_type in WEIGHTED_OPS}
+        self._total = sum(self._macs.values()) or 1
+        self._saved_ms: Mapping[str, float] | None = None
+        self.cost_unit = "share of MACs"
+
+    def price(
+        self, saved_ms: Mapping[str, float] | Callable[[], Mapping[str, float] | None] | None
+    ) -> None:
+        """Take costs from an earlier run, from the caller, or measure them."""
+        known = self.state.saved_ms
+        if known is None:
+            known = saved_ms() if callable(saved_ms) else saved_ms
+            if known is not None:
+                self.state.add_saved_ms(known)
+        self._saved_ms = known
+        self.cost_unit = "share of MACs" if known is None else "ms"
+
+    def cost(self, group: Group) -> float:
+        """What leaving a group in float gives back; never less than 0."""
+        if self._saved_ms is not None:
+            return max(0.0, sum(self._saved_ms.get(name, 0.0) for name in group.nodes))
+        return group.macs / self._total
+
+    def in_time(self) -> bool:
+        """Whether the time limit leaves room for another run."""
+        return self.deadline is None or time.monotonic() < self.deadline
+
+    def fitted(self, improved: Improved, without: tuple[str, ...]) -> Book:
+        """A book for the same groups of a network that was improved for another mixture."""
+        book = Book(improved, self.placement, self._score, self.goal, self._report)
+        book.least_int8, book.unsigned = self.least_int8, self.unsigned
+        book.deadline, book.state = self.deadline, SearchState(None, "", [])
+        book.cost_unit, book._saved_ms = self.cost_unit, self._saved_ms
+        book.earlier = (*self.earlier, *self.points.values())
+        book.fitted_without = without
+        return book
+
+    def meets(self, point: Point) -> bool:
+        """Whether a mixture keeps the promise."""
+        return point.score >= self.goal.minimum
+
+    def allowed(self, point: Point) -> bool:
+        """Whether a mixture keeps the promise with enough of the network in INT8."""
+        return self.meets(point) and self.within(point)
+
+    def within(self, point: Point) -> bool:
+        """Whether enough of the network is in INT8; what has no INT8 at all is no INT8 model."""
+        return point.int8_share >= self.least_int8 and len(point.released) < len(self.groups)
+
+    def point(self, released: Sequence[Group]) -> Point:
+        """Score a mixture, once."""
+        names = tuple(sorted(group.name for group in released))
+        if names not in self.points:
+            known = self.state.score(names)
+            if known is None:
+                known = self._score(
+                    self.improved.quantized(self.mixture(released), unsigned=self.unsigned)
+                )
+                self.state.add_score(names, known)
+            kept = self.mixture(released).int8_nodes
+            self.points[names] = Point(
+                released=names,
+                cost=sum(self.cost(group) for group in released),
+                score=known,
+                int8_share=sum(self._macs.get(name, 0) for name in kept) / self._total,
+            )
+            if self._report is not None:
+                self._report(self.points[names])
+        return self.points[names]
+
+    def mixture(self, released: Sequence[Group]) -> Placement:
+        """The placement without some groups."""
+        why = f"the search needs it for {self.goal}"
+        return leave_float(self.placement, released, why=why)
+
+    def result(self, point: Point, ranked: tuple[Sensitivity, ...], why: str) -> SearchResult:
+        """The end of a search."""
+        released = [group for group in self.groups if group.name in point.released]
+        placement = self.mixture(released)
+        points = (*self.earlier, *self.points.values())
+        return SearchResult(
+            point=point,
+            placement=placement,
+            improved=self.improved.leaving(placement),
+            met=self.meets(point),
+            why=why,
+            fitted_without=self.fitted_without,
+            front=_front(points),
+            points=points,
+            sensitivities=ranked,
+            cost_unit=self.cost_unit,
+        )
+
+
+def _front(points: Sequence[Point]) -> tuple[Point, ...]:
+    """The points that none beats in both cost and score, cheapest first."""
+    front: list[Point] = []
+    for point in sorted(points, key=lambda p: (p.cost, -p.score, len(p.released))):
+        if not front or point.score > front[-1].score:
+            front.append(point)
+    return tuple(front)

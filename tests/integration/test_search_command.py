@@ -1,0 +1,238 @@
+"""A promise on accuracy, from the flags to an engine that keeps it or a sentence why not."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import yaml
+
+import command.search
+import engines
+import quantization.search
+from build_engine import main
+from quantization.execution import load_onnxruntime
+from tests.networks import Builder
+
+HARMFUL = "n_Conv_0"
+CLASSES = 8
+
+
+def compressing() -> onnx.ModelProto:
+    """A network whose first layer alone INT8 cannot do, and labels are by it.
+
+    Small inputs and rare inputs a thousand times as large count alike: half of the channels see
+    the small ones, for the other half those vanish beside the large ones. No 8-bit grid has both.
+    """
+    net = Builder(21)
+    x = net.input("input", ("N", 8, 6, 6))
+    x = net.conv(x, 32, 1, bias=False)
+    weight = net.initializers[-1]
+    values = onnx.numpy_helper.to_array(weight) * np.repeat([1.0, 0.002], 16).reshape(-1, 1, 1, 1)
+    weight.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float32), weight.name))
+    x = net.op("Tanh", x)
+    for _ in range(2):
+        x = net.relu(net.conv(x, 32, 3))
+    pooled = net.op("Flatten", net.op("GlobalAveragePool", x))
+    return net.build("compressing", net.gemm(pooled, 32, CLASSES))
+
+
+def inputs_of(rng: np.random.Generator, count: int) -> np.ndarray:
+    level = rng.normal(size=(count, 8, 1, 1))
+    small = level + 0.3 * rng.normal(size=(count, 8, 6, 6))
+    large = 500 * rng.normal(size=(count, 8, 1, 1))
+    spikes = np.where(rng.random((count, 8, 6, 6)) < 0.1, large, 0)
+    return (small + spikes).astype(np.float32)
+
+
+class Work:
+    """A folder with a model, calibration samples and samples that FP32 gets right."""
+
+    def __init__(self, folder: Path, rng: np.random.Generator) -> None:
+        self.folder = folder
+        model = compressing()
+        arrays = {name: inputs_of(rng, n) for name, n in (("calib", 60), ("eval", 240))}
+        run = load_onnxruntime(model)
+        scores = next(iter(run({"input": np.concatenate(list(arrays.values()))}).values()))
+        bias = next(t for t in model.graph.initializer if t.dims == [CLASSES])
+        centred = onnx.numpy_helper.to_array(bias) - scores.mean(axis=0)
+        bias.CopyFrom(onnx.numpy_helper.from_array(centred, bias.name))
+        onnx.save(model, folder / "net.onnx")
+        right = next(iter(load_onnxruntime(model)({"input": arrays["eval"]}).values()))
+        np.savez(folder / "calib.npz", input=arrays["calib"])
+        np.savez(folder / "eval.npz", input=arrays["eval"], labels=right.argmax(axis=1))
+
+    def run(self, out: str, *flags: object, evaluate: str | None = "eval") -> int:
+        words: list[object] = ["--onnx", self.folder / "net.onnx", "--target", "cpu"]
+        words += ["--engine", self.folder / out / "n.int8.engine"]
+        words += ["--calib-data", self.folder / "calib.npz"]
+        words += ["--eval-data", self.folder / f"{evaluate}.npz"] if evaluate else []
+        words += [] if "--recipe" in flags else ["--improve", 16]
+        return main([str(word) for word in (*words, *flags)])
+
+    def file(self, out: str, suffix: str) -> Path:
+        return self.folder / out / f"n{suffix}"
+
+    def recipe(self, out: str) -> dict[str, object]:
+        loaded: dict[str, object] = yaml.safe_load(self.file(out, ".recipe.yaml").read_text())
+        return loaded
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Work:
+    """One search for all tests: INT8 loses 50 points and more, most of them in one layer."""
+    made = Work(tmp_path_factory.mktemp("search"), np.random.default_rng(7))
+    assert made.run("found", "--max-drop", "20") == 0
+    return made
+
+
+def test_exactly_the_harmful_layer_is_left_in_float(work: Work) -> None:
+    manifest = engines.read_manifest(work.file("found", ".int8.engine"))
+    floating = manifest.passport["placement"]["floating"]
+    assert [(entry["node"], entry["rule"]) for entry in floating] == [(HARMFUL, "search")]
+    assert floating[0]["why"] == "the search needs it for a drop of 20 points of top1"
+    assert manifest.passport["promise"]["released"] == [HARMFUL]
+    assert manifest.passport["promise"]["kept_on_selection"] is True
+    assert manifest.coverage is not None
+    assert HARMFUL not in manifest.coverage.int8_layers
+    promise = manifest.measured["promise"]
+    accuracy = manifest.measured["accuracy"]
+    assert promise["kept"] is True
+    drop = 100 * (accuracy["FP32 ONNX"]["top1"] - accuracy["INT8 engine"]["top1"])
+    assert -promise["score"] == pytest.approx(drop)
+    assert promise["interval"][0] <= promise["score"] <= promise["interval"][1]
+
+
+def test_reported_on_samples_that_chose_nothing(work: Work) -> None:
+    manifest = engines.read_manifest(work.file("found", ".int8.engine"))
+    assert manifest.measured["promise"]["samples"] == 120
+    assert manifest.passport["promise"]["selection_samples"] == 120
+    assert manifest.measured["accuracy"]["FP32 ONNX"]["samples"] == 120
+    assert manifest.passport["samples"] == 60
+
+
+def test_recipe_front_and_plot_lie_beside_the_engine(work: Work) -> None:
+    recipe = work.recipe("found")
+    assert recipe["released"] == [HARMFUL]
+    found = recipe["found"]
+    assert isinstance(found, dict)
+    assert found["promise"] == "a drop of 20 points of top1"
+    costs = [point["cost"] for point in found["front"]]
+    scores = [point["score"] for point in found["front"]]
+    assert costs == sorted(costs)
+    assert scores == sorted(scores)
+    assert found["score"] >= -20
+    assert found["cost_unit"] == "ms"
+    assert work.file("found", ".pareto.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_recipe_makes_the_same_model_without_searching(work: Work) -> None:
+    recipe = work.file("found", ".recipe.yaml")
+    assert work.run("again", "--recipe", recipe) == 0
+    assert work.file("again", ".int8.onnx").read_bytes() == (
+        work.file("found", ".int8.onnx").read_bytes()
+    )
+    assert not work.file("again", ".search.json").exists()
+    manifest = engines.read_manifest(work.file("again", ".int8.engine"))
+    # Half of the evaluation samples chose the mixture: they are no test of it.
+    assert manifest.measured["accuracy"]["INT8 engine"]["samples"] == 120
+
+
+def test_a_recipe_of_other_samples_is_refused(
+    work: Work, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = work.file("found", ".recipe.yaml")
+    assert work.run("other", "--recipe", recipe, "--calib-num", "40") == 2
+    assert "recipe is for calibration data" in capsys.readouterr().err
+
+
+def test_a_killed_search_goes_on(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, flags = command.search.load_int8, ("--max-drop", "20", "--stop-after", "onnx")
+    loads = 0
+
+    def killed(model: onnx.ModelProto) -> object:
+        nonlocal loads
+        loads += 1
+        known = work.file("killed", ".search.json")
+        if known.is_file() and json.loads(known.read_text())["sensitivities"]:
+            raise KeyboardInterrupt
+        return real(model)
+
+    monkeypatch.setattr(command.search, "load_int8", killed)
+    assert work.run("killed", *flags) == 130
+    before = json.loads(work.file("killed", ".search.json").read_text())
+    assert len(before["scores"]) >= 2
+    assert not work.file("killed", ".recipe.yaml").exists()
+
+    monkeypatch.setattr(command.search, "load_int8", real)
+    monkeypatch.setattr(quantization.search, "sensitivities", None)  # never called again
+    assert work.run("killed", *flags) == 0
+    after = json.loads(work.file("killed", ".search.json").read_text())
+    assert after["saved_ms"] == before["saved_ms"]
+    assert before["scores"].items() <= after["scores"].items()
+    assert work.recipe("killed")["released"] == [HARMFUL]
+
+
+def test_the_time_limit_ends_the_search(work: Work, capsys: pytest.CaptureFixture[str]) -> None:
+    assert work.run("late", "--max-drop", "20", "--search-time", "0.001") == 1
+    assert "the time limit ended the search before a drop of 20 points" in capsys.readouterr().err
+    assert work.file("late", ".int8.engine").is_file()
+    assert work.recipe("late")["released"] == []
+
+
+def test_out_of_reach_is_exit_1_with_the_best_found_and_the_reason(
+    work: Work, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = work.run("missed", "--min-sqnr", "60", "--require-int8", "0.9")
+    assert code == 1
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "--min-sqnr 60 is missed: the best found, " in err
+    assert "expected at least 90.0%; most is lost in: " in err
+    manifest = engines.read_manifest(work.file("missed", ".int8.engine"))
+    assert manifest.measured["promise"]["kept"] is False
+    best = manifest.measured["promise"]["score"]
+    first = work.recipe("missed")["found"]
+    assert isinstance(first, dict)
+    assert first["kept_on_selection"] is False
+    assert best < 60
+    assert manifest.passport["placement"]["int8_mac_share"] >= 0.9
+
+
+def test_without_labels_calibration_samples_are_held_out(work: Work) -> None:
+    assert work.run("alike", "--min-agreement", "70%", evaluate=None) == 0
+    manifest = engines.read_manifest(work.file("alike", ".int8.engine"))
+    assert manifest.passport["samples"] == 36
+    assert manifest.passport["promise"]["selection_samples"] == 12
+    promise = manifest.measured["promise"]
+    assert promise["samples"] == 12
+    assert promise["score"] >= 70
+    assert not math.isnan(promise["score"])
+    recipe = work.file("alike", ".recipe.yaml")
+    assert work.run("alike2", "--recipe", recipe, "--stop-after", "onnx", evaluate=None) == 0
+    assert work.file("alike2", ".int8.onnx").read_bytes() == (
+        work.file("alike", ".int8.onnx").read_bytes()
+    )
+
+
+def test_samples_in_two_roles_are_refused(work: Work, capsys: pytest.CaptureFixture[str]) -> None:
+    parts = [np.load(work.folder / f"{name}.npz")["input"][:9] for name in ("calib", "eval")]
+    mixed = np.concatenate(parts)
+    np.savez(work.folder / "mixed.npz", input=mixed, labels=np.zeros(18, np.int64))
+    assert work.run("mixed", "--max-drop", "20", evaluate="mixed") == 2
+    err = capsys.readouterr().err
+    assert "holds 9 of the calibration samples" in err
+    assert not work.file("mixed", ".recipe.yaml").exists()
+
+
+def test_a_quantized_model_cannot_be_searched(
+    work: Work, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--onnx", work.file("found", ".int8.onnx"), "--engine", work.folder / "q/q.engine"]
+    words += ["--calib-data", work.folder / "calib.npz", "--min-sqnr", "20"]
+    assert main([str(word) for word in words]) == 2
+    assert "which is quantized already, expected the float model" in capsys.readouterr().err
