@@ -35,7 +35,7 @@ from benchmarks.report.gate import check_limits, raise_if_missed
 from benchmarks.report.html import render_html
 from benchmarks.report.markdown import render_markdown
 from benchmarks.report.results import insert_results, render_results
-from benchmarks.report.tables import result_rows, to_csv, to_text
+from benchmarks.report.tables import csv_rows, result_rows, to_csv, to_text
 from benchmarks.systems import System, unique_names
 from calibrators.data import InputSpec, Samples, open_samples
 from calibrators.preprocess import Preprocess
@@ -95,7 +95,7 @@ def _write(report: Report, arguments: argparse.Namespace) -> None:
     renderings = (
         (arguments.report, render_html),
         (arguments.markdown, render_markdown),
-        (arguments.csv, lambda found: to_csv(result_rows(found))),
+        (arguments.csv, lambda found: to_csv(csv_rows(found))),
     )
     for path, render in renderings:
         if path:
@@ -175,6 +175,7 @@ def _open(path: Path, name: str) -> System:
             precision=model.precision,
             settings={"threads": "the library's choice", "waiting": "spinning stopped"},
             clone=lambda: model,  # onnxruntime's sessions may be run from several threads
+            layers=model.layers,
             layer_times=model.layer_times,
         )
     engine = engines.load(path)

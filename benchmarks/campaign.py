@@ -38,8 +38,6 @@ from benchmarks.plan import Plan
 from benchmarks.range_files import find_ranges
 from benchmarks.report.document import (
     Comparison,
-    KernelReport,
-    LayerReport,
     RangeHistogram,
     Report,
     SystemReport,
@@ -206,21 +204,13 @@ def _with_insight(
         say(f"tensors    {system.name}: float and Q/DQ graph on {len(feeds)} queries")
         found = plan.simulate(*graphs, feeds)
         tensors = tuple(sorted(found, key=lambda tensor: tensor.position))
-    layers = assign_times(system.layers, kernels) if system.layers else _named_by(kernels)
+    layers = assign_times(system.layers, kernels)
     by_node = {tensor.node: tensor.sqnr_db for tensor in tensors}
     return replace(
         report,
         layers=tuple(replace(x, sqnr_db=by_node.get(x.name)) for x in layers),
         kernels=kernels,
         tensors=tensors,
-    )
-
-
-def _named_by(kernels: Sequence[KernelReport]) -> tuple[LayerReport, ...]:
-    """What the profiler alone knows, where there is no manifest."""
-    return tuple(
-        LayerReport(name=k.name, op_type=k.kind, precision=k.precision, macs=0, time_ms=k.time_ms)
-        for k in kernels
     )
 
 

@@ -15,7 +15,8 @@ import onnx
 
 from artefacts.errors import ModelError, RequestError
 from artefacts.libraries import require
-from benchmarks.report.document import KernelReport
+from benchmarks.onnx_nodes import name_nodes, weighted_nodes
+from benchmarks.report.document import KernelReport, LayerReport
 from calibrators.data import InputSpec
 
 __all__ = ["OnnxSystem", "parse_profile"]
@@ -64,6 +65,11 @@ class OnnxSystem:
         kinds = {tensor.data_type for tensor in graph.initializer}
         return "fp16" if onnx.TensorProto.FLOAT16 in kinds else "fp32"
 
+    @property
+    def layers(self) -> tuple[LayerReport, ...]:
+        """The weighted nodes of the graph."""
+        return weighted_nodes(onnx.load(self._path, load_external_data=False))
+
     def __call__(self, inputs: Mapping[str, npt.NDArray[np.generic]]) -> Arrays:
         """Outputs by name.
 
@@ -93,7 +99,9 @@ class OnnxSystem:
             session = self._runtime.InferenceSession(str(self._path), options, providers=PROVIDERS)
             for _ in range(PROFILED_RUNS):
                 session.run(None, dict(inputs))
-            return parse_profile(json.loads(Path(session.end_profiling()).read_bytes()))
+            events = json.loads(Path(session.end_profiling()).read_bytes())
+        model = onnx.load(self._path, load_external_data=False)
+        return name_nodes(model, parse_profile(events))
 
 
 def parse_profile(events: Sequence[Mapping[str, Any]]) -> tuple[KernelReport, ...]:

@@ -29,6 +29,7 @@ import calibrators
 import quantization
 from benchmarks.accuracy import AccuracyResult, evaluate_all
 from benchmarks.peers.accuracy_cases import CASES, Case
+from benchmarks.peers.accuracy_promise import kept_promise, promise_table
 from quantization.execution import Run, load_int8, load_onnxruntime
 from quantization.improve import improve
 
@@ -39,7 +40,7 @@ PYTHONS = {
     "modelopt": ROOT / ".venv-modelopt/bin/python",
     "nncf": ROOT / ".venv-nncf/bin/python",
 }
-OURS = ("ours", "ours-calibrated")
+OURS = ("ours", "ours-calibrated", "ours-unsigned")
 PEERS = (
     "onnxruntime-minmax",
     "onnxruntime-entropy",
@@ -47,18 +48,20 @@ PEERS = (
     "modelopt-max",
     "modelopt-entropy",
     "nncf-default",
+    "nncf-control",
 )
 
 
-def make_ours(model: onnx.ModelProto, samples: list[Any], *, improved: bool) -> onnx.ModelProto:
-    """The default INT8 model for TensorRT, or what calibration alone gives."""
-    placement = quantization.place(model, profile="tensorrt")
+def make_ours(model: onnx.ModelProto, samples: list[Any], system: str) -> onnx.ModelProto:
+    """The default INT8 model for TensorRT, what calibration alone gives, or uint8 for the cpu."""
+    unsigned = system == "ours-unsigned"
+    placement = quantization.place(model, profile="cpu" if unsigned else "tensorrt")
     statistics = calibrators.observe(model, placement.tensors, samples)
     ranges = calibrators.compute_ranges(statistics, method="mse")
-    if not improved:
+    if system == "ours-calibrated":
         return quantization.insert_qdq(model, placement, ranges)
     feeds = [dict(sample.inputs) for sample in samples]
-    return improve(model, placement, ranges, feeds)[0].quantized(placement)
+    return improve(model, placement, ranges, feeds)[0].quantized(placement, unsigned=unsigned)
 
 
 def make_peer(system: str, model: Path, rows: Path, output: Path) -> bool:
@@ -107,7 +110,7 @@ def measure(
         path.unlink(missing_ok=True)
         start = time.perf_counter()
         if system in OURS:
-            onnx.save(make_ours(model, samples, improved=system == "ours"), path)
+            onnx.save(make_ours(model, samples, system), path)
         elif not make_peer(system, source, rows, path):
             continue
         seconds[system] = time.perf_counter() - start
@@ -174,25 +177,54 @@ def verdicts(results: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[str
     return lines
 
 
+def versions() -> str:
+    """Of what was compared; a peer whose environment is missing is left out."""
+    found = [f"onnxruntime {importlib.metadata.version('onnxruntime')} (scores all)"]
+    for peer, package in (("modelopt", "nvidia-modelopt"), ("nncf", "nncf")):
+        program = f"import importlib.metadata as m; print(m.version({package!r}))"
+        if PYTHONS[peer].exists():
+            done = subprocess.run(
+                [PYTHONS[peer], "-c", program], capture_output=True, text=True, check=False
+            )
+            found.append(f"{package} {done.stdout.strip()}")
+    return ", ".join(found)
+
+
+def cached(path: Path) -> dict[str, Any]:
+    """What an earlier run has measured of one network."""
+    found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    return {"systems": {}, "promise": {}, **found}
+
+
 def main() -> None:
-    """Measure, print the table, keep the numbers."""
+    """Measure what is not measured yet, print the tables, keep the numbers."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--assets", type=Path, default=ROOT.parent / "shared" / "assets")
     parser.add_argument("--folder", type=Path, default=ROOT / "build/bench-accuracy")
-    parser.add_argument("--networks", nargs="*", choices=CASES, default=list(CASES))
+    parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES), metavar="NETWORK")
     parser.add_argument("--systems", nargs="*", default=[*OURS, *PEERS])
+    parser.add_argument("--no-promise", action="store_true", help="without the --max-drop row")
+    parser.add_argument("--again", action="store_true", help="measure what is known, too")
     arguments = parser.parse_args()
-    arguments.folder.mkdir(parents=True, exist_ok=True)
-    results = {}
-    for name in arguments.networks:
-        results[name] = measure(
-            name, CASES[name], arguments.assets, arguments.folder, arguments.systems
-        )
-        (arguments.folder / "accuracy.json").write_text(json.dumps(results, indent=1))
+    folder: Path = arguments.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in arguments.only:
+        case, path = CASES[name], folder / f"{CASES[name].file}.json"
+        known = cached(path)
+        systems = [s for s in arguments.systems if arguments.again or s not in known["systems"]]
+        for system in systems:  # one by one, so that a run that is cut off loses little
+            known["systems"].update(measure(name, case, arguments.assets, folder, [system]))
+            path.write_text(json.dumps(known, indent=1))
+        if not arguments.no_promise and (arguments.again or not known["promise"]):
+            print(f"  {name}: --max-drop", file=sys.stderr, flush=True)
+            known["promise"] = kept_promise(case, arguments.assets, folder)
+            path.write_text(json.dumps(known, indent=1))
+    kept = {name: cached(folder / f"{case.file}.json") for name, case in CASES.items()}
+    results = {name: entry["systems"] for name, entry in kept.items() if entry["systems"]}
     day = datetime.datetime.now(datetime.timezone.utc)
-    version = importlib.metadata.version("onnxruntime")
-    print(f"{day:%Y-%m-%d}, {platform.machine()}, scored by onnxruntime {version}")
+    print(f"{day:%Y-%m-%d}, {platform.machine()}, {os.cpu_count()} cores; {versions()}")
     print("\n".join(table(results)), *verdicts(results), sep="\n")
+    print("\n".join(promise_table({name: entry["promise"] for name, entry in kept.items()})))
 
 
 if __name__ == "__main__":

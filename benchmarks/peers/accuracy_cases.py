@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 
 import calibrators
@@ -54,6 +55,16 @@ class Case:
             inputs=calibrators.input_specs(model),
             preprocess=Preprocess.from_dict(self.preprocess),
         )[rows]
+
+    def rows(self, assets: Path, part: str, folder: Path) -> Path:
+        """Samples of one part as a path for the command: arrays are cut, folders taken whole."""
+        path, rows = self.calibration if part == "calibration" else self.evaluation
+        if not path.endswith(".npz"):
+            return assets / path
+        cut = folder / f"{self.file}.{part}.npz"
+        with np.load(assets / path, allow_pickle=False) as file:
+            np.savez(cut, **{name: file[name][rows] for name in file.files})
+        return cut
 
     def task(self, assets: Path) -> Task:
         """What the labels mean."""

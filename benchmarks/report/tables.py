@@ -8,7 +8,15 @@ import math
 
 from benchmarks.report.document import Comparison, Report, SystemReport
 
-__all__ = ["format_score", "result_rows", "three_digits", "to_csv", "to_markdown", "to_text"]
+__all__ = [
+    "csv_rows",
+    "format_score",
+    "result_rows",
+    "three_digits",
+    "to_csv",
+    "to_markdown",
+    "to_text",
+]
 
 Rows = list[list[str]]
 
@@ -68,6 +76,54 @@ def three_digits(value: float) -> str:
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
     return f"{value:,.{max(0, 2 - math.floor(math.log10(abs(value))))}f}"
+
+
+def csv_rows(report: Report) -> Rows:
+    """Header and one row per system, for programs: plain numbers, units in the header.
+
+    A cell is empty where there is nothing to say: the baseline has no speed-up.
+    """
+    against = {comparison.candidate: comparison for comparison in report.comparisons}
+    found = [_fields(report, system, against.get(system.name)) for system in report.systems]
+    header = list(dict.fromkeys(name for fields in found for name in fields))
+    return [header, *([_plain(fields.get(name)) for name in header] for fields in found)]
+
+
+def _fields(
+    report: Report, system: SystemReport, against: Comparison | None
+) -> dict[str, str | float | None]:
+    figures, result = system.latency.figures, system.accuracy
+    fields: dict[str, str | float | None] = {
+        "system": system.name,
+        "target": system.target,
+        "precision": system.precision,
+        "batch": report.batch,
+        **{name: figure.value for name, figure in figures.items()},
+        "stable": "yes" if system.latency.stability.stable else "no",
+        "size_bytes": system.size_bytes,
+        "int8_mac_share": system.int8_mac_share,
+        **(result.figures if result else {}),
+    }
+    if against:
+        fields |= {
+            "speedup": against.speed.speedup,
+            "speedup_low": against.speed.interval.low,
+            "speedup_high": against.speed.interval.high,
+            "speed_verdict": against.speed.verdict,
+        }
+    if against and against.accuracy:
+        fields |= {
+            f"drop_{against.accuracy.unit}": against.accuracy.drop,
+            "drop_low": against.accuracy.interval.low,
+            "drop_high": against.accuracy.interval.high,
+        }
+    return fields
+
+
+def _plain(value: str | float | None) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}" if math.isfinite(value) else ""
+    return "" if value is None else str(value)
 
 
 def to_text(rows: Rows) -> str:

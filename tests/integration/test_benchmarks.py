@@ -106,7 +106,8 @@ def test_plain_onnx_is_the_reference_of_an_engine(
     assert main([*words, *QUICK, "--num", "40", "--json", f"{tmp_path}/r.json"]) == 0
     reference, engine = load_report(tmp_path / "r.json").systems
     assert reference.target == "onnxruntime"
-    assert any(layer.time_ms for layer in reference.layers)
+    assert all(layer.time_ms is not None for layer in reference.layers)
+    assert {layer.name for layer in reference.layers} == {layer.name for layer in engine.layers}
     assert engine.accuracy is not None
     assert engine.accuracy.agreement is not None
     # Two runtimes, one model, float32: they agree far below a quantization step.

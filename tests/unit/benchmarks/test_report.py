@@ -23,7 +23,14 @@ from benchmarks.report.html import render_html
 from benchmarks.report.markdown import render_markdown
 from benchmarks.report.results import render_results
 from benchmarks.report.sections import sections
-from benchmarks.report.tables import result_rows, three_digits, to_csv, to_markdown, to_text
+from benchmarks.report.tables import (
+    csv_rows,
+    result_rows,
+    three_digits,
+    to_csv,
+    to_markdown,
+    to_text,
+)
 from tests.unit.benchmarks.made import made_report
 
 SCHEMA = Path(__file__).parents[3] / "benchmarks" / "report" / "report.schema.json"
@@ -162,6 +169,16 @@ def test_the_result_table_says_the_same_everywhere(report: Report) -> None:
     assert [line.strip("| ").split(" | ") for line in to_markdown(rows).splitlines()[2:]] == rows[
         1:
     ]
+    for row in csv.DictReader(io.StringIO(to_csv(csv_rows(report)))):
+        system = report.system(row["system"])
+        shown = next(cells for cells in rows if cells[0] == system.name)
+        assert three_digits(float(row["p50_ms"])) == shown[1]
+        assert f"{float(row['throughput_per_s']):,.0f}" == shown[4]
+        assert f"{100 * float(row['top1']):.2f} %" == shown[6]
+        assert row["stable"] == ("yes" if system.latency.stability.stable else "no")
+        speedup = f"{float(row['speedup']):.2f}×" if row["speedup"] else "baseline"
+        assert shown[7].startswith(speedup)
+        assert row["drop_points"] == ("0.4" if system.name == "int8" else "")
     lines = to_text(rows).splitlines()
     assert len({len(line) for line in lines}) == 1
     assert all(cell in lines[2] for cell in rows[1])

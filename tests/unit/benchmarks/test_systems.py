@@ -14,9 +14,11 @@ from artefacts.graph_hash import graph_hash
 from benchmarks.accuracy.overlap import refuse_calibration_samples
 from benchmarks.arguments import limits_of, parse_arguments, plan_of
 from benchmarks.graph_files import find_graphs
+from benchmarks.onnx_nodes import name_nodes, weighted_nodes
 from benchmarks.onnx_system import OnnxSystem, parse_profile
 from benchmarks.systems import System, check_same_inputs, query_of, unique_names
 from calibrators.data import InputSpec, Sample
+from tests.unit.benchmarks.made import kernel
 
 
 @pytest.mark.parametrize(
@@ -118,6 +120,27 @@ def test_profiles_of_onnxruntime_are_read() -> None:
     )
     found = [(kernel.kind, kernel.nodes, kernel.time_ms) for kernel in parse_profile(events)]
     assert found == [("Conv", ("conv",), 0.05), ("Gemm", ("fc",), 0.02)]
+
+
+def test_fused_kernels_are_led_back_to_their_weighted_node() -> None:
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c1"], name="conv1"),
+        helper.make_node("Relu", ["c1"], ["r1"], name="relu1"),
+        helper.make_node("Conv", ["r1", "w"], ["c2"]),
+        helper.make_node("Add", ["c2", "r1"], ["sum"], name="add"),
+        helper.make_node("Softmax", ["sum"], ["y"], name="softmax"),
+    ]
+    model = helper.make_model(helper.make_graph(nodes, "g", [], []))
+    kernels = (
+        kernel("r1_nchwc", "Conv", "unknown", 0.1),
+        kernel("fused c2", "FusedConv", "unknown", 0.2),
+        kernel("ReorderOutput_token_3", "ReorderOutput", "unknown", 0.3),
+        kernel("softmax", "Softmax", "unknown", 0.4),
+        kernel("sum_nchwc", "Conv", "unknown", 0.5),
+    )
+    found = [entry.nodes for entry in name_nodes(model, kernels)]
+    assert found == [("conv1", "relu1"), ("c2",), (), ("softmax",), ("c2", "add")]
+    assert [layer.name for layer in weighted_nodes(model)] == ["conv1", "c2"]
 
 
 @pytest.fixture

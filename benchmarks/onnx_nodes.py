@@ -1,0 +1,65 @@
+"""The weighted nodes of an ONNX file, and which of onnxruntime's kernels computes each.
+
+onnxruntime fuses before it runs. Its profile names a kernel after a node, or after the tensor that
+the fused node writes, with what it did appended: ``conv1``, ``relu_1_nchwc``, ``fused conv1``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+import onnx
+
+from benchmarks.report.document import KernelReport, LayerReport
+
+__all__ = ["name_nodes", "weighted_nodes"]
+
+WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+FUSED_KINDS = ("Conv", "Gemm", "MatMul")  # in the names of fused operators: FusedConv, QLinearConv
+ADDED = re.compile(r"^fused |_nchwc$|_quant$|_token_\d+$")
+
+
+def weighted_nodes(model: onnx.ModelProto) -> tuple[LayerReport, ...]:
+    """Every weighted node as a layer whose precision onnxruntime does not tell."""
+    return tuple(
+        LayerReport(name=_name(node), op_type=node.op_type, precision="unknown", macs=0)
+        for node in model.graph.node
+        if node.op_type in WEIGHTED
+    )
+
+
+def name_nodes(model: onnx.ModelProto, kernels: Iterable[KernelReport]) -> tuple[KernelReport, ...]:
+    """Kernels with the ONNX nodes that they compute, as far as their names tell.
+
+    A fused kernel is named after the tensor that it writes: from there the graph is walked back,
+    by first inputs, to the weighted node whose result that is.
+    """
+    nodes = {_name(node): node for node in model.graph.node}
+    producers = {output: node for node in model.graph.node for output in node.output}
+    return tuple(replace(kernel, nodes=_nodes_of(kernel, nodes, producers)) for kernel in kernels)
+
+
+def _nodes_of(
+    kernel: KernelReport,
+    nodes: Mapping[str, onnx.NodeProto],
+    producers: Mapping[str, onnx.NodeProto],
+) -> tuple[str, ...]:
+    name = ADDED.sub("", kernel.name)
+    node = nodes.get(name) or producers.get(name)
+    if node is None:
+        return ()
+    found = [_name(node)]
+    while node.op_type not in WEIGHTED and any(word in kernel.kind for word in FUSED_KINDS):
+        before = producers.get(node.input[0]) if node.input else None
+        if before is None:
+            break
+        node = before
+        found.append(_name(node))
+    return tuple(reversed(found))
+
+
+def _name(node: onnx.NodeProto) -> str:
+    """As manifests name it: by its first output where it has no name."""
+    return node.name or node.output[0]
