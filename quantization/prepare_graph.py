@@ -27,6 +27,7 @@ __all__ = [
 ]
 
 _LARGEST_AXIS = 2**31 - 1
+_NAMELESS = frozenset({"?", "*", "-1", "None"})
 
 
 def is_default_domain(node: NodeProto) -> bool:
@@ -43,7 +44,10 @@ def subgraphs(node: NodeProto) -> Iterator[GraphProto]:
 
 
 def check_axes(graph: GraphProto) -> None:
-    """Free axes of size -1, which some exporters write for dynamic ones, in place.
+    """Free axes of size -1 or name "?", which some exporters write for dynamic ones, in place.
+
+    Axes of one name have one size: Paddle's "?" for height and width would make all images square,
+    and TensorRT holds a model to it.
 
     Raises:
         ModelError: an axis is larger than any library takes.
@@ -52,6 +56,8 @@ def check_axes(graph: GraphProto) -> None:
         for dim in value.type.tensor_type.shape.dim:
             if dim.dim_value < 0:
                 dim.ClearField("dim_value")
+            if dim.dim_param in _NAMELESS:
+                dim.ClearField("dim_param")
             if dim.dim_value > _LARGEST_AXIS:
                 raise ModelError(
                     f"tensor {value.name!r} of graph {graph.name!r} has an axis of "

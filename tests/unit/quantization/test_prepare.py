@@ -254,3 +254,14 @@ def test_scalar_and_empty_tensors(shape: list[int]) -> None:
     )
     feeds = {"x": np.ones(shape, np.float32)}
     np.testing.assert_array_equal(run(prepared, feeds)[0], feeds["x"] * 2)
+
+
+def test_axes_named_question_mark_are_free() -> None:
+    """PaddlePaddle: -1 for the batch, "?" for height and for width."""
+    model = parse("y = Relu (x)")
+    dims = model.graph.input[0].type.tensor_type.shape.dim
+    dims[0].dim_value = -1
+    dims[2].dim_param = dims[3].dim_param = "?"
+    del model.graph.output[0].type.tensor_type.shape.dim[:]
+    found = prepare(model).graph.input[0].type.tensor_type.shape.dim
+    assert [dim.WhichOneof("value") for dim in found] == [None, "dim_value", None, None]
