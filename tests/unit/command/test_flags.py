@@ -62,3 +62,64 @@ def test_profiles_add_up() -> None:
 def test_a_profile_lacks_a_shape() -> None:
     with pytest.raises(InputError, match=r"given 2, 1 and 0 times, expected equally often"):
         job("--minShapes", "x:1", "--minShapes", "x:2", "--optShapes", "x:4")
+
+
+CALIBRATED = ("--calib-data", "c/")
+LABELLED = (*CALIBRATED, "--eval-data", "e/")
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (("--max-drop", "1"), "--max-drop without --eval-data has no labels"),
+        ((*LABELLED, "--max-drop", "1", "--precision", "fp32"), "--max-drop with --precision fp32"),
+        (
+            (*LABELLED, "--max-drop", "1", "--min-sqnr", "9"),
+            "--max-drop and --min-sqnr, expected o",
+        ),
+        (("--min-sqnr", "9", "--statistics", "s.npz"), "--min-sqnr with --statistics alone"),
+        ((*CALIBRATED, "--min-sqnr", "9", "--implicit"), "--min-sqnr with --implicit or --calib"),
+        ((*CALIBRATED, "--min-agreement", "0.9", "--shard", "1/2"), "--min-agreement with --shard"),
+        (("--min-sqnr", "9", "--random-calibration", "4"), "--min-sqnr with --random-calibration"),
+        ((*CALIBRATED, "--min-sqnr", "9", "--stop-after", "ranges"), "with --stop-after ranges"),
+        (("--search-time", "9"), "--search-time without a promise"),
+        (("--recipe", "r.yaml", "--calibrator", "mse"), "--recipe with --calibrator, expected the"),
+        (("--recipe", "r.yaml", "--exclude", "Conv"), "--recipe with --exclude, expected the"),
+        (("--recipe", "r.yaml", "--precision", "fp16"), "--recipe with --precision fp16"),
+    ],
+)
+def test_promises_that_cannot_be_kept_are_refused(flags: tuple[str, ...], sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        job(*flags)
+
+
+@pytest.mark.parametrize(
+    ("text", "share"), [("99%", 0.99), ("0.99", 0.99), ("1", 1.0), ("2%", 0.02)]
+)
+def test_agreement_is_a_share_or_percent(text: str, share: float) -> None:
+    assert job(*CALIBRATED, "--min-agreement", text).min_agreement == pytest.approx(share)
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [
+        ("--min-agreement", "99"),
+        ("--max-drop", "-1"),
+        ("--max-drop", "nan"),
+        ("--search-time", "0"),
+    ],
+)
+def test_amounts_out_of_range_exit_with_2(
+    flag: str, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        job(*LABELLED, f"{flag}={value}")
+    assert left.value.code == 2
+    assert repr(value) in capsys.readouterr().err
+
+
+def test_calibration_samples_are_held_out_only_without_others() -> None:
+    assert job(*CALIBRATED, "--min-sqnr", "20").holds_out
+    assert not job(*LABELLED, "--min-sqnr", "20").holds_out
+    assert not job(*CALIBRATED).holds_out
+    assert job(*LABELLED, "--max-drop", "1").promise == "--max-drop"

@@ -1,0 +1,127 @@
+"""Models held against a promise, and samples that belong to one part only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+import calibrators
+from artefacts.errors import DataError
+from command.flags import parse_job
+from command.parts import Part, divide, learning_part
+from command.promise import Judge, Promise, promise_of
+from quantization.execution import load_onnxruntime
+
+
+def through(value: str = "output") -> onnx.ModelProto:
+    """Output is the input."""
+    info = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["input"], [value], name="same")],
+        "through",
+        [info("input", TensorProto.FLOAT, ["N", 4])],
+        [info(value, TensorProto.FLOAT, ["N", 4])],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+@pytest.fixture
+def samples(tmp_path: Path, rng: np.random.Generator) -> calibrators.Samples:
+    values = rng.normal(size=(40, 4)).astype(np.float32)
+    np.savez(tmp_path / "s.npz", input=values, labels=values.argmax(axis=1))
+    return calibrators.open_samples(
+        tmp_path / "s.npz", inputs=calibrators.input_specs(through()), preprocess=None
+    )
+
+
+def judge(samples: calibrators.Samples, *flags: str) -> Judge:
+    words = ["--onnx", "m.onnx", "--engine", "o/m.engine", "--calib-data", "c", "--eval-data", "e"]
+    job = parse_job([*words, *flags])
+    promise = promise_of(job)
+    assert promise is not None
+    return Judge(job, through(), promise, samples)
+
+
+def off_by(noise: np.ndarray) -> object:
+    rows = iter(np.array_split(noise, 5))  # batches of 8
+    return lambda feeds: {"output": feeds["input"] + next(rows)}
+
+
+def test_sqnr_is_that_of_all_samples(
+    samples: calibrators.Samples, rng: np.random.Generator
+) -> None:
+    noise = 0.1 * rng.normal(size=(40, 4)).astype(np.float32)
+    exact = np.concatenate([sample.inputs["input"] for sample in samples]).astype(np.float64)
+    found = exact.astype(np.float32) + noise
+    expected = 10 * np.log10((exact**2).sum() / ((exact - found.astype(np.float64)) ** 2).sum())
+    verdict = judge(samples, "--min-sqnr", "12")(off_by(noise))  # type: ignore[arg-type]
+    assert verdict.score == pytest.approx(expected)
+    assert verdict.interval[0] < verdict.score < verdict.interval[1]
+    assert verdict.cautious == verdict.interval[0]
+    assert verdict.kept == (expected >= 12)
+
+
+def test_equal_outputs_keep_every_promise(samples: calibrators.Samples) -> None:
+    for flags in (("--min-sqnr", "90"), ("--min-agreement", "1"), ("--max-drop", "0")):
+        verdict = judge(samples, *flags)(load_onnxruntime(through()))
+        assert verdict.kept
+        assert "e+308" not in str(verdict)
+        assert None not in verdict.to_dict()["interval"] or flags[0] == "--min-sqnr"
+
+
+def test_a_drop_is_counted_in_points(samples: calibrators.Samples) -> None:
+    noise = np.zeros((40, 4), np.float32)
+    wrong = np.array([sample.label for sample in samples])[:4]
+    noise[np.arange(4), wrong] = -100  # four of forty samples: ten points
+    for limit, kept in (("10.1", True), ("9.9", False)):
+        verdict = judge(samples, "--max-drop", limit)(off_by(noise))  # type: ignore[arg-type]
+        assert verdict.score == pytest.approx(-10.0)
+        assert verdict.kept is kept
+        assert verdict.cautious == verdict.score
+    assert str(verdict).startswith("a drop of 10 points of top1 [")
+    assert str(verdict).endswith("] on 40 samples")
+    verdict = judge(samples, "--min-agreement", "95%")(off_by(noise))  # type: ignore[arg-type]
+    assert verdict.score == pytest.approx(90.0)
+    assert not verdict.kept
+
+
+def test_agreement_needs_class_scores(samples: calibrators.Samples) -> None:
+    judged = judge(samples, "--min-agreement", "0.9")
+    model = through()
+    reshape = helper.make_node("Unsqueeze", ["input", "axes"], ["output"], name="wide")
+    model.graph.node[0].CopyFrom(reshape)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([2]), "axes"))
+    model.graph.output[0].type.tensor_type.ClearField("shape")
+    judged._exact = load_onnxruntime(model)
+    with pytest.raises(
+        DataError, match="--min-agreement with a model whose outputs output hold no"
+    ):
+        judged(load_onnxruntime(model))
+
+
+def test_parts_share_no_content_and_cover_all(samples: calibrators.Samples) -> None:
+    learning, rest = learning_part(samples)
+    selection, test = divide(rest, share=0.5)
+    digests = [{sample.digest for sample in part} for part in (learning, selection, test)]
+    assert [len(part) for part in (learning, selection, test)] == [24, 8, 8]
+    assert len(set.union(*digests)) == 40
+    assert sum(map(len, digests)) == 40
+
+
+def test_a_part_is_a_source_of_its_own(samples: calibrators.Samples) -> None:
+    part = Part(samples, [9, 3, 5])
+    names = [sample.digest for sample in samples]
+    assert [sample.digest for sample in part] == [names[3], names[5], names[9]]
+    assert [sample.digest for sample in part[1:]] == [names[5], names[9]]
+    part.keep()
+    assert [sample.digest for sample in part] == [names[3], names[5], names[9]]
+    assert (len(part), part.path, part.classes) == (3, samples.path, samples.classes)
+
+
+def test_promises_say_their_flag() -> None:
+    assert str(Promise(kind="drop", minimum=-0.5)) == "--max-drop 0.5"
+    assert str(Promise(kind="agreement", minimum=99.0)) == "--min-agreement 99"
