@@ -122,7 +122,7 @@ def _times(baseline: SystemReport, candidate: SystemReport) -> Part:
         f"{layer.times_ms[0]:.3f} ms in {baseline.name}"
         for layer in slower[:SLOW_LAYERS]
     ]
-    quantized = [layer for layer in slower if layer.precisions[1] == "int8"]
+    quantized = [x for x in slower if x.precisions[1] == "int8" and x.precisions[0] != "int8"]
     names = " ".join(layer.name for layer in quantized[:SLOW_LAYERS])
     return findings, [
         f"leave in floating point (--exclude) what INT8 slows: {names}"

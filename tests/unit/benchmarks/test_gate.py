@@ -126,7 +126,7 @@ def test_layers_in_floating_point_are_told_with_their_rule() -> None:
 
 def test_what_int8_slows_and_conversions_are_told() -> None:
     report = made_report(int8_ms=3.0)
-    int8 = report.systems[1]
+    base, int8 = report.systems
     slow = tuple(
         replace(layer, precision="int8", time_ms=0.3) if layer.name == "stem" else layer
         for layer in int8.layers
@@ -137,6 +137,9 @@ def test_what_int8_slows_and_conversions_are_told() -> None:
     assert "conversions of type or layout take 0.030 ms of 0.250 ms in kernels, 0.010 ms" in text
     assert "quantize the layers between two conversions" in text
     assert re.search(r"kernels take 0\.250 ms of a query of [23]\.\d+ ms", text)
+    both = replace(report, systems=(replace(base, layers=slow), int8))
+    slower = tuple(replace(layer, time_ms=0.9) for layer in slow)
+    assert "--exclude" not in explained(both, layers=slower), "INT8 is not what slows it"
     nearly = tuple(replace(layer, time_ms=0.0601) for layer in int8.layers if layer.name == "stem")
     assert "stem (Conv" not in explained(report, layers=nearly), "a difference below 1 % is noise"
     assert "conversions" not in explained(report, kernels=())
