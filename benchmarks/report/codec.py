@@ -88,13 +88,17 @@ def _unpacked(data: bytes, path: str | Path) -> bytes:
 
 
 def to_json(value: Any) -> Any:
-    """Dataclasses, arrays and tuples as JSON values; floats with 9 significant digits."""
+    """Dataclasses, arrays and tuples as JSON values.
+
+    Floats keep 9 significant digits, the samples in arrays 5: 0.005 %, far below what a latency
+    can be repeated to, and half the size.
+    """
     if dataclasses.is_dataclass(value):
         return {
             field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)
         }
     if isinstance(value, np.ndarray):
-        return to_json(value.tolist())
+        return [to_json(float(f"{entry:.5g}")) for entry in value.tolist()]
     if isinstance(value, dict):
         return {key: to_json(entry) for key, entry in value.items()}
     if isinstance(value, tuple | list):

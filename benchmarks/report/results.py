@@ -98,5 +98,5 @@ def _note(name: str, report: Report) -> str:
     where = f"{gpu}, " if gpu else ""
     return (
         f"{name}: {where}{machine}, {cores} cores, {report.created[:10]}, commit {commit}, "
-        f"batch {report.batch}, machine {report.steadiness.verdict}."
+        f"batch {report.batch}, steadiness of the machine {report.steadiness.verdict}."
     )

@@ -14,7 +14,10 @@ from benchmarks.report.html import render_html
 from tests.unit.benchmarks.made import made_report
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars")
+FLAGS = (
+    *("--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run"),
+    *("--disable-background-networking", "--disable-quic"),  # a page without requests, in peace
+)
 
 
 @pytest.fixture(scope="module")
