@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: build/bindings .venv-modelopt .venv-nncf bench-cpu bench-calibration help demo examples test lint bench test-gpu clean
+.PHONY: build/bindings .venv-modelopt .venv-nncf bench-cpu bench-calibration bench-accuracy help demo examples test lint bench test-gpu clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -64,6 +64,9 @@ bench-cpu: $(VENV)/.dev .venv-nncf ## INT8 on the CPU beside NNCF's graph, same 
 
 bench-calibration: $(VENV)/.dev .venv-modelopt .venv-nncf ## what calibration costs, peers beside it (about 15 minutes)
 	$(BIN)/python -m benchmarks.peers.calibration
+
+bench-accuracy: $(VENV)/.dev .venv-modelopt .venv-nncf ## INT8 outputs against FP32, peers beside them (hours; resumes)
+	$(BIN)/python -m benchmarks.peers.accuracy
 
 # On the device, with TensorRT from JetPack and this project installed (examples/06_jetson). The INT8
 # model comes from another machine.

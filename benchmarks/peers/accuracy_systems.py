@@ -98,8 +98,9 @@ def quantize_nncf(model: Path, rows: Rows, output: Path, method: str) -> None:
     some = feeds[:CONTROL_SAMPLES]
     exact = outputs_of(loaded, some)
 
-    def validate(model: onnx.ModelProto, samples: Any) -> tuple[float, None]:
-        return likeness(exact, outputs_of(model, list(samples))), None
+    def validate(model: onnx.ModelProto, samples: Any) -> tuple[float, list[float]]:
+        values = likeness(exact, outputs_of(model, list(samples)))
+        return float(np.mean(values)), values
 
     controlled = nncf.quantize_with_accuracy_control(
         loaded,
@@ -124,13 +125,12 @@ def outputs_of(model: onnx.ModelProto, feeds: list[dict[str, Any]]) -> list[Rows
     return [np.asarray(session.run(None, feed)[0], np.float32) for feed in feeds]
 
 
-def likeness(exact: list[Rows], found: list[Rows]) -> float:
-    """Share of equal top-1, or 1 - noise / signal."""
-    pairs = list(zip(exact, found, strict=True))
+def likeness(exact: list[Rows], found: list[Rows]) -> list[float]:
+    """Whether the top-1 is the same, or 1 - noise / signal; of each sample."""
+    pairs = list(zip(exact, found, strict=False))
     if exact[0].ndim == 2:
-        return float(np.mean([y.argmax() == x.argmax() for y, x in pairs]))
-    noise = sum(float(((y - x) ** 2).sum()) for y, x in pairs)
-    return 1.0 - noise / sum(float((y**2).sum()) for y, _ in pairs)
+        return [float(y.argmax() == x.argmax()) for y, x in pairs]
+    return [1.0 - float(((y - x) ** 2).sum() / (y**2).sum()) for y, x in pairs]
 
 
 def with_opset(model: onnx.ModelProto, version: int) -> onnx.ModelProto:
