@@ -24,7 +24,7 @@ from benchmarks.accuracy.task import Task, read_task
 from benchmarks.statistics.bootstrap import draw_rounds, interval_of
 from command.calibration import evaluation_samples, held_out_samples
 from command.flags import Job
-from command.parts import Part, divide
+from command.parts import KEPT_BYTES, Part, divide
 from quantization.execution import load_onnxruntime
 from quantization.search import Goal
 from quantization.splits import digest_of
@@ -153,6 +153,8 @@ class Judge:
         self._batch = job.calib_batch
         self._task: Task | None = read_task(job.task) if job.task else None
         self._task_path = job.task
+        self._known: list[Arrays] = []
+        self._kept_bytes = 0
         self._exact = load_onnxruntime(prepared)
         self._plain = self._accuracy(self._exact) if promise.kind == "drop" else None
 
@@ -203,6 +205,16 @@ class Judge:
             system, self._samples, self._task, inputs=self._inputs, batch_size=self._batch
         )
 
+    def _reference(self, number: int, inputs: Arrays) -> Arrays:
+        """FP32 outputs of a batch, run once where memory allows to keep them."""
+        if number < len(self._known):
+            return self._known[number]
+        outputs = self._exact(inputs)
+        self._kept_bytes += sum(values.nbytes for values in outputs.values())
+        if number == len(self._known) and self._kept_bytes <= KEPT_BYTES:
+            self._known.append(outputs)
+        return outputs
+
     def _likeness(
         self, system: System
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
@@ -210,8 +222,9 @@ class Judge:
         signal: list[list[float]] = []
         noise: list[list[float]] = []
         same: list[float] = []
-        for batch in calibrators.batches(self._samples, self._batch, inputs=self._inputs):
-            exact, found = self._exact(batch.inputs), system(batch.inputs)
+        batches = calibrators.batches(self._samples, self._batch, inputs=self._inputs)
+        for number, batch in enumerate(batches):
+            exact, found = self._reference(number, batch.inputs), system(batch.inputs)
             names = [name for name, values in exact.items() if values.dtype.kind == "f"]
             rows = batch.count + batch.padding
             for row in range(len(batch.samples)):

@@ -209,7 +209,8 @@ def _telling(
     order = np.argsort(noise, kind="stable")
     worst, others = np.split(order, [RANKING_SAMPLES // 2])
     step = max(len(others) // (RANKING_SAMPLES - len(worst)), 1)
-    return [feeds[row] for row in (*worst, *others[::step][: RANKING_SAMPLES - len(worst)])]
+    rows = {*worst, *others[::step][: RANKING_SAMPLES - len(worst)]}
+    return [dict(sample.inputs) for row, sample in enumerate(selection) if row in rows]
 
 
 def _noise(exact: Arrays, found: Arrays) -> float:
