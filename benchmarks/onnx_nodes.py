@@ -18,7 +18,7 @@ __all__ = ["name_nodes", "weighted_nodes"]
 
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 FUSED_KINDS = ("Conv", "Gemm", "MatMul")  # in the names of fused operators: FusedConv, QLinearConv
-ADDED = re.compile(r"^fused |_nchwc$|_quant$|_token_\d+$")
+ADDED = re.compile(r"^fused |_nchwc$|_quant$|_token_\d+$|/MatMul\w+Fusion/?$")
 
 
 def weighted_nodes(model: onnx.ModelProto) -> tuple[LayerReport, ...]:

@@ -13,7 +13,7 @@ import onnx
 
 from artefacts.errors import ModelError
 from engines.built import BuiltEngine
-from engines.coverage import openvino_precisions
+from engines.coverage import openvino_kernels, openvino_precisions
 from engines.fake_quantize import fuse_qdq
 from engines.onnx_layers import graph_names
 from engines.openvino_library import (
@@ -79,6 +79,7 @@ def build_blob(path: Path, model: onnx.ModelProto, options: BuildOptions) -> Bui
         outputs=tuple(_spec(compiled.outputs, name) for name in outputs),
         profiles=options.profiles,
         precisions=openvino_precisions(executed),
+        kernels=openvino_kernels(executed),
         source="OpenVINO executed graph",
         facts={"inference_precision": precision},
     )

@@ -141,7 +141,7 @@ def _coverage(
         return None
     shapes = dict(options.profiles[0].opt) if options.profiles else {}
     layers = weighted_layers(model, shapes)
-    return coverage_of(layers, built.precisions, source=built.source)
+    return coverage_of(layers, built.precisions, source=built.source, kernels=built.kernels)
 
 
 def _onnx_facts(path: Path) -> dict[str, Any]:

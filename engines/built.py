@@ -25,6 +25,8 @@ class BuiltEngine:
         precisions: ONNX node → precision that runs; ``None`` where only a GPU could tell.
         source: where the precisions were read.
         facts: how it was built, for the manifest.
+        kernels: ONNX node → kernel that computes it, where a loaded engine tells no more than the
+            kernel's name.
     """
 
     data: bytes
@@ -36,3 +38,4 @@ class BuiltEngine:
     precisions: Mapping[str, str] | None
     source: str
     facts: Mapping[str, Any] = field(default_factory=dict)
+    kernels: Mapping[str, str] = field(default_factory=dict)

@@ -21,6 +21,7 @@ __all__ = [
     "NodeCoverage",
     "coverage_of",
     "executed_kernel",
+    "openvino_kernels",
     "openvino_precisions",
     "plan_kernel",
     "tensorrt_precisions",
@@ -48,7 +49,7 @@ TENSORRT_PRECISION = (
 class NodeCoverage:
     """One weighted ONNX node: what the graph promised and what the runtime executes.
 
-    ``aliases`` are its outputs: a runtime may call a node by one of them.
+    ``aliases`` are its outputs, and what it may be fused into: a runtime may call it by one.
     """
 
     name: str
@@ -104,9 +105,20 @@ class Int8Coverage:
 
 
 def coverage_of(
-    layers: Sequence[Layer], precisions: Mapping[str, str], *, source: str
+    layers: Sequence[Layer],
+    precisions: Mapping[str, str],
+    *,
+    source: str,
+    kernels: Mapping[str, str] | None = None,
 ) -> Int8Coverage:
-    """Join the layers of the ONNX graph with the precisions that a runtime reports by name."""
+    """Join the layers of the ONNX graph with the precisions that a runtime reports by name.
+
+    Args:
+        layers: of the graph that was built.
+        precisions: ONNX name → precision.
+        source: where they were read.
+        kernels: ONNX name → kernel, for the aliases.
+    """
     return Int8Coverage(
         source=source,
         nodes=tuple(
@@ -118,11 +130,16 @@ def coverage_of(
                 or _first(precisions, layer.fused_with)
                 or UNKNOWN,
                 macs=layer.macs,
-                aliases=tuple(sorted(layer.names - {layer.name})),
+                aliases=_aliases(layer, kernels or {}),
             )
             for layer in layers
         ),
     )
+
+
+def _aliases(layer: Layer, kernels: Mapping[str, str]) -> tuple[str, ...]:
+    names = layer.names | layer.fused_with
+    return tuple(sorted((names | {kernels[n] for n in names if n in kernels}) - {layer.name}))
 
 
 def _first(precisions: Mapping[str, str], names: Iterable[str]) -> str:
@@ -144,6 +161,23 @@ def openvino_precisions(executed: Iterable[Mapping[str, str]]) -> dict[str, str]
             names, precision = executed_kernel(info)
             for name in names:
                 found.setdefault(name, precision)
+    return found
+
+
+def openvino_kernels(executed: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    """ONNX name → the kernel that computes it.
+
+    A blob that was exported and imported keeps the kernels' names, and of what OpenVINO fused
+    before it exported nothing else.
+
+    Args:
+        executed: as above, with ``name``.
+    """
+    found: dict[str, str] = {}
+    for info in executed:
+        kernel = OPENVINO_SUFFIX.sub("", info["name"])
+        for name in executed_kernel(info)[0]:
+            found.setdefault(name, kernel)
     return found
 
 

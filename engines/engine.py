@@ -124,8 +124,12 @@ class Engine:
         """
         times = self._profile(request, lambda runner, arrays: runner.layer_times(arrays))
         coverage = self.manifest.coverage
-        nodes = coverage.nodes if coverage is not None else ()
-        names = {alias: node.name for node in nodes for alias in node.aliases}
+        named = {name for time in times for name in time.nodes}
+        names: dict[str, str] = {}
+        for node in coverage.nodes if coverage is not None else ():
+            if node.name not in named:  # else its aliases are kernels of their own
+                for alias in node.aliases:
+                    names.setdefault(alias, node.name)
         return tuple(time.renamed(names) for time in times)
 
     def device_times(self, request: Mapping[str, Any]) -> dict[str, float]:

@@ -38,8 +38,8 @@ NO_SHAPE: tuple[int, ...] = ()
 class Layer:
     """A weighted node: ``promised`` when both operands come from DequantizeLinear.
 
-    ``fused_with`` names the Softmax of an attention: a runtime that fuses Q·Kᵀ, Softmax and ·V
-    into one kernel may keep only that name.
+    ``fused_with`` names the Add of a bias, or the Softmax of an attention: a runtime that fuses
+    product and bias, or Q·Kᵀ, Softmax and ·V, into one kernel may keep only that name.
     """
 
     name: str
@@ -80,6 +80,7 @@ def weighted_layers(
         shapes: of dynamic inputs, e.g. the optimum of a profile; other dynamic sizes count as 1.
     """
     sizes = _tensor_shapes(model, shapes or {})
+    weights = {weight.name for weight in model.graph.initializer}
     producers = {output: node for node in model.graph.node for output in node.output}
     readers: dict[str, list[onnx.NodeProto]] = {}
     for node in model.graph.node:
@@ -92,7 +93,9 @@ def weighted_layers(
             names=frozenset(filter(None, (node.name, *node.output))),
             promised=all(_dequantized(name, producers) for name in node.input[:2]),
             macs=_macs(node, sizes),
-            fused_with=frozenset(_softmax_names(node, producers, readers)),
+            fused_with=frozenset(
+                _bias_names(node, readers, weights) or _softmax_names(node, producers, readers)
+            ),
         )
         for node in model.graph.node
         if node.op_type in WEIGHTED
@@ -144,6 +147,18 @@ def _dequantized(name: str, producers: Mapping[str, onnx.NodeProto]) -> bool:
         elif node.op_type != "DequantizeLinear":
             return False
     return True
+
+
+def _bias_names(
+    node: onnx.NodeProto, readers: Mapping[str, list[onnx.NodeProto]], weights: set[str]
+) -> set[str]:
+    """Names of the Add behind a product whose other operand is a weight: its bias."""
+    after = readers.get(node.output[0], [])
+    if node.op_type != "MatMul" or len(after) != 1 or after[0].op_type != "Add":
+        return set()
+    if not weights & set(after[0].input):
+        return set()
+    return {name for name in (after[0].name, *after[0].output) if name}
 
 
 def _softmax_names(

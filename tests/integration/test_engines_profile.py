@@ -6,14 +6,18 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
 
+import calibrators
 import engines
+import quantization
 from artefacts.errors import EngineError, UnsupportedError
 from engines import BuildOptions
 from engines.manifest import manifest_path
 from tests.engine_models import convnet, save
+from tests.networks import NETWORKS
 
 Floats = NDArray[np.float32]
 
@@ -62,3 +66,33 @@ def test_a_file_replaced_meanwhile_is_not_profiled(
         build(tmp_path, rng)
         with pytest.raises(EngineError, match="is now another one"):
             engine.layer_times({"input": images(rng, 1)})
+
+
+@pytest.mark.parametrize("quantized", [False, True], ids=["fp32", "int8"])
+@pytest.mark.parametrize("name", ["mobilenet_v3", "unet_transposed", "vit"])
+def test_every_weighted_layer_of_a_network_is_found(
+    name: str, quantized: bool, tmp_path: Path
+) -> None:
+    """By its own name, by the bias it was fused with, or by the attention that swallowed it."""
+    model = quantization.prepare(NETWORKS[name]())
+    specs = calibrators.input_specs(model)
+    samples = calibrators.random_samples(specs, count=2, seed=0)
+    if quantized:
+        placement = quantization.place(model, profile="cpu", exclude=())
+        seen = calibrators.observe(model, placement.tensors, samples, batch_size=1)
+        ranges = calibrators.compute_ranges(seen, method="minmax")
+        model = quantization.insert_qdq(model, placement, ranges)
+    onnx.save(model, tmp_path / "m.onnx")
+    options = BuildOptions(target="cpu", precision="int8" if quantized else "fp32")
+    engines.build(tmp_path / "m.onnx", tmp_path / "m.engine", options, {})
+    feeds = next(calibrators.batches(samples, 1, inputs=specs)).inputs
+    with engines.load(tmp_path / "m.engine") as engine:
+        times, cover = engine.layer_times(feeds), engine.manifest.coverage
+    assert cover is not None
+    named = {node: time.precision for time in times for node in time.nodes}
+    lost = [node for node in cover.nodes if node.name not in named]
+    # Both products of an attention are one kernel, which is known by the first.
+    assert all("Softmax" in " ".join(node.aliases) for node in lost)
+    assert len(lost) == (2 if name == "vit" else 0)
+    for node in cover.nodes:
+        assert node in lost or named[node.name] == node.precision

@@ -137,9 +137,10 @@ def test_fused_kernels_are_led_back_to_their_weighted_node() -> None:
         kernel("ReorderOutput_token_3", "ReorderOutput", "unknown", 0.3),
         kernel("softmax", "Softmax", "unknown", 0.4),
         kernel("sum_nchwc", "Conv", "unknown", 0.5),
+        kernel("conv1/MatMulAddFusion", "Gemm", "unknown", 0.6),
     )
     found = [entry.nodes for entry in name_nodes(model, kernels)]
-    assert found == [("conv1", "relu1"), ("c2",), (), ("softmax",), ("c2", "add")]
+    assert found == [("conv1", "relu1"), ("c2",), (), ("softmax",), ("c2", "add"), ("conv1",)]
     assert [layer.name for layer in weighted_nodes(model)] == ["conv1", "c2"]
 
 

@@ -5,7 +5,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from engines.coverage import coverage_of, openvino_precisions, tensorrt_precisions
+from engines.coverage import (
+    coverage_of,
+    openvino_kernels,
+    openvino_precisions,
+    tensorrt_precisions,
+)
 from engines.onnx_layers import weighted_layers
 from tests.engine_models import convnet
 
@@ -50,6 +55,38 @@ def test_a_fused_attention_counts_for_both_of_its_products() -> None:
     model = helper.make_model(helper.make_graph(nodes, "attention", inputs, outputs))
     covered = coverage_of(weighted_layers(model), found, source="test")
     assert covered.int8_layers == ("scores", "values", "dense")
+    kernels = openvino_kernels(
+        [{"name": "values_q/WithoutBiases"} | layer("Subgraph", "scale,softmax,values_q", "i8")]
+    )
+    named = coverage_of(weighted_layers(model), found, source="test", kernels=kernels)
+    # The products' own names are gone: the kernel that has the Softmax is known by another.
+    assert [node.aliases for node in named.nodes] == [
+        ("p", "s", "softmax", "values_q"),
+        ("p", "softmax", "values_q", "y"),
+        ("z",),
+    ]
+
+
+def test_a_bias_speaks_for_the_product_that_it_was_fused_with() -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["m"], name="matmul"),
+        helper.make_node("Add", ["m", "b"], ["y"], name="bias"),
+        helper.make_node("MatMul", ["y", "w"], ["n"], name="other"),
+        helper.make_node("Add", ["n", "x"], ["z"], name="residual"),
+    ]
+    given = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [4, 4])]
+    made = [helper.make_tensor_value_info("z", TensorProto.FLOAT, [4, 4])]
+    weights = [
+        helper.make_tensor(name, TensorProto.FLOAT, dims, [1.0] * (16 if name == "w" else 4))
+        for name, dims in (("w", [4, 4]), ("b", [4]))
+    ]
+    model = helper.make_model(helper.make_graph(nodes, "g", given, made, weights))
+    found = openvino_precisions([layer("FullyConnected", "bias", "f32")])
+    covered = coverage_of(weighted_layers(model), found, source="test")
+    assert [(node.precision, node.aliases) for node in covered.nodes] == [
+        ("fp32", ("bias", "m", "y")),
+        ("unknown", ("n",)),
+    ]
 
 
 def inspected(**layer: object) -> dict[str, object]:
