@@ -77,7 +77,7 @@ class Verdict:
     @property
     def kept(self) -> bool:
         """The evaluation is deterministic, so the score itself is held against the promise."""
-        return self.score >= self.goal.minimum
+        return self.goal.kept(self.score)
 
     @property
     def cautious(self) -> float:

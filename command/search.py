@@ -28,7 +28,7 @@ from command.improvement import improve, record
 from command.parts import SEED, Part
 from command.promise import Judge, Verdict, judging_parts, promise_of
 from command.screen import Screen
-from quantization.execution import Arrays, load_int8, load_onnxruntime
+from quantization.execution import Arrays, load_int8_quickly, load_onnxruntime
 from quantization.fidelity import compare, run_all
 from quantization.fusion_groups import fusion_groups, leave_float
 from quantization.graph_view import GraphView
@@ -97,7 +97,8 @@ def keep_promise(
     start = better or Improved(model=prepared, ranges=ranges, weights={}, methods=NOTHING)
     calibrator, method_ranges = job.calibrator, ranges
     score = _Scorer(judge)
-    missed = score(start.quantized(placement, unsigned=job.cpu_unsigned)) < judge.goal.minimum
+    first = score(start.quantized(placement, unsigned=job.cpu_unsigned))
+    missed = not judge.goal.kept(first)
     feeds = _telling(job, prepared, placement, start, selection) if missed else []
     in_time = deadline is None or time.monotonic() < deadline
     if better is not None and missed and in_time:
@@ -185,7 +186,7 @@ class _Scorer:
     def __call__(self, model: onnx.ModelProto) -> float:
         digest = sha256_bytes(model.SerializeToString())
         if digest not in self._known:
-            self._known[digest] = self._judge(load_int8(model)).cautious
+            self._known[digest] = self._judge(load_int8_quickly(model)).cautious
         return self._known[digest]
 
 
@@ -201,7 +202,7 @@ def _telling(
     A few samples often hold most of the noise, and a ranking that has not seen them is no guide.
     """
     float_run = load_onnxruntime(prepared)
-    int8_run = load_int8(start.quantized(placement, unsigned=job.cpu_unsigned))
+    int8_run = load_int8_quickly(start.quantized(placement, unsigned=job.cpu_unsigned))
     feeds = [dict(sample.inputs) for sample in selection]
     noise = [
         -(10.0 ** (-compare(int8_run, [feed], [float_run(feed)]).sqnr_db / 10)) for feed in feeds
@@ -238,7 +239,7 @@ def _other_method(
         model = quantization.insert_qdq(
             prepared, placement, quantization.unify_ranges(ranges, placement)
         )
-        return -compare(load_int8(model), feeds, exact).sqnr_db
+        return -compare(load_int8_quickly(model), feeds, exact).sqnr_db
 
     choice = calibrators.choose_method(statistics, error, judges=())
     levels = ", ".join(f"{method} {-value:.1f}" for method, value in choice.errors.items())
@@ -291,6 +292,7 @@ def _search(
                 goal,
                 saved_ms=saved_ms,
                 refit=refit,
+                load_quantized=load_int8_quickly,
                 least_int8=job.require_int8 or 0.0,
                 unsigned=job.cpu_unsigned,
                 limit_s=left,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from artefacts.errors import ModelError
 from artefacts.libraries import require
 
-__all__ = ["Arrays", "Load", "Run", "load_int8", "load_onnxruntime"]
+__all__ = ["Arrays", "Load", "Run", "load_int8", "load_int8_quickly", "load_onnxruntime"]
 
 Array = NDArray[Any]
 Arrays = Mapping[str, Array]
@@ -22,7 +22,9 @@ Load = Callable[[onnx.ModelProto], Run]
 """A model in, the function that runs it out."""
 
 
-def load_onnxruntime(model: onnx.ModelProto, *, optimize: bool = True) -> Run:
+def load_onnxruntime(
+    model: onnx.ModelProto, *, optimize: bool = True, integers: bool = True
+) -> Run:
     """A model on onnxruntime's CPU provider.
 
     Args:
@@ -30,6 +32,7 @@ def load_onnxruntime(model: onnx.ModelProto, *, optimize: bool = True) -> Run:
         optimize: False runs the graph as it is written, Q/DQ pairs in float arithmetic. Optimised,
             onnxruntime replaces them by the integer kernels of this processor, which saturate
             where it has no VNNI instructions.
+        integers: False optimises everything but that: Q/DQ pairs stay in float arithmetic.
 
     Raises:
         ModelError: onnxruntime refuses the model, or fails while running it.
@@ -40,6 +43,8 @@ def load_onnxruntime(model: onnx.ModelProto, *, optimize: bool = True) -> Run:
     options.log_severity_level = 4  # its warnings go to stderr past Python; errors are raised
     # Idle workers would otherwise spin on the cores that numpy computes on between runs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if not integers:
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
     if not optimize:
         options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
     errors: tuple[type[BaseException], ...] = _runtime_errors()
@@ -64,6 +69,14 @@ def load_onnxruntime(model: onnx.ModelProto, *, optimize: bool = True) -> Run:
 def load_int8(model: onnx.ModelProto) -> Run:
     """A Q/DQ model in float arithmetic: :func:`load_onnxruntime` without its optimizations."""
     return load_onnxruntime(model, optimize=False)
+
+
+def load_int8_quickly(model: onnx.ModelProto) -> Run:
+    """:func:`load_int8` but for the order of sums, in two thirds of the time.
+
+    Another order moves a value across a rounding step here and there, as every engine does.
+    """
+    return load_onnxruntime(model, integers=False)
 
 
 def _runtime_errors() -> tuple[type[Exception], ...]:

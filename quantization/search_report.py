@@ -18,7 +18,7 @@ def point_text(point: Point, goal: Goal) -> str:
     """One mixture in a line."""
     count = len(point.released)
     what = "all groups in INT8" if not count else f"{count} group{'s'[: count > 1]} in float"
-    kept = "kept" if point.score >= goal.minimum else "missed"
+    kept = "kept" if goal.kept(point.score) else "missed"
     return f"{what}, {point.int8_share:.1%} of MACs in INT8: {goal.say(point.score)}, {kept}"
 
 

@@ -151,7 +151,7 @@ def test_a_recipe_of_other_samples_is_refused(
 
 
 def test_a_killed_search_goes_on(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, flags = command.search.load_int8, ("--max-drop", "20", "--stop-after", "onnx")
+    real, flags = command.search.load_int8_quickly, ("--max-drop", "20", "--stop-after", "onnx")
     loads = 0
 
     def killed(model: onnx.ModelProto) -> object:
@@ -162,13 +162,13 @@ def test_a_killed_search_goes_on(work: Work, monkeypatch: pytest.MonkeyPatch) ->
             raise KeyboardInterrupt
         return real(model)
 
-    monkeypatch.setattr(command.search, "load_int8", killed)
+    monkeypatch.setattr(command.search, "load_int8_quickly", killed)
     assert work.run("killed", *flags) == 130
     before = json.loads(work.file("killed", ".search.json").read_text())
     assert len(before["scores"]) >= 2
     assert not work.file("killed", ".recipe.yaml").exists()
 
-    monkeypatch.setattr(command.search, "load_int8", real)
+    monkeypatch.setattr(command.search, "load_int8_quickly", real)
     monkeypatch.setattr(quantization.search, "sensitivities", None)  # never called again
     assert work.run("killed", *flags) == 0
     after = json.loads(work.file("killed", ".search.json").read_text())

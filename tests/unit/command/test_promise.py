@@ -77,7 +77,7 @@ def test_a_drop_is_counted_in_points(samples: calibrators.Samples) -> None:
     noise = np.zeros((40, 4), np.float32)
     wrong = np.array([sample.label for sample in samples])[:4]
     noise[np.arange(4), wrong] = -100  # four of forty samples: ten points
-    for limit, kept in (("10.1", True), ("9.9", False)):
+    for limit, kept in (("10.1", True), ("10", True), ("9.9", False)):
         verdict = judge(samples, "--max-drop", limit)(off_by(noise))  # type: ignore[arg-type]
         assert verdict.score == pytest.approx(-10.0)
         assert verdict.kept is kept
@@ -125,3 +125,9 @@ def test_a_part_is_a_source_of_its_own(samples: calibrators.Samples) -> None:
 def test_promises_say_their_flag() -> None:
     assert str(Promise(kind="drop", minimum=-0.5)) == "--max-drop 0.5"
     assert str(Promise(kind="agreement", minimum=99.0)) == "--min-agreement 99"
+
+
+def test_a_promise_that_is_just_kept_is_kept() -> None:
+    drop = 100 * (0.735 - 0.73)
+    assert drop > 0.5  # in floats
+    assert Promise(kind="drop", minimum=-0.5).goal("points").kept(-drop)

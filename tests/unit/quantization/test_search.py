@@ -12,7 +12,7 @@ import onnx
 import pytest
 
 from artefacts.errors import ArtefactError, InputError
-from quantization.execution import load_int8, load_onnxruntime
+from quantization.execution import load_int8, load_int8_quickly, load_onnxruntime
 from quantization.fidelity import compare, run_all
 from quantization.fusion_groups import fusion_groups
 from quantization.graph_view import GraphView
@@ -23,7 +23,7 @@ from quantization.search import Goal, Point, _shrunk, search
 from quantization.search_book import Book
 from quantization.search_state import SearchState
 from tests.accuracy_models import calibrated, samples_of
-from tests.networks import Builder
+from tests.networks import Builder, resnet
 
 DB = "dB"
 
@@ -351,3 +351,13 @@ def test_real_scores_and_real_sensitivities(rng: np.random.Generator) -> None:
     assert tuple(tried) == result.points
     again = search(fixture.model, fixture.improved, fixture.placement, fixture.feeds, score, goal)
     assert again.point == result.point
+
+
+def test_quick_runs_compute_what_is_written(rng: np.random.Generator) -> None:
+    model = resnet(size=16)
+    feeds = samples_of(model, rng, 4)
+    placement, ranges = calibrated(model, feeds)
+    int8 = Improved(model=model, ranges=ranges, weights={}, methods=NOTHING).quantized(placement)
+    exact = run_all(load_onnxruntime(model), feeds)
+    noise = compare(load_int8(int8), feeds, exact).sqnr_db
+    assert compare(load_int8_quickly(int8), feeds, exact).sqnr_db == pytest.approx(noise, abs=1.0)
