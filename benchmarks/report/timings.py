@@ -92,7 +92,13 @@ def kernels_ms(system: SystemReport) -> float:
 
 def conversions_ms(system: SystemReport) -> float:
     """Kernels that only change a tensor's type or layout, together."""
-    return sum(kernel.time_ms for kernel in system.kernels if kernel.kind in CONVERTS)
+    return sum(kernel.time_ms for kernel in system.kernels if _converts(kernel))
+
+
+def _converts(kernel: KernelReport) -> bool:
+    """By its kind, or because nothing but Q/DQ nodes is in it."""
+    only_qdq = all(node.lower().endswith("quantizelinear") for node in kernel.nodes)
+    return kernel.kind in CONVERTS or (bool(kernel.nodes) and only_qdq)
 
 
 def side_by_side(baseline: SystemReport, candidate: SystemReport) -> Rows:

@@ -9,8 +9,8 @@ from artefacts.errors import GateMissedError, RequestError
 from benchmarks.report.document import LayerReport, Report
 from benchmarks.report.explanation import explain
 from benchmarks.report.gate import Limits, check_limits, raise_if_missed
-from benchmarks.report.timings import side_by_side
-from tests.unit.benchmarks.made import made_report
+from benchmarks.report.timings import conversions_ms, side_by_side
+from tests.unit.benchmarks.made import kernel, made_report
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +163,13 @@ def test_both_engines_stand_side_by_side() -> None:
     outside = medians[0] - 0.44, medians[1] - 0.25
     assert rows[-1][:4] == ["outside the kernels", "–", "–", "–"]
     assert [float(cell) for cell in rows[-1][4:6]] == pytest.approx(outside, abs=1e-4)
+
+
+def test_a_kernel_of_qdq_nodes_is_a_conversion() -> None:
+    qdq = kernel("k", "Subgraph", "int8", 0.5, "x_QuantizeLinear", "x_DequantizeLinear")
+    fused = kernel("k", "Subgraph", "int8", 0.7, "relu", "x_QuantizeLinear")
+    int8 = replace(made_report().systems[1], kernels=(qdq, fused))
+    assert conversions_ms(int8) == 0.5
 
 
 def test_layers_that_only_one_engine_has_are_shown_without_a_difference() -> None:
