@@ -110,7 +110,8 @@ def reason(err: Exception) -> str:
         lines = [line.removeprefix("-- ") for line in lines[lines.index("Summary:") + 1 :]]
         return "; ".join(lines)
     telling = [line for line in lines if not line.startswith(("Exception from", "Check '"))]
-    return (telling or lines or [type(err).__name__])[0][:300]
+    checks = [line.partition(" at src/")[0] for line in lines if line.startswith("Check '")]
+    return (telling or checks or lines or [type(err).__name__])[0][:300]
 
 
 @contextmanager
