@@ -53,9 +53,16 @@ class Buffers:
 
     def copy_in(self, name: str, array: NDArray[Any]) -> None:
         """An array through pinned memory into the device, in the stream."""
-        pinned = self._host(name)[: array.nbytes]
-        pinned[:] = array.reshape(-1).view(np.uint8)
-        self._cuda.copy_in(self._device[name], pinned)
+        self.stage(name, array)
+        self.send(name, array.nbytes)
+
+    def stage(self, name: str, array: NDArray[Any]) -> None:
+        """An array into pinned memory; the device sees nothing of it yet."""
+        self._host(name)[: array.nbytes] = array.reshape(-1).view(np.uint8)
+
+    def send(self, name: str, size_bytes: int) -> None:
+        """Pinned memory into the device, in the stream."""
+        self._cuda.copy_in(self._device[name], self._host(name)[:size_bytes])
 
     def copy_out(self, name: str, size_bytes: int) -> None:
         """Device into pinned memory, in the stream."""

@@ -117,24 +117,7 @@ class TensorrtRunner:
             RequestError, UnsupportedError: as for ``run``.
         """
         with self._on_device(arrays) as borrowed:
-            shapes = tuple(tuple(array.shape) for array in arrays.values())
-            captured = None if borrowed else self._graphs.get(shapes)
-            if captured is None:
-                self._bind(self._context, arrays)
-            context = captured.context if captured else self._context
-            marks = [self._cuda.mark()]
-            self._copy_in(arrays)
-            marks.append(self._cuda.mark())
-            stream = self._cuda.stream
-            if not (captured.graph.launch() if captured else context.execute_async_v3(stream)):
-                raise self._plan.failure("the execution failed")
-            marks.append(self._cuda.mark())
-            self._copy_out(context)
-            marks.append(self._cuda.mark())
-            self._cuda.synchronize()
-        names = ("h2d_ms", "compute_ms", "d2h_ms")
-        spans = (self._cuda.between_ms(first, second) for first, second in pairwise(marks))
-        return dict(zip(names, spans, strict=True))
+            return self._time(arrays, hosted=not borrowed)
 
     def clone(self) -> TensorrtRunner:
         """Another context on the same plan, for another thread."""
@@ -178,6 +161,30 @@ class TensorrtRunner:
             self._graphs.drop()
             raise self._plan.failure("a CUDA graph cannot be launched")
         return self._collect(captured.context, copy, on_device)
+
+    def _time(self, arrays: Mapping[str, Any], *, hosted: bool) -> dict[str, float]:
+        """One query with an event at each end of its stages; the context is current."""
+        captured = self._graphs.get(tuple(tuple(a.shape) for a in arrays.values()))
+        if captured is None or not hosted:
+            captured = None
+            self._bind(self._context, arrays)
+        context = captured.context if captured else self._context
+        from_host = {n: a for n, a in arrays.items() if not isinstance(a, BorrowedTensor)}
+        for name, array in from_host.items():
+            self._buffers.stage(name, array)  # the host's own copy is no transfer
+        marks = [self._cuda.mark()]
+        for name, array in from_host.items():
+            self._buffers.send(name, array.nbytes)
+        marks.append(self._cuda.mark())
+        stream = self._cuda.stream
+        if not (captured.graph.launch() if captured else context.execute_async_v3(stream)):
+            raise self._plan.failure("the execution failed")
+        marks.append(self._cuda.mark())
+        self._copy_out(context)
+        marks.append(self._cuda.mark())
+        self._cuda.synchronize()
+        spans = [self._cuda.between_ms(first, second) for first, second in pairwise(marks)]
+        return dict(zip(("h2d_ms", "compute_ms", "d2h_ms"), spans, strict=True))
 
     def _enqueue(self, arrays: Mapping[str, Any], copy: bool, on_device: bool) -> dict[str, Any]:
         self._bind(self._context, arrays)

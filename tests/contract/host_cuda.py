@@ -103,6 +103,7 @@ class HostCuda:
         return time.perf_counter() * 1e3
 
     def between_ms(self, first: float, second: float) -> float:
+        assert self.depth, "asks events without the context"
         return second - first
 
     def synchronize(self) -> None:
