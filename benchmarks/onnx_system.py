@@ -6,6 +6,7 @@ import json
 import tempfile
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +57,14 @@ class OnnxSystem:
 
         self._path = Path(path)
 
+    @cached_property
+    def _model(self) -> onnx.ModelProto:
+        return onnx.load(self._path, load_external_data=False)
+
     @property
     def precision(self) -> str:
         """``int8`` where the graph has quantized layers, else by its weights."""
-        graph = onnx.load(self._path, load_external_data=False).graph
+        graph = self._model.graph
         if any(node.op_type in QUANTIZED for node in graph.node):
             return "int8"
         kinds = {tensor.data_type for tensor in graph.initializer}
@@ -68,7 +73,7 @@ class OnnxSystem:
     @property
     def layers(self) -> tuple[LayerReport, ...]:
         """The weighted nodes of the graph."""
-        return weighted_nodes(onnx.load(self._path, load_external_data=False))
+        return weighted_nodes(self._model)
 
     def __call__(self, inputs: Mapping[str, npt.NDArray[np.generic]]) -> Arrays:
         """Outputs by name.
@@ -100,8 +105,7 @@ class OnnxSystem:
             for _ in range(PROFILED_RUNS):
                 session.run(None, dict(inputs))
             events = json.loads(Path(session.end_profiling()).read_bytes())
-        model = onnx.load(self._path, load_external_data=False)
-        return name_nodes(model, parse_profile(events))
+        return name_nodes(self._model, parse_profile(events))
 
 
 def parse_profile(events: Sequence[Mapping[str, Any]]) -> tuple[KernelReport, ...]:

@@ -164,9 +164,9 @@ class TensorrtRunner:
 
     def _time(self, arrays: Mapping[str, Any], *, hosted: bool) -> dict[str, float]:
         """One query with an event at each end of its stages; the context is current."""
-        captured = self._graphs.get(tuple(tuple(a.shape) for a in arrays.values()))
-        if captured is None or not hosted:
-            captured = None
+        shapes = tuple(tuple(array.shape) for array in arrays.values())
+        captured = self._graphs.get(shapes) if hosted else None
+        if captured is None:
             self._bind(self._context, arrays)
         context = captured.context if captured else self._context
         from_host = {n: a for n, a in arrays.items() if not isinstance(a, BorrowedTensor)}
