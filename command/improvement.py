@@ -59,10 +59,10 @@ def improve(
         found, trials = improve_model(
             prepared, placement, ranges, feeds, variants=variants, progress=progress
         )
-    best = max(trials, key=lambda trial: trial.fidelity.sqnr_db)
+    best = max(trials, key=lambda trial: trial.mean_db)
     screen.add(
-        f"SQNR on samples held out {trials[0].fidelity.sqnr_db:.1f} → "
-        f"{best.fidelity.sqnr_db:.1f} dB: {', '.join(best.methods.names) or 'nothing helped'}"
+        f"mean SQNR on samples held out {trials[0].mean_db:.1f} → "
+        f"{best.mean_db:.1f} dB: {', '.join(best.methods.names) or 'nothing helped'}"
     )
     record(job, found, passport)
     passport["improvement_samples"] = len(feeds)
