@@ -33,6 +33,8 @@ __all__ = ["HALF_SCALE_OPSET", "HalfModel", "KeptFloat", "to_float16"]
 
 HALF_SCALE_OPSET = 19  # the first whose QuantizeLinear takes a float16 scale
 _FLOAT, _HALF = int(TensorProto.FLOAT), int(TensorProto.FLOAT16)
+# A channel whose weights are all 1e-15 gets this scale, not 0, which the parser refuses.
+_SMALLEST_SCALE = np.finfo(np.float16).smallest_subnormal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +120,8 @@ class _Writer:
         self.nodes: list[NodeProto] = []
         self.types: dict[str, int] = {}  # of float tensors, once written
         self.cast: dict[tuple[str, int], str] = {}
+        pairs = (node for node in view.nodes if node.op_type in (QUANTIZE, DEQUANTIZE))
+        self.scales = {node.inputs[1] for node in pairs}
         self.names = {name for node in view.nodes for name in (*node.inputs, *node.outputs)}
 
     def write(self) -> ModelProto:
@@ -185,6 +189,8 @@ class _Writer:
         if (name, wanted) not in self.cast:
             target = self._new(f"{name}//half")
             value = numpy_helper.to_array(self.view.initializers[name]).astype(np.float16)
+            if name in self.scales:
+                value = np.maximum(value, _SMALLEST_SCALE)
             self.model.graph.initializer.append(numpy_helper.from_array(value, target))
             self.cast[name, wanted] = target
         return self.cast[name, wanted]

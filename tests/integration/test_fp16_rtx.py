@@ -41,3 +41,19 @@ def test_half_input_and_output_build(rng: np.random.Generator) -> None:
     result = to_float16(quantized(model, random_feeds(model, rng)), keep_io=False)
     assert result.model.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT16
     assert parse(result.model, build=True).errors == []
+
+
+def test_a_channel_that_died_in_training_builds(rng: np.random.Generator) -> None:
+    """PaddleOCR's recogniser has depthwise weights of 1e-15: their scale would be 0 in float16."""
+    model = prepare(NETWORKS["resnet_basic"]())
+    weights = [t for t in model.graph.initializer if len(t.dims) == 4]
+    values = onnx.numpy_helper.to_array(weights[2]).copy()
+    values[1] *= 1e-15
+    weights[2].CopyFrom(onnx.numpy_helper.from_array(values, weights[2].name))
+    feeds = random_feeds(model, rng)
+    int8 = quantized(model, feeds)
+    result = to_float16(int8, observed_amax(model, feeds))
+    scales = [onnx.numpy_helper.to_array(t) for t in result.model.graph.initializer]
+    halves = [scale for scale in scales if scale.dtype == np.float16 and scale.ndim == 1]
+    assert any((scale == np.finfo(np.float16).smallest_subnormal).any() for scale in halves)
+    assert parse(result.model, build=True).errors == []
