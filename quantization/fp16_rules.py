@@ -60,6 +60,7 @@ def why_float(view: GraphView, node: Node, amax: Mapping[str, float]) -> str | N
         or _overflows(view, node, amax)
         or _constants(view, node)
         or _vanishing_epsilon(node)
+        or _lengths(node)
         or _sensitive(view, node, amax)
         or _from_integers(view, node)
     )
@@ -132,6 +133,13 @@ def _vanishing_epsilon(node: Node) -> str | None:
     epsilon = node.attributes.get("epsilon")
     if isinstance(epsilon, float) and 0 < epsilon < float(np.finfo(np.float16).smallest_subnormal):
         return f"its epsilon {epsilon:.3g} vanishes in float16"
+    return None
+
+
+def _lengths(node: Node) -> str | None:
+    """TensorRT-RTX 1.7.1: ISelectLayer must have inputs of same types but has Half and Float."""
+    if node.op_type in ("GRU", "LSTM", "RNN") and len(node.inputs) > 4 and node.inputs[4]:
+        return "NVIDIA's parser reads it with sequence lengths in float32 only"
     return None
 
 

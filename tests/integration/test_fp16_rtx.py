@@ -57,3 +57,27 @@ def test_a_channel_that_died_in_training_builds(rng: np.random.Generator) -> Non
     halves = [scale for scale in scales if scale.dtype == np.float16 and scale.ndim == 1]
     assert any((scale == np.finfo(np.float16).smallest_subnormal).any() for scale in halves)
     assert parse(result.model, build=True).errors == []
+
+
+@pytest.mark.parametrize("op_type", ["GRU", "LSTM", "RNN"])
+@pytest.mark.parametrize("lengths", [False, True])
+def test_recurrent_layers_build(op_type: str, lengths: bool, rng: np.random.Generator) -> None:
+    """With sequence lengths the parser refuses float16, so these stay float32."""
+    gates = {"GRU": 3, "LSTM": 4, "RNN": 1}[op_type]
+    weights = {
+        name: onnx.numpy_helper.from_array(rng.normal(size=(1, *size)).astype(np.float32), name)
+        for name, size in (("w", (gates * 8, 8)), ("r", (gates * 8, 8)), ("b", (gates * 16,)))
+    }
+    inputs = [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [5, "N", 8])]
+    if lengths:
+        inputs.append(onnx.helper.make_tensor_value_info("l", onnx.TensorProto.INT32, ["N"]))
+    node = onnx.helper.make_node(
+        op_type, ["x", *weights, "l" if lengths else ""], ["y"], name="rnn", hidden_size=8
+    )
+    output = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)
+    graph = onnx.helper.make_graph([node], "speech", inputs, [output], list(weights.values()))
+    opset = onnx.helper.make_opsetid("", 17)
+    model = onnx.helper.make_model(graph, opset_imports=[opset], ir_version=8)
+    result = to_float16(model, {"x": 3.0, "y": 1.0})
+    assert [entry.node for entry in result.kept] == (["rnn"] if lengths else [])
+    assert parse(result.model, build=True).errors == []
