@@ -25,15 +25,9 @@ from command.building import build_file, halve
 from command.calibration import calibrate
 from command.flags import Job, parse_job
 from command.improvement import improve
+from command.recipes import follow, with_recipe
 from command.screen import Screen
-from command.search import (
-    Mixture,
-    follow,
-    keep_promise,
-    refuse_if_missed,
-    refuse_searching,
-    with_recipe,
-)
+from command.search import Mixture, keep_promise, refuse_if_missed, refuse_searching
 from command.verification import judge_onnx, verify
 from quantization.improve import Improved
 from quantization.improve_methods import NOTHING

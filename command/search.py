@@ -20,7 +20,6 @@ import calibrators
 import quantization
 from artefacts.errors import ArtefactError, GateMissedError, InputError, MissingLibraryError
 from artefacts.files import sha256_bytes
-from artefacts.graph_hash import graph_hash
 from artefacts.libraries import require
 from command.costs import measured_costs
 from command.flags import Job
@@ -30,8 +29,6 @@ from command.promise import Judge, Verdict, judging_parts, promise_of
 from command.screen import Screen
 from quantization.execution import Arrays, load_int8_quickly, load_onnxruntime
 from quantization.fidelity import compare, run_all
-from quantization.fusion_groups import fusion_groups, leave_float
-from quantization.graph_view import GraphView
 from quantization.improve import Improved
 from quantization.improve_methods import NOTHING
 from quantization.recipe import Recipe
@@ -39,14 +36,7 @@ from quantization.search import SearchResult, search
 from quantization.search_report import found_of, pareto_plot, point_text
 from quantization.splits import check_disjoint, digest_of
 
-__all__ = [
-    "Mixture",
-    "follow",
-    "keep_promise",
-    "refuse_if_missed",
-    "refuse_searching",
-    "with_recipe",
-]
+__all__ = ["Mixture", "keep_promise", "refuse_if_missed", "refuse_searching"]
 
 Costs = Callable[[], Mapping[str, float] | None]
 RANKING_SAMPLES = 16  # for sensitivities and choice of method; every mixture is scored on all
@@ -354,72 +344,3 @@ def refuse_searching(job: Job) -> None:
             "the float model it was made from; give that one, or take the Q/DQ nodes out with "
             "python -m quantization strip"
         )
-
-
-def with_recipe(job: Job) -> tuple[Job, Recipe | None]:
-    """The job as the recipe wants it.
-
-    Raises:
-        InputError: no such file, or a promise whose samples the recipe was fitted to.
-        ArtefactError: not a recipe.
-    """
-    if job.recipe is None:
-        return job, None
-    recipe = Recipe.load(job.recipe)
-    if job.holds_out and not recipe.held_out:
-        raise InputError(
-            f"{job.promise} with --recipe {job.recipe}, which was fitted to all calibration "
-            "samples, expected others to judge by; give --eval-data"
-        )
-    changed = dataclasses.replace(
-        job,
-        calibrator=recipe.calibrator,
-        exclude=recipe.exclude,
-        improve=recipe.improvement_samples,
-        weights=recipe.weights,
-        cpu_unsigned=recipe.unsigned,
-        holds_out=recipe.held_out,
-    )
-    return changed, recipe
-
-
-def follow(
-    job: Job,
-    recipe: Recipe,
-    prepared: onnx.ModelProto,
-    placement: quantization.Placement,
-    ranges: calibrators.Ranges,
-    passport: dict[str, Any],
-    screen: Screen,
-) -> Mixture:
-    """The mixture of a recipe, without searching.
-
-    Raises:
-        ArtefactError: it is for another graph, other samples or another target.
-    """
-    recipe.check(
-        graph_hash=graph_hash(prepared),
-        samples_digest=digest_of(passport["calibration_samples"]),
-    )
-    groups = {group.name: group for group in fusion_groups(GraphView(prepared), placement)}
-    unknown = [n for n in (*recipe.released, *recipe.fitted_without) if n not in groups]
-    if placement.profile != recipe.profile or unknown:
-        raise ArtefactError(
-            f"recipe {job.recipe} is placed for {recipe.profile} and releases "
-            f"{', '.join(unknown) or 'known groups'}, found profile {placement.profile}, expected "
-            "the same target and groups; choose that --target, or search again"
-        )
-    better = None
-    if recipe.methods is not None:
-        fitted = leave_float(placement, [groups[n] for n in recipe.fitted_without], why="")
-        better = improve(job, prepared, fitted, ranges, passport, screen, variants=[recipe.methods])
-    improved = better or Improved(model=prepared, ranges=ranges, weights={}, methods=NOTHING)
-    chosen = leave_float(
-        placement, [groups[name] for name in recipe.released], why=f"recipe {job.recipe}"
-    )
-    screen.add(f"recipe {job.recipe}: {len(recipe.released)} of {len(groups)} groups in float")
-    passport["recipe"] = {"released": list(recipe.released), "found": dict(recipe.found)}
-    left = improved.leaving(chosen)
-    if left.methods != NOTHING:
-        record(job, left, passport)
-    return Mixture(placement=chosen, improved=left)

@@ -123,7 +123,8 @@ def sensitivity_plot(found: Sequence[Sensitivity], path: str | Path) -> None:
         lower.plot(places, finite, "o-", markersize=4, linewidth=1, label=label)
     for entry in found[:3]:
         where = (ordered.index(entry), 100 * entry.gained)
-        upper.annotate(entry.group.name, where, fontsize=7)
+        upper.annotate(entry.group.name, where, fontsize=7, ha="center", va="bottom")
+    upper.margins(y=0.12)
     lower.set_xlabel("fusion group, in graph order")
     lower.set_ylabel("SQNR (dB)")
     for axes in (upper, lower):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from artefacts.errors import ArtefactError, InputError
 from quantization.improve_methods import Methods
@@ -76,3 +77,24 @@ def test_another_model_or_other_samples_are_refused() -> None:
 def test_a_missing_file_is_said_so(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"recipe .*none\.yaml does not exist"):
         Recipe.load(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("improvement_samples", -1), ("unsigned", 1), ("weights", "int4"), ("fitted_without", [3])],
+)
+def test_values_of_other_types_are_refused(tmp_path: Path, field: str, value: object) -> None:
+    path = tmp_path / "r.yaml"
+    Recipe(
+        graph_hash="a" * 64,
+        profile="cpu",
+        calibrator="mse",
+        methods=None,
+        fitted_without=("n",),
+        samples_digest="b" * 64,
+    ).save(path)
+    assert Recipe.load(path).fitted_without == ("n",)
+    content = yaml.safe_load(path.read_text())
+    path.write_text(yaml.safe_dump({**content, field: value}))
+    with pytest.raises(ArtefactError, match=field):
+        Recipe.load(path)
