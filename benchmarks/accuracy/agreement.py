@@ -58,8 +58,12 @@ class AgreementScorer:
         reference: Mapping[str, npt.NDArray[np.generic]],
         found: Mapping[str, npt.NDArray[np.generic]],
     ) -> None:
-        """Compare the outputs of one batch, batch axis first in both."""
-        for name in reference:
+        """Compare the outputs of one batch, batch axis first in both.
+
+        Integers (classes, counts) have no signal and noise: they are left out beside floats.
+        """
+        floats = [name for name, array in reference.items() if array.dtype.kind == "f"]
+        for name in floats or reference:
             if name in found and reference[name].shape == found[name].shape:
                 self._add_output(
                     name,

@@ -20,6 +20,7 @@ from benchmarks.accuracy import (
     evaluate_all,
     read_task,
 )
+from benchmarks.accuracy.agreement import AgreementScorer
 from calibrators.data import InputSpec, Sample
 
 Arrays = dict[str, np.ndarray[Any, Any]]
@@ -134,6 +135,20 @@ def test_equal_outputs_have_no_noise_to_state(rng: np.random.Generator) -> None:
     assert agreement.outputs["y"].max_abs_error == 0.0
     with pytest.raises(RequestError, match="without labels"):
         _ = found["b"].value
+
+
+def test_classes_have_no_signal_to_noise_ratio(rng: np.random.Generator) -> None:
+    """A network that returns its decision first and its scores beside it."""
+    scores = rng.normal(size=(8, 4))
+    exact = {"class": scores.argmax(axis=1).astype(np.uint8), "scores": scores}
+    found = {"class": exact["class"] + np.uint8(1), "scores": scores + 0.01}
+    scorer = AgreementScorer("ref")
+    scorer.add(exact, found)
+    assert set(scorer.result().outputs) == {"scores"}
+    assert scorer.result().top1 == 1.0
+    alone = AgreementScorer("ref")
+    alone.add({"class": exact["class"]}, {"class": exact["class"]})
+    assert set(alone.result().outputs) == {"class"}
 
 
 def test_regression_by_hand() -> None:
