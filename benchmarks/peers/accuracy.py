@@ -50,6 +50,8 @@ PEERS = (
     "nncf-default",
     "nncf-control",
 )
+WHOLE = tuple(peer for peer in PEERS if peer != "nncf-control")  # that one gives layers up
+WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 def make_ours(model: onnx.ModelProto, samples: list[Any], system: str) -> onnx.ModelProto:
@@ -94,6 +96,14 @@ def accepted(model: onnx.ModelProto) -> bool:
     return True
 
 
+def int8_share(model: onnx.ModelProto) -> float:
+    """Share of the layers with weights whose data and weight both come out of Q/DQ, 0 to 1."""
+    made = {name: node.op_type for node in model.graph.node for name in node.output}
+    layers = [node for node in model.graph.node if node.op_type in WEIGHTED]
+    inside = [n for n in layers if all(made.get(i) == "DequantizeLinear" for i in n.input[:2])]
+    return len(inside) / max(len(layers), 1)
+
+
 def measure(
     name: str, case: Case, assets: Path, folder: Path, systems: list[str]
 ) -> dict[str, dict[str, Any]]:
@@ -131,6 +141,7 @@ def measure(
         system: {
             **figures(result),
             "accepted": system == "fp32" or accepted(graphs[system]),
+            "int8_share": 0.0 if system == "fp32" else int8_share(graphs[system]),
             "seconds": seconds.get(system),
         }
         for system, result in results.items()
@@ -149,8 +160,9 @@ def figures(result: AccuracyResult) -> dict[str, Any]:
 def table(results: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[str]:
     """Markdown rows."""
     lines = [
-        "| network | system | SQNR dB | agreement % | accuracy % | drop, points | TensorRT |",
-        "|---|---|--:|--:|--:|--:|---|",
+        "| network | system | SQNR dB | agreement % | accuracy % | drop, points | layers in INT8 % "
+        "| TensorRT |",
+        "|---|---|--:|--:|--:|--:|--:|---|",
     ]
     for name, systems in results.items():
         plain = systems["fp32"]["value"]
@@ -159,7 +171,7 @@ def table(results: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[str]:
             lines.append(
                 f"| {name} | {system} | {'' if sqnr is None else f'{sqnr:.2f}'} "
                 f"| {'' if same is None else f'{100 * same:.1f}'} | {100 * found['value']:.2f} "
-                f"| {100 * (plain - found['value']):+.2f} "
+                f"| {100 * (plain - found['value']):+.2f} | {100 * found['int8_share']:.0f} "
                 f"| {'yes' if found['accepted'] else 'no: unsigned codes'} |"
             )
     return lines
@@ -169,7 +181,7 @@ def verdicts(results: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[str
     """Ours against the best peer that TensorRT takes, network by network."""
     lines = []
     for name, systems in results.items():
-        peers = {s: f for s, f in systems.items() if s in PEERS and f["accepted"]}
+        peers = {s: f for s, f in systems.items() if s in WHOLE and f["accepted"]}
         if "ours" in systems and peers:
             best = max(peers, key=lambda system: peers[system]["sqnr_db"])
             gain = systems["ours"]["sqnr_db"] - peers[best]["sqnr_db"]
