@@ -83,7 +83,11 @@ def test_every_flag_for_the_device_is_known() -> None:
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
 def test_make_jetson_bench_has_only_known_flags() -> None:
     shown = subprocess.run(
-        ["make", "--dry-run", "jetson-bench"], cwd=ROOT, capture_output=True, text=True, check=True
+        ["make", "--no-print-directory", "--dry-run", "jetson-bench"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     words = commands(shown.stdout)
     assert all(check_flags(each) for each in words)
