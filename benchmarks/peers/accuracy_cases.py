@@ -57,13 +57,22 @@ class Case:
         )[rows]
 
     def rows(self, assets: Path, part: str, folder: Path) -> Path:
-        """Samples of one part as a path for the command: arrays are cut, folders taken whole."""
+        """Samples of one part as a path for the command: arrays are cut, folders taken whole.
+
+        Evaluation samples that are calibration samples, too (some keywords are in the file twice),
+        are left out: the command refuses them.
+        """
         path, rows = self.calibration if part == "calibration" else self.evaluation
         if not path.endswith(".npz"):
             return assets / path
         cut = folder / f"{self.file}.{part}.npz"
         with np.load(assets / path, allow_pickle=False) as file:
-            np.savez(cut, **{name: file[name][rows] for name in file.files})
+            arrays = {name: file[name] for name in file.files}
+        chosen = np.arange(len(next(iter(arrays.values()))))[rows]
+        if part == "evaluation" and self.calibration[0] == path:
+            seen = {_content(arrays, number) for number in range(self.calibration[1].stop)}
+            chosen = np.array([n for n in chosen if _content(arrays, int(n)) not in seen])
+        np.savez(cut, **{name: array[chosen] for name, array in arrays.items()})
         return cut
 
     def task(self, assets: Path) -> Task:
@@ -71,6 +80,11 @@ class Case:
         if self.annotations:
             return DetectionTask(annotations=assets / self.annotations)
         return ClassificationTask(label_offset=self.label_offset)
+
+
+def _content(arrays: dict[str, np.ndarray], number: int) -> bytes:
+    """Bytes of a row's input, which is larger than its label."""
+    return bytes(max((array[number].tobytes() for array in arrays.values()), key=len))
 
 
 _CIFAR_CALIBRATION = ("cifar10/calib.npz", slice(0, 256))
