@@ -100,13 +100,13 @@ def test_what_cannot_move(kind: str) -> None:
 @pytest.mark.parametrize("activation", ["Relu", "Clip"])
 def test_it_wins_a_bit(activation: str, rng: np.random.Generator) -> None:
     model = pointwise(activation)
-    feeds = samples_of(model, rng, 12)
-    placement, ranges = calibrated(model, feeds[:8])
+    feeds = samples_of(model, rng, 64)
+    placement, ranges = calibrated(model, feeds[:32])
     before, after = (
-        improve_layers(model, placement, ranges, feeds[:8], load_onnxruntime, methods=methods)
+        improve_layers(model, placement, ranges, feeds[:32], load_onnxruntime, methods=methods)
         for methods in (RANGES, CENTRING)
     )
     int8 = after.quantized(placement)
-    gain = sqnr_db(model, int8, feeds[8:]) - sqnr_db(model, before.quantized(placement), feeds[8:])
+    gain = sqnr_db(model, int8, feeds[32:]) - sqnr_db(model, before.quantized(placement), feeds[32:])
     assert gain > 1.5  # the input and the weights keep their errors
     assert not [finding for finding in lint(int8) if finding.severity == "fatal"]
