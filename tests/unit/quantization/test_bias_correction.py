@@ -22,11 +22,11 @@ def test_a_constant_error_is_taken_off(rng: np.random.Generator) -> None:
 
 
 def test_errors_without_a_mean_are_left_alone(rng: np.random.Generator) -> None:
-    errors = rng.standard_normal((16, 400))
-    exact = [np.zeros((1, 400)) for _ in errors]
+    errors = rng.standard_normal((16, 4000))
+    exact = [np.zeros((1, 4000)) for _ in errors]
     shift = bias_shift(exact, [-row[None] for row in errors], axis=-1)
     plain = errors.mean(axis=0)
-    assert (shift**2).mean() < 0.5 * (plain**2).mean()
+    assert (shift**2).mean() < 0.6 * (plain**2).mean()
     assert (np.abs(shift) <= np.abs(plain) + 1e-12).all()
 
 

@@ -107,6 +107,7 @@ def test_it_wins_a_bit(activation: str, rng: np.random.Generator) -> None:
         for methods in (RANGES, CENTRING)
     )
     int8 = after.quantized(placement)
-    gain = sqnr_db(model, int8, feeds[32:]) - sqnr_db(model, before.quantized(placement), feeds[32:])
+    unseen = feeds[32:]
+    gain = sqnr_db(model, int8, unseen) - sqnr_db(model, before.quantized(placement), unseen)
     assert gain > 1.5  # the input and the weights keep their errors
     assert not [finding for finding in lint(int8) if finding.severity == "fatal"]
