@@ -327,8 +327,9 @@ def refuse_if_missed(job: Job, made: Path, obstacle: str, verdict: Verdict | Non
         "it is kept on the samples that chose the model and not on those that test it; give more "
         "samples, or promise less"
     )
+    where = ", so it is kept there and missed on the samples that choose" if verdict.kept else ""
     raise GateMissedError(
-        f"{promise_of(job)} is missed: the best found, {made}, has {verdict}; {reason}"
+        f"{promise_of(job)} is missed: the best found, {made}, has {verdict}{where}; {reason}"
     )
 
 
