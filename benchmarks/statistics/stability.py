@@ -81,7 +81,8 @@ def _modes(samples: Floats, limit: float) -> list[str]:
     and nearly all of it where a quarter or more of the queries take another path: there the
     median is one path or the other by their mix.
     """
-    deciles = np.percentile(samples, [20, 30, 40, 50, 60, 70, 80])
+    # Samples, not points between two of them: those would split a gap that lies at a decile.
+    deciles = np.percentile(samples, [20, 30, 40, 50, 60, 70, 80], method="lower")
     steps = np.diff(deciles)
     widest = int(np.argmax(steps))
     span = deciles[-1] - deciles[0]

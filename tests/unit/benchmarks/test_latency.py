@@ -106,8 +106,8 @@ def test_one_wide_mode_is_one_mode(draw: str, rng: np.random.Generator) -> None:
 
 def test_rare_stalls_are_kept(rng: np.random.Generator) -> None:
     clock = FakeClock()
-    system = stalling(clock, rng, 1.0, stall_ms=100.0, chance=0.003)
-    result = measure({"one": system}, rules=RULES, clock=clock)["one"]
+    system = stalling(clock, rng, 1.0, stall_ms=100.0, chance=0.004)
+    result = measure({"one": system}, rules=LONG, clock=clock)["one"]
     assert result.figures["p50_ms"].value == pytest.approx(1.0, rel=0.05)
     assert result.figures["p99_ms"].value < 2.0
     assert result.figures["max_ms"].value > 100.0

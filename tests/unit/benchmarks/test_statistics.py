@@ -147,3 +147,9 @@ def test_warm_up_settles_when_the_last_three_agree() -> None:
     assert not settled([5.0, 1.0])
     assert not settled([5.0, 1.2, 1.0, 1.0])
     assert settled([5.0, 1.2, 1.0, 1.01, 0.99])
+
+
+def test_a_gap_at_the_median_is_two_modes() -> None:
+    """Half of the queries on each path: the median lies in the gap, where no query is."""
+    rounds = [np.array([1.0, 1.001, 2.0, 2.001]) for _ in range(12)]
+    assert judge_stability(rounds).two_modes
