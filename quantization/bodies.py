@@ -8,6 +8,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from quantization.graph_view import GraphView
+from quantization.prepare_graph import read_from_outside
 
 __all__ = ["bodies"]
 
@@ -34,7 +35,7 @@ def bodies(view: GraphView) -> Iterator[tuple[str, onnx.ModelProto]]:
 def _standing_alone(view: GraphView, body: onnx.GraphProto) -> onnx.ModelProto:
     graph = onnx.GraphProto()
     graph.CopyFrom(body)
-    for name in sorted(_read_from_outside(body)):
+    for name in sorted(filter(None, read_from_outside(body))):
         value = view.constant(name)
         if value is not None:
             graph.initializer.append(numpy_helper.from_array(value, name))
@@ -45,16 +46,3 @@ def _standing_alone(view: GraphView, body: onnx.GraphProto) -> onnx.ModelProto:
     return helper.make_model(
         graph, opset_imports=view.model.opset_import, ir_version=view.model.ir_version
     )
-
-
-def _read_from_outside(body: onnx.GraphProto) -> set[str]:
-    """Names that a body, or a body in it, reads and does not define."""
-    own = {value.name for value in body.input} | {tensor.name for tensor in body.initializer}
-    own.update(name for node in body.node for name in node.output)
-    read = {name for node in body.node for name in node.input if name}
-    read.update(output.name for output in body.output)
-    for node in body.node:
-        for attribute in node.attribute:
-            for inner in (attribute.g, *attribute.graphs):
-                read |= _read_from_outside(inner)
-    return read - own

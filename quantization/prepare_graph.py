@@ -19,6 +19,7 @@ __all__ = [
     "is_default_domain",
     "output_names",
     "producers",
+    "read_from_outside",
     "readers",
     "rename_tensor",
     "rewire",
@@ -70,15 +71,17 @@ def check_axes(graph: GraphProto) -> None:
 
 def captured(node: NodeProto) -> set[str]:
     """Names that a node's subgraphs read from outside."""
-    names: set[str] = set()
-    for graph in subgraphs(node):
-        inner = {tensor.name for tensor in graph.initializer} | {v.name for v in graph.input}
-        reads = {value.name for value in graph.output}
-        for child in graph.node:
-            reads.update(child.input, captured(child))
-            inner.update(child.output)
-        names |= reads - inner
-    return names
+    return {name for graph in subgraphs(node) for name in read_from_outside(graph)}
+
+
+def read_from_outside(graph: GraphProto) -> set[str]:
+    """Names that a body, or a body in it, reads and does not define."""
+    inner = {tensor.name for tensor in graph.initializer} | {v.name for v in graph.input}
+    names = {value.name for value in graph.output}
+    for child in graph.node:
+        names.update(child.input, captured(child))
+        inner.update(child.output)
+    return names - inner
 
 
 def reads(node: NodeProto) -> list[str]:
