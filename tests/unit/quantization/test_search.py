@@ -52,6 +52,11 @@ class Fixture:
         self.saved = {g.name: float(rng.uniform(0.1, 1.0)) for g in self.groups}
         self.calls = 0
 
+    @property
+    def inputs(self) -> tuple[onnx.ModelProto, Improved, Placement, list[dict[str, np.ndarray]]]:
+        """What every search is given, up to the samples."""
+        return self.model, self.improved, self.placement, self.feeds
+
     def score(self, model: onnx.ModelProto) -> float:
         """Additive noise of the layers whose weight is behind a DequantizeLinear."""
         self.calls += 1
@@ -100,13 +105,7 @@ def test_it_meets_the_goal_at_nearly_the_least_cost(
     truthful(fixture, monkeypatch)
     minimum = -10 * math.log10(1e-3 + share * sum(fixture.noise.values()))
     result = search(
-        fixture.model,
-        fixture.improved,
-        fixture.placement,
-        fixture.feeds,
-        fixture.score,
-        Goal(minimum=minimum, unit=DB),
-        saved_ms=fixture.saved,
+        *fixture.inputs, fixture.score, Goal(minimum=minimum, unit=DB), saved_ms=fixture.saved
     )
     assert result.met
     assert result.point.score >= minimum
@@ -209,14 +208,7 @@ def test_it_goes_on_where_it_was_killed(
 def test_a_state_of_something_else_is_refused(tmp_path: Path, rng: np.random.Generator) -> None:
     fixture = Fixture(rng, 2)
     goal, state = Goal(minimum=-100.0, unit=DB), tmp_path / "x.search.json"
-    arguments = (
-        fixture.model,
-        fixture.improved,
-        fixture.placement,
-        fixture.feeds,
-        fixture.score,
-        goal,
-    )
+    arguments = (*fixture.inputs, fixture.score, goal)
     search(*arguments, state=state, state_key="these samples")
     with pytest.raises(ArtefactError, match=r"x\.search\.json is of another network"):
         search(*arguments, state=state, state_key="other samples")
@@ -236,28 +228,12 @@ def test_the_time_limit_ends_with_the_best_so_far(
     clock = iter(range(1000))
     monkeypatch.setattr(module.time, "monotonic", lambda: float(next(clock)))
     goal = Goal(minimum=29.0, unit=DB)
-    result = search(
-        fixture.model,
-        fixture.improved,
-        fixture.placement,
-        fixture.feeds,
-        fixture.score,
-        goal,
-        limit_s=0.5,
-    )
+    result = search(*fixture.inputs, fixture.score, goal, limit_s=0.5)
     assert not result.met
     assert result.point.released == ()
     assert result.why == ("the time limit ended the search before 29 dB, with no layer ranked yet")
     with pytest.raises(InputError, match="search time is 0 s"):
-        search(
-            fixture.model,
-            fixture.improved,
-            fixture.placement,
-            fixture.feeds,
-            fixture.score,
-            goal,
-            limit_s=0,
-        )
+        search(*fixture.inputs, fixture.score, goal, limit_s=0)
 
 
 def test_a_share_that_must_stay_in_int8_is_kept(
@@ -266,15 +242,7 @@ def test_a_share_that_must_stay_in_int8_is_kept(
     fixture = Fixture(rng)
     truthful(fixture, monkeypatch)
     goal = Goal(minimum=29.99, unit=DB)
-    result = search(
-        fixture.model,
-        fixture.improved,
-        fixture.placement,
-        fixture.feeds,
-        fixture.score,
-        goal,
-        least_int8=0.6,
-    )
+    result = search(*fixture.inputs, fixture.score, goal, least_int8=0.6)
     assert not result.met
     assert result.point.int8_share >= 0.6
     within = [point.score for point in result.points if point.int8_share >= 0.6]
@@ -312,15 +280,7 @@ def test_fitting_again_returns_what_only_stale_fits_needed(
         return fixture.improved
 
     goal = Goal(minimum=10.0, unit=DB)
-    result = search(
-        fixture.model,
-        fixture.improved,
-        fixture.placement,
-        fixture.feeds,
-        fixture.score,
-        goal,
-        refit=refit,
-    )
+    result = search(*fixture.inputs, fixture.score, goal, refit=refit)
     assert result.met
     assert result.point.released == (names[0],)
     assert asked[0] == names[:2]
@@ -337,19 +297,11 @@ def test_real_scores_and_real_sensitivities(rng: np.random.Generator) -> None:
     start = score(fixture.improved.quantized(fixture.placement))
     goal = Goal(minimum=start + 3.0, unit=DB)
     tried: list[Point] = []
-    result = search(
-        fixture.model,
-        fixture.improved,
-        fixture.placement,
-        fixture.feeds,
-        score,
-        goal,
-        report=tried.append,
-    )
+    result = search(*fixture.inputs, score, goal, report=tried.append)
     assert result.met
     assert 0 < len(result.point.released) < len(fixture.groups)
     assert tuple(tried) == result.points
-    again = search(fixture.model, fixture.improved, fixture.placement, fixture.feeds, score, goal)
+    again = search(*fixture.inputs, score, goal)
     assert again.point == result.point
 
 
