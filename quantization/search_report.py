@@ -7,8 +7,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from artefacts.files import replace_atomic
 from artefacts.libraries import require
+from quantization.figures import save_figure
 from quantization.search_book import Goal, Point, SearchResult
 
 __all__ = ["found_of", "pareto_plot", "point_text"]
@@ -45,7 +45,6 @@ def pareto_plot(result: SearchResult, goal: Goal, path: str | Path) -> None:
         InputError: the folder cannot be written to.
     """
     figures = require("matplotlib.figure", extra="report")
-    path = Path(path)
     figure = figures.Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
     sign = -1.0 if goal.drop else 1.0
@@ -67,8 +66,7 @@ def pareto_plot(result: SearchResult, goal: Goal, path: str | Path) -> None:
     axes.set_title("Accuracy against what is given back")
     axes.grid(alpha=0.3)
     axes.legend()
-    with replace_atomic(path) as part:
-        figure.savefig(part, format=path.suffix.lstrip(".") or "png", dpi=120)
+    save_figure(figure, Path(path))
 
 
 def _line(points: list[Point], sign: float) -> tuple[list[float], list[float]]:

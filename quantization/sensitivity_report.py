@@ -13,11 +13,12 @@ from typing import Any
 import onnx
 from tqdm import tqdm
 
-from artefacts.files import replace_atomic, write_atomic
+from artefacts.files import write_atomic
 from artefacts.libraries import require
 from calibrators.ranges import Ranges
 from quantization.commands import Outcome
 from quantization.execution import Arrays
+from quantization.figures import save_figure
 from quantization.improve import Improved
 from quantization.improve_methods import NOTHING
 from quantization.placement import PROFILES, place
@@ -107,7 +108,6 @@ def sensitivity_plot(found: Sequence[Sensitivity], path: str | Path) -> None:
         InputError: the folder cannot be written to.
     """
     figures = require("matplotlib.figure", extra="report")
-    path = Path(path)
     ordered = sorted(found, key=lambda entry: entry.group.position)
     places = range(len(ordered))
     figure = figures.Figure(figsize=(10, 6), layout="constrained")
@@ -130,8 +130,7 @@ def sensitivity_plot(found: Sequence[Sensitivity], path: str | Path) -> None:
     for axes in (upper, lower):
         axes.grid(alpha=0.3)
     lower.legend()
-    with replace_atomic(path) as part:
-        figure.savefig(part, format=path.suffix.lstrip(".") or "png", dpi=120)
+    save_figure(figure, Path(path))
 
 
 def _finite(value: Any) -> Any:

@@ -8,8 +8,8 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from artefacts.files import replace_atomic
 from artefacts.libraries import require
+from quantization.figures import save_figure
 from quantization.simulate import TensorError
 
 __all__ = ["simulation_json", "simulation_plot", "simulation_text"]
@@ -57,7 +57,6 @@ def simulation_plot(errors: Sequence[TensorError], path: str | Path) -> None:
         InputError: the folder cannot be written to.
     """
     figures = require("matplotlib.figure", extra="report")
-    path = Path(path)
     ordered = sorted(errors, key=lambda error: error.position)
     figure = figures.Figure(figsize=(10, 5), layout="constrained")
     axes = figure.add_subplot()
@@ -75,8 +74,7 @@ def simulation_plot(errors: Sequence[TensorError], path: str | Path) -> None:
     axes.set_title("INT8 against float32, tensor by tensor")
     axes.grid(alpha=0.3)
     axes.legend()
-    with replace_atomic(path) as part:
-        figure.savefig(part, format=path.suffix.lstrip(".") or "png", dpi=120)
+    save_figure(figure, Path(path))
 
 
 def _number(decibel: float) -> str:
