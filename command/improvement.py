@@ -15,11 +15,12 @@ from artefacts.graph_hash import graph_hash
 from command.calibration import calibration_samples
 from command.flags import Job
 from command.screen import Screen
+from quantization.execution import Arrays
 from quantization.improve import VARIANTS, Improved
 from quantization.improve import improve as improve_model
 from quantization.improve_methods import Methods
 
-__all__ = ["improve", "record"]
+__all__ = ["improve", "learning_feeds", "record"]
 
 FEWEST_SAMPLES = 4  # three to learn from, one to judge by
 
@@ -50,14 +51,19 @@ def improve(
     """
     if not job.improve or (job.calib_data is None and job.random_calibration is None):
         return None
-    samples = calibration_samples(job, prepared)
-    feeds = [dict(sample.inputs) for sample in islice(samples, job.improve)]
+    feeds = learning_feeds(job, prepared)
     if len(feeds) < FEWEST_SAMPLES:
         return None
     screen.add(f"improving ranges, rounding and biases with {len(feeds)} samples")
     with screen.bar("steps") as progress:
         found, trials = improve_model(
-            prepared, placement, ranges, feeds, variants=variants, progress=progress
+            prepared,
+            placement,
+            ranges,
+            feeds,
+            variants=variants,
+            unsigned=job.cpu_unsigned,
+            progress=progress,
         )
     best = max(trials, key=lambda trial: trial.mean_db)
     screen.add(
@@ -67,6 +73,12 @@ def improve(
     record(job, found, passport)
     passport["improvement_samples"] = len(feeds)
     return found
+
+
+def learning_feeds(job: Job, prepared: onnx.ModelProto) -> list[Arrays]:
+    """The calibration samples that the improvement learns from."""
+    samples = calibration_samples(job, prepared)
+    return [dict(sample.inputs) for sample in islice(samples, job.improve)]
 
 
 def record(job: Job, found: Improved, passport: dict[str, Any]) -> None:

@@ -23,14 +23,14 @@ from artefacts.files import sha256_bytes
 from artefacts.libraries import require
 from command.costs import measured_costs
 from command.flags import Job
-from command.improvement import improve, record
+from command.improvement import improve, learning_feeds, record
 from command.parts import SEED, Part
 from command.promise import Judge, Verdict, judging_parts, promise_of
 from command.screen import Screen
 from quantization.execution import Arrays, load_int8_quickly, load_onnxruntime
 from quantization.fidelity import compare, run_all
-from quantization.improve import Improved
-from quantization.improve_methods import NOTHING
+from quantization.improve import VARIANTS, Improved, improve_layers
+from quantization.improve_methods import NOTHING, UNFITTED
 from quantization.recipe import Recipe
 from quantization.search import SearchResult, search
 from quantization.search_report import found_of, pareto_plot, point_text
@@ -103,9 +103,14 @@ def keep_promise(
     def refit(left: quantization.Placement) -> Improved:
         screen.add("improving again, for this mixture")
         changed = dataclasses.replace(job, calibrator=calibrator)
-        found = improve(changed, prepared, left, method_ranges, {}, screen)
+        variants = VARIANTS if start.methods == NOTHING else (start.methods,)
+        found = improve(changed, prepared, left, method_ranges, {}, screen, variants=variants)
         assert found is not None
         return found
+
+    def unfitted() -> Improved:
+        samples = learning_feeds(job, prepared)
+        return improve_layers(prepared, placement, method_ranges, samples, methods=UNFITTED)
 
     result = _search(
         job,
@@ -117,7 +122,8 @@ def keep_promise(
         feeds,
         screen,
         saved_ms=costs,
-        refit=refit if better is not None else None,
+        refit=None if better is None else refit,
+        unfitted=None if better is None else unfitted,
         deadline=deadline,
     )
     screen.add(f"{'kept' if result.met else 'not kept'} on the selection part: {result.why}")
@@ -265,6 +271,7 @@ def _search(
     *,
     saved_ms: Costs,
     refit: Callable[[quantization.Placement], Improved] | None,
+    unfitted: Callable[[], Improved] | None,
     deadline: float | None,
 ) -> SearchResult:
     """The search, going on from the state of the same one."""
@@ -282,6 +289,7 @@ def _search(
                 goal,
                 saved_ms=saved_ms,
                 refit=refit,
+                unfitted=unfitted,
                 load_quantized=load_int8_quickly,
                 least_int8=job.require_int8 or 0.0,
                 unsigned=job.cpu_unsigned,

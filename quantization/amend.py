@@ -13,7 +13,14 @@ from onnx import helper, numpy_helper
 from artefacts.errors import ModelError
 from quantization.graph_view import WEIGHTED_OPS, GraphView, Node
 
-__all__ = ["add_bias", "can_add_bias", "copy_model", "fresh_name", "replace_constant"]
+__all__ = [
+    "add_bias",
+    "append_operator",
+    "can_add_bias",
+    "copy_model",
+    "fresh_name",
+    "replace_constant",
+]
 
 Array = NDArray[Any]
 
@@ -64,6 +71,34 @@ def add_bias(model: onnx.ModelProto, shifts: Mapping[str, Array]) -> onnx.ModelP
     for position, extra in sorted(inserted, key=lambda entry: -entry[0]):
         result.graph.node.insert(position, extra)
     return result
+
+
+def append_operator(
+    model: onnx.ModelProto, view: GraphView, tensor: str, op_type: str, values: Array
+) -> None:
+    """Let a tensor be ``op_type(what it was, values)``; edits ``model``, the caller's copy.
+
+    The new node makes the tensor of the old name, so that a placement stays valid; what made it
+    before writes to a new name.
+
+    Args:
+        model: the graph of ``view``; nodes behind the tensor's maker move by one.
+        view: of ``model``.
+        tensor: made by a node.
+        op_type: Mul or Sub.
+        values: the constant, of a shape that broadcasts.
+    """
+    maker = view.producer(tensor)
+    assert maker is not None
+    graph, stem = model.graph, f"{tensor}_{op_type.lower()}"
+    proto = graph.node[maker.position]
+    inner = fresh_name(graph, f"{tensor}_before_{op_type.lower()}")
+    proto.output[list(proto.output).index(tensor)] = inner
+    constant = fresh_name(graph, f"{stem}_by")
+    dtype = helper.tensor_dtype_to_np_dtype(view.element_type(tensor) or onnx.TensorProto.FLOAT)
+    graph.initializer.append(numpy_helper.from_array(np.asarray(values, dtype), constant))
+    node = helper.make_node(op_type, [inner, constant], [tensor], name=fresh_name(graph, stem))
+    graph.node.insert(maker.position + 1, node)
 
 
 def replace_constant(

@@ -88,6 +88,12 @@ def symmetric_scale(amax: ArrayLike, *, bits: int = 8) -> NDArray[np.float32]:
     return np.maximum(scale, np.finfo(np.float32).tiny).astype(np.float32)
 
 
+def activation_scale(amax: ArrayLike, *, unsigned: bool = False) -> NDArray[np.float32]:
+    """Scale of an INT8 activation: amax / 127, or amax / 255 where its codes are unsigned."""
+    bound = np.asarray(amax, dtype=np.float64)
+    return symmetric_scale(bound * integer_limits(8)[1] / 255 if unsigned else bound)
+
+
 def affine_parameters(
     xmin: float, xmax: float, *, bits: int = 8, signed: bool = True
 ) -> tuple[float, int]:

@@ -13,6 +13,10 @@ and with c in the middle of [0, amax] the tensor x' needs half the amax: half th
 whatever the bounds are. It holds where every reader is linear and sees no zero padding: 1×1
 convolutions (the expensive layers of MobileNets), Gemm, MatMul, also behind pooling and reshaping.
 
+SiLU, GELU and their kind end at -0.28 or so and waste nearly as much, but have no bias behind them:
+x' = f(x₀) - c takes a Sub. TensorRT computes them in a pointwise kernel of their own, which takes
+in the Sub and the quantization (seen in the kernels that TensorRT-RTX 1.7 generates).
+
 Sources: the algebra is that of zero points, Jacob et al., 2018, eq. 7
 (https://arxiv.org/abs/1712.05877), kept in biases; the fusion: TensorRT's layer fusion catalogue,
 "Convolution and Clip activation"
@@ -31,7 +35,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from quantization.amend import can_add_bias, copy_model, fresh_name
+from quantization.amend import append_operator, can_add_bias, copy_model, fresh_name
 from quantization.graph_view import WEIGHTED_OPS, GraphView, Node, Use
 from quantization.layer_matrix import layer_matrix
 from quantization.placement import Placement
@@ -46,20 +50,22 @@ _COMMUTING_OPS = frozenset(
     }
 )  # fmt: skip
 
+_OWN_KERNEL_OPS = frozenset({"Gelu", "HardSwish", "Mish", "Mul", "Swish"})  # Mul: SiLU as exported
+
 
 @dataclass(frozen=True, kw_only=True)
 class Centrable:
     """A tensor that can be moved: who makes it and which layers make up for it.
 
     Attributes:
-        producer: the layer whose bias moves it.
-        activation: the Relu or Clip that makes it.
+        producer: the layer whose bias moves it; None where a Sub does.
+        activation: what makes it: a Relu or Clip, or an operator with a kernel of its own.
         readers: the layers whose bias moves the results back.
-        low: lower bound of its values.
+        low: lower bound of its values; minus infinity where a Sub moves it.
         high: upper bound, infinite for a Relu.
     """
 
-    producer: Node
+    producer: Node | None
     activation: Node
     readers: tuple[Node, ...]
     low: float
@@ -98,7 +104,9 @@ def centring_shifts(
     shifts: dict[str, NDArray[np.float64]] = {}
     for tensor, shift in centres.items():
         plan = plans[tensor]
-        parts = [(plan.producer.name, np.full(_channels(view, plan.producer), -shift))]
+        parts = []
+        if plan.producer is not None:
+            parts.append((plan.producer.name, np.full(_channels(view, plan.producer), -shift)))
         for reader in plan.readers:
             layer = layer_matrix(view, reader)
             if layer is not None:
@@ -114,22 +122,32 @@ def move_bounds(
 ) -> onnx.ModelProto:
     """A new model with Relu(x) → Clip(x, -c) and Clip(x, low, high) → Clip(x, low - c, high - c).
 
-    With :func:`centring_shifts` added to the biases it computes the same.
+    Other activations get a Sub. With :func:`centring_shifts` added to the biases it computes the
+    same.
     """
     view = GraphView(model)
     result = copy_model(model)
     for tensor, shift in centres.items():
-        _move(result, view, plans[tensor], shift)
+        if plans[tensor].producer is not None:
+            _move(result, view, plans[tensor], shift)
+    for tensor, shift in centres.items():  # last, because they move the nodes behind them
+        if plans[tensor].producer is None:
+            append_operator(result, GraphView(result), tensor, "Sub", np.asarray(shift))
     return result
 
 
 def _plan(view: GraphView, tensor: str, observed: Set[str]) -> Centrable | None:
     activation = view.producer(tensor)
-    if activation is None or activation.op_type not in ("Relu", "Clip"):
+    if activation is None:
         return None
-    bounds = _bounds(view, activation)
-    producer = view.producer(activation.inputs[0])
-    if bounds is None or producer is None or not _owned(view, producer):
+    producer, bounds = None, (-float("inf"), float("inf"))
+    if activation.op_type in ("Relu", "Clip"):
+        found = _bounds(view, activation)
+        producer = view.producer(activation.inputs[0])
+        if found is None or producer is None or not _owned(view, producer):
+            return None
+        bounds = found
+    elif activation.op_type not in _OWN_KERNEL_OPS:
         return None
     readers = _readers(view, tensor, observed)
     if readers is None:

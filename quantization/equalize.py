@@ -31,9 +31,8 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper
 
-from quantization.amend import copy_model, fresh_name, replace_constant
+from quantization.amend import append_operator, copy_model, replace_constant
 from quantization.channel_groups import ChannelGroups
 from quantization.graph_view import GraphView
 from quantization.layer_matrix import LayerMatrix, layer_matrix
@@ -115,24 +114,20 @@ def scalable(view: GraphView, tensor: str) -> tuple[LayerMatrix, ...]:
 def insert_scalings(model: onnx.ModelProto, scales: Mapping[str, Floats]) -> onnx.ModelProto:
     """A new model that computes the same, with a Mul by 1 / s where each tensor is made.
 
-    The Mul makes the tensor of the old name, so that a placement stays valid; what made it before
-    writes to a new name.
-
     Args:
         model: a prepared model; it is not changed.
         scales: tensor, all of whose readers are :func:`scalable` → s of each channel, (C,).
     """
     result = copy_model(model)
-    inserted: list[tuple[int, onnx.NodeProto]] = []
     for tensor, scale in scales.items():
         # Two tensors may be read by layers that share a weight: each sees what the last one left.
         view = GraphView(result)
         for layer in scalable(view, tensor):
             matrix = layer.matrix * scale[layer.channels][:, None, :]
             _store(result, GraphView(result), layer, 1, layer.restore(matrix))
-        inserted.append(_scaling_node(result, GraphView(result), tensor, scale))
-    for position, node in sorted(inserted, key=lambda entry: -entry[0]):
-        result.graph.node.insert(position, node)
+        rank = len(view.shape(tensor) or ())
+        factors = (1.0 / scale).reshape([-1 if axis == 1 else 1 for axis in range(rank)])
+        append_operator(result, GraphView(result), tensor, "Mul", factors)
     return result
 
 
@@ -142,21 +137,3 @@ def _store(
     proto = model.graph.node[layer.node.position]
     stored = values.astype(layer.weight.dtype, order="C")
     replace_constant(model, view, proto, index, stored)
-
-
-def _scaling_node(
-    model: onnx.ModelProto, view: GraphView, tensor: str, scale: Floats
-) -> tuple[int, onnx.NodeProto]:
-    """The Mul that makes ``tensor``, and where it goes; what made it writes to a new name."""
-    maker = view.producer(tensor)
-    assert maker is not None  # scalable() leaves network inputs out
-    proto = model.graph.node[maker.position]
-    inner = fresh_name(model.graph, f"{tensor}_unequalized")
-    proto.output[list(proto.output).index(tensor)] = inner
-    name = fresh_name(model.graph, f"{tensor}_equalization")
-    dtype = helper.tensor_dtype_to_np_dtype(view.element_type(tensor) or onnx.TensorProto.FLOAT)
-    rank = len(view.shape(tensor) or ())
-    factors = (1.0 / scale).astype(dtype).reshape([-1 if axis == 1 else 1 for axis in range(rank)])
-    model.graph.initializer.append(numpy_helper.from_array(factors, name))
-    node_name = fresh_name(model.graph, f"{tensor}_equalize")
-    return maker.position + 1, helper.make_node("Mul", [inner, name], [tensor], name=node_name)

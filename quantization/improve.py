@@ -26,7 +26,7 @@ from quantization.amend import add_bias
 from quantization.centre import centring_shifts, move_bounds
 from quantization.equalize_choice import equalized
 from quantization.execution import Arrays, Load, Run, load_int8, load_onnxruntime
-from quantization.fidelity import Fidelity, compare, run_all
+from quantization.fidelity import Fidelity, before_scores, compare, run_all
 from quantization.graph_view import GraphView
 from quantization.improve_decisions import Decisions
 from quantization.improve_methods import NOTHING, Methods
@@ -119,7 +119,8 @@ class Trial:
 
     Attributes:
         methods: what was done.
-        fidelity: over all of them.
+        fidelity: over all of them; of scores before their softmax or sigmoid, which would make
+            some samples count a thousand times as much as others.
         mean_db: mean of the SQNR of each, by which the best is chosen: the SQNR over all is that
             of the few samples with most noise, which are others the next time.
     """
@@ -136,6 +137,7 @@ def improve(
     samples: Sequence[Arrays],
     *,
     variants: Sequence[Methods] = VARIANTS,
+    unsigned: bool = False,
     seed: int = 0,
     load: Load = load_onnxruntime,
     load_quantized: Load = load_int8,
@@ -149,6 +151,7 @@ def improve(
         ranges: calibrated on the samples.
         samples: calibration feeds, one sample each; a quarter is held out.
         variants: what to try beside plain calibration.
+        unsigned: for a model with uint8 where values are never negative, see ``insert_qdq``.
         seed: of the split and the sampled positions; equal seeds give equal results.
         load: runs float models.
         load_quantized: runs Q/DQ models, in float arithmetic.
@@ -162,7 +165,7 @@ def improve(
         ModelError: a model cannot be run.
     """
     fit, held = _divided(model, samples, load, seed)
-    exact = run_all(load(model), held)
+    exact = run_all(load(before_scores(model)), held)
     results = [Improved(model=model, ranges=ranges, weights={}, methods=NOTHING)]
     starts = {False: (model, ranges)}
     if any(methods.equalizing for methods in variants):
@@ -170,10 +173,12 @@ def improve(
     for number, methods in enumerate(variants):
         step = _part(progress, number, len(variants))
         start, fitting = starts[methods.equalizing]
-        results.append(_walked(start, placement, fitting, fit, load, methods, seed, step))
+        walked = _walked(start, placement, fitting, fit, load, methods, seed, unsigned, step)
+        results.append(walked)
     trials = []
     for result in results:
-        trial = _tried(result, load_quantized(result.quantized(placement)), held, exact)
+        int8 = result.quantized(placement, unsigned=unsigned)
+        trial = _tried(result, load_quantized(before_scores(int8)), held, exact)
         trials.append(trial)
         names = " ".join(result.methods.names) or "calibration alone"
         logger.info("SQNR %.2f dB on %d samples: %s", trial.mean_db, len(held), names)
@@ -205,6 +210,7 @@ def improve_layers(
     load: Load = load_onnxruntime,
     *,
     methods: Methods,
+    unsigned: bool = False,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Improved:
@@ -217,6 +223,7 @@ def improve_layers(
         samples: feeds, one sample each, that the ranges were calibrated on.
         load: runs float models.
         methods: what to do.
+        unsigned: for a model with uint8 where values are never negative, see ``insert_qdq``.
         seed: of the choice of positions.
         progress: called with nodes done and their number.
 
@@ -226,7 +233,7 @@ def improve_layers(
     """
     if methods.equalizing:
         model, ranges = equalized(model, placement, ranges, samples, load, seed=seed)
-    return _walked(model, placement, ranges, samples, load, methods, seed, progress)
+    return _walked(model, placement, ranges, samples, load, methods, seed, unsigned, progress)
 
 
 def _walked(
@@ -237,11 +244,13 @@ def _walked(
     load: Load,
     methods: Methods,
     seed: int,
+    unsigned: bool,
     progress: Callable[[int, int], None] | None,
 ) -> Improved:
     """All methods but the equalisation, which the model and ranges have behind them."""
     view = GraphView(model)
-    decisions = Decisions(view, placement, unify_ranges(ranges, placement), methods, seed)
+    unified = unify_ranges(ranges, placement)
+    decisions = Decisions(view, placement, unified, methods, seed=seed, unsigned=unsigned)
     twins = Twins(view=view, load=load, samples=samples, correct=methods.biases)
     twins.walk(decisions.decide, progress)
     centres = {name: grid.centre for name, grid in decisions.grids.items() if grid.centre}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,9 +14,10 @@ from quantization.centre import centrable
 from quantization.graph_view import GraphView
 from quantization.improve_methods import Methods
 from quantization.insert import QuantizedTensor
-from quantization.layer_matrix import LayerMatrix, layer_matrix, sample_columns
+from quantization.layer_matrix import LayerMatrix, columns_by_sample, layer_matrix, sample_columns
 from quantization.layerwise import Decision, LayerVisit
 from quantization.placement import Placement, QuantizedInput
+from quantization.placement.walk import may_be_unsigned
 from quantization.range_choice import RANGE_POSITIONS, Grid, Reader, best_grid, candidates
 from quantization.weight_clipping import clipped_scale, largest_scale
 from quantization.weight_rounding import refit, round_with_feedback, second_moment
@@ -24,6 +26,7 @@ __all__ = ["Decisions"]
 
 Array = NDArray[Any]
 
+_WORTH_A_SUB = 0.7  # of the step, or less
 _POSITIONS = 8192  # columns sampled for the moments of a layer's input
 
 
@@ -31,7 +34,14 @@ class Decisions:
     """The decisions of one walk."""
 
     def __init__(
-        self, view: GraphView, placement: Placement, ranges: Ranges, methods: Methods, seed: int
+        self,
+        view: GraphView,
+        placement: Placement,
+        ranges: Ranges,
+        methods: Methods,
+        *,
+        seed: int,
+        unsigned: bool,
     ) -> None:
         self._view = view
         self._ranges = ranges
@@ -49,8 +59,12 @@ class Decisions:
             e.observed: [o for o in placement.activations if o.observed == e.observed]
             for e in placement.activations
         }
+        observed = sorted({edge.observed for edge in placement.activations})
+        self._unsigned = {n for n in observed if unsigned and may_be_unsigned(view, n)}
         self.int8_nodes = tuple(self._weights)
-        self.centrable = centrable(view, placement) if methods.centring else {}
+        # Unsigned codes resolve as finely as centred ones, with no other bounds and biases.
+        movable = centrable(view, placement) if methods.centring else {}
+        self.centrable = {n: plan for n, plan in movable.items() if n not in self._unsigned}
         self.grids: dict[str, Grid] = {}
         self.rounded: dict[str, Array] = {}
         self.weights: dict[str, QuantizedTensor] = {}
@@ -72,10 +86,11 @@ class Decisions:
 
     def _grid(self, edge: QuantizedInput, visit: LayerVisit) -> Grid:
         name = edge.observed
+        unsigned = name in self._unsigned
         if name in self._fixed:
-            return Grid(amax=self._fixed[name])
+            return Grid(amax=self._fixed[name], unsigned=unsigned)
         if name in self._kept or not self._methods.ranges:
-            return Grid(amax=self._ranges[name].amax)
+            return Grid(amax=self._ranges[name].amax, unsigned=unsigned)
         if name not in self.grids:
             self.grids[name] = self._choose(edge, visit)
         return self.grids[name]
@@ -85,25 +100,41 @@ class Decisions:
         largest = max(float(np.abs(x).max(initial=0.0)) for x in exact)
         given = self._ranges[edge.observed].amax
         if largest == 0.0:
-            return Grid(amax=given)
+            return Grid(amax=given, unsigned=edge.observed in self._unsigned)
         readers = []
         for other in self._readers[edge.observed]:
             if other.tensor == edge.tensor:
                 node = self._nodes[other.node]
                 layer = layer_matrix(self._view, node) if other.index == 0 else None
                 readers.append(self._reader(layer, exact, actual))
-        grids = candidates(largest, [given])
-        if edge.observed in self.centrable:
-            grids = candidates(largest, [given], low=self.centrable[edge.observed].low) or grids
+        plan = self.centrable.get(edge.observed)
+        if plan is not None and plan.producer is not None:
+            grids = candidates(largest, [given], low=plan.low)
+            if grids:
+                return self._best(readers, grids)
+        grids = candidates(largest, [given], unsigned=edge.observed in self._unsigned)
+        plain = self._best(readers, grids)
+        if plan is None or plan.producer is not None:
+            return plain
+        low, high = (float(op([op(x) for x in exact])) for op in (np.min, np.max))
+        moved = self._best(readers, candidates(max(high, given), [given], low=low) or [plain])
+        # The error is no guide here: that of the layers before hides what a Sub wins.
+        return moved if moved.amax < _WORTH_A_SUB * plain.amax else plain
+
+    def _best(self, readers: Sequence[Reader], grids: Sequence[Grid]) -> Grid:
         return best_grid(readers, grids, centred_errors=self._methods.biases)[0]
 
     def _reader(
         self, layer: LayerMatrix | None, exact: Sequence[Array], actual: Sequence[Array]
     ) -> Reader:
+        wanted, seed = RANGE_POSITIONS, self._seed
+        parts = columns_by_sample(layer, exact, wanted=wanted, seed=seed)
+        ends = itertools.accumulate(map(len, parts))
         return Reader(
-            exact=sample_columns(layer, exact, wanted=RANGE_POSITIONS, seed=self._seed),
-            actual=sample_columns(layer, actual, wanted=RANGE_POSITIONS, seed=self._seed),
+            exact=np.concatenate(parts),
+            actual=sample_columns(layer, actual, wanted=wanted, seed=seed),
             matrix=None if layer is None else layer.matrix,
+            starts=(0, *ends)[:-1],
         )
 
     def _round(self, layer: LayerMatrix, visit: LayerVisit, grid: Grid | None) -> QuantizedTensor:

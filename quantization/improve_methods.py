@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-__all__ = ["NOTHING", "Methods"]
+__all__ = ["NOTHING", "UNFITTED", "Methods"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,3 +46,5 @@ NOTHING = Methods(
     biases=False,
 )
 """INT8 as calibration alone gives it."""
+UNFITTED = Methods(refitting=False, biases=False)
+"""No weight and no bias makes up for errors of layers before it: what a layer does by itself."""

@@ -10,12 +10,11 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from calibrators.ranges import LEVELS
-from quantization.arithmetic import dequantize, symmetric_scale
+from quantization.arithmetic import activation_scale, dequantize
 from quantization.graph_view import GraphView
 from quantization.insert_weights import QuantizedTensor, check_shape, quantize_weight
 from quantization.placement import QuantizedInput, QuantizedWeight
-from quantization.placement.walk import is_pass_through, never_negative
+from quantization.placement.walk import may_be_unsigned
 
 __all__ = ["Editor"]
 
@@ -40,8 +39,8 @@ class Editor:
         if key not in self._outputs:
             maker = self._view.producer(edge.tensor)
             position = 0 if maker is None else maker.position + 1
-            positive = unsigned and self._may_be_unsigned(edge.tensor)
-            values = symmetric_scale(amax * LEVELS / 255 if positive else amax)
+            positive = unsigned and may_be_unsigned(self._view, edge.tensor)
+            values = activation_scale(amax, unsigned=positive)
             scale = self._constant(f"{edge.tensor}_scale", values)
             if positive:
                 self._unsigned.add(scale)
@@ -80,21 +79,6 @@ class Editor:
         graph.node.extend(self._before.get(len(kept), ()))
         _drop_unread_constants(self._model, self._view)
         return self._model
-
-    def _may_be_unsigned(self, tensor: str) -> bool:
-        """Whether no value is negative and no product of two activations reads it on the right.
-
-        OpenVINO multiplies unsigned by signed bytes; two unsigned factors run in float.
-        """
-        pending, seen = [tensor], {tensor}
-        while pending:
-            for use in self._view.uses(pending.pop()):
-                if use.node.op_type in ("MatMul", "Gemm") and use.index == 1:
-                    return False
-                if use.node.op_type == "Concat" or is_pass_through(self._view, use.node):
-                    pending += [name for name in use.node.outputs if name not in seen]
-                    seen.update(use.node.outputs)
-        return never_negative(self._view, tensor)
 
     def _quantize(self, stem: str, source: str, scale: str, axis: int | None, position: int) -> str:
         output = self._name(f"{stem}_quantized")

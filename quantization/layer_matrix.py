@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from quantization.graph_view import GraphView, Node
 
-__all__ = ["LayerMatrix", "layer_matrix", "sample_columns"]
+__all__ = ["LayerMatrix", "columns_by_sample", "layer_matrix", "sample_columns"]
 
 Array = NDArray[Any]
 
@@ -153,7 +153,14 @@ def layer_matrix(view: GraphView, node: Node) -> LayerMatrix | None:
 def sample_columns(
     layer: LayerMatrix | None, samples: Sequence[Array], *, wanted: int, seed: int
 ) -> Array:
-    """Columns at random positions of all samples, (n, groups, K); equal seeds, equal positions.
+    """:func:`columns_by_sample` of all samples in one array."""
+    return np.concatenate(columns_by_sample(layer, samples, wanted=wanted, seed=seed))
+
+
+def columns_by_sample(
+    layer: LayerMatrix | None, samples: Sequence[Array], *, wanted: int, seed: int
+) -> list[Array]:
+    """Columns at random positions of each sample, (n, groups, K); equal seeds, equal positions.
 
     Args:
         layer: whose columns; None takes single values, (n, 1, 1).
@@ -175,7 +182,7 @@ def sample_columns(
             parts.append(x.reshape(-1)[chosen][:, None, None])
         else:
             parts.append(layer.columns(x, chosen))
-    return np.concatenate(parts)
+    return parts
 
 
 def _pads(

@@ -57,6 +57,11 @@ class Sensitivity:
     without: Fidelity
     gained: float
 
+    @property
+    def noise(self) -> float:
+        """Noise power that this group alone adds, as a share of the signal."""
+        return _noise(self.alone)
+
 
 def sensitivities(
     reference: onnx.ModelProto,

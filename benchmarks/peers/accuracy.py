@@ -63,7 +63,8 @@ def make_ours(model: onnx.ModelProto, samples: list[Any], system: str) -> onnx.M
     if system == "ours-calibrated":
         return quantization.insert_qdq(model, placement, ranges)
     feeds = [dict(sample.inputs) for sample in samples]
-    return improve(model, placement, ranges, feeds)[0].quantized(placement, unsigned=unsigned)
+    better, _ = improve(model, placement, ranges, feeds, unsigned=unsigned)
+    return better.quantized(placement, unsigned=unsigned)
 
 
 def make_peer(system: str, model: Path, rows: Path, output: Path) -> bool:

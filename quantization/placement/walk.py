@@ -15,6 +15,7 @@ __all__ = [
     "is_pass_through",
     "joins_only_variables",
     "longer_path",
+    "may_be_unsigned",
     "never_negative",
     "sources",
     "values_of",
@@ -134,6 +135,22 @@ def never_negative(view: GraphView, tensor: str) -> bool:
         else:
             return False
     return True
+
+
+def may_be_unsigned(view: GraphView, tensor: str) -> bool:
+    """Whether no value is negative and no product of two activations reads it on the right.
+
+    OpenVINO multiplies unsigned by signed bytes; two unsigned factors run in float.
+    """
+    pending, seen = [tensor], {tensor}
+    while pending:
+        for use in view.uses(pending.pop()):
+            if use.node.op_type in ("MatMul", "Gemm") and use.index == 1:
+                return False
+            if use.node.op_type == "Concat" or is_pass_through(view, use.node):
+                pending += [name for name in use.node.outputs if name not in seen]
+                seen.update(use.node.outputs)
+    return never_negative(view, tensor)
 
 
 def _clips_at_zero(view: GraphView, node: Node) -> bool:

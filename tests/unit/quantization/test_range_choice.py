@@ -58,3 +58,35 @@ def test_a_centred_grid_has_half_the_step(rng: np.random.Generator) -> None:
 
 def test_activations_saturate_at_minus_128() -> None:
     assert Grid(amax=127.0)(np.array([-500.0, 500.0], np.float32)).tolist() == [-128.0, 127.0]
+
+
+def test_one_loud_sample_does_not_take_the_resolution_of_the_others(
+    rng: np.random.Generator,
+) -> None:
+    rows = rng.standard_normal((1000, 1, 1)).astype(np.float32)
+    rows[-50:] *= 40.0  # the last of 20 samples
+    starts = tuple(range(0, 1000, 50))
+    grids = candidates(float(np.abs(rows).max()), [4.0])
+    of_one = Reader(exact=rows, actual=rows, matrix=None)
+    of_each = Reader(exact=rows, actual=rows, matrix=None, starts=starts)
+    wide, narrow = (best_grid([r], grids, centred_errors=False)[0] for r in (of_one, of_each))
+    assert narrow.amax < wide.amax
+
+
+def test_samples_without_signal_do_not_decide(rng: np.random.Generator) -> None:
+    rows = rng.standard_normal((100, 1, 1)).astype(np.float32)
+    rows[50:] = 0.0
+    reader = Reader(exact=rows, actual=rows, matrix=None, starts=(0, 50))
+    silent = Reader(exact=rows * 0, actual=rows * 0, matrix=None, starts=(0, 50))
+    for readers in ([reader], [silent]):
+        error = best_grid(readers, candidates(3.0), centred_errors=False)[1]
+        assert np.isfinite(error)
+        assert error < 0.01
+
+
+def test_unsigned_codes_have_twice_the_resolution(rng: np.random.Generator) -> None:
+    x = rng.uniform(0, 6, 10000).astype(np.float32)
+    signed, unsigned = (Grid(amax=6.0, unsigned=each) for each in (False, True))
+    ratio = ((signed(x) - x) ** 2).mean() / ((unsigned(x) - x) ** 2).mean()
+    assert ratio == pytest.approx((255 / 127) ** 2, rel=0.1)
+    assert unsigned(np.array([-3.0, 9.0], np.float32)).tolist() == pytest.approx([0.0, 6.0])

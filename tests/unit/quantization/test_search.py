@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -87,12 +89,15 @@ def truthful(fixture: Fixture, monkeypatch: pytest.MonkeyPatch) -> None:
     from quantization.sensitivity import Sensitivity
 
     some = Fidelity(sqnr_db=1.0, agreement=None, kl=None, samples=1)
-    total = sum(fixture.noise.values())
     found = [
-        Sensitivity(group=g, alone=some, without=some, gained=fixture.noise[g.name] / total)
-        for g in fixture.groups
+        Sensitivity(
+            group=group,
+            alone=dataclasses.replace(some, sqnr_db=-10 * math.log10(fixture.noise[group.name])),
+            without=some,
+            gained=0.0,
+        )
+        for group in fixture.groups
     ]
-    found.sort(key=lambda s: -s.gained)
     monkeypatch.setattr(module, "sensitivities", lambda *args, **kwargs: tuple(found))
 
 
@@ -265,26 +270,84 @@ def test_many_groups_are_returned_several_at_a_time(rng: np.random.Generator) ->
     assert fixture.calls < len(fixture.groups)
 
 
-def test_fitting_again_returns_what_only_stale_fits_needed(
+class Fits:
+    """A refit that records what was in float, and changes the table of noises."""
+
+    def __init__(self, fixture: Fixture, *changes: dict[str, float]) -> None:
+        self._fixture = fixture
+        self._changes = iter(changes)
+        self.asked: list[list[str]] = []
+
+    def __call__(self, placement: Placement) -> Improved:
+        self.asked.append([entry.node for entry in placement.floating if entry.rule == "search"])
+        self._fixture.noise |= next(self._changes, {})
+        return self._fixture.improved
+
+
+def test_what_fitting_mends_stays_in_int8(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fixture = Fixture(rng, 3)
     names = [group.name for group in fixture.groups]
     fixture.noise = dict(zip(names, (5.0, 2.0, 0.01, 0.01), strict=True))
     truthful(fixture, monkeypatch)
-    asked = []
-
-    def refit(placement: Placement) -> Improved:
-        asked.append([entry.node for entry in placement.floating if entry.rule == "search"])
-        fixture.noise[names[1]] = 0.02
-        return fixture.improved
-
-    goal = Goal(minimum=10.0, unit=DB)
-    result = search(*fixture.inputs, fixture.score, goal, refit=refit)
+    refit = Fits(fixture, {names[1]: 0.02})
+    result = search(*fixture.inputs, fixture.score, Goal(minimum=10.0, unit=DB), refit=refit)
     assert result.met
-    assert result.point.released == (names[0],)
-    assert asked[0] == names[:2]
-    assert result.fitted_without == tuple(names[:2])
+    assert refit.asked == [[names[0]]]
+    assert result.point.released == result.fitted_without == (names[0],)
+
+
+def test_fitted_mixtures_grow_until_one_keeps_the_goal(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fixture = Fixture(rng, 3)
+    names = [group.name for group in fixture.groups]
+    fixture.noise = dict(zip(names, (5.0, 2.0, 0.01, 0.01), strict=True))
+    truthful(fixture, monkeypatch)
+    refit = Fits(fixture)
+    result = search(*fixture.inputs, fixture.score, Goal(minimum=10.0, unit=DB), refit=refit)
+    assert result.met
+    assert refit.asked == [names[:1], names[:2]]
+    assert result.point.released == result.fitted_without == tuple(names[:2])
+    assert tuple(names[:1]) in {point.released for point in result.points}
+
+
+@pytest.mark.parametrize("lucky", [True, False])
+def test_a_smaller_mixture_counts_only_if_fitting_confirms_it(
+    lucky: bool, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fixture = Fixture(rng, 4)
+    names = [group.name for group in fixture.groups]
+    fixture.noise = dict(zip(names, (5.0, 2.0, 0.03, 0.01, 0.01), strict=True))
+    truthful(fixture, monkeypatch)
+    refit = Fits(fixture, {}, {}, {names[2]: 1.0} if lucky else {})
+    result = search(*fixture.inputs, fixture.score, Goal(minimum=10.0, unit=DB), refit=refit)
+    assert result.met
+    assert refit.asked == [names[:1], names[:3], names[:2]]
+    assert result.point.released == tuple(names[:3] if lucky else names[:2])
+    assert result.fitted_without == result.point.released
+
+
+def test_groups_are_ranked_where_nothing_is_fitted(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fixture = Fixture(rng, 3)
+    truthful(fixture, monkeypatch)
+    from quantization import search as module
+
+    told = module.sensitivities
+    plain = dataclasses.replace(fixture.improved)
+    seen = []
+
+    def sensitivities(reference: object, improved: Improved, *rest: object, **more: object) -> Any:
+        seen.append(improved)
+        return told(reference, improved, *rest, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "sensitivities", sensitivities)
+    goal = Goal(minimum=29.0, unit=DB)
+    search(*fixture.inputs, fixture.score, goal, refit=Fits(fixture), unfitted=lambda: plain)
+    assert seen == [plain]
 
 
 def test_real_scores_and_real_sensitivities(rng: np.random.Generator) -> None:
