@@ -22,6 +22,7 @@ from tests.accuracy_models import (
     sqnr_db,
 )
 from tests.networks import Builder, mobilenet_v2
+from tests.networks.running import minmax_ranges
 
 RANGES = Methods(**{name: name == "ranges" for name in Methods.__dataclass_fields__})
 CENTRING = Methods(
@@ -140,3 +141,23 @@ def test_a_silu_moves_by_a_sub_where_that_wins(rng: np.random.Generator) -> None
     gain = sqnr_db(model, int8, unseen) - sqnr_db(model, before.quantized(placement), unseen)
     assert gain > 0.5
     assert not [finding for finding in lint(int8) if finding.severity == "fatal"]
+
+
+def test_unsigned_codes_need_no_centring(rng: np.random.Generator) -> None:
+    model = pointwise()
+    feeds = samples_of(model, rng, 16)
+    placement = place(model, profile="cpu")
+    ranges = minmax_ranges(model, placement.tensors, feeds[0])
+    signed, unsigned = (
+        improve_layers(
+            model, placement, ranges, feeds, load_onnxruntime, methods=CENTRING, unsigned=each
+        )
+        for each in (False, True)
+    )
+    kinds = [{node.op_type for node in each.model.graph.node} for each in (signed, unsigned)]
+    assert kinds == [{"Conv", "Clip"}, {"Conv", "Relu"}]
+    int8 = unsigned.quantized(placement, unsigned=True)
+    stored = {tensor.name: tensor.data_type for tensor in int8.graph.initializer}
+    zeros = [n.input[2] for n in int8.graph.node if n.op_type == "QuantizeLinear"]
+    assert [stored[name] for name in zeros].count(onnx.TensorProto.UINT8) == 4
+    assert sqnr_db(model, int8, feeds) > 25
