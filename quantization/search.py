@@ -34,7 +34,7 @@ from quantization.execution import Arrays, Load, load_int8, load_onnxruntime
 from quantization.fusion_groups import Group
 from quantization.improve import Improved
 from quantization.placement import Placement
-from quantization.search_book import Book, Goal, Point, Score, SearchResult
+from quantization.search_book import ROUNDING, Book, Goal, Point, Score, SearchResult
 from quantization.search_state import SearchState
 from quantization.sensitivity import Sensitivity, sensitivities
 
@@ -125,7 +125,7 @@ def search(
 
 
 _FEW = 8  # groups that are returned to INT8 one by one
-_FITS = 2  # for the mixture that shrinking leaves, and for the smaller one that this allows
+_FITS = 2  # for what shrinking leaves, and for what that allows (or for half of it)
 _RUNGS = (0.01, 0.025, 0.06, 0.15, 0.35, 0.7)  # shares of all cost that fitted mixtures give back
 
 
@@ -203,7 +203,7 @@ def _affordable(book: Book, order: Sequence[Group], budget: float) -> list[Group
     """Groups in this order as far as they fit into the budget; what does not is left out."""
     found, spent = [], 0.0
     for group in order:
-        if spent + book.cost(group) <= budget:
+        if spent + book.cost(group) <= budget * (1 + ROUNDING):
             found.append(group)
             spent += book.cost(group)
     return found
@@ -254,17 +254,30 @@ def _fitted_smaller(
     book: Book, point: Point, refit: Callable[[Placement], Improved]
 ) -> tuple[Book, Point]:
     """Shrink, and fit again for what is left; what does not keep the goal then was luck."""
+    smaller = _shrunk(book, point)
     for _ in range(_FITS):
-        smaller = _shrunk(book, point)
-        groups = [group for group in book.groups if group.name in smaller.released]
         if smaller.released == point.released or not book.in_time():
             break
+        groups = [group for group in book.groups if group.name in smaller.released]
         fitted = book.fitted(refit(book.mixture(groups)), smaller.released)
         again = fitted.point(groups)
-        if not fitted.meets(again):
-            break
-        book, point = fitted, again
+        if fitted.meets(again):
+            book, point = fitted, again
+            smaller = _shrunk(book, point)
+        else:
+            book.earlier = (*book.earlier, again)
+            smaller = _halfway(book, point, smaller)
     return book, point
+
+
+def _halfway(book: Book, point: Point, smaller: Point) -> Point:
+    """With the more expensive half of what shrinking returned to INT8."""
+    returned = [
+        g for g in book.groups if g.name in point.released and g.name not in smaller.released
+    ]
+    returned.sort(key=lambda group: (book.cost(group), group.name))
+    cheap = returned[: (len(returned) + 1) // 2]
+    return book.point([g for g in book.groups if g.name in smaller.released or g in cheap])
 
 
 def _finish(book: Book, ranked: tuple[Sensitivity, ...], point: Point) -> SearchResult:

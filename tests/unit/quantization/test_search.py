@@ -329,6 +329,22 @@ def test_a_smaller_mixture_counts_only_if_fitting_confirms_it(
     assert result.fitted_without == result.point.released
 
 
+def test_half_of_a_lucky_mixture_is_tried_next(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fixture = Fixture(rng, 9)
+    names = [group.name for group in fixture.groups]
+    fixture.noise = dict(zip(names, (5.0, 2.0, *[0.01] * 8), strict=True))
+    fixture.noise |= {names[2]: 0.014, names[3]: 0.013, names[4]: 0.012}
+    truthful(fixture, monkeypatch)
+    refit = Fits(fixture, {}, {names[3]: 1.0}, {names[3]: 0.013}, {names[2]: 0.2})
+    result = search(*fixture.inputs, fixture.score, Goal(minimum=9.5, unit=DB), refit=refit)
+    assert result.met
+    assert [len(asked) for asked in refit.asked] == [1, 3, 7, 2, 5]
+    assert len(result.point.released) == 5
+    assert names[2] in result.point.released
+
+
 def test_groups_are_ranked_where_nothing_is_fitted(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
