@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 
@@ -32,7 +31,7 @@ def improve(
     ranges: calibrators.Ranges,
     passport: dict[str, Any],
     screen: Screen,
-    variants: Sequence[Methods] = VARIANTS,
+    methods: Methods | None = None,
 ) -> Improved | None:
     """Choose ranges by their readers' error, round weights to the samples, correct biases.
 
@@ -43,7 +42,7 @@ def improve(
         ranges: calibrated.
         passport: told what was done.
         screen: likewise.
-        variants: the sets of methods to choose from; calibration alone is always among them.
+        methods: what to do, whatever it brings; None chooses, calibration alone being a choice.
 
     Returns:
         The model and everything ``insert_qdq`` needs; None where the flags or the data leave
@@ -61,14 +60,16 @@ def improve(
             placement,
             ranges,
             feeds,
-            variants=variants,
+            variants=VARIANTS if methods is None else (methods,),
+            baseline=methods is None,
             unsigned=job.cpu_unsigned,
             progress=progress,
         )
     best = max(trials, key=lambda trial: trial.mean_db)
+    before = f"{trials[0].mean_db:.1f} → " if methods is None else ""
     screen.add(
-        f"mean SQNR on samples held out {trials[0].mean_db:.1f} → "
-        f"{best.mean_db:.1f} dB: {', '.join(best.methods.names) or 'nothing helped'}"
+        f"mean SQNR on samples held out {before}{best.mean_db:.1f} dB: "
+        f"{', '.join(best.methods.names) or 'nothing helped'}"
     )
     record(job, found, passport)
     passport["improvement_samples"] = len(feeds)

@@ -81,7 +81,7 @@ def follow(
     better = None
     if recipe.methods is not None:
         fitted = leave_float(placement, [groups[n] for n in recipe.fitted_without], why="")
-        better = improve(job, prepared, fitted, ranges, passport, screen, variants=[recipe.methods])
+        better = improve(job, prepared, fitted, ranges, passport, screen, methods=recipe.methods)
     improved = better or Improved(model=prepared, ranges=ranges, weights={}, methods=NOTHING)
     chosen = leave_float(
         placement, [groups[name] for name in recipe.released], why=f"recipe {job.recipe}"

@@ -103,8 +103,8 @@ def keep_promise(
     def refit(left: quantization.Placement) -> Improved:
         screen.add("improving again, for this mixture")
         changed = dataclasses.replace(job, calibrator=calibrator)
-        variants = VARIANTS if start.methods == NOTHING else (start.methods,)
-        found = improve(changed, prepared, left, method_ranges, {}, screen, variants=variants)
+        methods = VARIANTS[0] if start.methods == NOTHING else start.methods
+        found = improve(changed, prepared, left, method_ranges, {}, screen, methods=methods)
         assert found is not None
         return found
 

@@ -137,6 +137,7 @@ def improve(
     samples: Sequence[Arrays],
     *,
     variants: Sequence[Methods] = VARIANTS,
+    baseline: bool = True,
     unsigned: bool = False,
     seed: int = 0,
     load: Load = load_onnxruntime,
@@ -150,7 +151,8 @@ def improve(
         placement: of it.
         ranges: calibrated on the samples.
         samples: calibration feeds, one sample each; a quarter is held out.
-        variants: what to try beside plain calibration.
+        variants: what to try.
+        baseline: whether plain calibration is tried, too.
         unsigned: for a model with uint8 where values are never negative, see ``insert_qdq``.
         seed: of the split and the sampled positions; equal seeds give equal results.
         load: runs float models.
@@ -158,7 +160,7 @@ def improve(
         progress: called with steps done and their number.
 
     Returns:
-        The best, and what was tried with its fidelity, plain calibration first.
+        The best, and what was tried with its fidelity, plain calibration first if at all.
 
     Raises:
         DataError: fewer than 4 samples.
@@ -166,7 +168,9 @@ def improve(
     """
     fit, held = _divided(model, samples, load, seed)
     exact = run_all(load(before_scores(model)), held)
-    results = [Improved(model=model, ranges=ranges, weights={}, methods=NOTHING)]
+    results = []
+    if baseline:
+        results.append(Improved(model=model, ranges=ranges, weights={}, methods=NOTHING))
     starts = {False: (model, ranges)}
     if any(methods.equalizing for methods in variants):
         starts[True] = equalized(model, placement, ranges, fit, load, seed=seed)

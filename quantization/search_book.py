@@ -18,6 +18,7 @@ from quantization.sensitivity import Sensitivity
 __all__ = ["Book", "Goal", "Point", "Score", "SearchResult"]
 
 ROUNDING = 1e-9
+_LEAST_SAVED = 0.2  # of what multiply-accumulates save on average
 
 Score = Callable[[onnx.ModelProto], float]
 """A Q/DQ model in, its score out; larger is better."""
@@ -138,10 +139,16 @@ class Book:
         self.cost_unit = "share of MACs" if known is None else "ms"
 
     def cost(self, group: Group) -> float:
-        """What leaving a group in float gives back; never less than 0."""
-        if self._saved_ms is not None:
-            return max(0.0, sum(self._saved_ms.get(name, 0.0) for name in group.nodes))
-        return group.macs / self._total
+        """What leaving a group in float gives back.
+
+        Measured times of small layers are mostly noise, and one that seems to save nothing would
+        be given up for nothing: each counts as a fifth of what its MACs would save on average.
+        """
+        share = group.macs / self._total
+        if self._saved_ms is None:
+            return share
+        saved = max(0.0, sum(self._saved_ms.get(name, 0.0) for name in group.nodes))
+        return max(saved, _LEAST_SAVED * share * sum(max(0.0, t) for t in self._saved_ms.values()))
 
     def in_time(self) -> bool:
         """Whether the time limit leaves room for another run."""
