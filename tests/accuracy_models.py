@@ -61,8 +61,11 @@ def pointwise(activation: str = "Relu", layers: int = 4) -> onnx.ModelProto:
     net = Builder(6)
     x = net.input("x", (1, 32, 6, 6))
     for _ in range(layers):
-        x = net.conv(x, 32, 1)
-        x = net.relu6(x) if activation == "Clip" else net.op(activation, x)
+        y = net.conv(x, 32, 1)
+        if activation == "SiLU":  # as exporters write it
+            x = net.op("Mul", y, net.op("Sigmoid", y))
+        else:
+            x = net.relu6(y) if activation == "Clip" else net.op(activation, y)
         net.channels[x] = 32
     return net.build("pointwise", net.conv(x, 16, 1))
 

@@ -14,11 +14,16 @@ import numpy as np
 import onnx
 import pytest
 
+from artefacts.graph_hash import graph_hash
+from calibrators.ranges import Range
+from quantization.amend import add_bias
+from quantization.centre import centrable, centring_shifts, move_bounds
 from quantization.graph_view import GraphView
 from quantization.insert import insert_qdq
 from quantization.load import load_model
 from quantization.placement import PROFILES, Placement, edges, edges_cpu, place
 from quantization.prepare import prepare
+from tests.accuracy_models import calibrated, pointwise, samples_of
 from tests.integration.rtx_compiler import Compiled, compile_model
 from tests.networks import NETWORKS, vit
 from tests.networks.running import minmax_ranges, random_feeds
@@ -99,6 +104,29 @@ def test_the_skip_rule_keeps_more_tensors_int8(monkeypatch: pytest.MonkeyPatch) 
     without = compiled(model, place(model)).bytes_class()
     assert with_rule[0] < without[0]
     assert with_rule[1] > without[1]
+
+
+def test_a_sub_that_centres_a_silu_costs_no_kernel(rng: np.random.Generator) -> None:
+    model = pointwise("SiLU")
+    placement, ranges = calibrated(model, samples_of(model, rng, 4))
+    view = GraphView(model)
+    plans = centrable(view, placement)
+    centres = {name: ranges[name].amax / 2 for name in plans}
+    shifts = centring_shifts(view, plans, centres, {})
+    moved = add_bias(move_bounds(model, plans, centres), shifts)
+    assert [node.op_type for node in moved.graph.node].count("Sub") == len(plans) == 4
+    halved = ranges.replace(
+        {name: Range(amax=amax, method="minmax", why="") for name, amax in centres.items()}
+    )
+    halved = dataclasses.replace(halved, graph_hash=graph_hash(moved))
+    plain, centred = (
+        compile_model(insert_qdq(graph, placement, found).SerializeToString())
+        for graph, found in ((model, ranges), (moved, halved))
+    )
+    assert plain.errors == centred.errors == ()
+    assert len(centred.kernels()) == len(plain.kernels()) > 4
+    assert centred.int8_nodes() == plain.int8_nodes()
+    assert centred.bytes_class() == plain.bytes_class()
 
 
 def test_quantizing_both_sides_of_an_add_gains_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
