@@ -51,11 +51,11 @@ def run_all(run: Run, samples: Iterable[Arrays]) -> list[dict[str, Array]]:
 
 
 def before_scores(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy whose outputs are the logits where the model ends in a softmax or a sigmoid.
+    """A copy whose outputs are logits, or log-probabilities, where it ends in sigmoid or softmax.
 
     A sample whose class is certain leaves a softmax with no noise, one that is in doubt with all of
-    it: a handful of samples decides the SQNR of such outputs. That of the logits needs few samples
-    to tell two INT8 models apart.
+    it: a handful of samples decides the SQNR of such outputs. That of their logarithm needs few
+    samples to tell two INT8 models apart.
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
@@ -66,9 +66,12 @@ def before_scores(model: onnx.ModelProto) -> onnx.ModelProto:
         while name in made and not readers[name] and made[name].op_type in _SHAPING_OPS:
             readers[made[name].input[0]] -= 1
             name = made[name].input[0]
-        if name in made and not readers[name] and made[name].op_type in ("Softmax", "Sigmoid"):
+        if name not in made or readers[name]:
+            continue
+        if made[name].op_type == "Softmax":
+            made[name].op_type = "LogSoftmax"  # what all logits have in common, no answer sees
+        elif made[name].op_type == "Sigmoid":
             made[name].op_type = "Identity"
-            del made[name].attribute[:]
     return copy
 
 
