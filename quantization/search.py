@@ -255,18 +255,19 @@ def _fitted_smaller(
 ) -> tuple[Book, Point]:
     """Shrink, and fit again for what is left; what does not keep the goal then was luck."""
     smaller = _shrunk(book, point)
-    for _ in range(_FITS):
+    for fits_left in reversed(range(_FITS)):
         if smaller.released == point.released or not book.in_time():
             break
         groups = [group for group in book.groups if group.name in smaller.released]
         fitted = book.fitted(refit(book.mixture(groups)), smaller.released)
         again = fitted.point(groups)
-        if fitted.meets(again):
+        confirmed = fitted.meets(again)
+        if confirmed:
             book, point = fitted, again
-            smaller = _shrunk(book, point)
         else:
             book.earlier = (*book.earlier, again)
-            smaller = _halfway(book, point, smaller)
+        if fits_left:
+            smaller = _shrunk(book, point) if confirmed else _halfway(book, point, smaller)
     return book, point
 
 
