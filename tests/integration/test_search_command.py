@@ -177,6 +177,20 @@ def test_a_killed_search_goes_on(work: Work, monkeypatch: pytest.MonkeyPatch) ->
     assert work.recipe("killed")["released"] == [HARMFUL]
 
 
+def test_groups_return_to_int8_with_ranges_of_the_improved_graph(
+    work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Improving without the pooling in INT8 moves what it pools: its old range would be wrong."""
+    harmless = "n_Flatten_0"
+    monkeypatch.setattr(
+        quantization.search,
+        "_affordable",
+        lambda book, order, budget: [g for g in order if g.name in (HARMFUL, harmless)],
+    )
+    assert work.run("two", "--max-drop", "20", "--stop-after", "onnx") == 0
+    assert work.recipe("two")["released"] == [HARMFUL]
+
+
 def test_the_time_limit_ends_the_search(work: Work, capsys: pytest.CaptureFixture[str]) -> None:
     assert work.run("late", "--max-drop", "20", "--search-time", "0.001") == 1
     assert "the time limit ended the search before a drop of 20 points" in capsys.readouterr().err
