@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from itertools import islice
 from typing import Any
 
@@ -19,7 +20,7 @@ from quantization.improve import VARIANTS, Improved
 from quantization.improve import improve as improve_model
 from quantization.improve_methods import Methods
 
-__all__ = ["improve", "learning_feeds", "record"]
+__all__ = ["improve", "learning_feeds", "measure_again", "record"]
 
 FEWEST_SAMPLES = 4  # three to learn from, one to judge by
 
@@ -80,6 +81,34 @@ def learning_feeds(job: Job, prepared: onnx.ModelProto) -> list[Arrays]:
     """The calibration samples that the improvement learns from."""
     samples = calibration_samples(job, prepared)
     return [dict(sample.inputs) for sample in islice(samples, job.improve)]
+
+
+def measure_again(
+    job: Job,
+    prepared: onnx.ModelProto,
+    placement: quantization.Placement,
+    left: quantization.Placement,
+    found: Improved,
+) -> Improved:
+    """With ranges of the improved graph for what is float in it, and may yet return to INT8.
+
+    Tensors that were not quantized may have been scaled and moved with others.
+
+    Args:
+        job: the flags.
+        prepared: the float model.
+        placement: with everything in INT8 that may be.
+        left: the one that was improved for.
+        found: the improved network.
+    """
+    missing = sorted({*placement.tensors} - {*left.tensors})
+    if not missing:
+        return found
+    samples = list(islice(calibration_samples(job, prepared), job.improve))
+    statistics = calibrators.observe(found.model, missing, samples)
+    ranges = calibrators.compute_ranges(statistics, method=job.calibrator)
+    new = found.ranges.replace({name: ranges[name] for name in missing})
+    return dataclasses.replace(found, ranges=new)
 
 
 def record(job: Job, found: Improved, passport: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ import quantization
 from artefacts.errors import ArtefactError, InputError
 from artefacts.graph_hash import graph_hash
 from command.flags import Job
-from command.improvement import improve, record
+from command.improvement import improve, measure_again, record
 from command.screen import Screen
 from command.search import Mixture
 from quantization.fusion_groups import fusion_groups, leave_float
@@ -82,6 +82,8 @@ def follow(
     if recipe.methods is not None:
         fitted = leave_float(placement, [groups[n] for n in recipe.fitted_without], why="")
         better = improve(job, prepared, fitted, ranges, passport, screen, methods=recipe.methods)
+        if better is not None:
+            better = measure_again(job, prepared, placement, fitted, better)
     improved = better or Improved(model=prepared, ranges=ranges, weights={}, methods=NOTHING)
     chosen = leave_float(
         placement, [groups[name] for name in recipe.released], why=f"recipe {job.recipe}"

@@ -10,7 +10,6 @@ import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +21,9 @@ import quantization
 from artefacts.errors import ArtefactError, GateMissedError, InputError, MissingLibraryError
 from artefacts.files import sha256_bytes
 from artefacts.libraries import require
-from command.calibration import calibration_samples
 from command.costs import measured_costs
 from command.flags import Job
-from command.improvement import improve, learning_feeds, record
+from command.improvement import improve, learning_feeds, measure_again, record
 from command.parts import SEED, Part
 from command.promise import Judge, Verdict, judging_parts, promise_of
 from command.screen import Screen
@@ -108,7 +106,7 @@ def keep_promise(
         methods = VARIANTS[0] if start.methods == NOTHING else start.methods
         found = improve(changed, prepared, left, method_ranges, {}, screen, methods=methods)
         assert found is not None
-        return _measured_again(found, placement, left, changed, prepared)
+        return measure_again(changed, prepared, placement, left, found)
 
     def unfitted() -> Improved:
         samples = learning_feeds(job, prepared)
@@ -259,27 +257,6 @@ def _other_method(
     screen.add(f"ranges by {method}: score {before:.4g} → {after:.4g}")
     passport.update(told, calibrator=method)
     return method, others, other
-
-
-def _measured_again(
-    found: Improved,
-    placement: quantization.Placement,
-    left: quantization.Placement,
-    job: Job,
-    prepared: onnx.ModelProto,
-) -> Improved:
-    """With ranges of the improved graph for what is float in it, and may yet return to INT8.
-
-    Tensors that were not quantized may have been scaled and moved with others.
-    """
-    missing = sorted({*placement.tensors} - {*left.tensors})
-    if not missing:
-        return found
-    samples = islice(calibration_samples(job, prepared), job.improve)
-    statistics = calibrators.observe(found.model, missing, list(samples))
-    ranges = calibrators.compute_ranges(statistics, method=job.calibrator)
-    new = found.ranges.replace({name: ranges[name] for name in missing})
-    return dataclasses.replace(found, ranges=new)
 
 
 def _search(
