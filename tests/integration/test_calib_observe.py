@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -205,23 +206,37 @@ def test_what_cannot_be_observed(
         observe(model, tensors, samples)
 
 
-def test_memory_does_not_grow_with_the_samples() -> None:
-    """Activations of 4 MB a sample: held, 40 of them would be 160 MB."""
+@pytest.fixture(scope="module")
+def peak_bytes() -> Callable[..., int]:
+    """Of Python's memory, in observing activations of 4 MB a sample."""
     net = Builder()
     x = net.input("images", ["N", 3, 64, 64])
     wide = net.relu(net.conv(x, 256))
     model = net.build("wide", net.op("GlobalMaxPool", wide))
 
-    def peak_bytes(count: int) -> int:
+    def measure(count: int, *, threads: int) -> int:
         tracemalloc.start()
         try:
-            observe(model, [wide], images(count, 64))
+            observe(model, [wide], images(count, 64), threads=threads)
             return tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
 
-    few, many = peak_bytes(20), peak_bytes(60)
+    return measure
+
+
+def test_memory_does_not_grow_with_the_samples(peak_bytes: Callable[..., int]) -> None:
+    """One thread, since how many samples several hold at once is a matter of their timing."""
+    few, many = peak_bytes(20, threads=1), peak_bytes(60, threads=1)
     assert many < few + 8_000_000
+
+
+@pytest.mark.parametrize("threads", [2, 4])
+def test_each_thread_holds_one_group_of_samples(
+    peak_bytes: Callable[..., int], threads: int
+) -> None:
+    """A group is 32 MB, and counting takes some; all 60 samples would be 250 MB."""
+    assert peak_bytes(60, threads=threads) < threads * 40_000_000
 
 
 RESUMED = """
