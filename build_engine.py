@@ -59,7 +59,10 @@ def build(job: Job, screen: Screen) -> None:
         source = job.beside(".prepared.onnx")
         if job.precision == "int8" and not job.implicit:
             placement = quantization.place(
-                prepared, profile=profile_of(job, target), exclude=job.exclude
+                prepared,
+                profile=profile_of(job, target),
+                exclude=job.exclude,
+                unsigned=job.cpu_unsigned,
             )
             ranges = calibrate(job, prepared, placement, passport, screen)
             if ranges is None or job.stop_after == "ranges":
@@ -133,9 +136,7 @@ def quantize(
 ) -> Path:
     """Write the Q/DQ model; say which layers stay in floating point and why."""
     path, placement = job.beside(".int8.onnx"), mixture.placement
-    quantized = mixture.improved.quantized(
-        placement, weights=job.weights, unsigned=job.cpu_unsigned
-    )
+    quantized = mixture.improved.quantized(placement, weights=job.weights)
     quantization.save_model(quantized, path)
     share = placement.int8_mac_share(prepared)
     screen.add(

@@ -63,7 +63,6 @@ def improve(
             feeds,
             variants=VARIANTS if methods is None else (methods,),
             baseline=methods is None,
-            unsigned=job.cpu_unsigned,
             progress=progress,
         )
     best = max(trials, key=lambda trial: trial.mean_db)
@@ -78,9 +77,13 @@ def improve(
 
 
 def learning_feeds(job: Job, prepared: onnx.ModelProto) -> list[Arrays]:
-    """The calibration samples that the improvement learns from."""
-    samples = calibration_samples(job, prepared)
-    return [dict(sample.inputs) for sample in islice(samples, job.improve)]
+    """Inputs of the samples that the improvement learns from."""
+    return [dict(sample.inputs) for sample in _learning_samples(job, prepared)]
+
+
+def _learning_samples(job: Job, prepared: onnx.ModelProto) -> list[calibrators.Sample]:
+    """The first of the calibration samples."""
+    return list(islice(calibration_samples(job, prepared), job.improve))
 
 
 def measure_again(
@@ -104,8 +107,7 @@ def measure_again(
     missing = sorted({*placement.tensors} - {*left.tensors})
     if not missing:
         return found
-    samples = list(islice(calibration_samples(job, prepared), job.improve))
-    statistics = calibrators.observe(found.model, missing, samples)
+    statistics = calibrators.observe(found.model, missing, _learning_samples(job, prepared))
     ranges = calibrators.compute_ranges(statistics, method=job.calibrator)
     new = found.ranges.replace({name: ranges[name] for name in missing})
     return dataclasses.replace(found, ranges=new)

@@ -87,9 +87,9 @@ def keep_promise(
     start = better or Improved(model=prepared, ranges=ranges, weights={}, methods=NOTHING)
     calibrator, method_ranges = job.calibrator, ranges
     score = _Scorer(judge)
-    first = score(start.quantized(placement, unsigned=job.cpu_unsigned))
+    first = score(start.quantized(placement))
     missed = not judge.goal.kept(first)
-    feeds = _telling(job, prepared, placement, start, selection) if missed else []
+    feeds = _telling(prepared, placement, start, selection) if missed else []
     in_time = deadline is None or time.monotonic() < deadline
     if better is not None and missed and in_time:
         calibrator, method_ranges, start = _other_method(
@@ -97,7 +97,7 @@ def keep_promise(
         )
 
     def costs() -> Mapping[str, float] | None:
-        int8 = start.quantized(placement, unsigned=job.cpu_unsigned)
+        int8 = start.quantized(placement)
         return measured_costs(job, target, prepared, placement, int8, screen)
 
     def refit(left: quantization.Placement) -> Improved:
@@ -187,7 +187,6 @@ class _Scorer:
 
 
 def _telling(
-    job: Job,
     prepared: onnx.ModelProto,
     placement: quantization.Placement,
     start: Improved,
@@ -198,7 +197,7 @@ def _telling(
     A few samples often hold most of the noise, and a ranking that has not seen them is no guide.
     """
     float_run = load_onnxruntime(prepared)
-    int8_run = load_int8_quickly(start.quantized(placement, unsigned=job.cpu_unsigned))
+    int8_run = load_int8_quickly(start.quantized(placement))
     feeds = [dict(sample.inputs) for sample in selection]
     noise = [
         -(10.0 ** (-compare(int8_run, [feed], [float_run(feed)]).sqnr_db / 10)) for feed in feeds
@@ -208,12 +207,6 @@ def _telling(
     step = max(len(others) // (RANKING_SAMPLES - len(worst)), 1)
     rows = {*worst, *others[::step][: RANKING_SAMPLES - len(worst)]}
     return [dict(sample.inputs) for row, sample in enumerate(selection) if row in rows]
-
-
-def _noise(exact: Arrays, found: Arrays) -> float:
-    """Energy of the error of all float outputs."""
-    floats = (name for name, values in exact.items() if values.dtype.kind == "f")
-    return sum(float(np.sum((exact[n].astype(np.float64) - found[n]) ** 2)) for n in floats)
 
 
 def _other_method(
@@ -248,10 +241,7 @@ def _other_method(
     other = improve(
         dataclasses.replace(job, calibrator=method), prepared, placement, others, told, screen
     )
-    before, after = (
-        score(each.quantized(placement, unsigned=job.cpu_unsigned))
-        for each in (start, other or start)
-    )
+    before, after = (score(each.quantized(placement)) for each in (start, other or start))
     if other is None or after <= before:
         return job.calibrator, ranges, start
     screen.add(f"ranges by {method}: score {before:.4g} → {after:.4g}")
@@ -292,7 +282,6 @@ def _search(
                 unfitted=unfitted,
                 load_quantized=load_int8_quickly,
                 least_int8=job.require_int8 or 0.0,
-                unsigned=job.cpu_unsigned,
                 limit_s=left,
                 state=state,
                 state_key=judge.digest,

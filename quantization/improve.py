@@ -76,14 +76,12 @@ class Improved:
         placement: Placement,
         *,
         weights: Literal["int8", "float"] = "int8",
-        unsigned: bool = False,
     ) -> onnx.ModelProto:
         """The INT8 model.
 
         Args:
             placement: the one that was improved, or one that leaves more layers in float.
             weights: how weights are stored, see ``insert_qdq``.
-            unsigned: uint8 where values are never negative, see ``insert_qdq``.
         """
         fitting = self.leaving(placement)
         return insert_qdq(
@@ -91,7 +89,6 @@ class Improved:
             placement,
             fitting.ranges,
             weights=weights,
-            unsigned=unsigned,
             weight_overrides=fitting.weights,
         )
 
@@ -138,7 +135,6 @@ def improve(
     *,
     variants: Sequence[Methods] = VARIANTS,
     baseline: bool = True,
-    unsigned: bool = False,
     seed: int = 0,
     load: Load = load_onnxruntime,
     load_quantized: Load = load_int8,
@@ -153,7 +149,6 @@ def improve(
         samples: calibration feeds, one sample each; a quarter is held out.
         variants: what to try.
         baseline: whether plain calibration is tried, too.
-        unsigned: for a model with uint8 where values are never negative, see ``insert_qdq``.
         seed: of the split and the sampled positions; equal seeds give equal results.
         load: runs float models.
         load_quantized: runs Q/DQ models, in float arithmetic.
@@ -177,11 +172,11 @@ def improve(
     for number, methods in enumerate(variants):
         step = _part(progress, number, len(variants))
         start, fitting = starts[methods.equalizing]
-        walked = _walked(start, placement, fitting, fit, load, methods, seed, unsigned, step)
+        walked = _walked(start, placement, fitting, fit, load, methods, seed, step)
         results.append(walked)
     trials = []
     for result in results:
-        int8 = result.quantized(placement, unsigned=unsigned)
+        int8 = result.quantized(placement)
         trial = _tried(result, load_quantized(before_scores(int8)), held, exact)
         trials.append(trial)
         names = " ".join(result.methods.names) or "calibration alone"
@@ -214,7 +209,6 @@ def improve_layers(
     load: Load = load_onnxruntime,
     *,
     methods: Methods,
-    unsigned: bool = False,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Improved:
@@ -227,7 +221,6 @@ def improve_layers(
         samples: feeds, one sample each, that the ranges were calibrated on.
         load: runs float models.
         methods: what to do.
-        unsigned: for a model with uint8 where values are never negative, see ``insert_qdq``.
         seed: of the choice of positions.
         progress: called with nodes done and their number.
 
@@ -237,7 +230,7 @@ def improve_layers(
     """
     if methods.equalizing:
         model, ranges = equalized(model, placement, ranges, samples, load, seed=seed)
-    return _walked(model, placement, ranges, samples, load, methods, seed, unsigned, progress)
+    return _walked(model, placement, ranges, samples, load, methods, seed, progress)
 
 
 def _walked(
@@ -248,13 +241,12 @@ def _walked(
     load: Load,
     methods: Methods,
     seed: int,
-    unsigned: bool,
     progress: Callable[[int, int], None] | None,
 ) -> Improved:
     """All methods but the equalisation, which the model and ranges have behind them."""
     view = GraphView(model)
     unified = unify_ranges(ranges, placement)
-    decisions = Decisions(view, placement, unified, methods, seed=seed, unsigned=unsigned)
+    decisions = Decisions(view, placement, unified, methods, seed=seed)
     twins = Twins(view=view, load=load, samples=samples, correct=methods.biases)
     twins.walk(decisions.decide, progress)
     centres = {name: grid.centre for name, grid in decisions.grids.items() if grid.centre}

@@ -17,7 +17,6 @@ from quantization.insert import QuantizedTensor
 from quantization.layer_matrix import LayerMatrix, columns_by_sample, layer_matrix, sample_columns
 from quantization.layerwise import Decision, LayerVisit
 from quantization.placement import Placement, QuantizedInput
-from quantization.placement.walk import may_be_unsigned
 from quantization.range_choice import RANGE_POSITIONS, Grid, Reader, best_grid, candidates
 from quantization.weight_clipping import clipped_scale, largest_scale
 from quantization.weight_rounding import refit, round_with_feedback, second_moment
@@ -41,7 +40,6 @@ class Decisions:
         methods: Methods,
         *,
         seed: int,
-        unsigned: bool,
     ) -> None:
         self._view = view
         self._ranges = ranges
@@ -59,8 +57,7 @@ class Decisions:
             e.observed: [o for o in placement.activations if o.observed == e.observed]
             for e in placement.activations
         }
-        observed = sorted({edge.observed for edge in placement.activations})
-        self._unsigned = {n for n in observed if unsigned and may_be_unsigned(view, n)}
+        self._unsigned = frozenset(placement.unsigned)
         self.int8_nodes = tuple(self._weights)
         # Unsigned codes resolve as finely as centred ones, with no other bounds and biases.
         movable = centrable(view, placement) if methods.centring else {}

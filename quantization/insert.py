@@ -69,7 +69,6 @@ def insert_qdq(
     ranges: Ranges,
     *,
     weights: Literal["int8", "float"] = "int8",
-    unsigned: bool = False,
     weight_overrides: Mapping[str, QuantizedTensor] | None = None,
 ) -> onnx.ModelProto:
     """A new model whose placed edges go through QuantizeLinear and DequantizeLinear.
@@ -83,23 +82,22 @@ def insert_qdq(
         ranges: of the same graph.
         weights: ``int8`` stores weights as INT8 behind a DequantizeLinear (a quarter of the
             file); ``float`` keeps them, rounded to their codes, behind a Q/DQ pair for old parsers.
-        unsigned: cpu profile only: uint8 with zero point 0 for tensors that are never negative.
         weight_overrides: weights already quantized, by name of the constant.
 
     Raises:
-        ModelError: the model has Q/DQ already, is older than opset 13, or ``unsigned`` is asked
-            for another profile than cpu.
+        ModelError: the model has Q/DQ already, or is older than opset 13.
         ArtefactError: the ranges belong to another graph, or one is missing.
     """
     overrides = weight_overrides or {}
-    _check_request(model, placement, ranges, unsigned=unsigned)
+    _check_request(model, ranges)
     _check_overrides(placement, overrides)
     unified = unify_ranges(ranges, placement)
+    unsigned = frozenset(placement.unsigned)
     editor = Editor(model)
     for edge in placement.activations:
         amax = placement.fixed.get(edge.observed)
         amax = unified[edge.observed].amax if amax is None else amax
-        editor.quantize_activation(edge, amax, unsigned=unsigned)
+        editor.quantize_activation(edge, amax, unsigned=edge.observed in unsigned)
     for weight in placement.weights:
         override = overrides.get(weight.tensor)
         editor.quantize_weight(weight, override, keep_float=weights == "float")
@@ -117,9 +115,7 @@ def insert_qdq(
     return result
 
 
-def _check_request(
-    model: onnx.ModelProto, placement: Placement, ranges: Ranges, *, unsigned: bool
-) -> None:
+def _check_request(model: onnx.ModelProto, ranges: Ranges) -> None:
     present = sum(
         node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in model.graph.node
     )
@@ -133,11 +129,6 @@ def _check_request(
         raise ModelError(
             f"model {model.graph.name!r} has opset {opset}, expected {MINIMUM_OPSET} or later; "
             f"prepare it first"
-        )
-    if unsigned and placement.profile != "cpu":
-        raise ModelError(
-            f"unsigned activations were asked for the {placement.profile} profile, expected cpu: "
-            f"TensorRT reads uint8 as int8; leave it out or choose --target cpu"
         )
     found = graph_hash(model)
     if found != ranges.graph_hash:

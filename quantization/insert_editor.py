@@ -14,7 +14,6 @@ from quantization.arithmetic import activation_scale, dequantize
 from quantization.graph_view import GraphView
 from quantization.insert_weights import QuantizedTensor, check_shape, quantize_weight
 from quantization.placement import QuantizedInput, QuantizedWeight
-from quantization.placement.walk import may_be_unsigned
 
 __all__ = ["Editor"]
 
@@ -39,10 +38,9 @@ class Editor:
         if key not in self._outputs:
             maker = self._view.producer(edge.tensor)
             position = 0 if maker is None else maker.position + 1
-            positive = unsigned and may_be_unsigned(self._view, edge.tensor)
-            values = activation_scale(amax, unsigned=positive)
+            values = activation_scale(amax, unsigned=unsigned)
             scale = self._constant(f"{edge.tensor}_scale", values)
-            if positive:
+            if unsigned:
                 self._unsigned.add(scale)
             codes = self._quantize(edge.tensor, edge.tensor, scale, None, position)
             self._outputs[key] = self._dequantize(edge.tensor, codes, scale, None, position)

@@ -35,7 +35,7 @@ class Recipe:
         fitted_without: groups that were in float when the improvements were fitted, sorted.
         improvement_samples: how many samples they were fitted to.
         weights: how weights are stored, see ``insert_qdq``.
-        unsigned: uint8 where values are never negative, see ``insert_qdq``.
+        unsigned: uint8 where values are never negative, see ``place``.
         held_out: whether a part of the calibration samples was kept to judge by.
         seed: of the improvements and splits.
         samples_digest: of the calibration samples, so that others are noticed.

@@ -35,7 +35,6 @@ from quantization.fusion_groups import Group
 from quantization.improve import Improved
 from quantization.placement import Placement
 from quantization.search_book import ROUNDING, Book, Goal, Point, Score, SearchResult
-from quantization.search_state import SearchState
 from quantization.sensitivity import Sensitivity, sensitivities
 
 __all__ = ["Goal", "Point", "Score", "SearchResult", "search"]
@@ -51,7 +50,6 @@ def search(
     *,
     saved_ms: Mapping[str, float] | Callable[[], Mapping[str, float] | None] | None = None,
     least_int8: float = 0.0,
-    unsigned: bool = False,
     refit: Callable[[Placement], Improved] | None = None,
     unfitted: Callable[[], Improved] | None = None,
     limit_s: float | None = None,
@@ -75,7 +73,6 @@ def search(
             once a layer must be given up; None counts multiply-accumulates. Groups that are
             missing save nothing.
         least_int8: share of the multiply-accumulates that must stay in INT8, 0 to 1.
-        unsigned: score with uint8 where values are never negative, as ``insert_qdq`` has it.
         refit: improves the network for a placement that leaves layers in float; None keeps what
             was fitted with all layers in INT8.
         unfitted: makes the network without refitted weights and biases, for the sensitivities;
@@ -94,14 +91,18 @@ def search(
     """
     if limit_s is not None and limit_s <= 0:
         raise InputError(f"search time is {limit_s} s, expected more than 0; give it time")
-    book = Book(improved, placement, score, goal, report)
-    book.least_int8, book.unsigned = least_int8, unsigned
-    key = (
-        f"{improved.ranges.digest} {improved.ranges.graph_hash} {goal.unit} {unsigned} {state_key}"
+    ranges, unsigned = improved.ranges, bool(placement.unsigned)
+    book = Book(
+        improved,
+        placement,
+        score,
+        goal,
+        report=report,
+        least_int8=least_int8,
+        deadline=None if limit_s is None else time.monotonic() + limit_s,
+        state=state,
+        state_key=f"{ranges.digest} {ranges.graph_hash} {goal.unit} {unsigned} {state_key}",
     )
-    book.state = SearchState(state, key, [group.name for group in book.groups])
-    book.deadline = None if limit_s is None else time.monotonic() + limit_s
-
     start = book.point([])
     if book.meets(start):
         return book.result(start, (), "no layer had to be left in float")
@@ -111,12 +112,8 @@ def search(
     cheapest: Point | None = None
     if book.meets(everything):
         ranked = _ranked(book, reference, samples, load, load_quantized, progress, unfitted)
-        found = _fitted_head(book, ranked, refit) if refit is not None else None
-        if found is not None:
-            best, cheapest = _fitted_smaller(*found, refit) if refit is not None else found
-        else:
-            head = _cheapest_head(book, ranked) if ranked else None
-            best, cheapest = book, _shrunk(book, head or everything)
+        found = _fitted(book, ranked, refit) if refit is not None else None
+        best, cheapest = found or (book, _shrunk(book, _cheapest_head(book, ranked) or everything))
         if best.allowed(cheapest):
             return _finish(best, ranked, cheapest)
     within = [point for point in book.points.values() if book.within(point)] or [start]
@@ -175,6 +172,14 @@ def _by_price(book: Book, ranked: Sequence[Sensitivity]) -> list[Group]:
     smallest = min((book.cost(s.group) for s in ranked if book.cost(s.group) > 0), default=1.0)
     order = sorted(ranked, key=lambda s: -s.noise / max(book.cost(s.group), smallest * 1e-3))
     return [s.group for s in order]
+
+
+def _fitted(
+    book: Book, ranked: Sequence[Sensitivity], refit: Callable[[Placement], Improved]
+) -> tuple[Book, Point] | None:
+    """A small mixture that meets the goal when fitted to it, and the book of that fit."""
+    head = _fitted_head(book, ranked, refit)
+    return None if head is None else _fitted_smaller(*head, refit)
 
 
 def _fitted_head(
@@ -273,12 +278,10 @@ def _fitted_smaller(
 
 def _halfway(book: Book, point: Point, smaller: Point) -> Point:
     """With the more expensive half of what shrinking returned to INT8."""
-    returned = [
-        g for g in book.groups if g.name in point.released and g.name not in smaller.released
-    ]
+    returned = [g for g in book.groups if g.name in {*point.released} - {*smaller.released}]
     returned.sort(key=lambda group: (book.cost(group), group.name))
-    cheap = returned[: (len(returned) + 1) // 2]
-    return book.point([g for g in book.groups if g.name in smaller.released or g in cheap])
+    kept = {*smaller.released, *(group.name for group in returned[: (len(returned) + 1) // 2])}
+    return book.point([group for group in book.groups if group.name in kept])
 
 
 def _finish(book: Book, ranked: tuple[Sensitivity, ...], point: Point) -> SearchResult:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import onnx
 
@@ -101,12 +102,9 @@ class SearchResult:
 class Book:
     """What was scored, and the means to score more."""
 
-    deadline: float | None
-    state: SearchState
-    least_int8: float
-    unsigned: bool
     earlier: tuple[Point, ...] = ()
     fitted_without: tuple[str, ...] = ()
+    cost_unit = "share of MACs"
 
     def __init__(
         self,
@@ -114,52 +112,65 @@ class Book:
         placement: Placement,
         score: Score,
         goal: Goal,
-        report: Callable[[Point], None] | None,
+        *,
+        report: Callable[[Point], None] | None = None,
+        least_int8: float = 0.0,
+        deadline: float | None = None,
+        state: Path | None = None,
+        state_key: str = "",
     ) -> None:
         view = GraphView(improved.model)
         self.improved, self.placement, self.goal = improved, placement, goal
         self.groups = fusion_groups(view, placement)
         self.points: dict[tuple[str, ...], Point] = {}
+        self.state = SearchState(state, state_key, [group.name for group in self.groups])
         self._score, self._report = score, report
+        self.least_int8, self._deadline = least_int8, deadline
         self._macs = {n.name: view.macs(n) for n in view.nodes if n.op_type in WEIGHTED_OPS}
         self._total = sum(self._macs.values()) or 1
-        self._saved_ms: Mapping[str, float] | None = None
-        self.cost_unit = "share of MACs"
+        self._costs = {group.name: group.macs / self._total for group in self.groups}
 
     def price(
         self, saved_ms: Mapping[str, float] | Callable[[], Mapping[str, float] | None] | None
     ) -> None:
-        """Take costs from an earlier run, from the caller, or measure them."""
-        known = self.state.saved_ms
-        if known is None:
-            known = saved_ms() if callable(saved_ms) else saved_ms
-            if known is not None:
-                self.state.add_saved_ms(known)
-        self._saved_ms = known
-        self.cost_unit = "share of MACs" if known is None else "ms"
-
-    def cost(self, group: Group) -> float:
-        """What leaving a group in float gives back.
+        """Take costs from an earlier run, from the caller, or measure them.
 
         Measured times of small layers are mostly noise, and one that seems to save nothing would
         be given up for nothing: each counts as a fifth of what its MACs would save on average.
         """
-        share = group.macs / self._total
-        if self._saved_ms is None:
-            return share
-        saved = max(0.0, sum(self._saved_ms.get(name, 0.0) for name in group.nodes))
-        return max(saved, _LEAST_SAVED * share * sum(max(0.0, t) for t in self._saved_ms.values()))
+        known = self.state.saved_ms
+        if known is None:
+            known = saved_ms() if callable(saved_ms) else saved_ms
+            if known is None:
+                return
+            self.state.add_saved_ms(known)
+        self.cost_unit = "ms"
+        least = _LEAST_SAVED * sum(max(0.0, saved) for saved in known.values()) / self._total
+        self._costs = {
+            group.name: max(sum(known.get(n, 0.0) for n in group.nodes), least * group.macs)
+            for group in self.groups
+        }
+
+    def cost(self, group: Group) -> float:
+        """What leaving a group in float gives back."""
+        return self._costs[group.name]
 
     def in_time(self) -> bool:
         """Whether the time limit leaves room for another run."""
-        return self.deadline is None or time.monotonic() < self.deadline
+        return self._deadline is None or time.monotonic() < self._deadline
 
     def fitted(self, improved: Improved, without: tuple[str, ...]) -> Book:
         """A book for the same groups of a network that was improved for another mixture."""
-        book = Book(improved, self.placement, self._score, self.goal, self._report)
-        book.least_int8, book.unsigned = self.least_int8, self.unsigned
-        book.deadline, book.state = self.deadline, SearchState(None, "", [])
-        book.cost_unit, book._saved_ms = self.cost_unit, self._saved_ms
+        book = Book(
+            improved,
+            self.placement,
+            self._score,
+            self.goal,
+            report=self._report,
+            least_int8=self.least_int8,
+            deadline=self._deadline,
+        )
+        book.cost_unit, book._costs = self.cost_unit, self._costs
         book.earlier = (*self.earlier, *self.points.values())
         book.fitted_without = without
         return book
@@ -182,9 +193,7 @@ class Book:
         if names not in self.points:
             known = self.state.score(names)
             if known is None:
-                known = self._score(
-                    self.improved.quantized(self.mixture(released), unsigned=self.unsigned)
-                )
+                known = self._score(self.improved.quantized(self.mixture(released)))
                 self.state.add_score(names, known)
             kept = self.mixture(released).int8_nodes
             self.points[names] = Point(

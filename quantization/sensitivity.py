@@ -165,7 +165,8 @@ class _Sweep:
             if edge is not None:
                 fixed = self._placement.fixed.get(edge.observed)
                 amax = self._ranges[edge.observed].amax if fixed is None else fixed
-                grids[index] = Grid(amax=amax)
+                unsigned = edge.observed in self._placement.unsigned
+                grids[index] = Grid(amax=amax, unsigned=unsigned)
         return grids, self._constants(visit)
 
     def _tell(self) -> None:

@@ -57,14 +57,14 @@ WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 def make_ours(model: onnx.ModelProto, samples: list[Any], system: str) -> onnx.ModelProto:
     """The default INT8 model for TensorRT, what calibration alone gives, or uint8 for the cpu."""
     unsigned = system == "ours-unsigned"
-    placement = quantization.place(model, profile="cpu" if unsigned else "tensorrt")
+    profile: quantization.Profile = "cpu" if unsigned else "tensorrt"
+    placement = quantization.place(model, profile=profile, unsigned=unsigned)
     statistics = calibrators.observe(model, placement.tensors, samples)
     ranges = calibrators.compute_ranges(statistics, method="mse")
     if system == "ours-calibrated":
         return quantization.insert_qdq(model, placement, ranges)
     feeds = [dict(sample.inputs) for sample in samples]
-    better, _ = improve(model, placement, ranges, feeds, unsigned=unsigned)
-    return better.quantized(placement, unsigned=unsigned)
+    return improve(model, placement, ranges, feeds)[0].quantized(placement)
 
 
 def make_peer(system: str, model: Path, rows: Path, output: Path) -> bool:

@@ -79,10 +79,10 @@ def int8_model(
     samples = [
         calibrators.Sample(inputs={name: row[None]}, name=str(i)) for i, row in enumerate(rows)
     ]
-    placement = quantization.place(model, profile=profile)
+    placement = quantization.place(model, profile=profile, unsigned=unsigned)
     statistics = calibrators.observe(model, placement.tensors, samples)
     ranges = calibrators.compute_ranges(statistics, method="minmax")
-    return quantization.insert_qdq(model, placement, ranges, unsigned=unsigned)
+    return quantization.insert_qdq(model, placement, ranges)
 
 
 def compile_ours(path: Path, model: onnx.ModelProto, rows: Rows, threads: int) -> Call:

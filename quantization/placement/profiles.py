@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ from quantization.placement.draft import Draft
 from quantization.placement.exclude import excluded_nodes
 from quantization.placement.keep_outputs import output_layers
 from quantization.placement.result import Placement, Profile
+from quantization.placement.walk import may_be_unsigned
 
 __all__ = ["PROFILES", "Rules", "place"]
 
@@ -98,7 +100,11 @@ PROFILES: dict[Profile, Rules] = {"tensorrt": _TENSORRT, "cpu": _CPU, "dla": _DL
 
 
 def place(
-    model: onnx.ModelProto, *, profile: Profile = "tensorrt", exclude: Sequence[str] = ()
+    model: onnx.ModelProto,
+    *,
+    profile: Profile = "tensorrt",
+    exclude: Sequence[str] = (),
+    unsigned: bool = False,
 ) -> Placement:
     """Decide which tensors of a model become INT8.
 
@@ -106,10 +112,17 @@ def place(
         model: a checked model of opset 13 or later without Q/DQ nodes.
         profile: whose rules: ``tensorrt``, ``cpu`` (OpenVINO) or ``dla`` (every tensor).
         exclude: node names, ``/regular expressions/`` or op types to keep in floating point.
+        unsigned: cpu profile only: uint8 with zero point 0 for tensors that are never negative.
 
     Raises:
-        ModelError: a pattern of ``exclude`` selects nothing, or no layer can be quantized.
+        ModelError: a pattern of ``exclude`` selects nothing, no layer can be quantized, or
+            ``unsigned`` is asked for another profile than cpu.
     """
+    if unsigned and profile != "cpu":
+        raise ModelError(
+            f"unsigned activations were asked for the {profile} profile, expected cpu: "
+            f"TensorRT reads uint8 as int8; leave it out or choose --target cpu"
+        )
     view = GraphView(model)
     rules = PROFILES[profile]
     draft = Draft(view, excluded_nodes(view, exclude), look_up=rules.look_up)
@@ -123,7 +136,16 @@ def place(
     placement = draft.finish(profile)
     if not placement.int8_nodes:
         raise ModelError(_nothing_to_quantize(view, placement))
-    return placement
+    return dataclasses.replace(placement, unsigned=_unsigned(view, placement) if unsigned else ())
+
+
+def _unsigned(view: GraphView, placement: Placement) -> tuple[str, ...]:
+    """Tensors without negative values; of those that share a scale, all or none."""
+    found = {e.observed for e in placement.activations if may_be_unsigned(view, e.observed)}
+    for group in placement.shared:
+        if not found.issuperset(group):
+            found.difference_update(group)
+    return tuple(sorted(found))
 
 
 def _weighted_in_bodies(view: GraphView) -> int:

@@ -73,6 +73,7 @@ class Placement:
         floating: quantizable layers left in floating point.
         fixed: amax of tensors whose range is known without data, e.g. Softmax outputs: 1.0.
         extra: tensors that need a range but no Q/DQ pair (DLA: network outputs).
+        unsigned: observed tensors that are uint8 with zero point 0, sorted (cpu profile only).
     """
 
     profile: Profile
@@ -83,6 +84,7 @@ class Placement:
     floating: tuple[Floating, ...] = ()
     fixed: Mapping[str, float] = field(default_factory=dict)
     extra: tuple[str, ...] = ()
+    unsigned: tuple[str, ...] = ()
 
     @property
     def tensors(self) -> tuple[str, ...]:

@@ -10,6 +10,8 @@ import pytest
 
 import engines
 from engines import BuildOptions
+from engines.coverage import openvino_precisions
+from engines.openvino_library import core, executed_nodes, settings
 from quantization.insert import insert_qdq
 from quantization.load import load_model
 from quantization.placement import place
@@ -33,10 +35,10 @@ def built(
     model: onnx.ModelProto, folder: Path, *, unsigned: bool = False, least_share: float = 0.95
 ) -> onnx.ModelProto:
     """INT8 graph and engine; checks layer by layer that what was promised is executed."""
-    placement = place(model, profile="cpu")
+    placement = place(model, profile="cpu", unsigned=unsigned)
     feeds = random_feeds(model, np.random.default_rng(0), dynamic=1)
     ranges = minmax_ranges(model, placement.tensors, feeds)
-    int8 = insert_qdq(model, placement, ranges, unsigned=unsigned)
+    int8 = insert_qdq(model, placement, ranges)
     onnx.save(int8, folder / "int8.onnx")
     options = BuildOptions(target="cpu", threads=1, precision="int8")
     manifest = engines.build(folder / "int8.onnx", folder / "int8.engine", options, {})
@@ -106,3 +108,17 @@ def test_unusual_layers_are_executed_as_promised(
     network: object, unsigned: bool, tmp_path: Path
 ) -> None:
     built(prepare(network()), tmp_path, unsigned=unsigned, least_share=0.5)  # type: ignore[operator]
+
+
+def test_a_concat_of_both_signs_stays_int8_where_openvino_reads_the_file(tmp_path: Path) -> None:
+    """Joined to signed codes, unsigned ones would be converted to float for the Conv behind."""
+    net = Builder()
+    x = net.input("x", (1, 32, 8, 8))
+    joint = net.concat(net.relu(net.conv(x, 32)), net.silu(net.conv(x, 32)))
+    model = net.build("both signs", net.relu(net.conv(net.relu(net.conv(joint, 32)), 32)))
+    placement = place(model, profile="cpu", unsigned=True)
+    ranges = minmax_ranges(model, placement.tensors, random_feeds(model, np.random.default_rng(0)))
+    onnx.save(insert_qdq(model, placement, ranges), tmp_path / "int8.onnx")
+    compiled = core().compile_model(tmp_path / "int8.onnx", "CPU", settings(1, "f32"))
+    precisions = openvino_precisions(executed_nodes(compiled))
+    assert [precisions[f"n_Conv_{number}"] for number in range(4)] == ["int8"] * 4

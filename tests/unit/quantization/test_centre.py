@@ -135,17 +135,15 @@ def test_a_silu_moves_by_a_sub_where_that_wins(rng: np.random.Generator) -> None
 def test_unsigned_codes_need_no_centring(rng: np.random.Generator) -> None:
     model = pointwise()
     feeds = samples_of(model, rng, 16)
-    placement = place(model, profile="cpu")
-    ranges = minmax_ranges(model, placement.tensors, feeds[0])
+    placements = [place(model, profile="cpu", unsigned=each) for each in (False, True)]
+    ranges = minmax_ranges(model, placements[0].tensors, feeds[0])
     signed, unsigned = (
-        improve_layers(
-            model, placement, ranges, feeds, load_onnxruntime, methods=CENTRING, unsigned=each
-        )
-        for each in (False, True)
+        improve_layers(model, each, ranges, feeds, load_onnxruntime, methods=CENTRING)
+        for each in placements
     )
     kinds = [{node.op_type for node in each.model.graph.node} for each in (signed, unsigned)]
     assert kinds == [{"Conv", "Clip"}, {"Conv", "Relu"}]
-    int8 = unsigned.quantized(placement, unsigned=True)
+    int8 = unsigned.quantized(placements[1])
     stored = {tensor.name: tensor.data_type for tensor in int8.graph.initializer}
     zeros = [n.input[2] for n in int8.graph.node if n.op_type == "QuantizeLinear"]
     assert [stored[name] for name in zeros].count(onnx.TensorProto.UINT8) == 4

@@ -37,9 +37,13 @@ def branches() -> onnx.ModelProto:
 
 
 def quantized(
-    model: onnx.ModelProto, profile: str = "tensorrt", **options: object
+    model: onnx.ModelProto,
+    profile: str = "tensorrt",
+    *,
+    unsigned: bool = False,
+    **options: object,
 ) -> onnx.ModelProto:
-    placement = place(model, profile=profile)
+    placement = place(model, profile=profile, unsigned=unsigned)
     feeds = random_feeds(model, np.random.default_rng(0))
     return insert_qdq(model, placement, minmax_ranges(model, placement.tensors, feeds), **options)
 

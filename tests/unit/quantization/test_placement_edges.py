@@ -192,6 +192,19 @@ def test_cpu_quantizes_before_the_concat() -> None:
     assert {("n_Concat_0", 0), ("n_MaxPool_0", 0)} <= edges_of(placement)
 
 
+@pytest.mark.parametrize("ending", ["Relu", "Tanh"])
+def test_tensors_that_share_a_scale_are_unsigned_together(ending: str) -> None:
+    net = Builder()
+    x = net.input("x", (1, 32, 8, 8))
+    joint = net.concat(net.relu(net.conv(x, 32)), net.op(ending, net.conv(x, 32)))
+    last = net.relu(net.conv(joint, 32))
+    model = net.build("two", net.conv(last, 32))
+    unsigned = place(model, profile="cpu", unsigned=True).unsigned
+    together = ("Relu_0", "Relu_1") if ending == "Relu" else ()
+    assert unsigned == tuple(sorted((*together, last)))
+    assert place(model, profile="cpu").unsigned == ()
+
+
 def test_concat_with_a_constant_is_observed_itself() -> None:
     net = Builder()
     x = net.layer_norm(net.input("x", (1, 32, 64)), 64)

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,6 @@ from quantization.improve_methods import NOTHING
 from quantization.placement import Placement
 from quantization.search import Goal, Point, _shrunk, search
 from quantization.search_book import Book
-from quantization.search_state import SearchState
 from tests.accuracy_models import calibrated, samples_of
 from tests.networks import Builder, resnet
 
@@ -258,16 +258,24 @@ def test_a_share_that_must_stay_in_int8_is_kept(
 
 def test_many_groups_are_returned_several_at_a_time(rng: np.random.Generator) -> None:
     fixture = Fixture(rng, 40)
-    book = Book(
-        fixture.improved, fixture.placement, fixture.score, Goal(minimum=0.0, unit=DB), None
-    )
-    book.state, book.deadline = SearchState(None, "", []), None
-    book.least_int8, book.unsigned = 0.0, False
+    goal = Goal(minimum=0.0, unit=DB)
+    book = Book(fixture.improved, fixture.placement, fixture.score, goal)
     needed = fixture.groups[7].name
     fixture.noise = {group.name: 0.01 for group in fixture.groups} | {needed: 10.0}
     left = _shrunk(book, book.point(list(fixture.groups)))
     assert left.released == (needed,)
     assert fixture.calls < len(fixture.groups)
+
+
+def noisy(
+    noise: Sequence[float], rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Fixture, list[str]]:
+    """A chain whose groups have these noises, which the sensitivities tell; and their names."""
+    fixture = Fixture(rng, len(noise) - 1)
+    names = [group.name for group in fixture.groups]
+    fixture.noise = dict(zip(names, noise, strict=True))
+    truthful(fixture, monkeypatch)
+    return fixture, names
 
 
 class Fits:
@@ -287,10 +295,7 @@ class Fits:
 def test_what_fitting_mends_stays_in_int8(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fixture = Fixture(rng, 3)
-    names = [group.name for group in fixture.groups]
-    fixture.noise = dict(zip(names, (5.0, 2.0, 0.01, 0.01), strict=True))
-    truthful(fixture, monkeypatch)
+    fixture, names = noisy([5.0, 2.0, 0.01, 0.01], rng, monkeypatch)
     refit = Fits(fixture, {names[1]: 0.02})
     result = search(*fixture.inputs, fixture.score, Goal(minimum=10.0, unit=DB), refit=refit)
     assert result.met
@@ -301,10 +306,7 @@ def test_what_fitting_mends_stays_in_int8(
 def test_fitted_mixtures_grow_until_one_keeps_the_goal(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fixture = Fixture(rng, 3)
-    names = [group.name for group in fixture.groups]
-    fixture.noise = dict(zip(names, (5.0, 2.0, 0.01, 0.01), strict=True))
-    truthful(fixture, monkeypatch)
+    fixture, names = noisy([5.0, 2.0, 0.01, 0.01], rng, monkeypatch)
     refit = Fits(fixture)
     result = search(*fixture.inputs, fixture.score, Goal(minimum=10.0, unit=DB), refit=refit)
     assert result.met
@@ -317,10 +319,7 @@ def test_fitted_mixtures_grow_until_one_keeps_the_goal(
 def test_a_smaller_mixture_counts_only_if_fitting_confirms_it(
     lucky: bool, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fixture = Fixture(rng, 4)
-    names = [group.name for group in fixture.groups]
-    fixture.noise = dict(zip(names, (5.0, 2.0, 0.03, 0.01, 0.01), strict=True))
-    truthful(fixture, monkeypatch)
+    fixture, names = noisy([5.0, 2.0, 0.03, 0.01, 0.01], rng, monkeypatch)
     refit = Fits(fixture, {}, {}, {names[2]: 1.0} if lucky else {})
     result = search(*fixture.inputs, fixture.score, Goal(minimum=10.0, unit=DB), refit=refit)
     assert result.met
@@ -332,11 +331,8 @@ def test_a_smaller_mixture_counts_only_if_fitting_confirms_it(
 def test_half_of_a_lucky_mixture_is_tried_next(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fixture = Fixture(rng, 9)
-    names = [group.name for group in fixture.groups]
-    fixture.noise = dict(zip(names, (5.0, 2.0, *[0.01] * 8), strict=True))
-    fixture.noise |= {names[2]: 0.014, names[3]: 0.013, names[4]: 0.012}
-    truthful(fixture, monkeypatch)
+    noise = [5.0, 2.0, 0.014, 0.013, 0.012, *[0.01] * 5]
+    fixture, names = noisy(noise, rng, monkeypatch)
     refit = Fits(fixture, {}, {names[3]: 1.0}, {names[3]: 0.013}, {names[2]: 0.2})
     result = search(*fixture.inputs, fixture.score, Goal(minimum=9.5, unit=DB), refit=refit)
     assert result.met
