@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from itertools import islice
 from typing import Any
 
@@ -33,6 +34,7 @@ def improve(
     passport: dict[str, Any],
     screen: Screen,
     methods: Methods | None = None,
+    between_steps: Callable[[int, int], None] | None = None,
 ) -> Improved | None:
     """Choose ranges by their readers' error, round weights to the samples, correct biases.
 
@@ -44,6 +46,7 @@ def improve(
         passport: told what was done.
         screen: likewise.
         methods: what to do, whatever it brings; None chooses, calibration alone being a choice.
+        between_steps: called with steps done and their number; what it raises ends the work.
 
     Returns:
         The model and everything ``insert_qdq`` needs; None where the flags or the data leave
@@ -55,7 +58,13 @@ def improve(
     if len(feeds) < FEWEST_SAMPLES:
         return None
     screen.add(f"improving ranges, rounding and biases with {len(feeds)} samples")
-    with screen.bar("steps") as progress:
+    with screen.bar("steps") as show:
+
+        def progress(done: int, total: int) -> None:
+            show(done, total)
+            if between_steps is not None:
+                between_steps(done, total)
+
         found, trials = improve_model(
             prepared,
             placement,

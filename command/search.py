@@ -33,6 +33,7 @@ from quantization.improve import VARIANTS, Improved, improve_layers
 from quantization.improve_methods import NOTHING, UNFITTED
 from quantization.recipe import Recipe
 from quantization.search import SearchResult, search
+from quantization.search_book import Fit, Refit
 from quantization.search_report import found_of, pareto_plot, point_text
 from quantization.splits import check_disjoint, digest_of
 
@@ -100,17 +101,24 @@ def keep_promise(
         int8 = start.quantized(placement)
         return measured_costs(job, target, prepared, placement, int8, screen)
 
-    def refit(left: quantization.Placement) -> Improved:
+    def refit(left: quantization.Placement, between_steps: Callable[[int, int], None]) -> Improved:
         screen.add("improving again, for this mixture")
         changed = dataclasses.replace(job, calibrator=calibrator)
         methods = VARIANTS[0] if start.methods == NOTHING else start.methods
-        found = improve(changed, prepared, left, method_ranges, {}, screen, methods=methods)
+        found = improve(changed, prepared, left, method_ranges, {}, screen, methods, between_steps)
         assert found is not None
         return measure_again(changed, prepared, placement, left, found)
 
-    def unfitted() -> Improved:
+    def unfitted(between_steps: Callable[[int, int], None]) -> Improved:
         samples = learning_feeds(job, prepared)
-        return improve_layers(prepared, placement, method_ranges, samples, methods=UNFITTED)
+        return improve_layers(
+            prepared,
+            placement,
+            method_ranges,
+            samples,
+            methods=UNFITTED,
+            progress=between_steps,
+        )
 
     result = _search(
         job,
@@ -260,8 +268,8 @@ def _search(
     screen: Screen,
     *,
     saved_ms: Costs,
-    refit: Callable[[quantization.Placement], Improved] | None,
-    unfitted: Callable[[], Improved] | None,
+    refit: Refit | None,
+    unfitted: Fit | None,
     deadline: float | None,
 ) -> SearchResult:
     """The search, going on from the state of the same one."""

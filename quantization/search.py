@@ -34,7 +34,17 @@ from quantization.execution import Arrays, Load, load_int8, load_onnxruntime
 from quantization.fusion_groups import Group
 from quantization.improve import Improved
 from quantization.placement import Placement
-from quantization.search_book import ROUNDING, Book, Goal, Point, Score, SearchResult
+from quantization.search_book import (
+    ROUNDING,
+    Book,
+    Fit,
+    Goal,
+    LateError,
+    Point,
+    Refit,
+    Score,
+    SearchResult,
+)
 from quantization.sensitivity import Sensitivity, sensitivities
 
 __all__ = ["Goal", "Point", "Score", "SearchResult", "search"]
@@ -50,8 +60,8 @@ def search(
     *,
     saved_ms: Mapping[str, float] | Callable[[], Mapping[str, float] | None] | None = None,
     least_int8: float = 0.0,
-    refit: Callable[[Placement], Improved] | None = None,
-    unfitted: Callable[[], Improved] | None = None,
+    refit: Refit | None = None,
+    unfitted: Fit | None = None,
     limit_s: float | None = None,
     state: Path | None = None,
     state_key: str = "",
@@ -73,8 +83,8 @@ def search(
             once a layer must be given up; None counts multiply-accumulates. Groups that are
             missing save nothing.
         least_int8: share of the multiply-accumulates that must stay in INT8, 0 to 1.
-        refit: improves the network for a placement that leaves layers in float; None keeps what
-            was fitted with all layers in INT8.
+        refit: improves the network for a placement that leaves layers in float, the same one for
+            the same placement; None keeps what was fitted with all layers in INT8.
         unfitted: makes the network without refitted weights and biases, for the sensitivities;
             None takes them from ``improved``.
         limit_s: stop with the best found after so many seconds.
@@ -126,10 +136,6 @@ _FITS = 2  # for what shrinking leaves, and for what that allows (or for half of
 _RUNGS = (0.01, 0.025, 0.06, 0.15, 0.35, 0.7)  # shares of all cost that fitted mixtures give back
 
 
-class _LateError(Exception):
-    """The time limit was reached among the sensitivities."""
-
-
 def _ranked(
     book: Book,
     reference: onnx.ModelProto,
@@ -137,7 +143,7 @@ def _ranked(
     load: Load,
     load_quantized: Load,
     progress: Callable[[int, int], None] | None,
-    unfitted: Callable[[], Improved] | None,
+    unfitted: Fit | None,
 ) -> tuple[Sensitivity, ...]:
     """Sensitivities, most noise first, from the state where it has them; none where time ends."""
     known = book.state.sensitivities(book.groups)
@@ -146,20 +152,19 @@ def _ranked(
         def in_time(done: int, total: int) -> None:
             if progress is not None:
                 progress(done, total)
-            if not book.in_time():
-                raise _LateError
+            book.keep_time(done, total)
 
         try:
             known = sensitivities(
                 reference,
-                unfitted() if unfitted is not None else book.improved,
+                unfitted(book.keep_time) if unfitted is not None else book.improved,
                 book.placement,
                 samples,
                 load=load,
                 load_quantized=load_quantized,
                 progress=in_time,
             )
-        except _LateError:
+        except LateError:
             return ()
         book.state.add_sensitivities(known)
     named = {group.name: group for group in book.groups}
@@ -174,16 +179,14 @@ def _by_price(book: Book, ranked: Sequence[Sensitivity]) -> list[Group]:
     return [s.group for s in order]
 
 
-def _fitted(
-    book: Book, ranked: Sequence[Sensitivity], refit: Callable[[Placement], Improved]
-) -> tuple[Book, Point] | None:
+def _fitted(book: Book, ranked: Sequence[Sensitivity], refit: Refit) -> tuple[Book, Point] | None:
     """A small mixture that meets the goal when fitted to it, and the book of that fit."""
     head = _fitted_head(book, ranked, refit)
     return None if head is None else _fitted_smaller(*head, refit)
 
 
 def _fitted_head(
-    book: Book, ranked: Sequence[Sensitivity], refit: Callable[[Placement], Improved]
+    book: Book, ranked: Sequence[Sensitivity], refit: Refit
 ) -> tuple[Book, Point] | None:
     """The first of a few heads of the ranking, cheapest first, that meets the goal when fitted."""
     order = _by_price(book, ranked)
@@ -193,15 +196,26 @@ def _fitted_head(
         head = _affordable(book, order, share * total) or order[:1]
         if head == last or len(head) == len(book.groups):
             continue
-        if not book.in_time():
-            break
         last = head
-        fitted = book.fitted(refit(book.mixture(head)), tuple(sorted(g.name for g in head)))
-        point = fitted.point(head)
-        if fitted.meets(point):
-            return fitted, point
-        book.earlier = (*book.earlier, point)
+        found = _fitted_to(book, head, refit)
+        if found is None or book.meets(found[1]):
+            return found
+        book.earlier = (*book.earlier, found[1])
     return None
+
+
+def _fitted_to(book: Book, groups: Sequence[Group], refit: Refit) -> tuple[Book, Point] | None:
+    """A mixture in the network as fitted to it; None where time ends before that is done."""
+    if not book.in_time():
+        return None
+    fitted = book.fitted(groups, refit)
+    try:
+        point = fitted.point(groups)
+        if fitted.meets(point):
+            _ = fitted.improved  # where its score is from an earlier run
+    except LateError:
+        return None
+    return fitted, point
 
 
 def _affordable(book: Book, order: Sequence[Group], budget: float) -> list[Group]:
@@ -255,22 +269,21 @@ def _shrunk(book: Book, point: Point) -> Point:
     return point
 
 
-def _fitted_smaller(
-    book: Book, point: Point, refit: Callable[[Placement], Improved]
-) -> tuple[Book, Point]:
+def _fitted_smaller(book: Book, point: Point, refit: Refit) -> tuple[Book, Point]:
     """Shrink, and fit again for what is left; what does not keep the goal then was luck."""
     smaller = _shrunk(book, point)
     for fits_left in reversed(range(_FITS)):
-        if smaller.released == point.released or not book.in_time():
+        if smaller.released == point.released:
             break
         groups = [group for group in book.groups if group.name in smaller.released]
-        fitted = book.fitted(refit(book.mixture(groups)), smaller.released)
-        again = fitted.point(groups)
-        confirmed = fitted.meets(again)
+        found = _fitted_to(book, groups, refit)
+        if found is None:
+            break
+        confirmed = book.meets(found[1])
         if confirmed:
-            book, point = fitted, again
+            book, point = found
         else:
-            book.earlier = (*book.earlier, again)
+            book.earlier = (*book.earlier, found[1])
         if fits_left:
             smaller = _shrunk(book, point) if confirmed else _halfway(book, point, smaller)
     return book, point

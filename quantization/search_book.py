@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,13 +18,19 @@ from quantization.placement import Placement
 from quantization.search_state import SearchState
 from quantization.sensitivity import Sensitivity
 
-__all__ = ["Book", "Goal", "Point", "Score", "SearchResult"]
+__all__ = ["Book", "Fit", "Goal", "LateError", "Point", "Refit", "Score", "SearchResult"]
 
 ROUNDING = 1e-9
 _LEAST_SAVED = 0.2  # of what multiply-accumulates save on average
 
 Score = Callable[[onnx.ModelProto], float]
 """A Q/DQ model in, its score out; larger is better."""
+
+Fit = Callable[[Callable[[int, int], None]], Improved]
+"""Makes a network; calls what it is given with steps done and their number, which may raise."""
+
+Refit = Callable[[Placement, Callable[[int, int], None]], Improved]
+"""The same for a placement that leaves layers in float."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,12 +107,18 @@ class SearchResult:
     cost_unit: str
 
 
+class LateError(Exception):
+    """The time limit was reached in the middle of something long."""
+
+
 class Book:
     """What was scored, and the means to score more."""
 
     earlier: tuple[Point, ...] = ()
     fitted_without: tuple[str, ...] = ()
     cost_unit = "share of MACs"
+    _improved: Improved | None
+    _fit: Fit
 
     def __init__(
         self,
@@ -120,7 +134,7 @@ class Book:
         state_key: str = "",
     ) -> None:
         view = GraphView(improved.model)
-        self.improved, self.placement, self.goal = improved, placement, goal
+        self._improved, self.placement, self.goal = improved, placement, goal
         self.groups = fusion_groups(view, placement)
         self.points: dict[tuple[str, ...], Point] = {}
         self.state = SearchState(state, state_key, [group.name for group in self.groups])
@@ -159,20 +173,32 @@ class Book:
         """Whether the time limit leaves room for another run."""
         return self._deadline is None or time.monotonic() < self._deadline
 
-    def fitted(self, improved: Improved, without: tuple[str, ...]) -> Book:
-        """A book for the same groups of a network that was improved for another mixture."""
-        book = Book(
-            improved,
-            self.placement,
-            self._score,
-            self.goal,
-            report=self._report,
-            least_int8=self.least_int8,
-            deadline=self._deadline,
-        )
-        book.cost_unit, book._costs = self.cost_unit, self._costs
-        book.earlier = (*self.earlier, *self.points.values())
-        book.fitted_without = without
+    def keep_time(self, done: int = 0, total: int = 0) -> None:
+        """For long work to call between its steps.
+
+        Raises:
+            LateError: the time limit is reached.
+        """
+        if not self.in_time():
+            raise LateError(f"after {done} of {total} steps")
+
+    @property
+    def improved(self) -> Improved:
+        """The network; one that is fitted again is made when it is first asked for.
+
+        Raises:
+            LateError: the time limit was reached before.
+        """
+        if self._improved is None:
+            self._improved = self._fit(self.keep_time)
+        return self._improved
+
+    def fitted(self, released: Sequence[Group], refit: Refit) -> Book:
+        """A book for the same groups of the network as improved for a mixture."""
+        book = copy.copy(self)
+        book._improved, book._fit = None, functools.partial(refit, self.mixture(released))
+        book.earlier, book.points = (*self.earlier, *self.points.values()), {}
+        book.fitted_without = tuple(sorted(group.name for group in released))
         return book
 
     def meets(self, point: Point) -> bool:
@@ -191,10 +217,10 @@ class Book:
         """Score a mixture, once."""
         names = tuple(sorted(group.name for group in released))
         if names not in self.points:
-            known = self.state.score(names)
+            known = self.state.score(names, self.fitted_without)
             if known is None:
                 known = self._score(self.improved.quantized(self.mixture(released)))
-                self.state.add_score(names, known)
+                self.state.add_score(names, self.fitted_without, known)
             kept = self.mixture(released).int8_nodes
             self.points[names] = Point(
                 released=names,

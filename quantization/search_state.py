@@ -42,13 +42,15 @@ class SearchState:
         if path is not None and path.is_file():
             self._read(path, set(groups))
 
-    def score(self, released: tuple[str, ...]) -> float | None:
-        """Score of a mixture, if it is known."""
-        return self._scores.get(json.dumps(released))
+    def score(self, released: Sequence[str], fitted_without: Sequence[str]) -> float | None:
+        """Score of a mixture in the network that was fitted for another, if it is known."""
+        return self._scores.get(json.dumps([fitted_without, released]))
 
-    def add_score(self, released: tuple[str, ...], score: float) -> None:
+    def add_score(
+        self, released: Sequence[str], fitted_without: Sequence[str], score: float
+    ) -> None:
         """Keep a score."""
-        self._scores[json.dumps(released)] = score
+        self._scores[json.dumps([fitted_without, released])] = score
         self._write()
 
     @property

@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -286,7 +286,7 @@ class Fits:
         self._changes = iter(changes)
         self.asked: list[list[str]] = []
 
-    def __call__(self, placement: Placement) -> Improved:
+    def __call__(self, placement: Placement, between_steps: Callable[[int, int], None]) -> Improved:
         self.asked.append([entry.node for entry in placement.floating if entry.rule == "search"])
         self._fixture.noise |= next(self._changes, {})
         return self._fixture.improved
@@ -341,6 +341,46 @@ def test_half_of_a_lucky_mixture_is_tried_next(
     assert names[2] in result.point.released
 
 
+def test_what_was_fitted_and_missed_is_not_fitted_again(
+    tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fixture, names = noisy([5.0, 2.0, 0.01, 0.01], rng, monkeypatch)
+    goal, state = Goal(minimum=10.0, unit=DB), tmp_path / "x.search.json"
+    first = Fits(fixture)
+    whole = search(*fixture.inputs, fixture.score, goal, refit=first, state=state)
+    scored, second = fixture.calls, Fits(fixture)
+    again = search(*fixture.inputs, fixture.score, goal, refit=second, state=state)
+    assert first.asked == [names[:1], names[:2]]
+    assert second.asked == [names[:2]], "the network itself is not in the state"
+    assert fixture.calls == scored
+    assert (again.point, again.points) == (whole.point, whole.points)
+
+
+@pytest.mark.parametrize("fits", [0, 1, 2])
+def test_the_time_limit_ends_a_fit(
+    fits: int, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from quantization import search as module
+
+    fixture, names = noisy([5.0, 2.0, 0.03, 0.01, 0.01], rng, monkeypatch)
+    now = 0.0
+    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    fitted = Fits(fixture)
+
+    def refit(placement: Placement, between_steps: Callable[[int, int], None]) -> Improved:
+        nonlocal now
+        now = 100.0 * (len(fitted.asked) >= fits)
+        between_steps(1, 2)
+        return fitted(placement, between_steps)
+
+    goal = Goal(minimum=10.0, unit=DB)
+    result = search(*fixture.inputs, fixture.score, goal, refit=refit, limit_s=60.0)
+    assert len(fitted.asked) == fits
+    assert "the time limit ended the search" in result.why
+    assert result.met == (fits == 2)
+    assert result.point.released == (tuple(names[:3]) if result.met else ())
+
+
 def test_groups_are_ranked_where_nothing_is_fitted(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -358,7 +398,7 @@ def test_groups_are_ranked_where_nothing_is_fitted(
 
     monkeypatch.setattr(module, "sensitivities", sensitivities)
     goal = Goal(minimum=29.0, unit=DB)
-    search(*fixture.inputs, fixture.score, goal, refit=Fits(fixture), unfitted=lambda: plain)
+    search(*fixture.inputs, fixture.score, goal, refit=Fits(fixture), unfitted=lambda _: plain)
     assert seen == [plain]
 
 
