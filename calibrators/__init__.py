@@ -27,7 +27,7 @@ from calibrators.methods import METHODS, compute_ranges
 from calibrators.observe import observe
 from calibrators.preprocess import Preprocess
 from calibrators.ranges import Range, Ranges
-from calibrators.samples import has_batch_axis
+from calibrators.samples import fixed_batch, has_batch_axis
 from calibrators.statistics import Statistics, TensorStatistics
 
 __all__ = [
@@ -50,6 +50,7 @@ __all__ = [
     "convergence",
     "decode_image",
     "describe",
+    "fixed_batch",
     "has_batch_axis",
     "hold_out",
     "input_specs",

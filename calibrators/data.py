@@ -20,7 +20,7 @@ from calibrators.feeds import check_preprocess
 from calibrators.folders import FileList, list_folder, list_text
 from calibrators.loaders import Feed, LoaderSamples, load_function
 from calibrators.preprocess import Preprocess
-from calibrators.samples import InputSpec, Sample, Samples, has_batch_axis, input_specs
+from calibrators.samples import InputSpec, Sample, Samples, fixed_batch, has_batch_axis, input_specs
 from calibrators.sources import Chosen, ImageFiles, RandomRows
 from calibrators.spec_file import read_yaml
 
@@ -184,8 +184,7 @@ def batches(
     """
     if batch_size < 1:
         raise DataError(f"batch size is {batch_size}, expected at least 1; correct --calib-batch")
-    batched = has_batch_axis(tuple(inputs))
-    static = inputs[0].shape[0] if batched and isinstance(inputs[0].shape[0], int) else None
+    batched, static = has_batch_axis(inputs), fixed_batch(inputs)
     size = static or batch_size
     pending: list[Sample] = []
     for sample in samples:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibrators.data import Batch, batches
-from calibrators.samples import InputSpec, Sample, has_batch_axis
+from calibrators.samples import InputSpec, Sample, fixed_batch
 
 __all__ = ["Arrays", "Layout", "Run", "feeds_of", "find_layout"]
 
@@ -56,7 +56,7 @@ class Layout:
 
 def feeds_of(samples: Iterable[Sample], inputs: Sequence[InputSpec]) -> Iterator[Batch]:
     """What the model is fed with, one after the other: single samples, or its fixed batch."""
-    if _fixed_batch(inputs) == 1:
+    if fixed_batch(inputs) in (None, 1):
         for sample in samples:
             yield Batch(inputs=dict(sample.inputs), samples=(sample,), count=1)
     else:
@@ -71,7 +71,7 @@ def find_layout(run: Run, sample: Sample, inputs: Sequence[InputSpec]) -> Layout
         sample: one to run it with.
         inputs: the model's inputs.
     """
-    size = _fixed_batch(inputs)
+    size = fixed_batch(inputs) or 1
     if size == 1:
         return Layout(size=1, rows=None)
     copied = run(_filled(sample, size, np.copy))
@@ -86,12 +86,6 @@ def find_layout(run: Run, sample: Sample, inputs: Sequence[InputSpec]) -> Layout
         else:
             return Layout(size=size, rows=None)
     return Layout(size=size, rows=rows)
-
-
-def _fixed_batch(inputs: Sequence[InputSpec]) -> int:
-    """The batch that the model insists on; 1 for one sample at a time."""
-    first = inputs[0].shape[0] if inputs and inputs[0].shape else None
-    return first if isinstance(first, int) and has_batch_axis(tuple(inputs)) else 1
 
 
 def _filled(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from artefacts.errors import DataError, ModelError
 from calibrators.preprocess import Preprocess
 
-__all__ = ["InputSpec", "Sample", "Samples", "has_batch_axis", "input_specs"]
+__all__ = ["InputSpec", "Sample", "Samples", "fixed_batch", "has_batch_axis", "input_specs"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +87,12 @@ def has_batch_axis(inputs: Sequence[InputSpec]) -> bool:
     return len(first) <= 1 and not (
         any(isinstance(dim, int) for dim in first) and any(s.shape[0] is None for s in inputs)
     )
+
+
+def fixed_batch(inputs: Sequence[InputSpec]) -> int | None:
+    """The number of samples that the model insists on; None where it takes any, or none stack."""
+    first = inputs[0].shape[0] if inputs and inputs[0].shape else None
+    return first if isinstance(first, int) and has_batch_axis(inputs) else None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -185,7 +185,7 @@ class _Sweep:
     ) -> Fidelity:
         """The network from the group's first node on, fed with what the walk has reached."""
         improved = self._improved.leaving(placement)
-        rest = suffix(improved.model, group.position, values)
+        rest = suffix(improved.model, self._view.nodes[group.position].name, values)
         names = {node.name for node in rest.graph.node}
         part = dataclasses.replace(
             placement,
@@ -213,16 +213,17 @@ class _Sweep:
 
 
 def suffix(
-    model: onnx.ModelProto, position: int, values: Mapping[str, Sequence[Array]]
+    model: onnx.ModelProto, first: str, values: Mapping[str, Sequence[Array]]
 ) -> onnx.ModelProto:
-    """The nodes of a model from ``position`` on, as a model that reads what came before.
+    """The nodes of a model from ``first`` on, as a model that reads what came before.
 
     Args:
         model: a prepared model.
-        position: of the first node to keep.
+        first: name of the first node to keep.
         values: tensor → arrays, one a sample: of everything that may be read.
     """
     view = GraphView(model)
+    position = next(node.position for node in view.nodes if node.name == first)
     kept = [
         node
         for node in view.nodes
