@@ -23,7 +23,7 @@ from quantization.improve_methods import Methods
 
 __all__ = ["improve", "learning_feeds", "measure_again", "record"]
 
-FEWEST_SAMPLES = 4  # three to learn from, one to judge by
+FEWEST_FEEDS = 4  # some to learn from, some to judge by
 
 
 def improve(
@@ -55,9 +55,12 @@ def improve(
     if not job.improve or (job.calib_data is None and job.random_calibration is None):
         return None
     feeds = learning_feeds(job, prepared)
-    if len(feeds) < FEWEST_SAMPLES:
+    batch = calibrators.fixed_batch(calibrators.input_specs(prepared)) or 1
+    what = "samples" if batch == 1 else f"batches of {batch} samples"
+    if len(feeds) < FEWEST_FEEDS:
+        screen.add(f"ranges as calibrated: improving them takes {FEWEST_FEEDS} {what} or more")
         return None
-    screen.add(f"improving ranges, rounding and biases with {len(feeds)} samples")
+    screen.add(f"improving ranges, rounding and biases with {len(feeds)} {what}")
     with screen.bar("steps") as show:
 
         def progress(done: int, total: int) -> None:
@@ -81,18 +84,22 @@ def improve(
         f"{', '.join(best.methods.names) or 'nothing helped'}"
     )
     record(job, found, passport)
-    passport["improvement_samples"] = len(feeds)
+    passport["improvement_samples"] = len(feeds) * batch
     return found
 
 
 def learning_feeds(job: Job, prepared: onnx.ModelProto) -> list[Arrays]:
-    """Inputs of the samples that the improvement learns from."""
-    return [dict(sample.inputs) for sample in _learning_samples(job, prepared)]
+    """What the model takes at once, of what the improvement learns from: a sample or its batch."""
+    inputs = calibrators.input_specs(prepared)
+    batches = calibrators.batches(_learning_samples(job, prepared), 1, inputs=inputs)
+    return [batch.inputs for batch in batches]
 
 
 def _learning_samples(job: Job, prepared: onnx.ModelProto) -> list[calibrators.Sample]:
-    """The first of the calibration samples."""
-    return list(islice(calibration_samples(job, prepared), job.improve))
+    """The first of the calibration samples; enough of them for a few batches of a fixed size."""
+    batch = calibrators.fixed_batch(calibrators.input_specs(prepared)) or 1
+    count = max(job.improve, FEWEST_FEEDS * batch)
+    return list(islice(calibration_samples(job, prepared), count))
 
 
 def measure_again(

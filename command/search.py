@@ -200,21 +200,21 @@ def _telling(
     start: Improved,
     selection: Part,
 ) -> list[Arrays]:
-    """The samples to rank layers by: half of them those with most noise, half any others.
+    """Feeds to rank layers by: half of them those with most noise, half any others.
 
     A few samples often hold most of the noise, and a ranking that has not seen them is no guide.
     """
     float_run = load_onnxruntime(prepared)
     int8_run = load_int8_quickly(start.quantized(placement))
-    feeds = [dict(sample.inputs) for sample in selection]
+    inputs = calibrators.input_specs(prepared)
+    feeds = [batch.inputs for batch in calibrators.batches(selection, 1, inputs=inputs)]
     noise = [
         -(10.0 ** (-compare(int8_run, [feed], [float_run(feed)]).sqnr_db / 10)) for feed in feeds
     ]
-    order = np.argsort(noise, kind="stable")
-    worst, others = np.split(order, [RANKING_SAMPLES // 2])
-    step = max(len(others) // (RANKING_SAMPLES - len(worst)), 1)
-    rows = {*worst, *others[::step][: RANKING_SAMPLES - len(worst)]}
-    return [dict(sample.inputs) for row, sample in enumerate(selection) if row in rows]
+    wanted = max(RANKING_SAMPLES // (calibrators.fixed_batch(inputs) or 1), 2)
+    worst, others = np.split(np.argsort(noise, kind="stable"), [wanted // 2])
+    step = max(len(others) // (wanted - len(worst)), 1)
+    return [feeds[row] for row in sorted((*worst, *others[::step][: wanted - len(worst)]))]
 
 
 def _other_method(

@@ -146,7 +146,8 @@ def improve(
         model: the prepared model; it is not changed.
         placement: of it.
         ranges: calibrated on the samples.
-        samples: calibration feeds, one sample each; a quarter is held out.
+        samples: calibration feeds, one sample each or the model's fixed batch; a quarter is held
+            out.
         variants: what to try.
         baseline: whether plain calibration is tried, too.
         seed: of the split and the sampled positions; equal seeds give equal results.
@@ -218,7 +219,7 @@ def improve_layers(
         model: the prepared model; it is not changed.
         placement: of it.
         ranges: calibrated; kept for tensors that share a scale, and tried for the others.
-        samples: feeds, one sample each, that the ranges were calibrated on.
+        samples: feeds, as in ``improve``, that the ranges were calibrated on.
         load: runs float models.
         methods: what to do.
         seed: of the choice of positions.

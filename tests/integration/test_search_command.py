@@ -52,7 +52,7 @@ def inputs_of(rng: np.random.Generator, count: int) -> np.ndarray:
 class Work:
     """A folder with a model, calibration samples and samples that FP32 gets right."""
 
-    def __init__(self, folder: Path, rng: np.random.Generator) -> None:
+    def __init__(self, folder: Path, rng: np.random.Generator, batch: int | None = None) -> None:
         self.folder = folder
         model = compressing()
         arrays = {name: inputs_of(rng, n) for name, n in (("calib", 60), ("eval", 240))}
@@ -61,8 +61,11 @@ class Work:
         bias = next(t for t in model.graph.initializer if t.dims == [CLASSES])
         centred = onnx.numpy_helper.to_array(bias) - scores.mean(axis=0)
         bias.CopyFrom(onnx.numpy_helper.from_array(centred, bias.name))
-        onnx.save(model, folder / "net.onnx")
         right = next(iter(load_onnxruntime(model)({"input": arrays["eval"]}).values()))
+        if batch is not None:
+            for value in (*model.graph.input, *model.graph.output):
+                value.type.tensor_type.shape.dim[0].dim_value = batch
+        onnx.save(model, folder / "net.onnx")
         np.savez(folder / "calib.npz", input=arrays["calib"])
         np.savez(folder / "eval.npz", input=arrays["eval"], labels=right.argmax(axis=1))
 
@@ -250,3 +253,17 @@ def test_a_quantized_model_cannot_be_searched(
     words += ["--calib-data", work.folder / "calib.npz", "--min-sqnr", "20"]
     assert main([str(word) for word in words]) == 2
     assert "which is quantized already, expected the float model" in capsys.readouterr().err
+
+
+def test_a_model_with_a_fixed_batch(
+    tmp_path: Path, rng: np.random.Generator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    work = Work(tmp_path, rng, batch=4)
+    assert work.run("found", "--max-drop", "20") == 0
+    assert work.recipe("found")["released"] == [HARMFUL]
+    text = capsys.readouterr().out
+    assert "improving ranges, rounding and biases with 4 batches of 4 samples" in text
+    recipe = work.file("found", ".recipe.yaml")
+    assert work.run("again", "--recipe", recipe) == 0
+    made = [work.file(out, ".int8.onnx").read_bytes() for out in ("found", "again")]
+    assert made[0] == made[1]

@@ -28,9 +28,7 @@ def linears() -> onnx.ModelProto:
 
 
 @pytest.mark.parametrize("methods", [NOTHING, Methods()], ids=["plain", "improved"])
-@pytest.mark.parametrize(
-    "build", [lambda: resnet(size=16), lambda: mobilenet_v2(size=16), linears]
-)
+@pytest.mark.parametrize("build", [lambda: resnet(size=16), lambda: mobilenet_v2(size=16), linears])
 def test_side_runs_equal_whole_passes(
     build: Callable[[], onnx.ModelProto], methods: Methods, rng: np.random.Generator
 ) -> None:
