@@ -1,4 +1,4 @@
-"""Improvement on every family of networks: it runs, it keeps the float results, it never harms."""
+"""Improvement and sensitivities on every family of networks: they run, and keep what is so."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ import pytest
 
 from quantization.execution import load_int8, load_onnxruntime
 from quantization.fidelity import compare, run_all
-from quantization.improve import improve
+from quantization.fusion_groups import leave_float, only
+from quantization.improve import improve, improve_layers
+from quantization.improve_methods import Methods
 from quantization.lint import lint
 from quantization.prepare import prepare
+from quantization.sensitivity import sensitivities
 from tests.accuracy_models import calibrated
 from tests.networks import NETWORKS
 from tests.networks.running import random_feeds
@@ -33,3 +36,21 @@ def test_every_network(name: str, rng: np.random.Generator) -> None:
     exact = run_all(load_onnxruntime(model), feeds)
     assert compare(load_onnxruntime(best.model), feeds, exact).sqnr_db > 15
     assert compare(load_int8(int8), feeds, exact).sqnr_db > 5
+
+
+@pytest.mark.parametrize("name", ["bert", "efficientnet", "lstm", "unet_transposed", "vit"])
+def test_every_group_is_taken_alone(name: str, rng: np.random.Generator) -> None:
+    """Corrected biases, moved activations: side runs stay those of the whole network."""
+    model = prepare(NETWORKS[name]())
+    feeds = [random_feeds(model, rng) for _ in range(6)]
+    placement, ranges = calibrated(model, feeds)
+    improved = improve_layers(model, placement, ranges, feeds[:4], methods=Methods())
+    found = sensitivities(model, improved, placement, feeds[4:])
+    exact = run_all(load_onnxruntime(model), feeds[4:])
+    worst = max(found, key=lambda entry: entry.noise)
+    for part, seen in (
+        (only(placement, worst.group), worst.alone),
+        (leave_float(placement, [worst.group], why=""), worst.without),
+    ):
+        whole = compare(load_int8(improved.quantized(part)), feeds[4:], exact)
+        assert seen.sqnr_db == pytest.approx(whole.sqnr_db, abs=0.5)
