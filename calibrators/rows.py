@@ -29,7 +29,7 @@ class Layout:
     """How a fixed batch shows in the activations.
 
     Attributes:
-        size: rows of the batch; 1 where the model takes any number.
+        size: samples of the batch; 1 where the model takes any number, or a sample fills it.
         rows: tensor name → rows per sample, 0 for what no sample changes; None where rows do not
             tell samples apart.
     """
@@ -72,7 +72,7 @@ def find_layout(run: Run, sample: Sample, inputs: Sequence[InputSpec]) -> Layout
         inputs: the model's inputs.
     """
     size = fixed_batch(inputs) or 1
-    if size == 1:
+    if size == 1 or any(array.shape[0] != 1 for array in sample.inputs.values()):
         return Layout(size=1, rows=None)
     copied = run(_filled(sample, size, np.copy))
     mixed = run(_filled(sample, size, np.zeros_like))

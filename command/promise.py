@@ -226,9 +226,13 @@ class Judge:
         for number, batch in enumerate(batches):
             exact, found = self._reference(number, batch.inputs), system(batch.inputs)
             names = [name for name, values in exact.items() if values.dtype.kind == "f"]
-            rows = batch.count + batch.padding
+            alone = len(batch.samples) == 1 and not batch.padding
             for row in range(len(batch.samples)):
-                pairs = [_row(exact[n], found[n], row, rows) for n in names]
+                part = ... if alone else slice(row, row + 1)
+                pairs = [
+                    (exact[n][part].astype(np.float64), found[n][part].astype(np.float64))
+                    for n in names
+                ]
                 signal.append([float((y**2).sum()) for y, _ in pairs])
                 noise.append([float(((y - x) ** 2).sum()) for y, x in pairs])
                 scores = [pair for pair in pairs if pair[0].ndim == 2 and pair[0].shape[1] > 1]
@@ -240,14 +244,6 @@ class Judge:
                 "labels"
             )
         return np.array(signal), np.array(noise), np.array(same)
-
-
-def _row(
-    exact: NDArray[Any], found: NDArray[Any], row: int, rows: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """One sample of a batch; all of it where there is no more than one."""
-    part = slice(row, row + 1) if rows > 1 else slice(None)
-    return exact[part].astype(np.float64), found[part].astype(np.float64)
 
 
 def _decibel(signal: NDArray[np.float64], noise: NDArray[np.float64]) -> NDArray[np.float64]:

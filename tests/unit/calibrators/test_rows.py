@@ -81,3 +81,14 @@ def test_other_models_run_one_sample_at_a_time(batch: int | str, rng: np.random.
     given = samples(3, rng)
     found = list(run_each(lambda feeds: {"y": feeds["x"]}, given, specs(batch)))
     assert all(np.array_equal(arrays["y"], s.inputs["x"]) for s, arrays in found)
+
+
+def test_samples_that_are_whole_batches_are_run_as_they_are(rng: np.random.Generator) -> None:
+    given = [
+        Sample(inputs={"x": rng.standard_normal((SIZE, 3)).astype(np.float32)}, name=str(i))
+        for i in range(3)
+    ]
+    found = list(run_each(transposed, given, specs(SIZE)))
+    assert [sample.name for sample, _ in found] == ["0", "1", "2"]
+    for sample, arrays in found:
+        np.testing.assert_array_equal(arrays["turned"], transposed(sample.inputs)["turned"])

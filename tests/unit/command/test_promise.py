@@ -17,14 +17,14 @@ from command.promise import Judge, Promise, promise_of
 from quantization.execution import load_onnxruntime
 
 
-def through(value: str = "output") -> onnx.ModelProto:
+def through(batch: int | str = "N") -> onnx.ModelProto:
     """Output is the input."""
     info = helper.make_tensor_value_info
     graph = helper.make_graph(
-        [helper.make_node("Identity", ["input"], [value], name="same")],
+        [helper.make_node("Identity", ["input"], ["output"], name="same")],
         "through",
-        [info("input", TensorProto.FLOAT, ["N", 4])],
-        [info(value, TensorProto.FLOAT, ["N", 4])],
+        [info("input", TensorProto.FLOAT, [batch, 4])],
+        [info("output", TensorProto.FLOAT, [batch, 4])],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
@@ -38,12 +38,12 @@ def samples(tmp_path: Path, rng: np.random.Generator) -> calibrators.Samples:
     )
 
 
-def judge(samples: calibrators.Samples, *flags: str) -> Judge:
+def judge(samples: calibrators.Samples, *flags: str, batch: int | str = "N") -> Judge:
     words = ["--onnx", "m.onnx", "--engine", "o/m.engine", "--calib-data", "c", "--eval-data", "e"]
     job = parse_job([*words, *flags])
     promise = promise_of(job)
     assert promise is not None
-    return Judge(job, through(), promise, samples)
+    return Judge(job, through(batch), promise, samples)
 
 
 def off_by(noise: np.ndarray) -> object:
@@ -63,6 +63,29 @@ def test_sqnr_is_that_of_all_samples(
     assert verdict.interval[0] < verdict.score < verdict.interval[1]
     assert verdict.cautious == verdict.interval[0]
     assert verdict.kept == (expected >= 12)
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["batches", "rows"])
+def test_all_of_a_fixed_batch_counts(whole: bool, tmp_path: Path, rng: np.random.Generator) -> None:
+    """Samples that are batches of 3 count with all rows, rows that are stacked with their own."""
+    values = rng.normal(size=(10, 3, 4) if whole else (10, 4)).astype(np.float32)
+    np.save(tmp_path / "s.npy", values)
+    inputs = calibrators.input_specs(through(3))
+    samples = calibrators.open_samples(tmp_path / "s.npy", inputs=inputs, preprocess=None)
+    scales = 1 + np.array([[0.01], [0.1], [0.3]], np.float32)  # of the rows of a batch
+    verdict = judge(samples, "--min-sqnr", "12", batch=3)(
+        lambda feeds: {"output": scales * feeds["input"]}
+    )
+    exact = (
+        values.astype(np.float64)
+        if whole
+        else np.concatenate([values, values[-1:] * 0, values[-1:] * 0])
+    )
+    noise = (scales - 1) * exact.reshape(-1, 3, 4)
+    assert verdict.score == pytest.approx(
+        10 * np.log10((exact**2).sum() / (noise**2).sum()), rel=1e-4
+    )
+    assert verdict.samples == 10
 
 
 def test_equal_outputs_keep_every_promise(samples: calibrators.Samples) -> None:
