@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -17,11 +18,11 @@ from command.calibration import calibration_samples
 from command.flags import Job
 from command.screen import Screen
 from quantization.execution import Arrays
-from quantization.improve import VARIANTS, Improved
+from quantization.improve import VARIANTS, Improved, improve_layers
 from quantization.improve import improve as improve_model
-from quantization.improve_methods import Methods
+from quantization.improve_methods import UNFITTED, Methods
 
-__all__ = ["improve", "learning_feeds", "measure_again", "record"]
+__all__ = ["Fitting", "improve", "measure_again", "record"]
 
 FEWEST_FEEDS = 4  # some to learn from, some to judge by
 
@@ -54,7 +55,7 @@ def improve(
     """
     if not job.improve or (job.calib_data is None and job.random_calibration is None):
         return None
-    feeds = learning_feeds(job, prepared)
+    feeds = _learning_feeds(job, prepared)
     batch = calibrators.fixed_batch(calibrators.input_specs(prepared)) or 1
     what = "samples" if batch == 1 else f"batches of {batch} samples"
     if len(feeds) < FEWEST_FEEDS:
@@ -88,7 +89,50 @@ def improve(
     return found
 
 
-def learning_feeds(job: Job, prepared: onnx.ModelProto) -> list[Arrays]:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Fitting:
+    """Fits a network for the mixtures of a search, as it was fitted at first.
+
+    Attributes:
+        job: the flags, with the calibration method that was chosen.
+        prepared: the float model.
+        placement: with everything in INT8 that may be.
+        ranges: calibrated by that method.
+        methods: of the improvement.
+        screen: told of every fit.
+    """
+
+    job: Job
+    prepared: onnx.ModelProto
+    placement: quantization.Placement
+    ranges: calibrators.Ranges
+    methods: Methods
+    screen: Screen
+
+    def refit(
+        self, left: quantization.Placement, between_steps: Callable[[int, int], None]
+    ) -> Improved:
+        """The network fitted for a mixture."""
+        self.screen.add("improving again, for this mixture")
+        found = improve(
+            self.job, self.prepared, left, self.ranges, {}, self.screen, self.methods, between_steps
+        )
+        assert found is not None
+        return measure_again(self.job, self.prepared, self.placement, left, found)
+
+    def unfitted(self, between_steps: Callable[[int, int], None]) -> Improved:
+        """The network with nothing in it that makes up for errors, to rank layers in."""
+        return improve_layers(
+            self.prepared,
+            self.placement,
+            self.ranges,
+            _learning_feeds(self.job, self.prepared),
+            methods=UNFITTED,
+            progress=between_steps,
+        )
+
+
+def _learning_feeds(job: Job, prepared: onnx.ModelProto) -> list[Arrays]:
     """What the model takes at once, of what the improvement learns from: a sample or its batch."""
     inputs = calibrators.input_specs(prepared)
     batches = calibrators.batches(_learning_samples(job, prepared), 1, inputs=inputs)

@@ -23,17 +23,16 @@ from artefacts.files import sha256_bytes
 from artefacts.libraries import require
 from command.costs import measured_costs
 from command.flags import Job
-from command.improvement import improve, learning_feeds, measure_again, record
+from command.improvement import Fitting, improve, record
 from command.parts import SEED, Part
 from command.promise import Judge, Verdict, judging_parts, promise_of
 from command.screen import Screen
 from quantization.execution import Arrays, load_int8_quickly, load_onnxruntime
 from quantization.fidelity import compare, run_all
-from quantization.improve import VARIANTS, Improved, improve_layers
-from quantization.improve_methods import NOTHING, UNFITTED
+from quantization.improve import VARIANTS, Improved
+from quantization.improve_methods import NOTHING
 from quantization.recipe import Recipe
 from quantization.search import SearchResult, search
-from quantization.search_book import Fit, Refit
 from quantization.search_report import found_of, pareto_plot, point_text
 from quantization.splits import check_disjoint, digest_of
 
@@ -101,25 +100,14 @@ def keep_promise(
         int8 = start.quantized(placement)
         return measured_costs(job, target, prepared, placement, int8, screen)
 
-    def refit(left: quantization.Placement, between_steps: Callable[[int, int], None]) -> Improved:
-        screen.add("improving again, for this mixture")
-        changed = dataclasses.replace(job, calibrator=calibrator)
-        methods = VARIANTS[0] if start.methods == NOTHING else start.methods
-        found = improve(changed, prepared, left, method_ranges, {}, screen, methods, between_steps)
-        assert found is not None
-        return measure_again(changed, prepared, placement, left, found)
-
-    def unfitted(between_steps: Callable[[int, int], None]) -> Improved:
-        samples = learning_feeds(job, prepared)
-        return improve_layers(
-            prepared,
-            placement,
-            method_ranges,
-            samples,
-            methods=UNFITTED,
-            progress=between_steps,
-        )
-
+    fitting = Fitting(
+        job=dataclasses.replace(job, calibrator=calibrator),
+        prepared=prepared,
+        placement=placement,
+        ranges=method_ranges,
+        methods=VARIANTS[0] if start.methods == NOTHING else start.methods,
+        screen=screen,
+    )
     result = _search(
         job,
         prepared,
@@ -130,28 +118,11 @@ def keep_promise(
         feeds,
         screen,
         saved_ms=costs,
-        refit=None if better is None else refit,
-        unfitted=None if better is None else unfitted,
+        fitting=None if better is None else fitting,
         deadline=deadline,
     )
     screen.add(f"{'kept' if result.met else 'not kept'} on the selection part: {result.why}")
-    methods = result.improved.methods
-    Recipe(
-        graph_hash=passport["graph_hash"],
-        profile=placement.profile,
-        exclude=job.exclude,
-        released=result.point.released,
-        calibrator=calibrator,
-        methods=None if methods == NOTHING else methods,
-        fitted_without=result.fitted_without,
-        improvement_samples=job.improve,
-        weights=job.weights,
-        unsigned=job.cpu_unsigned,
-        held_out=job.holds_out,
-        seed=SEED,
-        samples_digest=digest_of(passport["calibration_samples"]),
-        found=found_of(result, judge.goal),
-    ).save(job.beside(".recipe.yaml"))
+    _recipe(job, result, judge, calibrator, passport).save(job.beside(".recipe.yaml"))
     _plot(job, result, judge, screen)
     passport["promise"] = {
         "flag": str(promise),
@@ -268,8 +239,7 @@ def _search(
     screen: Screen,
     *,
     saved_ms: Costs,
-    refit: Refit | None,
-    unfitted: Fit | None,
+    fitting: Fitting | None,
     deadline: float | None,
 ) -> SearchResult:
     """The search, going on from the state of the same one."""
@@ -286,8 +256,8 @@ def _search(
                 score,
                 goal,
                 saved_ms=saved_ms,
-                refit=refit,
-                unfitted=unfitted,
+                refit=None if fitting is None else fitting.refit,
+                unfitted=None if fitting is None else fitting.unfitted,
                 load_quantized=load_int8_quickly,
                 least_int8=job.require_int8 or 0.0,
                 limit_s=left,
@@ -306,6 +276,29 @@ def _search(
         screen.add(f"{state} is of another search: searching afresh")
         state.unlink()
     return go()
+
+
+def _recipe(
+    job: Job, result: SearchResult, judge: Judge, calibrator: str, passport: Mapping[str, Any]
+) -> Recipe:
+    """What makes the same model again without searching."""
+    methods = result.improved.methods
+    return Recipe(
+        graph_hash=passport["graph_hash"],
+        profile=result.placement.profile,
+        exclude=job.exclude,
+        released=result.point.released,
+        calibrator=calibrator,
+        methods=None if methods == NOTHING else methods,
+        fitted_without=result.fitted_without,
+        improvement_samples=job.improve,
+        weights=job.weights,
+        unsigned=job.cpu_unsigned,
+        held_out=job.holds_out,
+        seed=SEED,
+        samples_digest=digest_of(passport["calibration_samples"]),
+        found=found_of(result, judge.goal),
+    )
 
 
 def _plot(job: Job, result: SearchResult, judge: Judge, screen: Screen) -> None:
