@@ -8,7 +8,7 @@ all three is larger for a better model; that of a drop is its negative.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,13 +17,13 @@ import onnx
 from numpy.typing import NDArray
 
 import calibrators
-from artefacts.errors import DataError
 from artefacts.files import sha256_file
 from benchmarks.accuracy import AccuracyResult, compare_accuracy, evaluate
 from benchmarks.accuracy.task import Task, read_task
 from benchmarks.statistics.bootstrap import draw_rounds, interval_of
 from command.calibration import evaluation_samples, held_out_samples
 from command.flags import Job
+from command.likeness import Comparison, Likeness
 from command.parts import KEPT_BYTES, Part, divide
 from quantization.execution import load_onnxruntime
 from quantization.search import Goal
@@ -155,6 +155,8 @@ class Judge:
         self._task_path = job.task
         self._known: list[Arrays] = []
         self._kept_bytes = 0
+        levels = promise.kind == "sqnr"
+        self._comparison = Comparison(prepared, str(promise), levels=levels)
         self._exact = load_onnxruntime(prepared)
         self._plain = self._accuracy(self._exact) if promise.kind == "drop" else None
 
@@ -180,13 +182,16 @@ class Judge:
         """
         if self._plain is not None:
             return drop_verdict(self._promise, self._plain, self._accuracy(system))
-        signal, noise, same = self._likeness(system)
+        likeness = list(self._likeness(system))
         draws = draw_rounds(len(self._samples))
         if self._promise.kind == "sqnr":
+            signal = np.array([entry.signal for entry in likeness])
+            noise = np.array([entry.noise for entry in likeness])
             # The worst output counts: each has a scale of its own.
             levels = _decibel(draws @ signal, draws @ noise).min(axis=1)
             score = float(_decibel(signal.sum(axis=0), noise.sum(axis=0)).min())
         else:
+            same = np.array([self._comparison.require_answers(entry) for entry in likeness])
             levels = 100.0 * (draws @ same) / len(self._samples)
             score = 100.0 * float(same.mean())
         # Equal outputs have infinite levels, which no percentile interpolates between.
@@ -215,35 +220,11 @@ class Judge:
             self._known.append(outputs)
         return outputs
 
-    def _likeness(
-        self, system: System
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """Signal and noise (samples, outputs) and whether the top-1 is the same (samples,)."""
-        signal: list[list[float]] = []
-        noise: list[list[float]] = []
-        same: list[float] = []
+    def _likeness(self, system: System) -> Iterator[Likeness]:
         batches = calibrators.batches(self._samples, self._batch, inputs=self._inputs)
         for number, batch in enumerate(batches):
             exact, found = self._reference(number, batch.inputs), system(batch.inputs)
-            names = [name for name, values in exact.items() if values.dtype.kind == "f"]
-            alone = len(batch.samples) == 1 and not batch.padding
-            for row in range(len(batch.samples)):
-                part = ... if alone else slice(row, row + 1)
-                pairs = [
-                    (exact[n][part].astype(np.float64), found[n][part].astype(np.float64))
-                    for n in names
-                ]
-                signal.append([float((y**2).sum()) for y, _ in pairs])
-                noise.append([float(((y - x) ** 2).sum()) for y, x in pairs])
-                scores = [pair for pair in pairs if pair[0].ndim == 2 and pair[0].shape[1] > 1]
-                same += [float((y.argmax(1) == x.argmax(1)).all()) for y, x in scores[:1]]
-        if self._promise.kind == "agreement" and len(same) != len(signal):
-            raise DataError(
-                f"--min-agreement with a model whose outputs {', '.join(names)} hold no scores of "
-                "classes, expected one of shape (N, classes); use --min-sqnr, or --max-drop with "
-                "labels"
-            )
-        return np.array(signal), np.array(noise), np.array(same)
+            yield from self._comparison.rows(batch, exact, found)
 
 
 def _decibel(signal: NDArray[np.float64], noise: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -27,8 +27,10 @@ from command.improvement import Fitting, improve, record
 from command.parts import SEED, Part
 from command.promise import Judge, Verdict, judging_parts, promise_of
 from command.screen import Screen
+from quantization.comparable import comparable_outputs, with_outputs
 from quantization.execution import Arrays, load_int8_quickly, load_onnxruntime
 from quantization.fidelity import compare, run_all
+from quantization.graph_view import GraphView
 from quantization.improve import VARIANTS, Improved
 from quantization.improve_methods import NOTHING
 from quantization.recipe import Recipe
@@ -175,8 +177,9 @@ def _telling(
 
     A few samples often hold most of the noise, and a ranking that has not seen them is no guide.
     """
-    float_run = load_onnxruntime(prepared)
-    int8_run = load_int8_quickly(start.quantized(placement))
+    judged = comparable_outputs(GraphView(prepared))
+    float_run = load_onnxruntime(with_outputs(prepared, judged))
+    int8_run = load_int8_quickly(with_outputs(start.quantized(placement), judged))
     inputs = calibrators.input_specs(prepared)
     feeds = [batch.inputs for batch in calibrators.batches(selection, 1, inputs=inputs)]
     noise = [
@@ -201,13 +204,14 @@ def _other_method(
 ) -> tuple[str, calibrators.Ranges, Improved]:
     """Ranges by another method for the whole model, where they are better on the selection."""
     statistics = calibrators.Statistics.load(job.statistics or job.beside(".stats.npz"))
-    exact = run_all(load_onnxruntime(prepared), feeds)
+    judged = comparable_outputs(GraphView(prepared))
+    exact = run_all(load_onnxruntime(with_outputs(prepared, judged)), feeds)
 
     def error(ranges: calibrators.Ranges) -> float:
         model = quantization.insert_qdq(
             prepared, placement, quantization.unify_ranges(ranges, placement)
         )
-        return -compare(load_int8_quickly(model), feeds, exact).sqnr_db
+        return -compare(load_int8_quickly(with_outputs(model, judged)), feeds, exact).sqnr_db
 
     choice = calibrators.choose_method(statistics, error, judges=())
     levels = ", ".join(f"{method} {-value:.1f}" for method, value in choice.errors.items())

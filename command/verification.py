@@ -85,8 +85,15 @@ def _measure(
         parts = [_headline(result)] if result.metric else []
         if (level := measured[name].get("sqnr_db")) is not None:
             parts.append(f"SQNR {level:.1f} dB against FP32")
+        elif (same := measured[name].get("same")) is not None:
+            parts.append(f"{same:.2%} of the answers as FP32's")
         if parts:
             screen.add(f"{name}: {', '.join(parts)} ({result.samples} samples)")
+        elif result.agreement is not None:
+            screen.add(
+                f"{name}: not compared, the shape of its outputs depends on what is chosen; labels "
+                "tell more: --eval-data with a --task"
+            )
     engines.add_measured(job.engine, accuracy=measured)
     _warn_if_engine_differs(measured, screen)
     promise = promise_of(job)
@@ -146,6 +153,7 @@ def _figures(result: AccuracyResult) -> dict[str, Any]:
     if result.agreement is not None:
         levels = [output.sqnr_db for output in result.agreement.outputs.values()]
         figures["sqnr_db"] = min((level for level in levels if level is not None), default=None)
+        figures["same"] = result.agreement.top1
     return figures
 
 

@@ -1,6 +1,6 @@
 """How close INT8 outputs are to the float ones, without labels.
 
-    SQNR      = 10 log10( Σ y² / Σ (y - y')² )        over all samples and float outputs, in dB
+    SQNR      = -10 log10( mean over float outputs of  Σ (y - y')² / Σ y² )   in dB, Σ over samples
     agreement = share of samples whose largest output is the same one
     KL        = mean over samples of Σ p ln(p / p'),  p = softmax(y), p' = softmax(y')
 
@@ -10,22 +10,19 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
 from artefacts.errors import ModelError
 from quantization.execution import Arrays, Run
 
-__all__ = ["Fidelity", "before_scores", "compare", "run_all"]
+__all__ = ["Fidelity", "compare", "run_all"]
 
 Array = NDArray[Any]
-_SHAPING_OPS = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,31 +47,6 @@ def run_all(run: Run, samples: Iterable[Arrays]) -> list[dict[str, Array]]:
     return [run(sample) for sample in samples]
 
 
-def before_scores(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy whose outputs are logits, or log-probabilities, where it ends in sigmoid or softmax.
-
-    A sample whose class is certain leaves a softmax with no noise, one that is in doubt with all of
-    it: a handful of samples decides the SQNR of such outputs. That of their logarithm needs few
-    samples to tell two INT8 models apart.
-    """
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    made = {name: node for node in copy.graph.node for name in node.output}
-    readers = Counter(name for node in copy.graph.node for name in node.input)
-    for output in copy.graph.output:
-        name = output.name
-        while name in made and not readers[name] and made[name].op_type in _SHAPING_OPS:
-            readers[made[name].input[0]] -= 1
-            name = made[name].input[0]
-        if name not in made or readers[name]:
-            continue
-        if made[name].op_type == "Softmax":
-            made[name].op_type = "LogSoftmax"  # what all logits have in common, no answer sees
-        elif made[name].op_type == "Sigmoid":
-            made[name].op_type = "Identity"
-    return copy
-
-
 def compare(run: Run, samples: Sequence[Arrays], exact: Sequence[Mapping[str, Array]]) -> Fidelity:
     """Run a model on samples and compare it with the exact outputs.
 
@@ -86,7 +58,9 @@ def compare(run: Run, samples: Sequence[Arrays], exact: Sequence[Mapping[str, Ar
     Raises:
         ModelError: an output is missing, of another shape, or NaN.
     """
-    signal = noise = divergence = 0.0
+    signal: dict[str, float] = {}
+    noise: dict[str, float] = {}
+    divergence = 0.0
     same = rows = 0
     for number, (sample, wanted) in enumerate(zip(samples, exact, strict=True)):
         found = run(sample)
@@ -94,8 +68,10 @@ def compare(run: Run, samples: Sequence[Arrays], exact: Sequence[Mapping[str, Ar
             if reference.dtype.kind != "f":
                 continue
             actual = _checked(found, name, reference, number)
-            signal += float((reference.astype(np.float64) ** 2).sum())
-            noise += float(((reference.astype(np.float64) - actual) ** 2).sum())
+            energy = float((reference.astype(np.float64) ** 2).sum())
+            error = float(((reference.astype(np.float64) - actual) ** 2).sum())
+            signal[name] = signal.get(name, 0.0) + energy
+            noise[name] = noise.get(name, 0.0) + error
         scores = _class_scores(wanted)
         if scores is not None:
             p, q = (values[scores].astype(np.float64) for values in (wanted, found))
@@ -129,10 +105,13 @@ def _class_scores(outputs: Mapping[str, Array]) -> str | None:
     return None
 
 
-def _decibel(signal: float, noise: float) -> float:
-    if noise == 0.0:
+def _decibel(signal: Mapping[str, float], noise: Mapping[str, float]) -> float:
+    """Each output counts by its own signal: boxes in pixels would drown scores below 1."""
+    if not any(noise.values()):
         return math.inf
-    return 10.0 * math.log10(signal / noise) if signal > 0 else -math.inf
+    shares = [noise[name] / signal[name] for name in signal if signal[name] > 0]
+    mean = sum(shares) / len(shares) if shares else math.inf
+    return -10.0 * math.log10(mean) if mean > 0 else -math.inf
 
 
 def _kl(p: Array, q: Array) -> float:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from quantization.prepare_opset import hide_data, opset_of
@@ -35,6 +35,9 @@ WEIGHTED_OPS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 # Through these a constant stays a constant; exporters leave them between a weight and its layer.
 _FOLDABLE_OPS = frozenset(
     {"Constant", "Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Cast"}
+)
+_FLOATS = frozenset(
+    {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE}
 )
 # Sizes that stand for dynamic axes when work is counted; they never decide a rule.
 _NOMINAL_IMAGE, _NOMINAL_LENGTH = 224, 128
@@ -174,6 +177,10 @@ class GraphView:
             return int(self.initializers[tensor].data_type)
         info = self._inferred.get(tensor)
         return 0 if info is None else int(info.tensor_type.elem_type)
+
+    def is_float(self, tensor: str) -> bool:
+        """Whether ``tensor`` is known to hold floats of any width."""
+        return self.element_type(tensor) in _FLOATS
 
     def macs(self, node: Node) -> int:
         """Multiply-accumulate operations of a weighted layer for one sample; 0 for other ops.

@@ -24,9 +24,10 @@ from artefacts.graph_hash import graph_hash
 from calibrators.ranges import Range, Ranges
 from quantization.amend import add_bias
 from quantization.centre import centring_shifts, move_bounds
+from quantization.comparable import before_scores, comparable_outputs, with_outputs
 from quantization.equalize_choice import equalized
 from quantization.execution import Arrays, Load, Run, load_int8, load_onnxruntime
-from quantization.fidelity import Fidelity, before_scores, compare, run_all
+from quantization.fidelity import Fidelity, compare, run_all
 from quantization.graph_view import GraphView
 from quantization.improve_decisions import Decisions
 from quantization.improve_methods import NOTHING, Methods
@@ -163,7 +164,8 @@ def improve(
         ModelError: a model cannot be run.
     """
     fit, held = _divided(model, samples, load, seed)
-    exact = run_all(load(before_scores(model)), held)
+    judged = comparable_outputs(GraphView(model))
+    exact = run_all(load(before_scores(with_outputs(model, judged))), held)
     results = []
     if baseline:
         results.append(Improved(model=model, ranges=ranges, weights={}, methods=NOTHING))
@@ -177,7 +179,7 @@ def improve(
         results.append(walked)
     trials = []
     for result in results:
-        int8 = result.quantized(placement)
+        int8 = with_outputs(result.quantized(placement), judged)
         trial = _tried(result, load_quantized(before_scores(int8)), held, exact)
         trials.append(trial)
         names = " ".join(result.methods.names) or "calibration alone"

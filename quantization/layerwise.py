@@ -3,6 +3,9 @@
 Every INT8 layer sees what the layers before it, already quantized and corrected, hand it. So each
 range is chosen, each weight rounded and each bias corrected for the input it will really get, in
 one pass over the graph: the cost is two forward passes and the algebra of the layers.
+
+What is chosen (indices, masks, the boxes that NonMaxSuppression keeps) the exact copy chooses for
+both: the errors of a layer behind are those of the same box.
 """
 
 from __future__ import annotations
@@ -116,7 +119,9 @@ class Twins:
             if self.correct and node.op_type in WEIGHTED_OPS and _has_constant(self.view, node):
                 actual = {node.outputs[0]: self._corrected(node, exact, actual)}
         self.exact.update(exact)
-        self.actual.update(actual)
+        self.actual.update(
+            {n: values if _alike(exact[n], values) else exact[n] for n, values in actual.items()}
+        )
 
     def _corrected(
         self,
@@ -142,6 +147,12 @@ class Twins:
             if not kept and self._unread.get(name, 1) <= 0:
                 self.exact.pop(name, None)
                 self.actual.pop(name, None)
+
+
+def _alike(exact: Sequence[Array], actual: Sequence[Array]) -> bool:
+    """Whether values differ by errors: floats of equal shapes."""
+    pairs = zip(exact, actual, strict=True)
+    return all(a.dtype.kind == "f" and a.shape == e.shape for e, a in pairs)
 
 
 def run_node(

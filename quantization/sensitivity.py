@@ -24,6 +24,7 @@ from onnx import helper
 
 from artefacts.graph_hash import graph_hash
 from quantization.arithmetic import dequantize
+from quantization.comparable import comparable_outputs, with_outputs
 from quantization.execution import Arrays, Load, load_int8, load_onnxruntime
 from quantization.fidelity import Fidelity, compare, run_all
 from quantization.fusion_groups import Group, fusion_groups, leave_float, only
@@ -88,6 +89,11 @@ def sensitivities(
         DataError: no samples.
         ModelError: a part of the network cannot be run.
     """
+    judged = comparable_outputs(GraphView(reference))
+    model = with_outputs(improved.model, judged)
+    ranges = dataclasses.replace(improved.ranges, graph_hash=graph_hash(model))
+    improved = dataclasses.replace(improved, model=model, ranges=ranges)
+    reference = with_outputs(reference, judged)
     return _Sweep(reference, improved, placement, samples, load, load_quantized, progress).run()
 
 
@@ -197,7 +203,9 @@ class _Sweep:
         ranges = dataclasses.replace(self._ranges, graph_hash=graph_hash(rest))
         tensors = {weight.tensor for weight in part.weights}
         weights = {n: v for n, v in improved.weights.items() if n in tensors}
-        inner = self._load_quantized(insert_qdq(rest, part, ranges, weight_overrides=weights))
+        int8 = insert_qdq(rest, part, ranges, weight_overrides=weights)
+        # Behind all that is compared (the second stage of a detector) there is nothing to run.
+        inner = self._load_quantized(int8) if rest.graph.output else lambda _: {}
         fed = [value.name for value in rest.graph.input]
         done = [name for name in self._view.outputs if name in values]
         feeds = [

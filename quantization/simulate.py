@@ -22,6 +22,7 @@ from onnx import ModelProto, TensorProto, helper
 
 from artefacts.errors import ArtefactError, DataError
 from artefacts.graph_hash import graph_hash
+from quantization.comparable import chosen_shapes, with_outputs
 from quantization.execution import load_onnxruntime
 from quantization.graph_view import GraphView
 from quantization.insert import METADATA_GRAPH
@@ -97,8 +98,10 @@ def simulate(
     view, quantized = GraphView(reference), GraphView(int8)
     names = _common(view, quantized)
     pairs = {name: _pair(quantized, name) for name in names}
-    run_float = load_onnxruntime(_with_outputs(view, names), optimize=False)
-    run_int8 = load_onnxruntime(_with_outputs(quantized, names), optimize=False)
+    made = [name for name in names if name not in view.inputs]
+    run_float, run_int8 = (
+        load_onnxruntime(with_outputs(model, made), optimize=False) for model in (reference, int8)
+    )
     sums = {name: _Sums() for name in names}
     count = 0
     for feeds in samples:
@@ -128,12 +131,13 @@ def _matching(reference: ModelProto, int8: ModelProto) -> ModelProto:
 
 
 def _common(view: GraphView, quantized: GraphView) -> list[str]:
-    """Float tensors that a node makes in both graphs, in graph order."""
+    """Float tensors of one shape that a node makes in both graphs, in graph order."""
+    chosen = chosen_shapes(view)
     made = {
         name
         for node in quantized.nodes
         for name in node.outputs
-        if quantized.element_type(name) in _FLOATS
+        if quantized.element_type(name) in _FLOATS and name not in chosen
     }
     names = [
         name
@@ -157,21 +161,6 @@ def _pair(view: GraphView, tensor: str) -> Pair | None:
         zero = int(found.zero_point.flat[0])
         return float(found.scale.flat[0]), limits.min - zero, limits.max - zero
     return None
-
-
-def _with_outputs(view: GraphView, names: list[str]) -> ModelProto:
-    """A copy whose outputs are ``names``."""
-    copy = ModelProto()
-    copy.CopyFrom(view.model)
-    outputs = {value.name: value for value in copy.graph.output}
-    del copy.graph.output[:]
-    for name in names:
-        if name in view.inputs:
-            continue
-        value = outputs.get(name)
-        kind = view.element_type(name)
-        copy.graph.output.append(value or helper.make_tensor_value_info(name, kind, None))
-    return copy
 
 
 def _error(view: GraphView, name: str, sums: _Sums, has_pair: bool) -> TensorError:

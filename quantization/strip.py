@@ -185,7 +185,8 @@ def _constant(view: GraphView, node: Node) -> NDArray[Any] | None:
     if found.data_type not in _TYPES:
         return None
     scale, zero = (along(part, codes, found.axis) for part in (found.scale, found.zero_point))
-    return np.asarray((codes.astype(np.int32) - zero) * scale, found.scale.dtype)
+    with np.errstate(over="ignore"):  # infinite, as DequantizeLinear would make it
+        return np.asarray((codes.astype(np.int32) - zero) * scale, found.scale.dtype)
 
 
 def _amax(view: GraphView, node: Node) -> float:

@@ -33,8 +33,9 @@ class Agreement:
 
     Attributes:
         reference: the system compared with.
-        outputs: output name → likeness.
-        top1: share of samples with the same largest class; None where no output is class scores.
+        outputs: output name → likeness, of outputs that hold floats and keep their shape.
+        top1: share of samples with the same largest class, or of equal integers in the first output
+            where all hold integers; None where no output holds class scores or classes.
     """
 
     reference: str
@@ -51,7 +52,8 @@ class AgreementScorer:
         self._noise: dict[str, float] = {}
         self._largest: dict[str, float] = {}
         self._cosines: dict[str, list[float]] = {}
-        self._same: list[bool] = []
+        self._same: dict[str, list[float]] = {}
+        self._differing: set[str] = set()
 
     def add(
         self,
@@ -60,16 +62,22 @@ class AgreementScorer:
     ) -> None:
         """Compare the outputs of one batch, batch axis first in both.
 
-        Integers (classes, counts) have no signal and noise: they are left out beside floats.
+        Integers (classes, counts) have no signal and noise: beside floats they are left out, by
+        themselves they are the same or not. An output whose shape differs but once (the boxes that
+        are left over) is left out, too: the other samples would flatter.
         """
-        floats = [name for name, array in reference.items() if array.dtype.kind == "f"]
-        for name in floats or reference:
-            if name in found and reference[name].shape == found[name].shape:
-                self._add_output(
-                    name,
-                    np.asarray(reference[name], np.float64),
-                    np.asarray(found[name], np.float64),
-                )
+        shared = [name for name in reference if name in found]
+        self._differing.update(n for n in shared if reference[n].shape != found[n].shape)
+        floats = [name for name in shared if reference[name].dtype.kind == "f"]
+        for name in floats or shared:
+            if name in self._differing:
+                continue
+            expected, got = (np.asarray(outputs[name]) for outputs in (reference, found))
+            if floats:
+                self._add_output(name, expected.astype(np.float64), got.astype(np.float64))
+            else:
+                equal = (expected == got).reshape(len(expected), -1)
+                self._same.setdefault(name, []).extend(equal.mean(axis=1).tolist())
 
     def _add_output(
         self, name: str, expected: npt.NDArray[np.float64], got: npt.NDArray[np.float64]
@@ -85,11 +93,13 @@ class AgreementScorer:
         both_zero = ~np.any(rows, axis=1) & ~np.any(other, axis=1)
         cosines = np.where(both_zero, 1.0, dots / np.where(norms == 0, 1.0, norms))
         self._cosines.setdefault(name, []).extend(cosines.tolist())
-        if expected.ndim == 2 and expected.shape[1] > 1 and len(self._cosines) == 1:
-            self._same.extend((rows.argmax(axis=1) == other.argmax(axis=1)).tolist())
+        if expected.ndim == 2 and expected.shape[1] > 1:
+            equal = rows.argmax(axis=1) == other.argmax(axis=1)
+            self._same.setdefault(name, []).extend(equal.astype(float).tolist())
 
     def result(self) -> Agreement:
         """The likeness of every output that both systems have."""
+        answers = [same for name, same in self._same.items() if name not in self._differing]
         return Agreement(
             reference=self._reference,
             outputs={
@@ -99,8 +109,9 @@ class AgreementScorer:
                     max_abs_error=self._largest[name],
                 )
                 for name in self._cosines
+                if name not in self._differing
             },
-            top1=float(np.mean(self._same)) if self._same else None,
+            top1=float(np.mean(answers[0])) if answers else None,
         )
 
 

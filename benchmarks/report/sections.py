@@ -166,6 +166,9 @@ def _agreement(report: Report) -> Section:
         agreement = system.accuracy.agreement if system.accuracy else None
         if agreement is None:
             continue
+        same = NONE if agreement.top1 is None else format_score(agreement.top1)
+        if not agreement.outputs:
+            rows.append([system.name, *[NONE] * 4, same])
         for name, output in agreement.outputs.items():
             rows.append(
                 [
@@ -174,7 +177,7 @@ def _agreement(report: Report) -> Section:
                     "equal" if output.sqnr_db is None else f"{output.sqnr_db:.1f}",
                     f"{output.cosine:.6f}",
                     f"{output.max_abs_error:.4g}",
-                    NONE if agreement.top1 is None else format_score(agreement.top1),
+                    same,
                 ]
             )
     return Section(

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import onnx
 import pytest
 
+from quantization.comparable import comparable_outputs, with_outputs
 from quantization.execution import load_int8, load_onnxruntime
 from quantization.fidelity import compare, run_all
 from quantization.fusion_groups import leave_float, only
+from quantization.graph_view import GraphView
 from quantization.improve import improve, improve_layers
 from quantization.improve_methods import Methods
+from quantization.insert import insert_qdq
 from quantization.lint import lint
 from quantization.prepare import prepare
 from quantization.sensitivity import sensitivities
 from tests.accuracy_models import calibrated
 from tests.networks import NETWORKS
+from tests.networks.choosing import (
+    detector_with_suppression,
+    segmenter,
+    suppression_in_a_branch,
+    two_stages,
+)
 from tests.networks.running import random_feeds
 
 
@@ -54,3 +65,35 @@ def test_every_group_is_taken_alone(name: str, rng: np.random.Generator) -> None
     ):
         whole = compare(load_int8(improved.quantized(part)), feeds[4:], exact)
         assert seen.sqnr_db == pytest.approx(whole.sqnr_db, abs=0.5)
+
+
+CHOOSING = (detector_with_suppression, segmenter, suppression_in_a_branch, two_stages)
+FIRST_STAGE = ("n_Conv_0", "n_Conv_1", "n_Conv_2", "n_Conv_3")
+
+
+@pytest.mark.parametrize("network", CHOOSING)
+def test_what_chooses_is_improved_and_ranked(
+    network: Callable[[], onnx.ModelProto], rng: np.random.Generator
+) -> None:
+    """Its outputs are other boxes each time; what they are chosen from is compared."""
+    model = prepare(network())
+    feeds = [smooth(model, rng) for _ in range(40)]
+    placement, ranges = calibrated(model, feeds)
+    best, trials = improve(model, placement, ranges, feeds)
+    assert len({trial.mean_db for trial in trials}) == len(trials), "classes would tell less"
+    judged = comparable_outputs(GraphView(model))
+    exact, plain, better = (
+        load_onnxruntime(with_outputs(each, judged))
+        for each in (model, insert_qdq(model, placement, ranges), best.quantized(placement))
+    )
+    unseen = [smooth(model, rng) for _ in range(4)]
+    wanted = run_all(exact, unseen)
+    assert compare(better, unseen, wanted).sqnr_db > compare(plain, unseen, wanted).sqnr_db - 2
+    found = sensitivities(model, best, placement, unseen[:2])
+    assert all(entry.noise > 0 for entry in found if entry.group.name in FIRST_STAGE)
+
+
+def smooth(model: onnx.ModelProto, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Noise that is alike from pixel to pixel, as images are."""
+    (x,) = random_feeds(model, rng).values()
+    return {"x": (x.cumsum(axis=2).cumsum(axis=3) / 5).astype(np.float32)}

@@ -9,6 +9,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 Dims = Sequence[int | str]
+_INDEX_OPS = frozenset({"ArgMax", "NonMaxSuppression"})  # int64
 
 
 class Builder:
@@ -149,7 +150,13 @@ class Builder:
 
     def build(self, name: str, *outputs: str) -> onnx.ModelProto:
         """The checked model; outputs are named and typed by shape inference."""
-        infos = [helper.make_tensor_value_info(out, TensorProto.FLOAT, None) for out in outputs]
+        made = {name: node.op_type for node in self.nodes for name in node.output}
+        infos = [
+            helper.make_tensor_value_info(
+                out, TensorProto.INT64 if made[out] in _INDEX_OPS else TensorProto.FLOAT, None
+            )
+            for out in outputs
+        ]
         graph = helper.make_graph(self.nodes, name, self.inputs, infos, self.initializers)
         opsets = [helper.make_opsetid("", self.opset)]
         model = helper.make_model(graph, opset_imports=opsets, ir_version=10)

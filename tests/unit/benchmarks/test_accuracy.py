@@ -147,8 +147,19 @@ def test_classes_have_no_signal_to_noise_ratio(rng: np.random.Generator) -> None
     assert set(scorer.result().outputs) == {"scores"}
     assert scorer.result().top1 == 1.0
     alone = AgreementScorer("ref")
-    alone.add({"class": exact["class"]}, {"class": exact["class"]})
-    assert set(alone.result().outputs) == {"class"}
+    alone.add({"class": exact["class"]}, {"class": np.where(np.arange(8) < 6, exact["class"], 9)})
+    assert alone.result().outputs == {}
+    assert alone.result().top1 == 0.75
+
+
+def test_what_changes_its_shape_is_not_compared(rng: np.random.Generator) -> None:
+    """As many boxes as there are left: the samples with as many by chance would flatter."""
+    boxes, scores = rng.normal(size=(8, 4)), rng.normal(size=(1, 3))
+    scorer = AgreementScorer("ref")
+    scorer.add({"boxes": boxes, "scores": scores}, {"boxes": boxes, "scores": scores + 0.1})
+    scorer.add({"boxes": boxes, "scores": scores}, {"boxes": boxes[:7], "scores": scores})
+    scorer.add({"boxes": boxes, "scores": scores}, {"boxes": boxes, "scores": scores})
+    assert set(scorer.result().outputs) == {"scores"}
 
 
 def test_regression_by_hand() -> None:

@@ -38,12 +38,12 @@ def samples(tmp_path: Path, rng: np.random.Generator) -> calibrators.Samples:
     )
 
 
-def judge(samples: calibrators.Samples, *flags: str, batch: int | str = "N") -> Judge:
+def judge(samples: calibrators.Samples, *flags: str, model: onnx.ModelProto | None = None) -> Judge:
     words = ["--onnx", "m.onnx", "--engine", "o/m.engine", "--calib-data", "c", "--eval-data", "e"]
     job = parse_job([*words, *flags])
     promise = promise_of(job)
     assert promise is not None
-    return Judge(job, through(batch), promise, samples)
+    return Judge(job, model or through(), promise, samples)
 
 
 def off_by(noise: np.ndarray) -> object:
@@ -73,7 +73,7 @@ def test_all_of_a_fixed_batch_counts(whole: bool, tmp_path: Path, rng: np.random
     inputs = calibrators.input_specs(through(3))
     samples = calibrators.open_samples(tmp_path / "s.npy", inputs=inputs, preprocess=None)
     scales = 1 + np.array([[0.01], [0.1], [0.3]], np.float32)  # of the rows of a batch
-    verdict = judge(samples, "--min-sqnr", "12", batch=3)(
+    verdict = judge(samples, "--min-sqnr", "12", model=through(3))(
         lambda feeds: {"output": scales * feeds["input"]}
     )
     exact = (
@@ -112,18 +112,56 @@ def test_a_drop_is_counted_in_points(samples: calibrators.Samples) -> None:
     assert not verdict.kept
 
 
-def test_agreement_needs_class_scores(samples: calibrators.Samples) -> None:
-    judged = judge(samples, "--min-agreement", "0.9")
+def ending(
+    op_type: str, *constants: object, kind: int = TensorProto.FLOAT, **attributes: int
+) -> onnx.ModelProto:
+    """The input through one operator."""
     model = through()
-    reshape = helper.make_node("Unsqueeze", ["input", "axes"], ["output"], name="wide")
-    model.graph.node[0].CopyFrom(reshape)
-    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([2]), "axes"))
-    model.graph.output[0].type.tensor_type.ClearField("shape")
-    judged._exact = load_onnxruntime(model)
+    names = [f"constant_{number}" for number in range(len(constants))]
+    for name, value in zip(names, constants, strict=True):
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(value), name))
+    node = helper.make_node(op_type, ["input", *names], ["output"], name="last", **attributes)
+    model.graph.node[0].CopyFrom(node)
+    output = helper.make_tensor_value_info("output", kind, None)
+    model.graph.output[0].CopyFrom(output)
+    return model
+
+
+def test_agreement_needs_class_scores(samples: calibrators.Samples) -> None:
+    model = ending("Unsqueeze", [2])
+    judged = judge(samples, "--min-agreement", "0.9", model=model)
     with pytest.raises(
-        DataError, match="--min-agreement with a model whose outputs output hold no"
+        DataError, match="--min-agreement 90 with a model whose outputs output hold no"
     ):
         judged(load_onnxruntime(model))
+
+
+def test_agreement_of_classes_is_their_share(samples: calibrators.Samples) -> None:
+    model = ending("ArgMax", kind=TensorProto.INT64, axis=1)
+    exact = load_onnxruntime(model)
+    judged = judge(samples, "--min-agreement", "0.9", model=model)
+    numbers = iter(range(5))  # batches of 8
+
+    def wrong_once(feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        answers = exact(feeds)["output"]
+        return {"output": answers + (next(numbers) == 0)}
+
+    assert judged(exact).score == 100.0
+    assert judged(wrong_once).score == pytest.approx(80.0)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (ending("ArgMax", kind=TensorProto.INT64, axis=1), "output hold no floats"),
+        (ending("NonZero", kind=TensorProto.INT64), "the shape of output depends on what is"),
+    ],
+)
+def test_levels_need_floats_of_a_fixed_shape(
+    model: onnx.ModelProto, message: str, samples: calibrators.Samples
+) -> None:
+    with pytest.raises(DataError, match=f"--min-sqnr 20 with a model .*{message}.*--max-drop"):
+        judge(samples, "--min-sqnr", "20", model=model)
 
 
 def test_parts_share_no_content_and_cover_all(samples: calibrators.Samples) -> None:

@@ -5,13 +5,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import onnx
 import pytest
 
 from artefacts.errors import ModelError
-from quantization.execution import load_onnxruntime
-from quantization.fidelity import before_scores, compare
-from tests.networks import Builder
+from quantization.fidelity import compare
 
 FEEDS = [{"x": np.zeros(1)}, {"x": np.ones(1)}]
 
@@ -61,41 +58,3 @@ def test_nan_and_other_shapes_are_refused() -> None:
         compare(lambda feeds: {"y": np.ones((1, 3), np.float32)}, FEEDS, exact)
     with pytest.raises(ModelError, match="or NaN"):
         compare(lambda feeds: {"y": np.full((1, 2), np.nan, np.float32)}, FEEDS, exact)
-
-
-def classifier(ending: str) -> onnx.ModelProto:
-    """Logits, and what comes behind them."""
-    net = Builder()
-    x = net.op("Flatten", net.op("GlobalAveragePool", net.conv(net.input("x", (1, 4, 6, 6)), 8)))
-    net.channels[x] = 8
-    y = net.op(ending, x)
-    outputs = [net.op("Identity", y)]
-    if ending == "Tanh":
-        outputs.append(x)
-    return net.build("classifier", *outputs)
-
-
-@pytest.mark.parametrize("ending", ["Softmax", "Sigmoid"])
-def test_logits_are_what_a_softmax_reads(ending: str, rng: np.random.Generator) -> None:
-    model = classifier(ending)
-    changed = before_scores(model)
-    onnx.checker.check_model(changed, full_check=True)
-    feeds = {"x": rng.standard_normal((1, 4, 6, 6)).astype(np.float32)}
-    (scores,) = load_onnxruntime(model)(feeds).values()
-    (logits,) = load_onnxruntime(changed)(feeds).values()
-    again = 1 / (1 + np.exp(-logits)) if ending == "Sigmoid" else np.exp(logits)
-    np.testing.assert_allclose(again, scores, rtol=1e-4)
-    assert model.graph.node[-2].op_type == ending
-
-
-def test_other_outputs_are_as_they_are() -> None:
-    model = classifier("Tanh")
-    assert before_scores(model) == model
-
-
-def test_a_softmax_that_others_read_stays() -> None:
-    net = Builder()
-    x = net.op("Flatten", net.op("GlobalAveragePool", net.conv(net.input("x", (1, 4, 6, 6)), 8)))
-    y = net.op("Softmax", x)
-    model = net.build("two readers", y, net.op("Relu", y))
-    assert before_scores(model) == model

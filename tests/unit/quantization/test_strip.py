@@ -187,3 +187,13 @@ def test_real_models_are_stripped(
     feeds = {model.graph.input[0].name: data(assets)}
     (expected,), (found,) = run(model, feeds), run(stripped.model, feeds)
     assert np.mean(expected.argmax(1) == found.argmax(1)) > 0.85
+
+
+def test_a_scale_too_large_gives_what_dequantizing_gives() -> None:
+    codes = np.arange(12, dtype=np.int8).reshape(4, 3)
+    model = build(
+        _PAIR + "v = DequantizeLinear (w, t, z) y = MatMul (d, v)", w=codes, t=np.float32(1e38)
+    )
+    weight = next(t for t in strip(model).model.graph.initializer if list(t.dims) == [4, 3])
+    found = numpy_helper.to_array(weight)
+    np.testing.assert_array_equal(np.isinf(found), codes > 3)

@@ -1,0 +1,100 @@
+"""What of a model can be compared with its INT8 version."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+
+from quantization.comparable import (
+    before_scores,
+    chosen_shapes,
+    comparable_outputs,
+    with_outputs,
+)
+from quantization.execution import load_onnxruntime
+from quantization.graph_view import GraphView
+from tests.networks import Builder
+from tests.networks.choosing import (
+    detector_with_suppression,
+    masked,
+    segmenter,
+    suppression_in_a_branch,
+    two_stages,
+)
+from tests.networks.running import random_feeds
+
+
+@pytest.mark.parametrize(
+    ("model", "judged"),
+    [
+        (detector_with_suppression(), {"Mul_0", "Sigmoid_1", "Squeeze_0", "Transpose_1"}),
+        (suppression_in_a_branch(), {"Mul_0", "Sigmoid_1", "Squeeze_0", "Transpose_1", "best"}),
+        (two_stages(), {"Mul_0", "Relu_2", "Sigmoid_1", "Squeeze_0"}),
+    ],
+    ids=lambda value: value.graph.name if isinstance(value, onnx.ModelProto) else "",
+)
+def test_what_suppression_chooses_from_is_compared(
+    model: onnx.ModelProto, judged: set[str], rng: np.random.Generator
+) -> None:
+    view = GraphView(model)
+    assert chosen_shapes(view) >= set(view.outputs)
+    names = comparable_outputs(view)
+    assert set(names) == judged
+    changed = with_outputs(model, names)
+    onnx.checker.check_model(changed, full_check=True)
+    found = [load_onnxruntime(changed)(random_feeds(model, rng)) for _ in range(2)]
+    assert {name: x.shape for name, x in found[0].items()} == {
+        n: x.shape for n, x in found[1].items()
+    }
+    assert with_outputs(changed, names) is changed
+
+
+def test_scores_are_compared_and_not_classes() -> None:
+    model = segmenter()
+    assert chosen_shapes(GraphView(model)) == set()
+    assert comparable_outputs(GraphView(model)) == ("Conv_3",)
+
+
+def test_places_that_an_input_says_are_the_same_in_int8() -> None:
+    view = GraphView(masked())
+    assert chosen_shapes(view) == set()
+    assert comparable_outputs(view) == view.outputs
+
+
+def classifier(ending: str) -> onnx.ModelProto:
+    """Logits, and what comes behind them."""
+    net = Builder()
+    x = net.op("Flatten", net.op("GlobalAveragePool", net.conv(net.input("x", (1, 4, 6, 6)), 8)))
+    net.channels[x] = 8
+    y = net.op(ending, x)
+    outputs = [net.op("Identity", y)]
+    if ending == "Tanh":
+        outputs.append(x)
+    return net.build("classifier", *outputs)
+
+
+@pytest.mark.parametrize("ending", ["Softmax", "Sigmoid"])
+def test_logits_are_what_a_softmax_reads(ending: str, rng: np.random.Generator) -> None:
+    model = classifier(ending)
+    changed = before_scores(model)
+    onnx.checker.check_model(changed, full_check=True)
+    feeds = {"x": rng.standard_normal((1, 4, 6, 6)).astype(np.float32)}
+    (scores,) = load_onnxruntime(model)(feeds).values()
+    (logits,) = load_onnxruntime(changed)(feeds).values()
+    again = 1 / (1 + np.exp(-logits)) if ending == "Sigmoid" else np.exp(logits)
+    np.testing.assert_allclose(again, scores, rtol=1e-4)
+    assert model.graph.node[-2].op_type == ending
+
+
+def test_other_outputs_are_as_they_are() -> None:
+    model = classifier("Tanh")
+    assert before_scores(model) == model
+
+
+def test_a_softmax_that_others_read_stays() -> None:
+    net = Builder()
+    x = net.op("Flatten", net.op("GlobalAveragePool", net.conv(net.input("x", (1, 4, 6, 6)), 8)))
+    y = net.op("Softmax", x)
+    model = net.build("two readers", y, net.op("Relu", y))
+    assert before_scores(model) == model
