@@ -103,7 +103,10 @@ def plan_feed(
         for spec in inputs
     }
     used = set(names.values())
-    rows = _rows(plans, batched=has_batch_axis(inputs), where=where)
+    batched = has_batch_axis(inputs)
+    if not batched:
+        plans = {name: _as_one(plan) for name, plan in plans.items()}
+    rows = _rows(plans, batched=batched, where=where)
     labels = next((key for key in LABEL_ARRAYS if key in arrays and key not in used), None)
     shape = arrays[labels][0] if labels is not None else ()
     if rows is not None and labels is not None and shape[:1] != (rows,):
@@ -112,6 +115,20 @@ def plan_feed(
             "sample; save them again"
         )
     return FeedPlan(names=names, plans=plans, rows=rows, labels=labels)
+
+
+def _as_one(plan: Plan) -> Plan:
+    """An array as one sample's, where axis 0 has the length that the model fixes: layers, not rows.
+
+    Example: (2, 1, 128) for a recurrent state [2, N, 128].
+    """
+    if plan.kind != "rows" or plan.spec.shape[0] != plan.count:
+        return plan
+
+    def convert(rows: NDArray[Any]) -> NDArray[Any]:
+        return np.concatenate([plan.convert(row) for row in rows])
+
+    return Plan(spec=plan.spec, kind="whole", count=1, convert=convert)
 
 
 def _rows(plans: Mapping[str, Plan], *, batched: bool, where: str) -> int | None:

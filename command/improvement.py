@@ -18,9 +18,11 @@ from command.calibration import calibration_samples
 from command.flags import Job
 from command.screen import Screen
 from quantization.execution import Arrays
+from quantization.graph_view import GraphView
 from quantization.improve import VARIANTS, Improved, improve_layers
 from quantization.improve import improve as improve_model
 from quantization.improve_methods import UNFITTED, Methods
+from quantization.layerwise import can_walk
 
 __all__ = ["Fitting", "improve", "measure_again", "record"]
 
@@ -54,6 +56,9 @@ def improve(
         nothing to learn from.
     """
     if not job.improve or (job.calib_data is None and job.random_calibration is None):
+        return None
+    if not can_walk(GraphView(prepared)):
+        screen.add("ranges as calibrated: sequences of tensors are left alone")
         return None
     feeds = _learning_feeds(job, prepared)
     batch = calibrators.fixed_batch(calibrators.input_specs(prepared)) or 1

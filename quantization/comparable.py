@@ -14,7 +14,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from quantization.graph_view import GraphView, Node
-from quantization.layerwise import reads
+from quantization.prepare_graph import reads
 
 __all__ = ["before_scores", "chosen_shapes", "comparable_outputs", "with_outputs"]
 

@@ -25,7 +25,7 @@ from quantization.execution import Arrays, Load, Run
 from quantization.graph_view import WEIGHTED_OPS, GraphView, Node
 from quantization.range_choice import Grid
 
-__all__ = ["Decision", "LayerVisit", "Twins", "live_bytes", "reads", "run_node"]
+__all__ = ["Decision", "LayerVisit", "Twins", "can_walk", "live_bytes", "reads", "run_node"]
 
 Array = NDArray[Any]
 Decision = tuple[Mapping[int, Grid], Mapping[str, Array]]
@@ -153,6 +153,11 @@ def _alike(exact: Sequence[Array], actual: Sequence[Array]) -> bool:
     """Whether values differ by errors: floats of equal shapes."""
     pairs = zip(exact, actual, strict=True)
     return all(a.dtype.kind == "f" and a.shape == e.shape for e, a in pairs)
+
+
+def can_walk(view: GraphView) -> bool:
+    """Whether all that the nodes hand on are tensors; sequences only pass inside bodies."""
+    return not any("Sequence" in node.op_type or "Optional" in node.op_type for node in view.nodes)
 
 
 def run_node(

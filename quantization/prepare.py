@@ -18,6 +18,7 @@ from quantization.prepare_functions import inline_functions
 from quantization.prepare_graph import check_axes, drop_dead, is_default_domain, sort_nodes
 from quantization.prepare_noops import drop_noops
 from quantization.prepare_opset import MINIMUM_OPSET, raise_opset
+from quantization.prepare_sequences import drop_sequences
 from quantization.prepare_shapes import check, infer_shapes
 from quantization.prepare_sizes import fold_sizes
 from quantization.prepare_widen import widen_floats
@@ -32,7 +33,8 @@ log = logging.getLogger(__name__)
 def prepare(model: ModelProto, *, widen: bool = True) -> ModelProto:
     """A new model that computes the same and is ready for calibration and Q/DQ.
 
-    Opset 13 or newer, shapes inferred, constants and BatchNormalization folded, no-ops dropped,
+    Opset 13 or newer, shapes inferred, constants and BatchNormalization folded, no-ops and
+    sequences of known pieces dropped,
     initializers no graph inputs, float32 inside, nodes named uniquely. Inputs and outputs keep
     their names, types and dynamic axes. Custom operators and subgraphs are left as they are.
 
@@ -48,6 +50,7 @@ def prepare(model: ModelProto, *, widen: bool = True) -> ModelProto:
     prepared.CopyFrom(model)
     prepared.ir_version = max(prepared.ir_version, _IR_VERSION)
     _check_names(prepared.graph)
+    _check_outputs(prepared.graph)
     sort_nodes(prepared.graph)
     _hide_initializers(prepared.graph)
     check_axes(prepared.graph)
@@ -72,6 +75,7 @@ def _simplify(model: ModelProto) -> None:
         changed = fold_constants(model, limit_bytes)
         changed |= fold_sizes(model)
         changed |= inline_branches(model)
+        changed |= drop_sequences(model)
         changed |= drop_noops(model)
         changed |= fold_batchnorm(model)
         changed |= drop_dead(model.graph)
@@ -104,6 +108,17 @@ def _check_names(graph: GraphProto) -> None:
                 f"characters (calibration caches hold one name a line); rename it"
             )
         made.add(name)
+
+
+def _check_outputs(graph: GraphProto) -> None:
+    """Engines give tensors."""
+    for value in graph.output:
+        kind = value.type.WhichOneof("value")
+        if kind not in (None, "tensor_type"):
+            raise ModelError(
+                f"output {value.name} of graph {graph.name!r} is a {kind.removesuffix('_type')} of "
+                "tensors, expected a tensor; export its pieces as outputs of their own"
+            )
 
 
 def _name_nodes(graph: GraphProto) -> None:

