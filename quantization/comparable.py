@@ -20,6 +20,7 @@ __all__ = ["before_scores", "chosen_shapes", "comparable_outputs", "with_outputs
 
 # The shape of what these make depends on values, and so may that of all behind them.
 _SHAPE_MAKING_OPS = frozenset({"Compress", "NonMaxSuppression", "NonZero", "Unique"})
+_SIZE_OPS = frozenset({"Shape", "Size"})  # they read no values
 _SHAPING_OPS = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 
 
@@ -32,7 +33,7 @@ def chosen_shapes(view: GraphView) -> set[str]:
         outputs = {name for name in node.outputs if name and not view.is_constant(name)}
         if not chosen.isdisjoint(read) or (_makes_shapes(node) and not varying.isdisjoint(read)):
             chosen |= outputs
-        if node.op_type in ("Shape", "Size") and chosen.isdisjoint(read):
+        if node.op_type in _SIZE_OPS and chosen.isdisjoint(read):
             continue
         floats = {name for name in outputs if view.is_float(name)}
         varying |= floats if varying.isdisjoint(read) else outputs
@@ -118,7 +119,9 @@ def _floats_above(view: GraphView, tensor: str, chosen: set[str]) -> Iterator[st
     pending, seen = [tensor], {tensor}
     while pending:
         node = view.producer(pending.pop())
-        for name in reads(node.proto) if node is not None else ():
+        if node is None or node.op_type in _SIZE_OPS:
+            continue
+        for name in reads(node.proto):
             if name in seen or view.is_constant(name) or view.producer(name) is None:
                 continue
             seen.add(name)

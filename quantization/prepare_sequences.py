@@ -19,6 +19,8 @@ from quantization.prepare_shapes import values
 
 __all__ = ["drop_sequences"]
 
+_LONGEST = 1 << 32  # longer pieces are a damaged file's
+
 
 def drop_sequences(model: ModelProto) -> bool:
     """Replace what reads a sequence whose pieces are known. Returns whether any was."""
@@ -47,12 +49,15 @@ class _Rewriter:
         if maker is None or not (is_default_domain(node) and is_default_domain(maker)):
             return []
         found: list[NodeProto] = []
-        if node.op_type == "SequenceAt" and (index := self._integers(node, 1)) is not None:
-            if maker.op_type == "SplitToSequence":
-                found = self._piece(node, maker, int(index.flat[0]))
-            elif maker.op_type == "SequenceConstruct":
-                listed = maker.input[int(index.flat[0]) :][:1]
-                found = [self._node("Identity", listed, node)] if listed else []
+        if node.op_type == "SequenceAt":
+            place = self._integers(node, 1)
+            index = None if place is None or place.size != 1 else int(place.flat[0])
+            if index is not None and maker.op_type == "SplitToSequence":
+                found = self._piece(node, maker, index)
+            elif index is not None and maker.op_type == "SequenceConstruct":
+                listed = dict(enumerate(maker.input))
+                listed |= {number - len(listed): name for number, name in listed.items()}
+                found = [self._node("Identity", [listed[index]], node)] if index in listed else []
         elif node.op_type == "ConcatFromSequence" and maker.op_type == "SequenceConstruct":
             found = self._joined(node, maker)
         self.changed |= bool(found)
@@ -75,7 +80,7 @@ class _Rewriter:
     def _bounds(self, split: NodeProto, index: int) -> tuple[int, int] | None:
         """First position of a piece and the one behind it; the last piece may be shorter."""
         lengths = self._integers(split, 1) if _given(split, 1) else np.array(1)
-        if lengths is None or (lengths < 1).any():
+        if lengths is None or (lengths < 1).any() or (lengths > _LONGEST).any():
             return None
         if lengths.ndim:
             ends = np.cumsum(lengths)

@@ -93,6 +93,13 @@ _BODIES: dict[str, tuple[int, str]] = {
         "l = Constant <value_ints=[-1]> () "
         "q = Concat <axis=0> (l, f) y = Reshape (x, q)",
     ),
+    # sequences, as TorchScript exports chunk and stack
+    "chunks": (
+        13,
+        "s0 = SplitToSequence <axis=1> (x, two) c0 = SequenceAt (s0, first) "
+        "c1 = SequenceAt (s0, last) l = SequenceConstruct (c1, c0) "
+        "j = ConcatFromSequence <axis=1> (l) y = Conv (j, w)",
+    ),
     # control flow
     "if_constant": (
         13,
@@ -134,6 +141,9 @@ _INTEGERS = {
     "ax1": [1],
     "neg": [-1],
     "three": 3,
+    "two": 2,
+    "first": 0,
+    "last": -1,
     "seq": [4, -1, 16],
 }
 NAMES = tuple(_BODIES)

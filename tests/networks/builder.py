@@ -9,7 +9,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 Dims = Sequence[int | str]
-_INDEX_OPS = frozenset({"ArgMax", "NonMaxSuppression"})  # int64
+_INDEX_OPS = frozenset({"ArgMax", "NonMaxSuppression", "Shape"})  # int64
 
 
 class Builder:

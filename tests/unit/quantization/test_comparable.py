@@ -56,6 +56,13 @@ def test_scores_are_compared_and_not_classes() -> None:
     assert comparable_outputs(GraphView(model)) == ("Conv_3",)
 
 
+def test_sizes_are_no_choice() -> None:
+    net = Builder()
+    y = net.relu(net.conv(net.input("x", ("N", 4, 6, 6)), 8))
+    model = net.build("sized", y, net.op("Shape", y))
+    assert comparable_outputs(GraphView(model)) == ("Relu_0", "Shape_0")
+
+
 def test_places_that_an_input_says_are_the_same_in_int8() -> None:
     view = GraphView(masked())
     assert chosen_shapes(view) == set()

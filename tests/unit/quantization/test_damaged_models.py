@@ -23,6 +23,7 @@ from tests.odd_models import NAMES, odd_model
 
 _OPS = ("Relu", "Add", "Identity", "Cast", "Reshape", "Constant", "If", "Transpose", "Pad", "Conv")
 _QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "BatchNormalization", "Shape", "Dropout")
+_SEQUENCES = ("SplitToSequence", "SequenceConstruct", "SequenceAt", "ConcatFromSequence")
 _NUMBERS = st.sampled_from([-(2**62), -1, 0, 1, 7, 2**40])
 _RNG = np.random.default_rng(0)
 _MODELS = [odd_model(name, _RNG).SerializeToString() for name in NAMES]
@@ -77,7 +78,7 @@ def _damage_node(draw: st.DrawFn, node: NodeProto, names: list[str]) -> None:
     elif kind == "output" and node.output:
         node.output[draw(st.integers(0, len(node.output) - 1))] = draw(st.sampled_from(names))
     elif kind == "op":
-        node.op_type = draw(st.sampled_from(_OPS + _QUANTIZED))
+        node.op_type = draw(st.sampled_from(_OPS + _QUANTIZED + _SEQUENCES))
     elif kind == "attribute" and node.attribute:
         attribute = draw(st.sampled_from(list(node.attribute)))
         if attribute.ints:

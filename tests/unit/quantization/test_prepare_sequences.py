@@ -17,6 +17,7 @@ from quantization.graph_view import GraphView
 from quantization.improve import Improved
 from quantization.improve_methods import NOTHING
 from quantization.layerwise import can_walk
+from quantization.prepare_sequences import drop_sequences
 from quantization.sensitivity import sensitivities
 from tests.accuracy_models import calibrated, samples_of
 from tests.networks import Builder
@@ -92,6 +93,19 @@ def test_listed_tensors_are_joined(axis: int, new_axis: int) -> None:
     ]
     expected = {"Neg", "Concat"} | ({"Unsqueeze"} if new_axis else set())
     assert same(model_of(nodes, {})) == expected
+
+
+@pytest.mark.parametrize("index", [-4, 3, [], [0, 1]])
+@pytest.mark.parametrize("maker", ["SplitToSequence", "SequenceConstruct"])
+def test_what_is_no_piece_is_left_alone(maker: str, index: Any) -> None:
+    inputs = ["x", "x", "x"] if maker == "SequenceConstruct" else ["x", "split"]
+    nodes = [
+        helper.make_node(maker, inputs, ["pieces"]),
+        helper.make_node("SequenceAt", ["pieces", "index"], ["y"]),
+    ]
+    model = model_of(nodes, {"index": np.array(index, np.int64), "split": np.array([1, 1])})
+    assert not drop_sequences(model)
+    assert [node.op_type for node in model.graph.node] == [maker, "SequenceAt"]
 
 
 @pytest.mark.parametrize("index", [0, 1, -1])
