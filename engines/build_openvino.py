@@ -15,6 +15,7 @@ from artefacts.errors import ModelError
 from engines.built import BuiltEngine
 from engines.coverage import openvino_kernels, openvino_precisions
 from engines.fake_quantize import fuse_qdq
+from engines.layer_bias import add_missing_biases
 from engines.onnx_layers import graph_names
 from engines.openvino_library import (
     DEVICE,
@@ -62,6 +63,7 @@ def build_blob(path: Path, model: onnx.ModelProto, options: BuildOptions) -> Bui
         _reshape(network, options)
         fuse_qdq(openvino(), network)
         use_unsigned_codes(openvino(), network)
+        add_missing_biases(openvino(), network)
         compiled = core().compile_model(network, DEVICE, settings(options.threads, precision))
         executed = executed_nodes(compiled)
         blob = compiled.export_model()

@@ -41,11 +41,8 @@ def use_unsigned_codes(openvino: Any, network: Any) -> int:
         if top is None or not _never_negative(quantizer.input_value(0)) or _is_factor(quantizer):
             continue
         ops, x = openvino.opset13, quantizer.input_value(0)
-        if _largest(x) > top and len(x.get_target_inputs()) == 1:
-            x = ops.clamp(x, 0.0, float(top)).output(0)  # becomes a part of the layer before
-        elif _largest(x) > top:
-            # A Clamp beside a reader in float is lost behind layers without bias (2026.4.1).
-            x = ops.minimum(x, ops.constant(np.float32(top))).output(0)
+        if _largest(x) > top:
+            x = ops.clamp(x, 0.0, float(top)).output(0)
         zero, end = (ops.constant(np.float32(value)) for value in (0.0, top / 127 * 255))
         other = ops.fake_quantize(x, zero, end, zero, end, LEVELS)
         other.set_friendly_name(quantizer.get_friendly_name())

@@ -1,0 +1,74 @@
+"""Layers without bias, free shapes, results read more than once: the engine computes the file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+import engines
+from engines import BuildOptions
+from quantization.insert import insert_qdq
+from quantization.placement import place
+from tests.networks import Builder
+from tests.networks.running import minmax_ranges, random_feeds, run, sqnr_db
+
+pytest.importorskip("openvino", reason="needs pip install '.[cpu]'")
+
+Dim = int | str
+
+
+def chain(batch: Dim) -> onnx.ModelProto:
+    """A convolution that is an output and an input."""
+    net = Builder(1)
+    x = net.relu(net.input("x", (batch, 16, 8, 8)))
+    first = net.conv(x, 8, 1, bias=False)
+    return net.build("chain", first, net.conv(first, 16, 3, bias=False))
+
+
+def residual(batch: Dim) -> onnx.ModelProto:
+    """Depthwise layers and a sum that goes on in float."""
+    net = Builder(2)
+    x = net.input("x", (batch, 16, 8, 8))
+    for _ in range(2):
+        y = net.op("Add", net.conv(x, 16, groups=16, bias=False), x)
+        net.channels[y] = 16
+        x = y
+    return net.build("residual", x, net.op("Sigmoid", x))
+
+
+def attention(batch: Dim) -> onnx.ModelProto:
+    """Products of two activations, read by another product and by the output."""
+    net = Builder(3)
+    x = net.input("x", (batch, 10, 16))
+
+    def attend(values: str) -> str:
+        scores = net.op("MatMul", x, net.op("Transpose", x, perm=[0, 2, 1]))
+        return net.op("MatMul", net.op("Softmax", scores, axis=-1), values)
+
+    first = attend(x)
+    second = attend(first)
+    return net.build("attention", first, net.op("MatMul", second, net.weight((16, 8), 16)), second)
+
+
+@pytest.mark.parametrize("batch", ["N", 2])
+@pytest.mark.parametrize("network", [chain, residual, attention])
+def test_results_that_are_read_twice(
+    network: Callable[[Dim], onnx.ModelProto], batch: Dim, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    model = network(batch)
+    placement = place(model, profile="cpu")
+    feeds = random_feeds(model, rng, dynamic=2)
+    int8 = insert_qdq(model, placement, minmax_ranges(model, placement.tensors, feeds))
+    onnx.save(int8, tmp_path / "m.onnx")
+    options = BuildOptions(target="cpu", threads=1, precision="int8")
+    engines.build(tmp_path / "m.onnx", tmp_path / "m.engine", options, {})
+    with engines.load(tmp_path / "m.engine") as engine:
+        found = engine(feeds)
+    wanted = run(int8, feeds, optimize=False)
+    assert set(found) == set(wanted)
+    for name, values in wanted.items():
+        assert sqnr_db(values, found[name]) > 30
