@@ -53,7 +53,7 @@ class Comparison:
         fixed = [name for name in view.outputs if name not in chosen]
         self._flag = flag
         self._outputs = tuple(view.outputs)
-        self._chosen = tuple(name for name in view.outputs if name in chosen)
+        self._chosen = [name for name in view.outputs if name in chosen and view.is_float(name)]
         self._floats, self._classes = (
             tuple(name for name in fixed if view.is_float(name) == wanted)
             for wanted in (True, False)
