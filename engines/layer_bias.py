@@ -43,8 +43,7 @@ def add_missing_biases(openvino: Any, network: Any) -> int:
 
 def _add_bias(ops: Any, op: Any) -> None:
     output, readers = op.output(0), op.output(0).get_target_inputs()
-    rank = op.get_output_partial_shape(0).rank.get_length()
-    bias = np.full([1] * rank, NOTHING, output.get_element_type().to_dtype())
+    bias = np.asarray(NOTHING, output.get_element_type().to_dtype())
     added = ops.add(op, ops.constant(bias))
     for reader in readers:
         reader.replace_source_output(added.output(0))

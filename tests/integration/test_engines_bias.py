@@ -11,6 +11,8 @@ import pytest
 
 import engines
 from engines import BuildOptions
+from engines.layer_bias import add_missing_biases
+from engines.openvino_library import openvino
 from quantization.insert import insert_qdq
 from quantization.placement import place
 from tests.networks import Builder
@@ -72,3 +74,11 @@ def test_results_that_are_read_twice(
     assert set(found) == set(wanted)
     for name, values in wanted.items():
         assert sqnr_db(values, found[name]) > 30
+
+
+def test_a_product_of_unknown_rank() -> None:
+    module = openvino()
+    ops = module.opset13
+    x = ops.parameter(module.PartialShape.dynamic(), np.float32, name="x")
+    product = ops.matmul(x, ops.constant(np.ones((4, 4), np.float32)), False, False)
+    assert add_missing_biases(module, module.Model([product], [x])) == 1
