@@ -61,7 +61,7 @@ def improve(
         screen.add("ranges as calibrated: sequences of tensors are left alone")
         return None
     feeds = _learning_feeds(job, prepared)
-    batch = calibrators.fixed_batch(calibrators.input_specs(prepared)) or 1
+    batch = _batch(prepared)
     what = "samples" if batch == 1 else f"batches of {batch} samples"
     if len(feeds) < FEWEST_FEEDS:
         screen.add(f"ranges as calibrated: improving them takes {FEWEST_FEEDS} {what} or more")
@@ -144,10 +144,14 @@ def _learning_feeds(job: Job, prepared: onnx.ModelProto) -> list[Arrays]:
     return [batch.inputs for batch in batches]
 
 
+def _batch(prepared: onnx.ModelProto) -> int:
+    """Samples that the model takes at once."""
+    return calibrators.fixed_batch(calibrators.input_specs(prepared)) or 1
+
+
 def _learning_samples(job: Job, prepared: onnx.ModelProto) -> list[calibrators.Sample]:
     """The first of the calibration samples; enough of them for a few batches of a fixed size."""
-    batch = calibrators.fixed_batch(calibrators.input_specs(prepared)) or 1
-    count = max(job.improve, FEWEST_FEEDS * batch)
+    count = max(job.improve, FEWEST_FEEDS * _batch(prepared))
     return list(islice(calibration_samples(job, prepared), count))
 
 

@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 import onnx
 from onnx import TensorProto, helper
 
-from quantization.graph_view import GraphView, Node
-from quantization.prepare_graph import reads
+from quantization.graph_view import GraphView
+from quantization.prepare_graph import reads, subgraphs
 
 __all__ = ["before_scores", "chosen_shapes", "comparable_outputs", "with_outputs"]
 
@@ -31,7 +31,9 @@ def chosen_shapes(view: GraphView) -> set[str]:
     for node in view.nodes:
         read = reads(node.proto)
         outputs = {name for name in node.outputs if name and not view.is_constant(name)}
-        if not chosen.isdisjoint(read) or (_makes_shapes(node) and not varying.isdisjoint(read)):
+        if not chosen.isdisjoint(read) or (
+            _makes_shapes(node.proto) and not varying.isdisjoint(read)
+        ):
             chosen |= outputs
         if node.op_type in _SIZE_OPS and chosen.isdisjoint(read):
             continue
@@ -102,16 +104,9 @@ def before_scores(model: onnx.ModelProto) -> onnx.ModelProto:
     return copy
 
 
-def _makes_shapes(node: Node) -> bool:
-    pending = [node.proto]
-    while pending:
-        proto = pending.pop()
-        if proto.op_type in _SHAPE_MAKING_OPS:
-            return True
-        for attribute in proto.attribute:
-            for body in (attribute.g, *attribute.graphs):
-                pending.extend(body.node)
-    return False
+def _makes_shapes(node: onnx.NodeProto) -> bool:
+    inner = (child for body in subgraphs(node) for child in body.node)
+    return node.op_type in _SHAPE_MAKING_OPS or any(map(_makes_shapes, inner))
 
 
 def _floats_above(view: GraphView, tensor: str, chosen: set[str]) -> Iterator[str]:

@@ -34,9 +34,9 @@ def prepare(model: ModelProto, *, widen: bool = True) -> ModelProto:
     """A new model that computes the same and is ready for calibration and Q/DQ.
 
     Opset 13 or newer, shapes inferred, constants and BatchNormalization folded, no-ops and
-    sequences of known pieces dropped,
-    initializers no graph inputs, float32 inside, nodes named uniquely. Inputs and outputs keep
-    their names, types and dynamic axes. Custom operators and subgraphs are left as they are.
+    sequences of known pieces dropped, initializers no graph inputs, float32 inside, nodes named
+    uniquely. Inputs and outputs keep their names, types and dynamic axes. Custom operators and
+    subgraphs are left as they are.
 
     Args:
         model: any ONNX model with its data loaded.

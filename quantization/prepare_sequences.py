@@ -55,9 +55,8 @@ class _Rewriter:
             if index is not None and maker.op_type == "SplitToSequence":
                 found = self._piece(node, maker, index)
             elif index is not None and maker.op_type == "SequenceConstruct":
-                listed = dict(enumerate(maker.input))
-                listed |= {number - len(listed): name for number, name in listed.items()}
-                found = [self._node("Identity", [listed[index]], node)] if index in listed else []
+                inside = -len(maker.input) <= index < len(maker.input)
+                found = [self._node("Identity", [maker.input[index]], node)] if inside else []
         elif node.op_type == "ConcatFromSequence" and maker.op_type == "SequenceConstruct":
             found = self._joined(node, maker)
         self.changed |= bool(found)
@@ -98,11 +97,11 @@ class _Rewriter:
         if _integer(node, "new_axis", 0):
             axes = self._constant(node, "axis", axis)
             for number, part in enumerate(maker.input):
-                wider = helper.make_node("Unsqueeze", [part, axes], [""])
-                wider.output[0] = fresh_name(self.graph, f"{node.output[0]}_part_{number}")
-                wider.name = f"{node.name or node.output[0]}_part_{number}"
-                found.append(wider)
-                parts[number] = wider.output[0]
+                parts[number] = fresh_name(self.graph, f"{node.output[0]}_part_{number}")
+                name = f"{node.name or node.output[0]}_part_{number}"
+                found.append(
+                    helper.make_node("Unsqueeze", [part, axes], [parts[number]], name=name)
+                )
         return [*found, self._node("Concat", parts, node, axis=axis)]
 
     def _node(self, op_type: str, inputs: Sequence[str], of: NodeProto, **more: Any) -> NodeProto:

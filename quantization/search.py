@@ -275,7 +275,7 @@ def _fitted_smaller(book: Book, point: Point, refit: Refit) -> tuple[Book, Point
     for fits_left in reversed(range(_FITS)):
         if smaller.released == point.released:
             break
-        groups = [group for group in book.groups if group.name in smaller.released]
+        groups = book.named(smaller.released)
         found = _fitted_to(book, groups, refit)
         if found is None:
             break
@@ -291,10 +291,10 @@ def _fitted_smaller(book: Book, point: Point, refit: Refit) -> tuple[Book, Point
 
 def _halfway(book: Book, point: Point, smaller: Point) -> Point:
     """With the more expensive half of what shrinking returned to INT8."""
-    returned = [g for g in book.groups if g.name in {*point.released} - {*smaller.released}]
+    returned = book.named({*point.released} - {*smaller.released})
     returned.sort(key=lambda group: (book.cost(group), group.name))
     kept = {*smaller.released, *(group.name for group in returned[: (len(returned) + 1) // 2])}
-    return book.point([group for group in book.groups if group.name in kept])
+    return book.point(book.named(kept))
 
 
 def _finish(book: Book, ranked: tuple[Sensitivity, ...], point: Point) -> SearchResult:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -173,7 +173,7 @@ class Book:
         """Whether the time limit leaves room for another run."""
         return self._deadline is None or time.monotonic() < self._deadline
 
-    def keep_time(self, done: int = 0, total: int = 0) -> None:
+    def keep_time(self, done: int, total: int) -> None:
         """For long work to call between its steps.
 
         Raises:
@@ -232,6 +232,10 @@ class Book:
                 self._report(self.points[names])
         return self.points[names]
 
+    def named(self, names: Collection[str]) -> list[Group]:
+        """The groups of these names, in graph order."""
+        return [group for group in self.groups if group.name in names]
+
     def mixture(self, released: Sequence[Group]) -> Placement:
         """The placement without some groups."""
         why = f"the search needs it for {self.goal}"
@@ -239,8 +243,7 @@ class Book:
 
     def result(self, point: Point, ranked: tuple[Sensitivity, ...], why: str) -> SearchResult:
         """The end of a search."""
-        released = [group for group in self.groups if group.name in point.released]
-        placement = self.mixture(released)
+        placement = self.mixture(self.named(point.released))
         points = (*self.earlier, *self.points.values())
         return SearchResult(
             point=point,

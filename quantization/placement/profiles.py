@@ -141,7 +141,8 @@ def place(
 
 def _unsigned(view: GraphView, placement: Placement) -> tuple[str, ...]:
     """Tensors without negative values; of those that share a scale, all or none."""
-    found = {e.observed for e in placement.activations if may_be_unsigned(view, e.observed)}
+    observed = {edge.observed for edge in placement.activations}
+    found = {tensor for tensor in observed if may_be_unsigned(view, tensor)}
     for group in placement.shared:
         if not found.issuperset(group):
             found.difference_update(group)
