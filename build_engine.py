@@ -21,14 +21,15 @@ import engines
 import quantization
 from artefacts.errors import BuilderError
 from artefacts.graph_hash import graph_hash
-from command.building import build_file, halve
-from command.calibration import calibrate
+from command.building import build_file, halve, settle_cpu_isa
+from command.calibration import calibrate, calibration_samples
 from command.flags import Job, parse_job
 from command.improvement import improve
 from command.recipes import follow, with_recipe
 from command.screen import Screen
 from command.search import Mixture, keep_promise, refuse_if_missed, refuse_searching
-from command.verification import judge_onnx, verify
+from command.verification import judge_onnx, refuse_gap, verify
+from quantization.bound_import import bound_weights
 from quantization.improve import Improved
 from quantization.improve_methods import NOTHING
 from quantization.recipe import Recipe
@@ -36,6 +37,7 @@ from quantization.recipe import Recipe
 __all__ = ["build", "main"]
 
 SHOWN_REASONS = 6
+BOUNDING_SAMPLES = 32
 
 
 def build(job: Job, screen: Screen) -> None:
@@ -45,12 +47,13 @@ def build(job: Job, screen: Screen) -> None:
         BuilderError: whatever the user can mend, with the sentence to print.
     """
     target = engines.resolve_target(job.target)
+    isa = settle_cpu_isa(job, target)
     job, recipe = with_recipe(job)
     obstacle = ""
     model = quantization.load_model(job.onnx)
     if job.precision == "int8" and quantization.quantized_format(model) is not None:
         refuse_searching(job)
-        prepared = take(job, model, screen)
+        prepared = take(job, isa, model, screen)
         passport: dict[str, Any] = {"graph_hash": graph_hash(prepared)}
         source = job.beside(".int8.onnx")
     else:
@@ -63,6 +66,7 @@ def build(job: Job, screen: Screen) -> None:
                 profile=profile_of(job, target),
                 exclude=job.exclude,
                 unsigned=job.cpu_unsigned,
+                portable=isa == "portable",
             )
             ranges = calibrate(job, prepared, placement, passport, screen)
             if ranges is None or job.stop_after == "ranges":
@@ -75,9 +79,10 @@ def build(job: Job, screen: Screen) -> None:
         return
     built_from = halve(job, target, source, passport, screen)
     manifest = build_file(job, target, prepared, built_from, passport, screen)
-    verdict = verify(job, prepared, source, manifest, screen)
+    check, verdict = verify(job, prepared, source, manifest, screen)
     if job.sign is not None:  # last: the signature covers what was measured
         screen.add(f"wrote {engines.sign(job.engine, job.sign)}")
+    refuse_gap(job, check)
     refuse_if_missed(job, job.engine, obstacle, verdict)
 
 
@@ -86,14 +91,35 @@ def profile_of(job: Job, target: str) -> quantization.Profile:
     return "tensorrt" if target != "cpu" or job.simulate_target else "cpu"
 
 
-def take(job: Job, model: onnx.ModelProto, screen: Screen) -> onnx.ModelProto:
+def take(job: Job, isa: str | None, model: onnx.ModelProto, screen: Screen) -> onnx.ModelProto:
     """A model that is quantized already is built as it is: no calibration."""
     screen.start(f"prepare    {job.onnx}")
     imported = quantization.import_quantized(model)
     screen.add(f"{imported.format} model of {imported.origin}: taken as it is, not calibrated")
     screen.add(*imported.notes)
-    quantization.save_model(imported.model, job.beside(".int8.onnx"))
+    built = imported.model
+    if isa == "portable":
+        built = bounded(job, imported.model, screen)
+    quantization.save_model(built, job.beside(".int8.onnx"))
     return imported.model
+
+
+def bounded(job: Job, model: onnx.ModelProto, screen: Screen) -> onnx.ModelProto:
+    """A quantized model with pairs of weights that no CPU saturates."""
+    feeds: list[Any] = []
+    if job.calib_data is not None:
+        inputs = calibrators.input_specs(model)
+        samples = calibration_samples(job, model)[:BOUNDING_SAMPLES]
+        feeds = [batch.inputs for batch in calibrators.batches(samples, 1, inputs=inputs)]
+    found = bound_weights(model, feeds)
+    if found.layers:
+        screen.add(
+            f"for CPUs without VNNI: {found.channels:.1%} of the output channels have other codes "
+            f"(in {len(found.layers)} layers), so that no sum of two products saturates"
+        )
+    if found.released:
+        screen.add(f"{len(found.released)} products of two activations run in float, likewise")
+    return found.model
 
 
 def prepare(job: Job, model: onnx.ModelProto, screen: Screen) -> onnx.ModelProto:

@@ -52,10 +52,11 @@ def build_file(
     """Build the engine and its manifest."""
     screen.start(f"build      {job.engine}, target {target}")
     options = build_options(job, target, prepared)
+    feeds = _trial_feeds(job, target, prepared)
     with ExitStack() as stack:
         if job.implicit and job.calib is None:
             options = _with_calibrator(job, prepared, options, stack, screen)
-        manifest = engines.build(source, job.engine, options, passport)
+        manifest = engines.build(source, job.engine, options, passport, feeds)
     if manifest.coverage is not None and job.precision == "int8":
         coverage = manifest.coverage
         screen.add(
@@ -63,6 +64,33 @@ def build_file(
             f"{coverage.int8_mac_share:.1%} of multiply-accumulates ({coverage.source})",
         )
     return manifest
+
+
+def settle_cpu_isa(job: Job, target: str) -> str | None:
+    """The INT8 arithmetic to quantize for; None where the target is no CPU.
+
+    Raises:
+        InputError: VNNI is asked of a CPU without it, or of another target.
+    """
+    if target != "cpu":
+        if job.cpu_isa != "auto":
+            raise InputError(
+                f"--cpu-isa {job.cpu_isa} with --target {target}, expected it only with cpu; drop "
+                "it or choose --target cpu"
+            )
+        return None
+    if job.precision != "int8":
+        return None
+    if job.stop_after is not None and job.cpu_isa != "auto":
+        return job.cpu_isa
+    if job.stop_after is not None and not engines.has_module("openvino"):
+        return "portable"  # right wherever it is built
+    if job.cpu_isa == "vnni" and engines.cpu_isa() != "vnni":
+        raise InputError(
+            "--cpu-isa vnni on a CPU without VNNI, whose 16-bit sums would saturate, expected auto "
+            "or portable; drop it, or write the ONNX for another machine with --stop-after onnx"
+        )
+    return engines.resolve_cpu_isa(job.cpu_isa)
 
 
 def build_options(job: Job, target: str, prepared: onnx.ModelProto) -> engines.BuildOptions:
@@ -87,6 +115,19 @@ def build_options(job: Job, target: str, prepared: onnx.ModelProto) -> engines.B
         require_int8=job.require_int8,
         calibration_cache=job.calib,
     )
+
+
+def _trial_feeds(job: Job, target: str, prepared: onnx.ModelProto) -> list[Any]:
+    """A sample alone and a batch of them, to hold a cpu engine against itself while it is built."""
+    if target != "cpu" or job.calib_data is None:
+        return []
+    inputs = calibrators.input_specs(prepared)
+    samples = calibration_samples(job, prepared)
+    batches = [
+        next(iter(calibrators.batches(samples[:size], size, inputs=inputs)), None)
+        for size in (1, job.calib_batch)
+    ]
+    return [batch.inputs for batch in batches if batch is not None]
 
 
 def _with_calibrator(

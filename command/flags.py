@@ -73,6 +73,7 @@ class Job:
     weights: Literal["int8", "float"]
     float_part: Literal["fp32", "fp16"] | None
     cpu_unsigned: bool
+    cpu_isa: str
     simulate_target: str | None
     implicit: bool
     stop_after: str | None
@@ -93,6 +94,7 @@ class Job:
     preview: tuple[str, ...]
     threads: int | None
     require_int8: float | None
+    allow_runtime_gap: bool
     sign: Path | None
     verbose: bool
     debug: bool
@@ -344,6 +346,13 @@ def parser() -> argparse.ArgumentParser:
     add("--implicit", action="store_true", help="TensorRT quantizes: its calibrator, up to 10.16")
     add("--cpu-unsigned", action="store_true", help="uint8 where never negative (target cpu)")
     add(
+        "--cpu-isa",
+        choices=("auto", "vnni", "portable"),
+        default="auto",
+        help="INT8 arithmetic of target cpu: that of this machine (auto), exact only with VNNI, or "
+        "right on every x86 CPU (portable: bounds pairs of weights)",
+    )
+    add(
         "--simulate-target",
         choices=("tensorrt",),
         help="target cpu runs the graph placed for TensorRT, to measure its accuracy",
@@ -395,6 +404,11 @@ def parser() -> argparse.ArgumentParser:
     add = root.add_argument_group("verification").add_argument
     add("--eval-data", type=Path, help="labelled samples: image folder, .npz")
     add("--task", type=Path, help="task spec, YAML (docs/benchmarking.md); default classification")
+    add(
+        "--allow-runtime-gap",
+        action="store_true",
+        help="go on where the engine differs from its own graph by more than rounding explains",
+    )
     add("--verbose", action="store_true", help="also say what the libraries say")
     add("--debug", action="store_true", help="show the stack trace of an error")
     return root

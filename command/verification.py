@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +11,21 @@ import onnx
 import calibrators
 import engines
 import quantization
-from artefacts.errors import UnsupportedError
+from artefacts.errors import GateMissedError, ModelError, RequestError, UnsupportedError
+from artefacts.graph_hash import graph_hash
 from benchmarks.accuracy import AccuracyResult, evaluate_all
 from benchmarks.accuracy.task import read_task
-from benchmarks.onnx_system import OnnxSystem
 from command.calibration import calibration_samples, evaluation_samples
+from command.engine_check import EngineCheck, check_engine
 from command.flags import SUFFIXES, Job
 from command.promise import Judge, Promise, Verdict, drop_verdict, judging_parts, promise_of
 from command.screen import Screen
-from quantization.execution import load_int8
+from quantization.execution import Run, load_int8, load_onnxruntime
 
-__all__ = ["judge_onnx", "verify"]
+__all__ = ["judge_onnx", "reference_name", "refuse_gap", "verify", "workable_batch"]
 
 FP32 = "FP32 ONNX"
 LIKENESS_SAMPLES = 32
-LARGEST_GAP_DB = 3.0  # INT8 kernels of two runtimes differ by rounding, far less than this
 
 
 def verify(
@@ -34,29 +34,73 @@ def verify(
     source: Path,
     manifest: engines.Manifest,
     screen: Screen,
-) -> Verdict | None:
+) -> tuple[EngineCheck, Verdict | None]:
     """Measure the engine beside the FP32 model, and say where everything is.
 
     Returns:
-        The engine held against the promise of the flags, if they make one: on samples that
-        neither calibration nor search has seen.
+        What came of the engine against its graph, and of the engine against the promise of the
+        flags, if they make one: on samples that neither calibration nor search has seen.
     """
     screen.start(f"verify     {job.engine}")
-    kind = job.precision.upper()
-    systems: dict[str, Any] = {FP32: OnnxSystem(job.onnx)}
+    engine, check = None, EngineCheck(unmeasured="this machine cannot run it")
     try:
-        systems[f"{kind} engine"] = engines.load(job.engine)
+        engine = engines.load(job.engine)
     except UnsupportedError as err:
         screen.add(f"not run here: {err}")
-    if job.precision == "int8":
-        systems["INT8 ONNX"] = OnnxSystem(source)
+    else:
+        check = check_engine(job, prepared, source, manifest, engine)
+        screen.add(str(check) if check.explained else f"warning: {check}")
+    engines.add_measured(job.engine, runtime=check.to_dict())
     verdict = None
     if job.eval_data is not None or job.calib_data is not None:
-        verdict = _measure(job, prepared, source, systems, screen)
+        verdict = _measured(job, prepared, source, engine, check, screen)
     before, after = job.onnx.stat().st_size, manifest.engine_bytes
     screen.add(f"size {before / 1e6:.2f} MB (ONNX) → {after / 1e6:.2f} MB (engine)")
     screen.add(*(f"wrote {path}" for path in _written(job, since_s=screen.started_s)))
-    return verdict
+    return check, verdict
+
+
+def _measured(
+    job: Job,
+    prepared: onnx.ModelProto,
+    source: Path,
+    engine: engines.Engine | None,
+    check: EngineCheck,
+    screen: Screen,
+) -> Verdict | None:
+    """Accuracy of engine and graphs; what cannot be measured never fails a finished build."""
+    kind = job.precision.upper()
+    reference = reference_name(prepared)
+    try:
+        systems: dict[str, Any] = {reference: _reference(job, prepared)}
+        if engine is not None:
+            systems[f"{kind} engine"] = engine
+        if job.precision == "int8" and not job.implicit and _is_other(prepared, source):
+            systems["INT8 ONNX"] = load_int8(source)
+        return _measure(job, prepared, source, systems, screen)
+    except (ModelError, RequestError, UnsupportedError) as err:
+        screen.add(f"accuracy: not measured: {err}")
+        if promise_of(job) is not None:
+            raise
+        return None
+
+
+def reference_name(prepared: onnx.ModelProto) -> str:
+    """What others are compared with: the float model, or the graph that came quantized."""
+    return FP32 if quantization.quantized_format(prepared) is None else "its ONNX"
+
+
+def _reference(job: Job, prepared: onnx.ModelProto) -> Run:
+    """The prepared model, since the user's file may be one that onnxruntime does not run."""
+    if quantization.quantized_format(prepared) is not None:
+        return load_int8(prepared)
+    path = job.beside(".prepared.onnx")
+    return load_onnxruntime(path if path.is_file() else prepared)
+
+
+def _is_other(prepared: onnx.ModelProto, source: Path) -> bool:
+    """Whether what was built is another graph than the reference."""
+    return graph_hash(quantization.load_model(source)) != graph_hash(prepared)
 
 
 def _measure(
@@ -67,26 +111,31 @@ def _measure(
     screen: Screen,
 ) -> Verdict | None:
     """Accuracy on ``--eval-data``, else likeness to FP32 on calibration samples; kept."""
-    samples = _samples(job, prepared)
+    samples, reference = _samples(job, prepared), reference_name(prepared)
+    inputs = calibrators.input_specs(prepared)
     labelled = job.eval_data is not None and not (job.label_free and samples.unlabelled)
     with screen.bar("samples") as progress:
         results = evaluate_all(
             systems,
             samples,
             read_task(job.task) if job.task else None,
-            inputs=calibrators.input_specs(prepared),
-            batch_size=job.calib_batch,
-            reference=FP32,
+            inputs=inputs,
+            batch_size=workable_batch(systems[reference], samples, inputs, job.calib_batch),
+            reference=reference,
             labelled=labelled,
             on_sample=lambda done: progress(done, _length(samples)),
         )
     measured = {name: _figures(result) for name, result in results.items()}
     for name, result in results.items():
         parts = [_headline(result)] if result.metric else []
-        if (level := measured[name].get("sqnr_db")) is not None:
-            parts.append(f"SQNR {level:.1f} dB against FP32")
+        if measured[name].get("exact"):
+            parts.append(f"exact: equal to {reference}")
+        elif (level := measured[name].get("sqnr_db")) is not None:
+            parts.append(
+                f"SQNR {level:.1f} dB against {'FP32' if reference == FP32 else reference}"
+            )
         elif (same := measured[name].get("same")) is not None:
-            parts.append(f"{same:.2%} of the answers as FP32's")
+            parts.append(f"{same:.2%} of the answers as those of {reference}")
         if parts:
             screen.add(f"{name}: {', '.join(parts)} ({result.samples} samples)")
         elif result.agreement is not None:
@@ -95,7 +144,6 @@ def _measure(
                 "tell more: --eval-data with a --task"
             )
     engines.add_measured(job.engine, accuracy=measured)
-    _warn_if_engine_differs(measured, screen)
     promise = promise_of(job)
     if promise is None:
         return None
@@ -137,7 +185,7 @@ def _held_against(
     """The engine where it runs here, else its ONNX in float arithmetic."""
     engine = f"{job.precision.upper()} engine"
     if promise.kind == "drop" and engine in results:
-        return drop_verdict(promise, results[FP32], results[engine])
+        return drop_verdict(promise, results[reference_name(prepared)], results[engine])
     judge = Judge(job, prepared, promise, samples)
     return judge(systems.get(engine) or load_int8(quantization.load_model(source)))
 
@@ -152,19 +200,41 @@ def _figures(result: AccuracyResult) -> dict[str, Any]:
     figures: dict[str, Any] = dict(result.figures, samples=result.samples)
     if result.agreement is not None:
         levels = [output.sqnr_db for output in result.agreement.outputs.values()]
+        figures["exact"] = bool(levels) and all(level is None for level in levels)
         figures["sqnr_db"] = min((level for level in levels if level is not None), default=None)
         figures["same"] = result.agreement.top1
     return figures
 
 
-def _warn_if_engine_differs(measured: Mapping[str, Mapping[str, Any]], screen: Screen) -> None:
-    """A runtime that computes something else than its model says: never keep that quiet."""
-    engine, model = (measured.get(f"INT8 {kind}", {}).get("sqnr_db") for kind in ("engine", "ONNX"))
-    if engine is not None and model is not None and engine < model - LARGEST_GAP_DB:
-        screen.add(
-            f"warning: the engine is {model - engine:.1f} dB further from FP32 than its own ONNX "
-            "in onnxruntime, expected about the same; do not ship it before you know why"
-        )
+def workable_batch(
+    reference: Run,
+    samples: calibrators.Samples,
+    inputs: Sequence[calibrators.InputSpec],
+    wanted: int,
+) -> int:
+    """``wanted``, or 1 where the model itself takes no more than one sample at a time."""
+    first = next(iter(calibrators.batches(samples[:wanted], wanted, inputs=inputs)), None)
+    if first is None or wanted == 1:
+        return wanted
+    try:
+        reference(first.inputs)
+    except ModelError:
+        return 1
+    return wanted
+
+
+def refuse_gap(job: Job, check: EngineCheck) -> None:
+    """End with exit code 1 where the engine computes something else than its graph.
+
+    Raises:
+        GateMissedError: how far they are apart, from which layer on, and why.
+    """
+    if check.explained or job.allow_runtime_gap:
+        return
+    raise GateMissedError(
+        f"{check}; do not ship {job.engine} before you know why, or accept it with "
+        "--allow-runtime-gap"
+    )
 
 
 def _length(samples: calibrators.Samples) -> int | None:

@@ -1,15 +1,18 @@
 """ONNX → engine file and manifest → running engine.
 
 In: an ONNX model. Out: ``*.engine`` and ``*.engine.json``; ``load(path)`` gives a callable.
-May import: itself, artefacts; one file per runtime imports tensorrt / tensorrt_rtx,
+May import: itself, artefacts, graphs; one file per runtime imports tensorrt / tensorrt_rtx,
 pycuda, openvino.
 """
 
 from __future__ import annotations
 
+from engines.build_openvino import compiled_call
 from engines.building import build
 from engines.coverage import Int8Coverage, NodeCoverage
+from engines.cpu_isa import cpu_isa, needed_cpu_isa, resolve_cpu_isa
 from engines.engine import Engine
+from engines.environment import has_module
 from engines.layer_times import LayerTime
 from engines.loading import load
 from engines.manifest import Manifest, add_measured, read_manifest
@@ -31,8 +34,13 @@ __all__ = [
     "TensorSpec",
     "add_measured",
     "build",
+    "compiled_call",
+    "cpu_isa",
+    "has_module",
     "load",
+    "needed_cpu_isa",
     "read_manifest",
+    "resolve_cpu_isa",
     "resolve_target",
     "sign",
 ]

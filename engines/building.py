@@ -12,7 +12,7 @@ import onnx
 
 from artefacts.errors import GateMissedError, ModelError, UnsupportedError
 from artefacts.files import replace_atomic, sha256_bytes, sha256_file
-from engines.build_openvino import build_blob
+from engines.build_openvino import Feeds, build_blob
 from engines.build_tensorrt import build_plan
 from engines.built import BuiltEngine, Report
 from engines.coverage import Int8Coverage, coverage_of
@@ -32,6 +32,7 @@ def build(
     engine_path: str | Path,
     options: BuildOptions,
     passport: Mapping[str, Any],
+    feeds: Feeds = (),
 ) -> Manifest:
     """Build an engine and write it with its manifest beside it: both or neither.
 
@@ -40,6 +41,8 @@ def build(
         engine_path: e.g. ``out/model.engine``.
         options: what to build.
         passport: what the caller knows and the manifest should carry (see the schema).
+        feeds: a few inputs as requests will have them; a cpu engine is held against itself on
+            them, read back from its bytes.
 
     Raises:
         ModelError: the model cannot be read, or the runtime refuses it.
@@ -53,7 +56,7 @@ def build(
     _check_quantization(model, options)
     start = time.perf_counter()
     with show_progress(f"build for {options.target}") as report:
-        built = _build_target(onnx_path, model, options, report)
+        built = _build_target(onnx_path, model, options, report, feeds)
     facts = {**built.facts, "seconds": round(time.perf_counter() - start, 3)}
     coverage = _coverage(model, built, options)
     check_coverage(coverage, options)
@@ -124,10 +127,10 @@ def _check_quantization(model: onnx.ModelProto, options: BuildOptions) -> None:
 
 
 def _build_target(
-    path: Path, model: onnx.ModelProto, options: BuildOptions, report: Report
+    path: Path, model: onnx.ModelProto, options: BuildOptions, report: Report, feeds: Feeds
 ) -> BuiltEngine:
     if options.target == "cpu":
-        return build_blob(path, model, options)
+        return build_blob(path, model, options, feeds)
     trt = tensorrt(options.target)
     # TensorRT times kernels on the GPU that the plan is for; TensorRT-RTX compiles without one.
     device = check_gpu(options.target, "build on") if options.target == "tensorrt" else None

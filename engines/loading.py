@@ -9,6 +9,7 @@ from typing import Any
 
 from artefacts.errors import EngineError
 from engines import openvino_library
+from engines.cpu_isa import cpu_isa
 from engines.engine import Engine, Runner
 from engines.manifest import Manifest, read_verified
 from engines.plan import Plan
@@ -61,6 +62,7 @@ def check_machine(path: str | Path, manifest: Manifest, device: int = 0) -> None
     if manifest.target == "cpu":
         version = openvino_library.library_version()
         _check_version(path, manifest, version)
+        _check_cpu_isa(path, manifest)
         _check_device(path, manifest, openvino_library.cpu_facts())
         return
     trt = tensorrt(manifest.target)
@@ -110,6 +112,16 @@ def _check_version(path: str | Path, manifest: Manifest, version: str) -> None:
         raise EngineError(
             f"engine {path} was built with {manifest.library['name']} {built}, found {version}, "
             f"expected the same; {_rebuild(path, manifest)}"
+        )
+
+
+def _check_cpu_isa(path: str | Path, manifest: Manifest) -> None:
+    """An engine whose weights count on VNNI saturates without it."""
+    built = manifest.build.get("cpu_isa"), manifest.build.get("needs_cpu_isa")
+    if built == ("vnni", "vnni") and cpu_isa() != "vnni":
+        raise EngineError(
+            f"engine {path} was built for CPUs with VNNI, found one without, whose 16-bit sums "
+            f"would saturate, expected VNNI; {_rebuild(path, manifest)} --cpu-isa portable"
         )
 
 

@@ -14,11 +14,13 @@ from onnx.external_data_helper import uses_external_data
 from artefacts.errors import ModelError
 
 __all__ = [
+    "WEIGHTED",
     "Layer",
     "external_files",
     "graph_names",
     "has_float16",
     "has_qdq",
+    "is_dequantized",
     "read_onnx",
     "weighted_layers",
 ]
@@ -91,7 +93,7 @@ def weighted_layers(
             name=node.name or node.output[0],
             op_type=node.op_type,
             names=frozenset(filter(None, (node.name, *node.output))),
-            promised=all(_dequantized(name, producers) for name in node.input[:2]),
+            promised=all(is_dequantized(name, producers) for name in node.input[:2]),
             macs=_macs(node, sizes),
             fused_with=frozenset(
                 _bias_names(node, readers, weights) or _softmax_names(node, producers, readers)
@@ -133,7 +135,7 @@ def external_files(path: Path) -> list[Path]:
     return [path.parent / name for name in sorted(names)]
 
 
-def _dequantized(name: str, producers: Mapping[str, onnx.NodeProto]) -> bool:
+def is_dequantized(name: str, producers: Mapping[str, onnx.NodeProto]) -> bool:
     """Whether every way back over value-moving nodes ends at a DequantizeLinear."""
     pending, seen = [name], {name}
     while pending:

@@ -73,6 +73,8 @@ def settings(threads: int | None, precision: str) -> dict[str, Any]:
     chosen: dict[str, Any] = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": precision,
+        # Floats in front of INT8 weights stay floats: the graph says nothing else.
+        "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
     }
     if threads is not None:
         chosen["INFERENCE_NUM_THREADS"] = threads

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from artefacts.errors import EngineError, RequestError, UnsupportedError
+from artefacts.errors import RequestError, UnsupportedError
 from engines.layer_times import RUNS, WARM_UP, LayerTime, openvino_layer_times
+from engines.openvino_files import load_bytes
 from engines.openvino_library import (
-    DEVICE,
-    core,
     executed_nodes,
-    library_version,
     openvino,
     port_index,
     reason,
@@ -61,10 +58,10 @@ class OpenvinoRunner:
         precision: str,
         reread: Callable[[], bytes],
     ) -> OpenvinoRunner:
-        """Import a blob whose hash was checked.
+        """Load bytes whose hash was checked.
 
         Args:
-            data: the blob.
+            data: a blob, or a network that is compiled now.
             inputs: of the manifest.
             outputs: of the manifest.
             threads: None leaves it to OpenVINO.
@@ -77,9 +74,9 @@ class OpenvinoRunner:
         chosen = settings(threads, precision)
 
         def profiled() -> Any:
-            return _import(reread(), chosen | {"PERF_COUNT": True})
+            return load_bytes(reread(), chosen | {"PERF_COUNT": True})
 
-        return cls(_import(data, chosen), inputs, outputs, profiled)
+        return cls(load_bytes(data, chosen), inputs, outputs, profiled)
 
     def adopt(self, value: Any) -> None:
         """Nothing: numpy reads CPU tensors itself."""
@@ -145,16 +142,6 @@ class OpenvinoRunner:
         """Drop the request and the model; memory goes with the last request of a model."""
         self._request = self._compiled = None
         self._held = []
-
-
-def _import(data: bytes, chosen: Mapping[str, Any]) -> Any:
-    try:
-        return core().import_model(io.BytesIO(data), DEVICE, dict(chosen))
-    except RuntimeError as err:
-        raise EngineError(
-            f"engine is refused by OpenVINO {library_version()} ({reason(err)}), expected a "
-            "blob that this release exported on this kind of CPU; build it again here"
-        ) from err
 
 
 def _writeable(array: NDArray[Any]) -> NDArray[Any]:

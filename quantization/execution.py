@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,12 +24,12 @@ Load = Callable[[onnx.ModelProto], Run]
 
 
 def load_onnxruntime(
-    model: onnx.ModelProto, *, optimize: bool = True, integers: bool = True
+    model: onnx.ModelProto | Path, *, optimize: bool = True, integers: bool = True
 ) -> Run:
     """A model on onnxruntime's CPU provider.
 
     Args:
-        model: any model of less than 2 GB.
+        model: any model of less than 2 GB, or the path of one of any size.
         optimize: False runs the graph as it is written, Q/DQ pairs in float arithmetic. Optimised,
             onnxruntime replaces them by the integer kernels of this processor, which saturate
             where it has no VNNI instructions.
@@ -50,7 +51,9 @@ def load_onnxruntime(
     errors: tuple[type[BaseException], ...] = _runtime_errors()
     try:
         session = runtime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            str(model) if isinstance(model, Path) else model.SerializeToString(),
+            options,
+            providers=["CPUExecutionProvider"],
         )
     except errors as err:
         raise ModelError(_message(model, "load", err)) from err
@@ -66,8 +69,8 @@ def load_onnxruntime(
     return run
 
 
-def load_int8(model: onnx.ModelProto) -> Run:
-    """A Q/DQ model in float arithmetic: :func:`load_onnxruntime` without its optimizations."""
+def load_int8(model: onnx.ModelProto | Path) -> Run:
+    """A Q/DQ model as it is written, in float arithmetic and without optimizations."""
     return load_onnxruntime(model, optimize=False)
 
 
@@ -87,9 +90,10 @@ def _runtime_errors() -> tuple[type[Exception], ...]:
     return (*found, ValueError)
 
 
-def _message(model: onnx.ModelProto, verb: str, err: BaseException) -> str:
+def _message(model: onnx.ModelProto | Path, verb: str, err: BaseException) -> str:
     reason = str(err).splitlines()[0] if str(err) else type(err).__name__
+    what = f"model {model}" if isinstance(model, Path) else f"graph {model.graph.name!r}"
     return (
-        f"onnxruntime cannot {verb} graph {model.graph.name!r} ({reason}), expected a model it "
+        f"onnxruntime cannot {verb} {what} ({reason}), expected a model it "
         "supports; check it with onnx.checker and the samples with its inputs"
     )

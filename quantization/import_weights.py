@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, helper, numpy_helper
 
@@ -15,6 +16,7 @@ from quantization.qdq import DEQUANTIZE, QUANTIZE, parameters
 
 __all__ = [
     "along",
+    "clip_before_quantizing",
     "codes_of",
     "fold_clipped_codes",
     "fold_integer_biases",
@@ -65,6 +67,58 @@ def fold_clipped_codes(model: ModelProto) -> int:
     if gone:
         replace_nodes(model.graph, [n for n in model.graph.node if n.output[0] not in gone])
     return len(gone) // 2
+
+
+def clip_before_quantizing(model: ModelProto) -> int:
+    """Clip activations before they are quantized, not their codes; return how many.
+
+    Brevitas writes Q, Clip, DQ for activations of fewer bits. No runtime here has a Clip of codes
+    (OpenVINO 2026.4.1 computes something else, TensorRT refuses INT8), and the same codes come of
+
+        Q(Clip(x, (low - zero_point) · scale, (high - zero_point) · scale))
+
+    because rounding is monotonic and the bounds are codes themselves.
+    """
+    view = GraphView(model)
+    gone: set[str] = set()
+    for clip in view.nodes:
+        quantize = view.producer(clip.inputs[0]) if clip.op_type == "Clip" else None
+        if quantize is None or quantize.op_type != QUANTIZE or view.is_constant(quantize.inputs[0]):
+            continue
+        found = parameters(view, quantize)
+        if found.scale is None or found.zero_point is None or found.per_channel:
+            continue
+        limits = np.iinfo(helper.tensor_dtype_to_np_dtype(found.data_type))
+        ends = (_bound(view, clip, 1), limits.min), (_bound(view, clip, 2), limits.max)
+        codes = [default if end is None else end for end, default in ends]
+        values = [(code - int(found.zero_point.reshape(()))) * found.scale for code in codes]
+        _clip_first(model, quantize, clip, values)
+        gone.add(clip.outputs[0])
+    if gone:
+        replace_nodes(model.graph, [n for n in model.graph.node if n.output[0] not in gone])
+    return len(gone)
+
+
+def _clip_first(model: ModelProto, quantize: Node, clip: Node, ends: list[NDArray[Any]]) -> None:
+    """Another Q behind a Clip of floats, which writes what the Clip of codes wrote."""
+    stem = clip.outputs[0]
+    names = [f"{stem}//low", f"{stem}//high"]
+    for name, end in zip(names, ends, strict=True):
+        model.graph.initializer.append(numpy_helper.from_array(end.reshape(()), name))
+    clipped = f"{stem}//clipped"
+    first = helper.make_node("Clip", [quantize.inputs[0], *names], [clipped], name=clipped)
+    second = onnx.NodeProto()
+    second.CopyFrom(quantize.proto)
+    second.name = f"{stem}//quantized"
+    second.input[0] = clipped
+    second.output[0] = f"{stem}//codes"
+    place = next(i for i, n in enumerate(model.graph.node) if n.output[0] == stem)
+    model.graph.node.insert(place, first)
+    model.graph.node.insert(place + 1, second)
+    for node in model.graph.node:
+        for index, name in enumerate(node.input):
+            if name == stem:
+                node.input[index] = second.output[0]
 
 
 def move_transposes(model: ModelProto) -> int:

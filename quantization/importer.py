@@ -14,6 +14,7 @@ from artefacts.errors import ModelError
 from quantization.import_operators import unfold_operators
 from quantization.import_symmetric import Changes, make_symmetric
 from quantization.import_weights import (
+    clip_before_quantizing,
     fold_clipped_codes,
     fold_integer_biases,
     move_transposes,
@@ -84,6 +85,8 @@ def import_quantized(model: ModelProto) -> Imported:
         notes.append(f"{count} INT32 biases became float32")
     if count := fold_clipped_codes(copy):
         notes.append(f"{count} clipped weights became INT8 constants")
+    if count := clip_before_quantizing(copy):
+        notes.append(f"{count} activations are clipped before they are quantized, not after")
     if count := move_transposes(copy):
         notes.append(f"{count} weights were transposed before they are quantized, not after")
     changes = make_symmetric(copy)

@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibrators.ranges import Ranges
+from quantization.bounded_weights import bounded_codes, bounded_scale, partners_of
 from quantization.centre import centrable
 from quantization.graph_view import GraphView
 from quantization.improve_methods import Methods
 from quantization.insert import QuantizedTensor
 from quantization.layer_matrix import LayerMatrix, columns_by_sample, layer_matrix, sample_columns
 from quantization.layerwise import Decision, LayerVisit
-from quantization.placement import Placement, QuantizedInput
+from quantization.placement import Placement, QuantizedInput, QuantizedWeight
 from quantization.range_choice import RANGE_POSITIONS, Grid, Reader, best_grid, candidates
 from quantization.weight_clipping import clipped_scale, largest_scale
 from quantization.weight_rounding import refit, round_with_feedback, second_moment
@@ -74,7 +75,7 @@ class Decisions:
         if weight is None or layer is None or weight.axis is None or weight.index != 1:
             return grids, {}
         if weight.tensor not in self.weights:
-            found = self._round(layer, visit, grids.get(0))
+            found = self._round(layer, weight, visit, grids.get(0))
             shape = [-1 if axis == weight.axis else 1 for axis in range(found.codes.ndim)]
             values = found.codes * found.scale.reshape(shape)
             self.weights[weight.tensor] = found
@@ -134,8 +135,11 @@ class Decisions:
             starts=(0, *ends)[:-1],
         )
 
-    def _round(self, layer: LayerMatrix, visit: LayerVisit, grid: Grid | None) -> QuantizedTensor:
+    def _round(
+        self, layer: LayerMatrix, weight: QuantizedWeight, visit: LayerVisit, grid: Grid | None
+    ) -> QuantizedTensor:
         methods, matrix, hessian = self._methods, layer.matrix, None
+        partners = partners_of(self._view, weight) if weight.bounded else None
         if methods.rounding or methods.refitting or methods.clipping:
             name = layer.node.inputs[0]
             read = [grid(x) if grid else x for x in visit.actual[name]]
@@ -150,13 +154,15 @@ class Decisions:
                 size = matrix.shape[-1]
                 cross = second_moment(exact, actual)
                 matrix = refit(matrix, cross, hessian, ridge=size / len(visit.exact[name]))
-        if methods.clipping:
-            power = None if hessian is None else np.diagonal(hessian, axis1=1, axis2=2)
-            scale = clipped_scale(matrix, power)
-        else:
-            scale = largest_scale(matrix)
+        power = None if hessian is None else np.diagonal(hessian, axis1=1, axis2=2)
+        scale = clipped_scale(matrix, power) if methods.clipping else largest_scale(matrix)
+        if partners is not None:
+            importance = None if power is None else power[:, None]
+            scale = bounded_scale(matrix, scale, partners, importance)
         if methods.rounding and hessian is not None:
-            codes = round_with_feedback(matrix, scale, hessian)
+            codes = round_with_feedback(matrix, scale, hessian, partners)
+        elif partners is not None:
+            codes = bounded_codes(matrix, scale, partners)
         else:
             codes = np.clip(np.rint(matrix / scale[..., None]), -127, 127).astype(np.int8)
         return QuantizedTensor(

@@ -21,6 +21,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from graphs.pairs import PAIR_LIMIT, within_pairs
+
 __all__ = ["refit", "round_with_feedback", "second_moment"]
 
 Floats = NDArray[np.float64]
@@ -54,19 +56,27 @@ def refit(matrix: Floats, cross: Floats, hessian: Floats, *, ridge: float) -> Fl
     )
 
 
-def round_with_feedback(matrix: Floats, scale: Floats, hessian: Floats) -> NDArray[np.int8]:
+def round_with_feedback(
+    matrix: Floats,
+    scale: Floats,
+    hessian: Floats,
+    partners: NDArray[np.int64] | None = None,
+) -> NDArray[np.int8]:
     """Codes in [-127, 127] of each group's rows, by error feedback.
 
     Args:
         matrix: (groups, C_out / groups, K).
         scale: (groups, C_out / groups).
         hessian: mean of x' x'ᵀ, (groups, K, K).
+        partners: of the K weights, where no pair of codes may saturate (graphs.pairs).
     """
     groups = zip(matrix, scale, hessian, strict=True)
-    return np.stack([_round_group(*group) for group in groups])
+    return np.stack([_round_group(*group, partners) for group in groups])
 
 
-def _round_group(weights: Floats, scale: Floats, hessian: Floats) -> NDArray[np.int8]:
+def _round_group(
+    weights: Floats, scale: Floats, hessian: Floats, partners: NDArray[np.int64] | None
+) -> NDArray[np.int8]:
     """One group: (C_out / groups, K) → codes of the same shape."""
     size = hessian.shape[0]
     diagonal = np.diag(hessian)
@@ -75,16 +85,47 @@ def _round_group(weights: Floats, scale: Floats, hessian: Floats) -> NDArray[np.
     upper = np.linalg.cholesky(np.linalg.inv(damped)).T
     rest = weights[:, order]
     codes = np.zeros(weights.shape, np.int8)
+    limits = None if partners is None else PairLimits(partners, order)
     for start in range(0, size, _BLOCK):
         stop = min(start + _BLOCK, size)
         errors = np.zeros((weights.shape[0], stop - start))
         for k in range(start, stop):
-            rounded = np.clip(np.rint(rest[:, k] / scale), -_LEVELS, _LEVELS)
+            wanted = rest[:, k] / scale
+            if limits is not None:
+                wanted = limits.keep(k, wanted, rest, scale, codes)
+            rounded = np.clip(np.rint(wanted), -_LEVELS, _LEVELS)
             codes[:, order[k]] = rounded
             errors[:, k - start] = (rest[:, k] - rounded * scale) / upper[k, k]
             rest[:, k + 1 : stop] -= np.outer(errors[:, k - start], upper[k, k + 1 : stop])
         rest[:, stop:] -= errors @ upper[start:stop, stop:]
     return codes
+
+
+class PairLimits:
+    """What the partner of a column leaves to it, while columns are rounded one after another."""
+
+    def __init__(self, partners: NDArray[np.int64], order: NDArray[np.int64]) -> None:
+        self._place = np.argsort(order)  # of each weight in the order of rounding
+        self._partner = partners[order]
+
+    def keep(
+        self, k: int, wanted: Floats, rest: Floats, scale: Floats, codes: NDArray[np.int8]
+    ) -> Floats:
+        """The nearest real codes of column ``k`` that its partner allows.
+
+        A partner that is rounded sets the limit; one that is not yet gives up half itself.
+        """
+        partner = int(self._partner[k])
+        if partner < 0:
+            return wanted
+        place = int(self._place[partner])
+        if place > k:
+            both = np.stack([wanted, rest[:, place] / scale], axis=-1)
+            return within_pairs(both, np.array([1, 0]))[:, 0]
+        taken = codes[:, partner].astype(np.float64)
+        high = np.where(taken > 0, PAIR_LIMIT - taken, _LEVELS)
+        low = np.where(taken < 0, -PAIR_LIMIT - taken, -_LEVELS)
+        return np.asarray(np.clip(wanted, low, high))
 
 
 def _damping(diagonal: Floats) -> float:

@@ -11,13 +11,16 @@ import numpy.typing as npt
 
 __all__ = ["Agreement", "AgreementScorer", "OutputAgreement"]
 
+_LEAST_DB = -150.0
+
 
 @dataclass(frozen=True, kw_only=True)
 class OutputAgreement:
     """One output tensor against the reference's.
 
     Attributes:
-        sqnr_db: ``10 log10(sum ref^2 / sum (ref - x)^2)`` over all samples; None where equal.
+        sqnr_db: ``10 log10(sum ref^2 / sum (ref - x)^2)`` over all samples; None where equal, and
+            at least -150, which stands for nothing but noise.
         cosine: mean over samples of the cosine between the two outputs.
         max_abs_error: largest absolute difference.
     """
@@ -116,7 +119,7 @@ class AgreementScorer:
 
 
 def _decibel(signal: float, noise: float) -> float | None:
-    """Signal over noise; None where there is no noise, or nothing but noise."""
-    if noise == 0 or signal == 0:
+    """Signal over noise; None where there is no noise."""
+    if noise == 0:
         return None
-    return 10 * math.log10(signal / noise)
+    return max(10 * math.log10(signal / noise), _LEAST_DB) if signal > 0 else _LEAST_DB

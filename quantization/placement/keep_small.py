@@ -12,6 +12,7 @@ __all__ = [
     "grouped_transposed",
     "matmul_sizes",
     "small_matmul",
+    "unbounded_product",
 ]
 
 _TILE = 16  # channels an INT8 tensor core works on at once
@@ -97,6 +98,18 @@ def grouped_transposed(draft: Draft, node: Node) -> str | None:
     if node.op_type != "ConvTranspose" or groups == 1:
         return None
     return f"a transposed convolution with {groups} groups"
+
+
+def unbounded_product(draft: Draft, node: Node) -> str | None:
+    """A product without a constant on the right stays in floating point for any x86 CPU.
+
+    Why: without VNNI, sums of two products saturate unless the right side is bounded, which the
+    codes of an activation cannot be without losing a bit of all of them.
+    Source: measured
+    """
+    if draft.view.is_constant(node.inputs[1]):
+        return None
+    return f"its right side {node.inputs[1]} is computed: sums of its products would saturate"
 
 
 def matmul_sizes(view: GraphView, node: Node) -> tuple[int | None, int | None, int | None]:

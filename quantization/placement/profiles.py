@@ -96,6 +96,7 @@ _DLA = Rules(
     look_up=False,
 )
 
+_PORTABLE = (keep_small.unbounded_product,)
 PROFILES: dict[Profile, Rules] = {"tensorrt": _TENSORRT, "cpu": _CPU, "dla": _DLA}
 
 
@@ -105,6 +106,7 @@ def place(
     profile: Profile = "tensorrt",
     exclude: Sequence[str] = (),
     unsigned: bool = False,
+    portable: bool = False,
 ) -> Placement:
     """Decide which tensors of a model become INT8.
 
@@ -113,6 +115,8 @@ def place(
         profile: whose rules: ``tensorrt``, ``cpu`` (OpenVINO) or ``dla`` (every tensor).
         exclude: node names, ``/regular expressions/`` or op types to keep in floating point.
         unsigned: cpu profile only: uint8 with zero point 0 for tensors that are never negative.
+        portable: for any x86 CPU: weights are bounded so that none without VNNI saturates, and
+            products without a weight to bound stay in floating point.
 
     Raises:
         ModelError: a pattern of ``exclude`` selects nothing, no layer can be quantized, or
@@ -127,7 +131,7 @@ def place(
     rules = PROFILES[profile]
     draft = Draft(view, excluded_nodes(view, exclude), look_up=rules.look_up)
     for node in tuple(draft.layers.values()):
-        for rule in rules.keep:
+        for rule in (*rules.keep, *(_PORTABLE if portable else ())):
             if (why := rule(draft, node)) is not None:
                 draft.leave(node, rule.__name__, why)
                 break
@@ -136,7 +140,10 @@ def place(
     placement = draft.finish(profile)
     if not placement.int8_nodes:
         raise ModelError(_nothing_to_quantize(view, placement))
-    return dataclasses.replace(placement, unsigned=_unsigned(view, placement) if unsigned else ())
+    bounded = tuple(dataclasses.replace(w, bounded=portable) for w in placement.weights)
+    return dataclasses.replace(
+        placement, weights=bounded, unsigned=_unsigned(view, placement) if unsigned else ()
+    )
 
 
 def _unsigned(view: GraphView, placement: Placement) -> tuple[str, ...]:

@@ -42,12 +42,14 @@ class QuantizedWeight:
         index: which of its inputs.
         tensor: the constant.
         axis: the output channel axis of the constant; None for one scale per tensor.
+        bounded: its codes keep sums of two products within 16 bits, see ``graphs.pairs``.
     """
 
     node: str
     index: int
     tensor: str
     axis: int | None
+    bounded: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
