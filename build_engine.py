@@ -120,9 +120,9 @@ def mix(
     screen.start(f"quantize   {job.beside('.int8.onnx')}")
     if recipe is not None:
         return follow(job, recipe, prepared, placement, ranges, passport, screen)
-    better = improve(job, prepared, placement, ranges, passport, screen)
     if job.promise is not None:
-        return keep_promise(job, target, prepared, placement, ranges, better, passport, screen)
+        return keep_promise(job, target, prepared, placement, ranges, passport, screen)
+    better = improve(job, prepared, placement, ranges, passport, screen)
     plain = Improved(model=prepared, ranges=ranges, weights={}, methods=NOTHING)
     return Mixture(placement=placement, improved=better or plain)
 

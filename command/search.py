@@ -65,18 +65,19 @@ def keep_promise(
     prepared: onnx.ModelProto,
     placement: quantization.Placement,
     ranges: calibrators.Ranges,
-    better: Improved | None,
     passport: dict[str, Any],
     screen: Screen,
 ) -> Mixture:
-    """Leave as little as possible in float so that the promise is kept on the selection part.
+    """Improve, then leave as little as possible in float so that the promise is kept.
+
+    Judged by the selection part.
 
     Raises:
-        DataError: too few samples, or some that were calibrated with.
+        DataError: too few samples, some that were calibrated with, or a model that is near chance
+            on them: that is known before the improvement, which takes minutes.
     """
     promise = promise_of(job)
     assert promise is not None
-    deadline = None if job.search_time is None else time.monotonic() + job.search_time
     selection, test = judging_parts(job, prepared)
     _check_parts(passport, selection, test)
     selection.keep()
@@ -86,6 +87,8 @@ def keep_promise(
     )
     if promise.kind == "sqnr":
         screen.add("a mixture counts with the lower end of its 95 % interval")
+    better = improve(job, prepared, placement, ranges, passport, screen)
+    deadline = None if job.search_time is None else time.monotonic() + job.search_time
     start = better or Improved(model=prepared, ranges=ranges, weights={}, methods=NOTHING)
     calibrator, method_ranges = job.calibrator, ranges
     score = _Scorer(judge)

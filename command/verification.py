@@ -15,6 +15,7 @@ from artefacts.errors import UnsupportedError
 from benchmarks.accuracy import AccuracyResult, evaluate_all
 from benchmarks.accuracy.task import read_task
 from benchmarks.onnx_system import OnnxSystem
+from command.baseline import Baseline
 from command.calibration import calibration_samples, evaluation_samples
 from command.flags import SUFFIXES, Job
 from command.promise import Judge, Promise, Verdict, drop_verdict, judging_parts, promise_of
@@ -69,16 +70,19 @@ def _measure(
     """Accuracy on ``--eval-data``, else likeness to FP32 on calibration samples; kept."""
     samples = _samples(job, prepared)
     labelled = job.eval_data is not None and not (job.label_free and samples.unlabelled)
+    task = read_task(job.task) if job.task else None
+    baseline = Baseline(task)
     with screen.bar("samples") as progress:
         results = evaluate_all(
             systems,
             samples,
-            read_task(job.task) if job.task else None,
+            task,
             inputs=calibrators.input_specs(prepared),
             batch_size=job.calib_batch,
             reference=FP32,
             labelled=labelled,
             on_sample=lambda done: progress(done, _length(samples)),
+            watch={FP32: baseline.add},
         )
     measured = {name: _figures(result) for name, result in results.items()}
     for name, result in results.items():
@@ -96,6 +100,7 @@ def _measure(
             )
     engines.add_measured(job.engine, accuracy=measured)
     _warn_if_engine_differs(measured, screen)
+    screen.add(*baseline.check(job))
     promise = promise_of(job)
     if promise is None:
         return None
