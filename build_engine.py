@@ -83,7 +83,8 @@ def build(job: Job, screen: Screen) -> None:
     if job.sign is not None:  # last: the signature covers what was measured
         screen.add(f"wrote {engines.sign(job.engine, job.sign)}")
     refuse_gap(job, check)
-    refuse_if_missed(job, job.engine, obstacle, verdict)
+    gap = "" if check.explained else f"the runtime is the cause: {check}"
+    refuse_if_missed(job, job.engine, obstacle, verdict, gap)
 
 
 def profile_of(job: Job, target: str) -> quantization.Profile:
@@ -146,9 +147,9 @@ def mix(
     screen.start(f"quantize   {job.beside('.int8.onnx')}")
     if recipe is not None:
         return follow(job, recipe, prepared, placement, ranges, passport, screen)
-    better = improve(job, prepared, placement, ranges, passport, screen)
     if job.promise is not None:
-        return keep_promise(job, target, prepared, placement, ranges, better, passport, screen)
+        return keep_promise(job, target, prepared, placement, ranges, passport, screen)
+    better = improve(job, prepared, placement, ranges, passport, screen)
     plain = Improved(model=prepared, ranges=ranges, weights={}, methods=NOTHING)
     return Mixture(placement=placement, improved=better or plain)
 

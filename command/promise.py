@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 import calibrators
 from artefacts.files import sha256_file
 from benchmarks.accuracy import AccuracyResult, compare_accuracy, evaluate
+from benchmarks.accuracy.evaluation import Watch
 from benchmarks.accuracy.task import Task, read_task
 from benchmarks.statistics.bootstrap import draw_rounds, interval_of
+from command.baseline import Baseline
 from command.calibration import evaluation_samples, held_out_samples
 from command.flags import Job
 from command.likeness import Comparison, Likeness
@@ -142,7 +144,11 @@ def judging_parts(job: Job, prepared: onnx.ModelProto) -> tuple[Part, Part]:
 
 
 class Judge:
-    """Holds models against a promise on one part of the samples."""
+    """Holds models against a promise on one part of the samples.
+
+    Raises:
+        DataError: a drop is promised of a baseline near chance, or the outputs cannot be compared.
+    """
 
     def __init__(
         self, job: Job, prepared: onnx.ModelProto, promise: Promise, samples: calibrators.Samples
@@ -158,7 +164,11 @@ class Judge:
         levels = promise.kind == "sqnr"
         self._comparison = Comparison(prepared, str(promise), levels=levels)
         self._exact = load_onnxruntime(prepared)
-        self._plain = self._accuracy(self._exact) if promise.kind == "drop" else None
+        self._plain: AccuracyResult | None = None
+        if promise.kind == "drop":
+            baseline = Baseline(self._task)
+            self._plain = self._accuracy(self._exact, baseline.add)
+            baseline.check(job)
 
     @property
     def digest(self) -> str:
@@ -205,9 +215,14 @@ class Judge:
             score=score, interval=(low, high), samples=len(self._samples), goal=self.goal
         )
 
-    def _accuracy(self, system: System) -> AccuracyResult:
+    def _accuracy(self, system: System, watch: Watch | None = None) -> AccuracyResult:
         return evaluate(
-            system, self._samples, self._task, inputs=self._inputs, batch_size=self._batch
+            system,
+            self._samples,
+            self._task,
+            inputs=self._inputs,
+            batch_size=self._batch,
+            watch=watch,
         )
 
     def _reference(self, number: int, inputs: Arrays) -> Arrays:

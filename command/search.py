@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,12 @@ import numpy as np
 import onnx
 
 import calibrators
+import engines
 import quantization
 from artefacts.errors import ArtefactError, GateMissedError, InputError, MissingLibraryError
 from artefacts.files import sha256_bytes
 from artefacts.libraries import require
+from command.building import build_options
 from command.costs import measured_costs
 from command.flags import Job
 from command.improvement import Fitting, improve, record
@@ -28,7 +30,7 @@ from command.parts import SEED, Part
 from command.promise import Judge, Verdict, judging_parts, promise_of
 from command.screen import Screen
 from quantization.comparable import comparable_outputs, with_outputs
-from quantization.execution import Arrays, load_int8_quickly, load_onnxruntime
+from quantization.execution import Arrays, Load, load_int8_quickly, load_onnxruntime
 from quantization.fidelity import compare, run_all
 from quantization.graph_view import GraphView
 from quantization.improve import VARIANTS, Improved
@@ -65,18 +67,19 @@ def keep_promise(
     prepared: onnx.ModelProto,
     placement: quantization.Placement,
     ranges: calibrators.Ranges,
-    better: Improved | None,
     passport: dict[str, Any],
     screen: Screen,
 ) -> Mixture:
-    """Leave as little as possible in float so that the promise is kept on the selection part.
+    """Improve, then leave as little as possible in float so that the promise is kept.
+
+    Judged by the selection part.
 
     Raises:
-        DataError: too few samples, or some that were calibrated with.
+        DataError: too few samples, some that were calibrated with, or a model that is near chance
+            on them: that is known before the improvement, which takes minutes.
     """
     promise = promise_of(job)
     assert promise is not None
-    deadline = None if job.search_time is None else time.monotonic() + job.search_time
     selection, test = judging_parts(job, prepared)
     _check_parts(passport, selection, test)
     selection.keep()
@@ -86,9 +89,11 @@ def keep_promise(
     )
     if promise.kind == "sqnr":
         screen.add("a mixture counts with the lower end of its 95 % interval")
+    better = improve(job, prepared, placement, ranges, passport, screen)
+    deadline = None if job.search_time is None else time.monotonic() + job.search_time
     start = better or Improved(model=prepared, ranges=ranges, weights={}, methods=NOTHING)
     calibrator, method_ranges = job.calibrator, ranges
-    score = _Scorer(judge)
+    score = _Scorer(judge, _computed_by(job, target, prepared, screen))
     first = score(start.quantized(placement))
     missed = not judge.goal.kept(first)
     feeds = _telling(prepared, placement, start, selection) if missed else []
@@ -153,17 +158,30 @@ def _check_parts(passport: dict[str, Any], selection: Part, test: Part) -> None:
     )
 
 
+def _computed_by(job: Job, target: str, prepared: onnx.ModelProto, screen: Screen) -> Load:
+    """What computes a candidate: the target itself where it runs here."""
+    if target != "cpu" or job.stop_after is not None:
+        screen.add(
+            "scored as the INT8 graph is written, since the target does not run here: its engine "
+            "may differ by rounding, and is measured where it runs"
+        )
+        return load_int8_quickly
+    options = replace(build_options(job, target, prepared), require_int8=None)
+    return lambda model: engines.compiled_call(model, options)
+
+
 class _Scorer:
     """Scores models on the selection part, each once."""
 
-    def __init__(self, judge: Judge) -> None:
+    def __init__(self, judge: Judge, load: Load) -> None:
         self._judge = judge
+        self._load = load
         self._known: dict[str, float] = {}
 
     def __call__(self, model: onnx.ModelProto) -> float:
         digest = sha256_bytes(model.SerializeToString())
         if digest not in self._known:
-            self._known[digest] = self._judge(load_int8_quickly(model)).cautious
+            self._known[digest] = self._judge(self._load(model)).cautious
         return self._known[digest]
 
 
@@ -317,17 +335,30 @@ def _plot(job: Job, result: SearchResult, judge: Judge, screen: Screen) -> None:
     pareto_plot(result, judge.goal, job.beside(".pareto.png"))
 
 
-def refuse_if_missed(job: Job, made: Path, obstacle: str, verdict: Verdict | None) -> None:
+def refuse_if_missed(
+    job: Job, made: Path, obstacle: str, verdict: Verdict | None, gap: str = ""
+) -> None:
     """End with exit code 1 where the promise is not kept; the files stay.
+
+    Args:
+        job: the flags.
+        made: the engine, or the model for one.
+        obstacle: why no candidate keeps the promise; empty where one does.
+        verdict: the measured result.
+        gap: how the engine differs from its graph, where rounding does not explain it.
 
     Raises:
         GateMissedError: what was found, and what stands in the way.
     """
     if verdict is None or (verdict.kept and not obstacle):
         return
-    reason = obstacle or (
-        "it is kept on the samples that chose the model and not on those that test it; give more "
-        "samples, or promise less"
+    reason = (
+        obstacle
+        or gap
+        or (
+            "it is kept on the samples that chose the model and not on those that test it; give more "
+            "samples, or promise less"
+        )
     )
     where = ", so it is kept there and missed on the samples that choose" if verdict.kept else ""
     raise GateMissedError(

@@ -15,6 +15,7 @@ from artefacts.errors import GateMissedError, ModelError, RequestError, Unsuppor
 from artefacts.graph_hash import graph_hash
 from benchmarks.accuracy import AccuracyResult, evaluate_all
 from benchmarks.accuracy.task import read_task
+from command.baseline import Baseline
 from command.calibration import calibration_samples, evaluation_samples
 from command.engine_check import EngineCheck, check_engine
 from command.flags import SUFFIXES, Job
@@ -114,16 +115,19 @@ def _measure(
     samples, reference = _samples(job, prepared), reference_name(prepared)
     inputs = calibrators.input_specs(prepared)
     labelled = job.eval_data is not None and not (job.label_free and samples.unlabelled)
+    task = read_task(job.task) if job.task else None
+    baseline = Baseline(task)
     with screen.bar("samples") as progress:
         results = evaluate_all(
             systems,
             samples,
-            read_task(job.task) if job.task else None,
+            task,
             inputs=inputs,
             batch_size=workable_batch(systems[reference], samples, inputs, job.calib_batch),
             reference=reference,
             labelled=labelled,
             on_sample=lambda done: progress(done, _length(samples)),
+            watch={reference: baseline.add},
         )
     measured = {name: _figures(result) for name, result in results.items()}
     for name, result in results.items():
@@ -131,9 +135,8 @@ def _measure(
         if measured[name].get("exact"):
             parts.append(f"exact: equal to {reference}")
         elif (level := measured[name].get("sqnr_db")) is not None:
-            parts.append(
-                f"SQNR {level:.1f} dB against {'FP32' if reference == FP32 else reference}"
-            )
+            against = "FP32" if reference == FP32 else reference
+            parts.append(f"SQNR {level:.1f} dB against {against}")
         elif (same := measured[name].get("same")) is not None:
             parts.append(f"{same:.2%} of the answers as those of {reference}")
         if parts:
@@ -144,6 +147,7 @@ def _measure(
                 "tell more: --eval-data with a --task"
             )
     engines.add_measured(job.engine, accuracy=measured)
+    screen.add(*baseline.check(job))
     promise = promise_of(job)
     if promise is None:
         return None

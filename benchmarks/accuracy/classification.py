@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from artefacts.errors import DataError
 from benchmarks.accuracy.result import AccuracyResult, Arrays, mean_result, only_output
 from calibrators.data import Sample
 
-__all__ = ["ClassificationTask"]
+__all__ = ["ClassificationTask", "class_of", "class_scores", "is_among_best"]
+
+Scores = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,21 +40,44 @@ class _ClassificationScorer:
         self._right: dict[str, list[float]] = {"top1": [], "top5": []}
 
     def add(self, outputs: Arrays, sample: Sample) -> None:
-        scores = np.asarray(
-            only_output(outputs, self._task.output, "classification"), dtype=np.float64
-        ).reshape(-1)
-        right = _class_of(sample, self._task.label_offset, scores.size)
-        # Ties count against the model: a network that answers all zeros knows nothing.
-        better = int(np.sum(scores >= scores[right])) - 1 if np.isfinite(scores[right]) else 5
-        self._right["top1"].append(float(better < 1))
-        self._right["top5"].append(float(better < 5))
+        scores = class_scores(outputs, self._task)
+        right = class_of(sample, self._task.label_offset, scores.size)
+        for name, count in (("top1", 1), ("top5", 5)):
+            self._right[name].append(float(is_among_best(scores, right, count)))
 
     def result(self) -> AccuracyResult:
         return mean_result("top1", self._right)
 
 
-def _class_of(sample: Sample, offset: int, classes: int) -> int:
-    """The model's class for the sample's label."""
+def class_scores(outputs: Arrays, task: ClassificationTask) -> Scores:
+    """One score per class, (classes,).
+
+    Raises:
+        DataError: the task's output is not there, or several are and it names none.
+    """
+    scores = only_output(outputs, task.output, "classification")
+    return np.asarray(scores, dtype=np.float64).reshape(-1)
+
+
+def is_among_best(scores: Scores, right: int, count: int) -> bool:
+    """Whether the right class is among so many with the best scores.
+
+    Ties count against the model: a network that answers all zeros knows nothing.
+    """
+    return bool(np.isfinite(scores[right]) and np.sum(scores >= scores[right]) <= count)
+
+
+def class_of(sample: Sample, offset: int, classes: int) -> int:
+    """The model's class for the sample's label.
+
+    Args:
+        sample: labelled.
+        offset: added to the label.
+        classes: how many the model has.
+
+    Raises:
+        DataError: the sample has no single label, or the model no such class.
+    """
     if sample.label is None or np.size(sample.label) != 1:
         found = "no label" if sample.label is None else f"a label of {np.size(sample.label)} values"
         raise DataError(

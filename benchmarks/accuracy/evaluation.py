@@ -20,9 +20,10 @@ from benchmarks.accuracy.result import AccuracyResult, Arrays, Scorer
 from benchmarks.accuracy.task import Task
 from calibrators.data import Batch, InputSpec, Sample, batches
 
-__all__ = ["System", "evaluate", "evaluate_all"]
+__all__ = ["System", "Watch", "evaluate", "evaluate_all"]
 
 System = Callable[[dict[str, npt.NDArray[np.generic]]], Arrays]
+Watch = Callable[[Arrays, Sample], object]
 
 
 def evaluate(
@@ -32,9 +33,17 @@ def evaluate(
     *,
     inputs: Sequence[InputSpec] = (),
     batch_size: int = 1,
+    watch: Watch | None = None,
 ) -> AccuracyResult:
     """Accuracy of one system; see :func:`evaluate_all`."""
-    found = evaluate_all({"": system}, samples, task, inputs=inputs, batch_size=batch_size)
+    found = evaluate_all(
+        {"": system},
+        samples,
+        task,
+        inputs=inputs,
+        batch_size=batch_size,
+        watch=None if watch is None else {"": watch},
+    )
     return found[""]
 
 
@@ -48,6 +57,7 @@ def evaluate_all(
     reference: str | None = None,
     labelled: bool = True,
     on_sample: Callable[[int], object] = lambda count: None,
+    watch: Mapping[str, Watch] | None = None,
 ) -> dict[str, AccuracyResult]:
     """Accuracy of each system on the same samples, and its agreement with a reference.
 
@@ -61,6 +71,7 @@ def evaluate_all(
         reference: the system whose outputs the others are compared with; None for no comparison.
         labelled: whether to score labels; False leaves the agreement alone.
         on_sample: told how many samples are done.
+        watch: system → what else is told its answer to every sample that was scored.
 
     Raises:
         DataError: no samples, or a sample without a usable label.
@@ -79,7 +90,10 @@ def evaluate_all(
         for name, scorer in scorers.items():
             for row, sample in enumerate(batch.samples):
                 alone = {key: array[row : row + 1] for key, array in outputs[name].items()}
-                scorer.add(alone if len(batch.samples) > 1 else outputs[name], sample)
+                answer = alone if len(batch.samples) > 1 else outputs[name]
+                scorer.add(answer, sample)
+                if watch is not None and name in watch:
+                    watch[name](answer, sample)
         for name, comparison in likeness.items():
             comparison.add(outputs[str(reference)], outputs[name])
         count += len(batch.samples)

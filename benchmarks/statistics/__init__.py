@@ -6,6 +6,7 @@ May import: numpy only; knows nothing of engines, time or files.
 
 from __future__ import annotations
 
+from benchmarks.statistics.binomial import binomial_tail
 from benchmarks.statistics.bootstrap import Interval, bootstrap_figures, bootstrap_mean_difference
 from benchmarks.statistics.mcnemar import McNemar, mcnemar
 from benchmarks.statistics.percentiles import percentile
@@ -15,6 +16,7 @@ __all__ = [
     "Interval",
     "McNemar",
     "Stability",
+    "binomial_tail",
     "bootstrap_figures",
     "bootstrap_mean_difference",
     "judge_stability",

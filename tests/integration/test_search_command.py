@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +68,10 @@ class Work:
                 value.type.tensor_type.shape.dim[0].dim_value = batch
         onnx.save(model, folder / "net.onnx")
         np.savez(folder / "calib.npz", input=arrays["calib"])
-        np.savez(folder / "eval.npz", input=arrays["eval"], labels=right.argmax(axis=1))
+        labels = right.argmax(axis=1)
+        np.savez(folder / "eval.npz", input=arrays["eval"], labels=labels)
+        low = labels > 0
+        np.savez(folder / "off.npz", input=arrays["eval"][low], labels=labels[low] - 1)
 
     def run(self, out: str, *flags: object, evaluate: str | None = "eval") -> int:
         words: list[object] = ["--onnx", self.folder / "net.onnx", "--target", "cpu"]
@@ -244,6 +248,54 @@ def test_samples_in_two_roles_are_refused(work: Work, capsys: pytest.CaptureFixt
     err = capsys.readouterr().err
     assert "holds 9 of the calibration samples" in err
     assert not work.file("mixed", ".recipe.yaml").exists()
+
+
+OFF_BY_ONE = re.compile(
+    r"FP32 has top1 0\.00% on (\d+) samples, expected clearly more than 14\.25% \(chance is "
+    r"12\.50% for 8 classes\); labels plus 1 would give 100\.00%; write label_offset: 1 \(now 0\) "
+    r"beside task: classification into the file for --task, or correct the labels\n"
+)
+
+
+def test_labels_off_by_one_are_refused_before_anything_is_improved(
+    work: Work, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert work.run("off", "--max-drop", "20", evaluate="off") == 2
+    said = capsys.readouterr()
+    start = "error: --max-drop 20 has a baseline near chance: "
+    assert said.err.startswith(start)
+    found = OFF_BY_ONE.fullmatch(said.err.removeprefix(start))
+    assert found is not None
+    samples = len(np.load(work.folder / "off.npz")["labels"])
+    assert int(found[1]) == samples // 2  # those that would have chosen
+    assert "improving" not in said.out
+    assert not work.file("off", ".recipe.yaml").exists()
+    assert not work.file("off", ".int8.onnx").exists()
+
+
+def test_a_recipe_does_not_get_around_it(work: Work, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = work.file("found", ".recipe.yaml")
+    flags = ("--recipe", recipe, "--max-drop", "20")
+    assert work.run("off2", *flags, "--stop-after", "onnx", evaluate="off") == 2
+    assert OFF_BY_ONE.search(capsys.readouterr().err)
+    assert work.run("off2", *flags, evaluate="off") == 2
+    assert OFF_BY_ONE.search(capsys.readouterr().err)
+
+
+def test_labels_off_by_one_are_one_line_where_nothing_is_promised(
+    work: Work, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = work.folder / "task.yaml"
+    task.write_text("task: classification\nlabel_offset: 1\n")
+    assert work.run("off3", evaluate="off") == 0
+    out = capsys.readouterr().out
+    found = OFF_BY_ONE.search(out)
+    assert found is not None
+    assert int(found[1]) == len(np.load(work.folder / "off.npz")["labels"])
+    assert f"      warning: {found[0]}" in out
+    assert out.count("warning: FP32") == 1
+    assert work.run("off4", "--task", task, evaluate="off") == 0
+    assert "warning: FP32" not in capsys.readouterr().out
 
 
 def test_a_quantized_model_cannot_be_searched(

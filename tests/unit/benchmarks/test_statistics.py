@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from artefacts.errors import RequestError
 from benchmarks.statistics import (
+    binomial_tail,
     bootstrap_figures,
     bootstrap_mean_difference,
     judge_stability,
@@ -124,6 +125,19 @@ def test_mcnemar_of_thousands_does_not_overflow() -> None:
     one = np.arange(6000) < 3100
     expected = scipy.stats.binomtest(3100, 6000).pvalue
     assert mcnemar(one, ~one).p_value == pytest.approx(expected, rel=1e-9)
+
+
+@given(st.integers(-2, 400), st.integers(0, 400), st.floats(1e-4, 0.9999))
+def test_the_binomial_tail_is_scipys(successes: int, trials: int, chance: float) -> None:
+    expected = scipy.stats.binom.sf(successes - 1, trials, chance)
+    # Below float's smallest normal number neither has nine digits.
+    assert binomial_tail(successes, trials, chance) == pytest.approx(expected, rel=1e-9, abs=1e-300)
+
+
+@pytest.mark.parametrize("chance", [0.0, 1.0, float("nan")])
+def test_a_tail_of_what_is_certain_is_refused(chance: float) -> None:
+    with pytest.raises(RequestError, match=f"chance of {chance}, expected above 0 and below 1"):
+        binomial_tail(1, 2, chance)
 
 
 def test_steady_rounds_are_stable_and_drifting_ones_are_not(rng: np.random.Generator) -> None:

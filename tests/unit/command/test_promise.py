@@ -112,6 +112,25 @@ def test_a_drop_is_counted_in_points(samples: calibrators.Samples) -> None:
     assert not verdict.kept
 
 
+def test_a_drop_is_not_promised_of_a_baseline_near_chance(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    """Labels off by one, of a network whose answer is the largest input."""
+    values = rng.normal(size=(40, 4)).astype(np.float32)
+    values[:, 0] = -9  # so that no label minus 1 is below 0
+    labels = values.argmax(axis=1) - 1
+    np.savez(tmp_path / "s.npz", input=values, labels=labels)
+    inputs = calibrators.input_specs(through())
+    shifted = calibrators.open_samples(tmp_path / "s.npz", inputs=inputs, preprocess=None)
+    with pytest.raises(DataError, match=r"top1 0\.00% on 40 .*labels plus 1 would give 100\.00%"):
+        judge(shifted, "--max-drop", "1")
+    task = tmp_path / "task.yaml"
+    task.write_text("task: classification\nlabel_offset: 1\n")
+    mended = judge(shifted, "--max-drop", "1", "--task", str(task))
+    assert mended(load_onnxruntime(through())).score == 0.0
+    assert judge(shifted, "--min-sqnr", "9")(load_onnxruntime(through())).kept
+
+
 def ending(
     op_type: str, *constants: object, kind: int = TensorProto.FLOAT, **attributes: int
 ) -> onnx.ModelProto:
