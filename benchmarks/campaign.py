@@ -133,7 +133,7 @@ def _accuracy(
         task = replace(task, preprocess=samples.preprocess)
     say(f"accuracy   {samples.path}" + ("" if labelled else " (no labels: likeness only)"))
     return evaluate_all(
-        {system.name: system.call for system in systems},
+        {system.name: system.exact or system.call for system in systems},
         refuse_calibration_samples(samples, _calibrated(systems)),
         task,
         inputs=common_inputs(systems),

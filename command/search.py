@@ -43,6 +43,10 @@ from quantization.splits import check_disjoint, digest_of
 __all__ = ["Mixture", "keep_promise", "refuse_if_missed", "refuse_searching"]
 
 Costs = Callable[[], Mapping[str, float] | None]
+NOT_GENERAL = (
+    "it is kept on the samples that chose the model and not on those that test it; give more "
+    "samples, or promise less"
+)
 RANKING_SAMPLES = 16  # for sensitivities and choice of method; every mixture is scored on all
 
 
@@ -352,14 +356,7 @@ def refuse_if_missed(
     """
     if verdict is None or (verdict.kept and not obstacle):
         return
-    reason = (
-        obstacle
-        or gap
-        or (
-            "it is kept on the samples that chose the model and not on those that test it; give more "
-            "samples, or promise less"
-        )
-    )
+    reason = obstacle or gap or NOT_GENERAL
     where = ", so it is kept there and missed on the samples that choose" if verdict.kept else ""
     raise GateMissedError(
         f"{promise_of(job)} is missed: the best found, {made}, has {verdict}{where}; {reason}"
