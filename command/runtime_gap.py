@@ -114,7 +114,7 @@ def _noise(wanted: NDArray[Any], found: NDArray[Any]) -> float:
     known = np.isfinite(a)
     if not np.array_equal(known, np.isfinite(b)):
         return math.inf
-    return float(((a - b)[known] ** 2).sum())
+    return float(((a[known] - b[known]) ** 2).sum())
 
 
 def _finite(values: NDArray[Any]) -> NDArray[np.float64]:

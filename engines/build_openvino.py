@@ -188,7 +188,7 @@ def _alike(wanted: NDArray[Any], got: NDArray[Any]) -> bool:
     known = np.isfinite(a)
     if not np.array_equal(known, np.isfinite(b)):
         return False
-    return bool(((a - b)[known] ** 2).sum() <= LARGEST_NOISE * (a[known] ** 2).sum())
+    return bool(((a[known] - b[known]) ** 2).sum() <= LARGEST_NOISE * (a[known] ** 2).sum())
 
 
 def _inference_precision(precision: str) -> str:
