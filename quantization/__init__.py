@@ -1,7 +1,7 @@
 """FP32 ONNX + ranges → INT8 ONNX: arithmetic, preparation, placement, linter, search.
 
 In: an ONNX model and ``*.ranges.json``. Out: ``*.prepared.onnx``, ``*.int8.onnx``, reports.
-May import: itself, artefacts, calibrators.ranges, calibrators.cache; numpy, onnx, graph tools.
+May import: itself, artefacts, graphs, calibrators.ranges, calibrators.cache; numpy, onnx.
 """
 
 from __future__ import annotations

@@ -10,13 +10,22 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("command", "artefacts", "calibrators", "quantization", "engines", "benchmarks")
+PACKAGES = (
+    "command",
+    "artefacts",
+    "graphs",
+    "calibrators",
+    "quantization",
+    "engines",
+    "benchmarks",
+)
 MAY_IMPORT = {
-    "command": ("artefacts", "calibrators", "quantization", "engines", "benchmarks"),
+    "command": ("artefacts", "graphs", "calibrators", "quantization", "engines", "benchmarks"),
     "artefacts": (),
+    "graphs": ("artefacts",),
     "calibrators": ("artefacts",),
-    "quantization": ("artefacts", "calibrators.ranges", "calibrators.cache"),
-    "engines": ("artefacts",),
+    "quantization": ("artefacts", "graphs", "calibrators.ranges", "calibrators.cache"),
+    "engines": ("artefacts", "graphs"),
     "benchmarks": ("artefacts", "calibrators.data", "calibrators.preprocess"),
 }
 MAIN_MAY_IMPORT = {
