@@ -19,7 +19,7 @@ from engines.network_tensorrt import choose_typing, network_specs, parse_network
 from engines.options import BuildOptions
 from engines.plan_log import logged_precisions
 from engines.progress import cancellable, create_monitor
-from engines.tensorrt_library import MODULES, create_log, title
+from engines.tensorrt_library import MODULES, tensorrt_log, title
 from engines.timing_cache import attach_timing_cache, save_timing_cache
 
 __all__ = ["build_plan"]
@@ -51,7 +51,7 @@ def build_plan(
     with warnings.catch_warnings():
         # What is deprecated in one release is the only way in another; detected, not guessed.
         warnings.simplefilter("ignore", DeprecationWarning)
-        log = create_log(trt)
+        log = tensorrt_log(trt)
         builder = _create_builder(trt, log)
         typing = choose_typing(trt, model, options)
         network = parse_network(trt, builder, log, path, typing)
@@ -90,7 +90,7 @@ def _create_builder(trt: Any, log: Any) -> Any:
     except (TypeError, RuntimeError) as err:  # pybind11: the factory returned a null pointer
         raise UnsupportedError(
             f"{title(trt)} cannot start its builder "
-            f"({'; '.join(log.errors) or err}), expected a working GPU driver and library; "
+            f"({'; '.join(log.take_errors()) or err}), expected a working GPU driver and library; "
             "check the installation with nvidia-smi"
         ) from err
 
@@ -109,11 +109,11 @@ def _failure(trt: Any, log: Any, calibrator: Any, options: BuildOptions) -> Buil
     if getattr(calibrator, "rejected", False):
         return ArtefactError(
             f"calibration cache {options.calibration_cache} is rejected by {title(trt)} "
-            f"({'; '.join(log.errors)}), expected one whose header has this "
+            f"({'; '.join(log.take_errors())}), expected one whose header has this "
             "release; write it for this release"
         )
     return UnsupportedError(
-        f"{title(trt)} cannot build the model ({'; '.join(log.errors)}), "
+        f"{title(trt)} cannot build the model ({'; '.join(log.take_errors())}), "
         "expected every layer to have a kernel on this device; raise --workspace, leave the "
         "named layer unquantized or try another release"
     )

@@ -69,9 +69,10 @@ def parse_network(trt: Any, builder: Any, log: Any, path: Path, typing: Typing) 
     # By path: the parser then finds external data beside the model.
     if not parser.parse_from_file(str(path)):
         found = [_sentence(parser.get_error(i)) for i in range(parser.num_errors)]
+        found = found or log.take_errors()
         raise ModelError(
             f"model {path} is refused by the parser of {title(trt)}: "
-            f"{'; '.join(found) or '; '.join(log.errors)}; expected operators that it supports: "
+            f"{'; '.join(found)}; expected operators that it supports: "
             "change these nodes, or leave them unquantized"
         )
     return network

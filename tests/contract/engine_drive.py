@@ -15,12 +15,9 @@ import numpy as np
 import tensorrt as trt
 
 from artefacts.errors import BuilderError
-from engines import BuildOptions, Profile, plan
+from engines import BuildOptions, Profile
 from engines.build_tensorrt import build_plan
 from engines.onnx_layers import read_onnx
-from engines.runner_tensorrt import TensorrtRunner
-from engines.tensors import TensorSpec
-from tests.contract.host_cuda import HostCuda, doubling
 from tests.contract.surface import Stand, Surface
 from tests.engine_models import convnet, save
 
@@ -187,69 +184,6 @@ def parser_errors(folder: Path) -> dict[str, Any]:
     return build(folder, options(folder), quantized=True, **more)
 
 
-def run(folder: Path) -> dict[str, Any]:
-    """A plan that doubles its input, on a GPU whose memory is the host's."""
-    surface = Surface(trt, doubling())
-    runner = loaded(surface)
-    x = np.random.default_rng().standard_normal((2, 3, 8, 8)).astype(np.float32)
-    for _ in range(3):  # the third one from a graph
-        assert (runner.run({"input": x}, copy=True)["output"] == 2 * x).all()
-    runner.clone().close()
-    runner.close()
-    return {"touched": surface.touched, "live": HostCuda.live}
-
-
-def loaded(surface: Surface) -> TensorrtRunner:
-    """A runner of a plan with one input and one output."""
-    plan.Cuda = HostCuda  # type: ignore[assignment, misc]
-    runner_module = sys.modules[TensorrtRunner.__module__]
-    runner_module.Cuda = HostCuda  # type: ignore[attr-defined]
-    spec = {"dtype": "float32", "shape": (None, 3, 8, 8)}
-    made = plan.Plan(
-        surface,
-        b"plan",
-        (TensorSpec(name="input", **spec),),  # type: ignore[arg-type]
-        (TensorSpec(name="output", **spec),),  # type: ignore[arg-type]
-        (PROFILE,),
-        device=0,
-    )
-    return TensorrtRunner(made)
-
-
-def profile(folder: Path) -> dict[str, Any]:
-    """Layer and device times, and that calls before and after give the same."""
-    surface = Surface(trt, profiled())
-    runner = loaded(surface)
-    x = np.random.default_rng().standard_normal((2, 3, 8, 8)).astype(np.float32)
-    before = runner.run({"input": x}, copy=True)["output"]
-    layers = runner.layer_times({"input": x})
-    plain = runner.device_times({"input": x})
-    for _ in range(2):
-        runner.run({"input": x}, copy=True)  # captures a graph
-    graphed = runner.device_times({"input": x})
-    assert (runner.run({"input": x}, copy=True)["output"] == before).all()
-    runner.close()
-    return {
-        "touched": surface.touched,
-        "live": HostCuda.live,
-        "layers": [vars(layer) for layer in layers],
-        "device": [plain, graphed],
-    }
-
-
-def profiled() -> dict[str, Any]:
-    """Each execution of a context with a profiler tells it the time of one layer."""
-    answers = doubling() | {"EngineInspector.get_engine_information": json.dumps(INSPECTED)}
-    execute = answers["IExecutionContext.execute_async_v3"]
-
-    def report(context: Any, stream: int) -> bool:
-        if "profiler" in context.values:
-            context.values["profiler"].report_layer_time("conv1", 0.25)
-        return bool(execute(context, stream))
-
-    return answers | {"IExecutionContext.execute_async_v3": report}
-
-
 SCENARIOS = (
     explicit,
     stale_timing_cache,
@@ -260,8 +194,6 @@ SCENARIOS = (
     implicit_calibrator,
     rejected_cache,
     parser_errors,
-    run,
-    profile,
 )
 
 

@@ -1,4 +1,4 @@
-"""Our builder and runner on NVIDIA's own classes of TensorRT 8.6, 10.16 and 11.4.
+"""Our builder on NVIDIA's own classes of TensorRT 8.6, 10.16 and 11.4.
 
 Every attribute they touch must exist in that release and every call fit its signature:
 ``surface.py`` fails the build otherwise, in the process of that release.
@@ -164,41 +164,3 @@ def test_parser_errors_name_their_nodes(generation: tuple[str, Seen]) -> None:
     for index in (0, 1):
         named = "" if name == "trt8" else f" (Odd name{index})"
         assert f"node {7 + index}{named}: no such operator" in seen["error"]
-
-
-def test_runner(generation: tuple[str, Seen]) -> None:
-    _, all_seen = generation
-    seen = scenario(all_seen, "run")
-    assert seen["live"] == 0
-    assert set(seen["touched"]) >= {
-        "ICudaEngine.create_execution_context",
-        "IExecutionContext.set_optimization_profile_async",
-        "IExecutionContext.set_input_shape",
-        "IExecutionContext.infer_shapes",
-        "IExecutionContext.set_tensor_address",
-        "IExecutionContext.get_tensor_shape",
-        "IExecutionContext.execute_async_v3",
-    }
-
-
-def test_profiler_and_events(generation: tuple[str, Seen]) -> None:
-    _, all_seen = generation
-    seen = scenario(all_seen, "profile")
-    assert seen["live"] == 0
-    assert seen["layers"] == [
-        {
-            "name": "conv1",
-            "kind": "unknown",
-            "nodes": ["conv1_node"],
-            "precision": "int8",
-            "time_ms": 0.25,
-        }
-    ]
-    for times in seen["device"]:
-        assert list(times) == ["h2d_ms", "compute_ms", "d2h_ms"]
-        assert all(value >= 0 for value in times.values())
-    assert set(seen["touched"]) >= {
-        "IExecutionContext.profiler =",
-        "ICudaEngine.create_engine_inspector",
-        "EngineInspector.get_engine_information",
-    }
