@@ -13,6 +13,7 @@ from engines.engine import Engine
 from engines.layer_times import LayerTime
 from engines.loading import load
 from engines.manifest import Manifest, add_measured, read_manifest
+from engines.network_tensorrt import takes_types_from_graph
 from engines.options import BuildOptions, resolve_target
 from engines.pool import EnginePool, PoolStatistics
 from engines.signing import sign
@@ -35,4 +36,5 @@ __all__ = [
     "read_manifest",
     "resolve_target",
     "sign",
+    "takes_types_from_graph",
 ]

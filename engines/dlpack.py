@@ -77,7 +77,8 @@ class BorrowedTensor:
     @property
     def nbytes(self) -> int:
         """Size of a contiguous tensor."""
-        return prod(self.shape) * int(self.dtype.itemsize)
+        size: int = prod(self.shape) * self.dtype.itemsize
+        return size
 
     def release(self) -> None:
         """Tell the owner that the memory is no longer used; a second call does nothing."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from artefacts.cuda import cuda_context
 from artefacts.errors import EngineError, UnsupportedError
-from engines.tensorrt_library import tensorrt_log, title
+from engines.tensorrt_library import bare_context, tensorrt_log, title
 from engines.tensors import Profile, TensorSpec
 
 __all__ = ["Plan"]
@@ -86,16 +86,10 @@ class Plan:
     def create_context(self, scratch_address: int, scratch_bytes: int) -> Any:
         """An execution context on memory of the caller; call with the CUDA context current.
 
-        Its own memory would be as much for each context: every clone and every CUDA graph.
-
         Raises:
             UnsupportedError: no memory for it.
         """
-        strategies = getattr(self.trt, "ExecutionContextAllocationStrategy", None)
-        if strategies is None:  # before TensorRT 10
-            context = self._engine.create_execution_context_without_device_memory()
-        else:
-            context = self._engine.create_execution_context(strategies.USER_MANAGED)
+        context = bare_context(self.trt, self._engine)
         if context is None:
             raise self.failure("no execution context can be made")
         if hasattr(context, "set_device_memory"):

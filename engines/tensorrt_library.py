@@ -16,7 +16,16 @@ from artefacts.libraries import require
 from engines.environment import gpu_facts
 from engines.plan_log import LAYERS_TITLE
 
-__all__ = ["MODULES", "check_gpu", "enum_member", "tensorrt", "tensorrt_log", "title"]
+__all__ = [
+    "MODULES",
+    "bare_context",
+    "check_gpu",
+    "enum_member",
+    "is_strongly_typed",
+    "tensorrt",
+    "tensorrt_log",
+    "title",
+]
 
 logger = logging.getLogger("engines.tensorrt")
 
@@ -90,6 +99,22 @@ def tensorrt_log(trt: Any) -> Any:
                 logger.debug("%s", message)
 
     return Log()
+
+
+def bare_context(trt: Any, engine: Any) -> Any:
+    """An execution context without memory of its own; ``None`` where it cannot be made.
+
+    Its own would be as much for each context, whatever its shapes: every clone, every CUDA graph.
+    """
+    strategies = getattr(trt, "ExecutionContextAllocationStrategy", None)
+    if strategies is None:  # before TensorRT 10
+        return engine.create_execution_context_without_device_memory()
+    return engine.create_execution_context(strategies.USER_MANAGED)
+
+
+def is_strongly_typed(trt: Any) -> bool:
+    """Whether this release can take types from the graph; the builder chooses them before 9."""
+    return hasattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED")
 
 
 def enum_member(enum: Any, name: str, what: str) -> Any:
