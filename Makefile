@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: build/bindings .venv-modelopt .venv-nncf bench-cpu bench-calibration bench-accuracy help demo examples host-driver test lint bench test-gpu clean
+.PHONY: build/bindings .venv-modelopt .venv-nncf bench-cpu bench-calibration bench-accuracy help demo examples host-driver test lint bench gpu-smoke test-gpu clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -122,5 +122,18 @@ lint: $(VENV)/.dev ## ruff and mypy, as CI runs them
 test: $(VENV)/.dev $(BINDINGS) $(TRITON) host-driver ## the whole test suite (no GPU needed)
 	$(BIN)/python -m pytest tests --numprocesses auto --dist loadfile
 
-test-gpu: $(VENV)/.dev ## the tests that need an NVIDIA GPU; fails, not skips, without one
-	$(BIN)/python -m pytest tests/gpu --require-gpu
+# On a machine with a GPU. Where the system's Python has TensorRT (NVIDIA's containers, a Jetson), that
+# one is used and PyCUDA alone is compiled; elsewhere TensorRT comes, too: the last with calibrators.
+GPU := .venv-gpu
+GPU_TENSORRT ?= tensorrt-cu13==10.16.1.11
+$(GPU)/.ready: pyproject.toml
+	$(PYTHON) -m venv --system-site-packages $(GPU)
+	$(GPU)/bin/python -c 'import tensorrt' || $(GPU)/bin/python -m pip install '$(GPU_TENSORRT)'
+	$(GPU)/bin/python -m pip install --quiet --editable '.[container,bench]' pytest hypothesis
+	@touch $@
+
+gpu-smoke: $(GPU)/.ready ## two minutes on a GPU: what works there, into out/gpu-smoke.json
+	$(GPU)/bin/python -m tests.gpu.smoke out/gpu-smoke.json
+
+test-gpu: $(GPU)/.ready ## the tests that need an NVIDIA GPU; fails, not skips, without one
+	$(GPU)/bin/python -m pytest tests/gpu --require-gpu

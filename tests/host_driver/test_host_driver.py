@@ -8,6 +8,7 @@ a process can hold one libcuda and one TensorRT. By hand:
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.contract.bindings import ROOT, prepare
+from tests.gpu import smoke
 
 BUILT = ROOT / "build" / "host_driver"
 INSIDE = Path(__file__).parent / "inside"
@@ -61,6 +63,37 @@ def run(release: str, folder: Path, *arguments: str) -> subprocess.CompletedProc
 def test_on_real_pycuda(release: str, tmp_path: Path) -> None:
     done = run(release, tmp_path)
     assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+
+
+def test_the_smoke_test_sees_what_it_can(tmp_path: Path) -> None:
+    """CUDA works on this driver; TensorRT has no library: that stage fails, the others go on."""
+    report = tmp_path / "smoke.json"
+    command = [sys.executable, "-m", "tests.gpu.smoke", str(report)]
+    done = subprocess.run(
+        [*command, "--only", "versions", "cuda", "fp32_static", "dla"],
+        env=environment("10.16.1.11", tmp_path),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    seen = json.loads(report.read_text())
+    assert seen["cuda"]["outcome"] == "passed", seen["cuda"]["said"]
+    assert seen["cuda"]["seen"]["total_bytes"] == 1 << 30
+    assert seen["fp32_static"]["outcome"] == "failed"
+    assert "TensorRT 10.16.1.11 cannot start its builder" in seen["fp32_static"]["said"]
+    assert f"send back: {report}" in done.stdout
+    assert list(seen) == ["versions", "cuda", "fp32_static", "dla"]
+
+
+def test_a_stage_that_crashes_is_recorded(tmp_path: Path) -> None:
+    crash = "import os; print('before'); os.abort()"
+    seen = smoke.observe([sys.executable, "-u", "-c", crash], tmp_path / "none.json")
+    assert seen["outcome"] == "crashed: SIGABRT"
+    assert seen["said"].startswith("before\nFatal Python error: Aborted")
+    assert seen["seen"] == {}
 
 
 if __name__ == "__main__":
