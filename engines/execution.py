@@ -103,7 +103,8 @@ class Execution:
     def _output_shape(self, name: str) -> tuple[int, ...]:
         try:
             shape = tuple(self.context.get_tensor_shape(name))
-        except ValueError as err:  # -1 dimensions: TensorRT's way to say that there is no shape
+        except (ValueError, RuntimeError) as err:
+            # TensorRT's way to say that there is no shape: -1 dimensions, an error from 11 on.
             raise RequestError(
                 f"inputs do not fit each other ({self._plan.reasons()}), expected shapes from "
                 f"which that of output {name!r} follows; correct them"

@@ -1,7 +1,7 @@
 """The first two minutes on a GPU: what works there, and everything that was seen, in one JSON file.
 
     make gpu-smoke
-    python3 -m tests.gpu.smoke out/gpu-smoke.json    # the same, where TensorRT and PyCUDA are at hand
+    python3 -m tests.gpu.smoke out/gpu-smoke.json    # where TensorRT and PyCUDA are at hand
 
 Each stage runs in a process of its own, so that one that crashes ends nothing else. No stage needs
 pytest. The file is to be sent back: it can be kept as a fixture, for tests of what reads it.

@@ -10,6 +10,11 @@ import pytest
 from tests.host_driver.control import Counts, HostDriver
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _collect_only_what_tests_make() -> None:
+    gc.freeze()  # the libraries' own objects need no look at each collection
+
+
 @pytest.fixture
 def driver() -> HostDriver:
     return HostDriver()
