@@ -1,8 +1,8 @@
 """An execution context of NVIDIA's class on a C++ object that is made up here.
 
 Without its library no release can make a context. But the Python class only holds a pointer to a
-C++ object, whose table of virtual functions can be ours: so what NVIDIA's own conversions do with an
-answer shows, here with the answer "there is no shape".
+C++ object, whose table of virtual functions can be ours: so what NVIDIA's own conversions do with
+an answer shows, here with the answer "there is no shape".
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from artefacts.cuda import cuda_context
 from artefacts.errors import RequestError, UnsupportedError
 from calibrators.tensorrt import CudaMemory
 from engines import pool as pool_module
+from engines.engine import Engine
 from engines.environment import gpu_facts, has_gpu
 from engines.pool import EnginePool
 from tests.host_driver.control import NO_DEVICE, OUT_OF_MEMORY, HostDriver
@@ -82,6 +83,20 @@ def test_threads_share_a_pool(
             serving({"input": inputs[0]})
         assert check(inputs[0])
         assert serving.statistics().failed == 1
+
+
+def test_a_pool_that_cannot_be_filled_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch, driver: HostDriver
+) -> None:
+    closed: list[Engine] = []
+    close = Engine.close
+    monkeypatch.setattr(Engine, "close", lambda each: (closed.append(each), close(each))[1])
+    monkeypatch.setattr(pool_module, "load", lambda path, **options: engine(runner()))
+    driver.fail("cuStreamCreate", OUT_OF_MEMORY, call=3)
+    with pytest.raises(UnsupportedError, match="no memory left to make a stream"):
+        EnginePool("m.engine", size=4)
+    assert len(closed) == 2
+    assert driver.counts().streams == 0
 
 
 def test_the_calibrators_memory(rng: np.random.Generator, driver: HostDriver) -> None:
