@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from artefacts.errors import RequestError, UnsupportedError
+from artefacts.errors import RequestError
 from engines.buffers import Buffers
 from engines.cuda_memory import DeviceBuffer
 from engines.dlpack import BorrowedTensor
@@ -95,8 +95,7 @@ class Execution:
         the interpreter's lock, which ends the process.
 
         Raises:
-            RequestError: the inputs do not fit each other.
-            UnsupportedError: a shape depends on the data.
+            RequestError: the inputs do not fit each other, or a size depends on the data.
         """
         return {spec.name: self._output_shape(spec.name) for spec in self._plan.outputs}
 
@@ -110,9 +109,10 @@ class Execution:
                 f"which that of output {name!r} follows; correct them"
             ) from err
         if any(size < 0 for size in shape):
-            raise UnsupportedError(
-                f"output {name!r} has shape {shape}, which depends on the data, expected shapes "
-                "that follow from the inputs; end the model before that node"
+            raise RequestError(
+                f"output {name!r} has shape {shape} ({self._plan.reasons()}), expected sizes that "
+                "follow from the inputs; correct inputs that do not fit each other, or end the "
+                "model before a node whose size depends on the data"
             )
         return shape
 
