@@ -74,8 +74,6 @@ def gpu_facts(device: int = 0) -> GpuFacts | None:
         ),
         # An Orin Nano and an AGX Orin share name and SM.
         "multiprocessors": str(_attribute(cuda, MULTIPROCESSORS, handle)),
-        # The same in every library, whatever CUDA_VISIBLE_DEVICES and CUDA's order make of indices.
-        "pci_bus_id": _bus_id(cuda, handle),
         # What the installed driver supports, e.g. 12060 -> 12.6.
         "driver_cuda": _version(cuda),
     }
@@ -91,9 +89,3 @@ def _version(cuda: ctypes.CDLL) -> str:
     value = ctypes.c_int()
     cuda.cuDriverGetVersion(ctypes.byref(value))
     return f"{value.value // 1000}.{value.value % 1000 // 10}"
-
-
-def _bus_id(cuda: ctypes.CDLL, device: ctypes.c_int) -> str:
-    text = ctypes.create_string_buffer(32)
-    cuda.cuDeviceGetPCIBusId(text, len(text), device)
-    return text.value.decode(errors="replace")

@@ -149,7 +149,7 @@ def _check_gpu_kind(path: str | Path, manifest: Manifest, here: dict[str, str]) 
 
 def _kind_of_gpu(gpu: Mapping[str, Any], told: Mapping[str, Any]) -> str:
     """What a plan is bound to, as far as ``told`` has it: engines of before lack the number."""
-    number = f", {gpu['multiprocessors']} multiprocessors" if "multiprocessors" in told else ""
+    number = f", {gpu.get('multiprocessors')} multiprocessors" if "multiprocessors" in told else ""
     return f"{gpu.get('compute_capability')} ({gpu['name']}{number})"
 
 

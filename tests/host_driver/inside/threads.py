@@ -170,7 +170,6 @@ def test_facts_come_from_the_driver() -> None:
         "name": "Host memory 1",
         "compute_capability": "8.6",
         "multiprocessors": "17",
-        "pci_bus_id": "0000:40:00.0",
         "driver_cuda": "12.9",
     }
     assert gpu_facts(2) is None
