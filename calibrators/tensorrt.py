@@ -17,8 +17,8 @@ with less data; ``Feeder`` keeps it, and leaving the ``with`` block raises it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
@@ -26,6 +26,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from artefacts.cuda import cuda_context, every_step
 from artefacts.errors import BuilderError, DataError, InputError, UnsupportedError
 from artefacts.files import read_bounded, write_atomic
 from artefacts.libraries import require
@@ -65,15 +66,7 @@ class CudaMemory:
     """
 
     def __init__(self, device: int = 0) -> None:
-        self._cuda = require("pycuda.driver", extra="tensorrt")
-        try:
-            self._cuda.init()
-            self._context = self._cuda.Device(device).retain_primary_context()
-        except self._cuda.Error as err:
-            raise UnsupportedError(
-                f"CUDA device {device} cannot be used ({err}), expected an NVIDIA GPU with its "
-                "driver; calibrate with --calibrator entropy or minmax, which need none"
-            ) from err
+        self._context = cuda_context(device)
         self._buffers: dict[str, Any] = {}
 
     def upload(self, name: str, array: NDArray[Any]) -> int:
@@ -82,33 +75,24 @@ class CudaMemory:
         Raises:
             UnsupportedError: the device has no memory left for it.
         """
-        with self._current():
-            try:
-                if name not in self._buffers:  # all batches have one shape
-                    self._buffers[name] = self._cuda.mem_alloc(max(array.nbytes, 1))
-                # Synchronous: the host array may go as soon as this returns.
-                self._cuda.memcpy_htod(self._buffers[name], array)
-            except self._cuda.Error as err:
-                raise UnsupportedError(
-                    f"calibration input {name} of {array.nbytes} bytes does not get to the device "
-                    f"({err}), expected free device memory; lower --calib-batch"
-                ) from err
+        driver = self._context.driver
+        what = f"take calibration input {name} of {array.nbytes} bytes"
+        with self._context.current(), self._context.checked(what):
+            if name not in self._buffers:  # all batches have one shape
+                self._buffers[name] = driver.mem_alloc(max(array.nbytes, 1))
+            # Synchronous: the host array may go as soon as this returns.
+            driver.memcpy_htod(self._buffers[name], array)
             return int(self._buffers[name])
 
     def close(self) -> None:
-        """Free all buffers."""
-        with self._current():
-            for buffer in self._buffers.values():
-                buffer.free()
-        self._buffers = {}
+        """Free all buffers; a device that failed frees none, and that is no reason to stop."""
+        while self._buffers:
+            _, buffer = self._buffers.popitem()
+            every_step(partial(self._free, buffer))
 
-    @contextmanager
-    def _current(self) -> Iterator[None]:
-        self._context.push()
-        try:
-            yield
-        finally:
-            self._context.pop()
+    def _free(self, buffer: Any) -> None:
+        with self._context.current(), self._context.checked("free memory"):
+            buffer.free()
 
 
 class Feeder:

@@ -29,6 +29,8 @@ def halve(job: Job, target: str, source: Path, passport: dict[str, Any], screen:
         part = "fp32" if target == "cpu" or job.precision == "fp32" else "fp16"
     if part == "fp32" or target == "cpu" or job.implicit:
         return source
+    if not engines.takes_types_from_graph(target):
+        return source  # TensorRT 8 reads scales as float32 and casts by itself
     amax = {}
     if "statistics_sha256" in passport:
         statistics = calibrators.Statistics.load(job.statistics or job.beside(".stats.npz"))
@@ -105,6 +107,7 @@ def build_options(job: Job, target: str, prepared: onnx.ModelProto) -> engines.B
         optimization_level=job.optimization_level,
         tf32=not job.no_tf32,
         compute_capabilities=job.compute_capability,
+        float_part=job.float_part if target == "tensorrt" else None,
         dla_core=job.dla_core,
         allow_gpu_fallback=job.allow_gpu_fallback,
         hardware_compatibility=job.hardware_compatibility,
@@ -164,7 +167,8 @@ def _profiles(job: Job, target: str, prepared: onnx.ModelProto) -> tuple[engines
     """The shape ranges of the flags, else those of the data where TensorRT needs some.
 
     A dynamic batch becomes 1 to four times ``--calib-batch``; other dynamic dimensions take the
-    smallest and largest size among the calibration samples.
+    smallest and largest size among the calibration samples. A DLA has one shape: ``--calib-batch``
+    samples of the largest size.
     """
     given = [job.min_shapes, job.opt_shapes, job.max_shapes]
     if any(given):
@@ -187,4 +191,7 @@ def _profiles(job: Job, target: str, prepared: onnx.ModelProto) -> tuple[engines
             for name, shape in shapes.items()
         }
 
-    return (engines.Profile(min=low, opt=scaled(high, batch), max=scaled(high, 4 * batch)),)
+    usual = scaled(high, batch)
+    if job.dla_core is not None:
+        return (engines.Profile(min=usual, opt=usual, max=usual),)
+    return (engines.Profile(min=low, opt=usual, max=scaled(high, 4 * batch)),)

@@ -2,7 +2,7 @@
 
 In: an ONNX model. Out: ``*.engine`` and ``*.engine.json``; ``load(path)`` gives a callable.
 May import: itself, artefacts, graphs; one file per runtime imports tensorrt / tensorrt_rtx,
-pycuda, openvino.
+openvino.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from engines.environment import has_module
 from engines.layer_times import LayerTime
 from engines.loading import load
 from engines.manifest import Manifest, add_measured, read_manifest
+from engines.network_tensorrt import takes_types_from_graph
 from engines.options import BuildOptions, resolve_target
 from engines.pool import EnginePool, PoolStatistics
 from engines.signing import sign
@@ -43,4 +44,5 @@ __all__ = [
     "resolve_cpu_isa",
     "resolve_target",
     "sign",
+    "takes_types_from_graph",
 ]

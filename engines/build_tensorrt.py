@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,12 +13,14 @@ from artefacts.errors import ArtefactError, BuilderError, UnsupportedError
 from engines.built import BuiltEngine, Report
 from engines.calibration_tensorrt import create_cache_calibrator
 from engines.config_tensorrt import configure
-from engines.coverage import tensorrt_precisions
+from engines.inspection_tensorrt import inspect_plan
+from engines.layers_tensorrt import tensorrt_precisions
 from engines.network_tensorrt import choose_typing, network_specs, parse_network
+from engines.onnx_layers import has_float16, has_qdq
 from engines.options import BuildOptions
 from engines.plan_log import logged_precisions
 from engines.progress import cancellable, create_monitor
-from engines.tensorrt_library import MODULES, create_log, title
+from engines.tensorrt_library import MODULES, tensorrt_log, title
 from engines.timing_cache import attach_timing_cache, save_timing_cache
 
 __all__ = ["build_plan"]
@@ -46,12 +47,13 @@ def build_plan(
     Raises:
         ModelError: the parser refuses the model.
         UnsupportedError: this release or device cannot do it; the message has its log.
+        ArtefactError: TensorRT rejects the calibration cache.
         KeyboardInterrupt: Ctrl-C stopped the build.
     """
     with warnings.catch_warnings():
         # What is deprecated in one release is the only way in another; detected, not guessed.
         warnings.simplefilter("ignore", DeprecationWarning)
-        log = create_log(trt)
+        log = tensorrt_log(trt)
         builder = _create_builder(trt, log)
         typing = choose_typing(trt, model, options)
         network = parse_network(trt, builder, log, path, typing)
@@ -63,14 +65,17 @@ def build_plan(
         if monitor is not None:
             config.progress_monitor = monitor
         cached = attach_timing_cache(trt, config, options.timing_cache)
+        log.layers.clear()
         with cancellable(monitor):
             plan = builder.build_serialized_network(network, config)
         if plan is None:
-            raise _failure(trt, log, calibrator, options)
+            raise _failure(trt, log, calibrator, options, model)
         if cached and options.timing_cache is not None:
             save_timing_cache(config, options.timing_cache)
-        data = bytes(plan)
-        precisions, source = _precisions(trt, log, data, inspect=device is not None)
+        data, flags = bytes(plan), _flags(trt, config)
+        del plan, config, network, builder  # their memory is free before the plan takes some
+        inspected = None if device is None else inspect_plan(trt, log, data, options, outputs)
+        precisions, source = _precisions(log, model, inspected)
     return BuiltEngine(
         data=data,
         library={"name": MODULES[options.target][0], "version": trt.__version__},
@@ -80,7 +85,7 @@ def build_plan(
         profiles=options.profiles,
         precisions=precisions,
         source=source,
-        facts={"typing": typing, "flags": _flags(trt, config)},
+        facts={"typing": typing, "flags": flags},
     )
 
 
@@ -90,7 +95,7 @@ def _create_builder(trt: Any, log: Any) -> Any:
     except (TypeError, RuntimeError) as err:  # pybind11: the factory returned a null pointer
         raise UnsupportedError(
             f"{title(trt)} cannot start its builder "
-            f"({'; '.join(log.errors) or err}), expected a working GPU driver and library; "
+            f"({'; '.join(log.take_errors()) or err}), expected a working GPU driver and library; "
             "check the installation with nvidia-smi"
         ) from err
 
@@ -105,42 +110,33 @@ def _attach_calibrator(trt: Any, config: Any, options: BuildOptions) -> Any:
     return calibrator
 
 
-def _failure(trt: Any, log: Any, calibrator: Any, options: BuildOptions) -> BuilderError:
+def _failure(
+    trt: Any, log: Any, calibrator: Any, options: BuildOptions, model: onnx.ModelProto
+) -> BuilderError:
+    said = "; ".join(log.take_errors())
     if getattr(calibrator, "rejected", False):
         return ArtefactError(
             f"calibration cache {options.calibration_cache} is rejected by {title(trt)} "
-            f"({'; '.join(log.errors)}), expected one whose header has this "
-            "release; write it for this release"
+            f"({said}), expected one whose header has this release; write it for this release"
         )
+    # Pairs with float16 scales do not compile on Orin with 10.16.2 (NVIDIA/TensorRT#4832).
+    halved = has_qdq(model) and has_float16(model)
     return UnsupportedError(
-        f"{title(trt)} cannot build the model ({'; '.join(log.errors)}), "
+        f"{title(trt)} cannot build the model ({said}), "
         "expected every layer to have a kernel on this device; raise --workspace, leave the "
-        "named layer unquantized or try another release"
+        f"named layer unquantized{', build with --float-part fp32' if halved else ''} or try "
+        "another release"
     )
 
 
 def _precisions(
-    trt: Any, log: Any, data: bytes, *, inspect: bool
+    log: Any, model: onnx.ModelProto, inspected: dict[str, Any] | None
 ) -> tuple[dict[str, str] | None, str]:
     """ONNX name → precision and who says so; None where neither inspector nor log tell."""
-    inspected = _inspect(trt, log, data) if inspect else None
     if inspected is not None:
-        return tensorrt_precisions(inspected), "TensorRT engine inspector"
+        order = [node.name for node in model.graph.node]
+        return tensorrt_precisions(inspected, order), "TensorRT engine inspector"
     return logged_precisions(log.layers) or None, "TensorRT-RTX builder's list of layers"
-
-
-def _inspect(trt: Any, log: Any, data: bytes) -> dict[str, Any] | None:
-    """What the inspector says of a plan that was built a moment ago on this GPU."""
-    runtime = trt.Runtime(log)
-    runtime.engine_host_code_allowed = True  # version-compatible plans carry host code
-    engine = runtime.deserialize_cuda_engine(data)
-    if engine is None:
-        return None
-    inspector = engine.create_engine_inspector()
-    found: dict[str, Any] = json.loads(
-        inspector.get_engine_information(trt.LayerInformationFormat.JSON)
-    )
-    return found
 
 
 def _flags(trt: Any, config: Any) -> list[str]:

@@ -65,9 +65,12 @@ def set_flags(trt: Any, config: Any, options: BuildOptions, typing: Typing) -> N
     if typing == "weak":
         if options.precision == "int8":
             config.set_flag(flags.INT8)
-        # A DLA computes in INT8 and FP16 only.
-        if options.precision == "fp16" or options.dla_core is not None:
+        if options.half:
             config.set_flag(flags.FP16)
+        if options.dla_core is not None:  # as trtexec does
+            config.set_flag(flags.PREFER_PRECISION_CONSTRAINTS)
+    if options.dla_core is not None and not options.allow_gpu_fallback:
+        config.set_flag(flags.DIRECT_IO)  # a reformat at the border would run on the GPU
     if options.version_compatible:
         config.set_flag(enum_member(flags, "VERSION_COMPATIBLE", "builder flag"))
     if options.allow_gpu_fallback:
@@ -87,6 +90,11 @@ def _set_pools(trt: Any, config: Any, options: BuildOptions) -> None:
         pools["WORKSPACE"] = options.workspace_mib
     for name, size_mib in pools.items():
         pool = enum_member(trt.MemoryPoolType, POOLS.get(name, name), "memory pool")
+        if pool.name.startswith("DLA_") and (size_mib < 1 or size_mib & (size_mib - 1)):
+            raise InputError(
+                f"memory pool {name} is {size_mib} MiB, expected a power of two (a DLA takes no "
+                "other size); correct it"
+            )
         config.set_memory_pool_limit(pool, size_mib * MIB)
 
 
@@ -136,6 +144,12 @@ def _add_profiles(
     dynamic = [spec for spec in inputs if None in spec.shape]
     for profile in options.profiles:
         _check_profile(profile, inputs, dynamic)
+        if options.dla_core is not None and not profile.min == profile.opt == profile.max:
+            raise InputError(
+                f"profile {profile.to_json()} is a range with DLA core {options.dla_core}, "
+                "expected one shape (a DLA has no other; the GPU would run it all); give equal "
+                "--minShapes, --optShapes and --maxShapes"
+            )
         made = builder.create_optimization_profile()
         for name in profile.min:
             made.set_shape(name, profile.min[name], profile.opt[name], profile.max[name])

@@ -8,12 +8,18 @@ from typing import Any, Literal
 import onnx
 
 from artefacts.errors import ModelError, UnsupportedError
-from engines.onnx_layers import has_float16
+from engines.onnx_layers import has_float16, has_qdq
 from engines.options import BuildOptions
-from engines.tensorrt_library import title
+from engines.tensorrt_library import is_strongly_typed, tensorrt, title
 from engines.tensors import TensorSpec
 
-__all__ = ["Typing", "choose_typing", "network_specs", "parse_network"]
+__all__ = [
+    "Typing",
+    "choose_typing",
+    "network_specs",
+    "parse_network",
+    "takes_types_from_graph",
+]
 
 Typing = Literal["strong", "weak"]
 
@@ -40,9 +46,16 @@ def choose_typing(trt: Any, model: onnx.ModelProto, options: BuildOptions) -> Ty
 
     Raises:
         UnsupportedError: the route was removed from this release.
+        ModelError: Q/DQ for a DLA.
     """
     flags = trt.BuilderFlag
     version = title(trt)
+    if options.dla_core is not None and has_qdq(model):
+        raise ModelError(
+            f"model has QuantizeLinear nodes with DLA core {options.dla_core}, expected a model "
+            "without: a DLA takes its INT8 from calibration only; give the float model and its "
+            "cache (--implicit --calib m.calib.cache)"
+        )
     if options.implicit and not hasattr(trt, "IInt8EntropyCalibrator2"):
         raise UnsupportedError(
             f"{version} has no calibrators, expected TensorRT 8.6 to 10.16 for implicit "
@@ -54,8 +67,19 @@ def choose_typing(trt: Any, model: onnx.ModelProto, options: BuildOptions) -> Ty
             f"{version} takes types from the graph only and the model has no float16 tensor, "
             "expected a float16 model for --precision fp16; convert it first"
         )
-    strong = hasattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED")
-    return "strong" if strong and not options.implicit and not cast_by_builder else "weak"
+    strong = is_strongly_typed(trt) and not options.implicit and not cast_by_builder
+    return "strong" if strong else "weak"
+
+
+def takes_types_from_graph(target: str) -> bool:
+    """Whether a target computes in the types that the graph has, where it quantizes by Q/DQ.
+
+    Raises:
+        MissingLibraryError: the target's library is not installed.
+    """
+    return target == "tensorrt-rtx" or (
+        target == "tensorrt" and is_strongly_typed(tensorrt(target))
+    )
 
 
 def parse_network(trt: Any, builder: Any, log: Any, path: Path, typing: Typing) -> Any:
@@ -69,18 +93,32 @@ def parse_network(trt: Any, builder: Any, log: Any, path: Path, typing: Typing) 
     # By path: the parser then finds external data beside the model.
     if not parser.parse_from_file(str(path)):
         found = [_sentence(parser.get_error(i)) for i in range(parser.num_errors)]
+        found = found or log.take_errors()
         raise ModelError(
             f"model {path} is refused by the parser of {title(trt)}: "
-            f"{'; '.join(found) or '; '.join(log.errors)}; expected operators that it supports: "
+            f"{'; '.join(found)}; expected operators that it supports: "
             "change these nodes, or leave them unquantized"
         )
     return network
 
 
 def network_specs(network: Any) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-    """Inputs and outputs of a network."""
+    """Inputs and outputs of a network.
+
+    Raises:
+        ModelError: one of them is what a plan cannot be asked for here.
+    """
     inputs = tuple(_spec(network.get_input(i)) for i in range(network.num_inputs))
-    return inputs, tuple(_spec(network.get_output(i)) for i in range(network.num_outputs))
+    outputs = tuple(_spec(network.get_output(i)) for i in range(network.num_outputs))
+    fixed = all(None not in spec.shape for spec in inputs)
+    for spec in outputs:
+        if fixed and None in spec.shape:
+            raise ModelError(
+                f"output {spec.name!r} has shape {spec.shape} although every input is fixed: its "
+                "size depends on the data (NonMaxSuppression, NonZero), expected one that follows "
+                "from the inputs; end the model before that node"
+            )
+    return inputs, outputs
 
 
 def _creation_flags(trt: Any, builder: Any, typing: Typing) -> int:
@@ -93,6 +131,11 @@ def _creation_flags(trt: Any, builder: Any, typing: Typing) -> int:
 
 
 def _spec(tensor: Any) -> TensorSpec:
+    if tensor.is_shape_tensor:
+        raise ModelError(
+            f"tensor {tensor.name!r} is an input or output that holds sizes of other tensors, "
+            "expected inputs and outputs of data only; make the sizes constants of the model"
+        )
     return TensorSpec(
         name=tensor.name,
         dtype=DTYPES[tensor.dtype.name],

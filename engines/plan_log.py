@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 from math import prod
 from typing import Any
 
-from engines.coverage import INT8, tensorrt_precisions
+from engines.coverage import INT8
+from engines.layers_tensorrt import tensorrt_precisions
 
 __all__ = ["LAYERS_TITLE", "logged_layers", "logged_precisions"]
 

@@ -92,9 +92,11 @@ class EnginePool:
         first = load(path, **load_options)
         self._engines = [first]
         try:
-            self._engines += [first.clone() for _ in range(size - 1)]
+            for _ in range(size - 1):
+                self._engines.append(first.clone())
         except BaseException:
-            first.close()
+            for engine in self._engines:
+                engine.close()
             raise
         self._free = list(self._engines)
         self.manifest = first.manifest

@@ -7,6 +7,8 @@ generation, and asks ``hasattr`` what this one can do.
 from __future__ import annotations
 
 import logging
+from collections import deque
+from functools import cache
 from typing import Any
 
 from artefacts.errors import UnsupportedError
@@ -14,9 +16,20 @@ from artefacts.libraries import require
 from engines.environment import gpu_facts
 from engines.plan_log import LAYERS_TITLE
 
-__all__ = ["MODULES", "check_gpu", "create_log", "enum_member", "tensorrt", "title"]
+__all__ = [
+    "MODULES",
+    "bare_context",
+    "check_gpu",
+    "enum_member",
+    "is_strongly_typed",
+    "tensorrt",
+    "tensorrt_log",
+    "title",
+]
 
 logger = logging.getLogger("engines.tensorrt")
+
+KEPT_ERRORS = 20
 
 # target → (module, extra that installs it)
 MODULES = {"tensorrt": ("tensorrt", "tensorrt"), "tensorrt-rtx": ("tensorrt_rtx", "rtx")}
@@ -53,22 +66,30 @@ def check_gpu(target: str, purpose: str, device: int = 0) -> dict[str, str]:
     return facts
 
 
-def create_log(trt: Any) -> Any:
-    """A TensorRT logger that writes to ``logging``.
+@cache
+def tensorrt_log(trt: Any) -> Any:
+    """The TensorRT logger of this process, which writes to ``logging``.
 
-    It remembers errors in ``.errors`` and the builder's lists of layers in ``.layers``.
+    One, never freed: TensorRT keeps the first it is given for everything it has no other for.
+    It remembers the last errors, and the builder's lists of layers in ``.layers``.
     """
     severity = trt.ILogger.Severity
 
     class Log(trt.ILogger):  # type: ignore[misc]  # the base exists once the library is loaded
         def __init__(self) -> None:
             trt.ILogger.__init__(self)  # pybind11 classes crash without it
-            self.errors: list[str] = []
             self.layers: list[str] = []
+            self._errors: deque[str] = deque(maxlen=KEPT_ERRORS)
+
+        def take_errors(self) -> list[str]:
+            """What went wrong since the last question."""
+            errors = list(self._errors)
+            self._errors.clear()
+            return errors
 
         def log(self, level: Any, message: str) -> None:
             if level in (severity.INTERNAL_ERROR, severity.ERROR):
-                self.errors.append(message)
+                self._errors.append(message)
                 logger.info("%s", message)  # the caller raises with it; a warning would repeat it
             elif level == severity.WARNING:
                 logger.info("%s", message)
@@ -78,6 +99,22 @@ def create_log(trt: Any) -> Any:
                 logger.debug("%s", message)
 
     return Log()
+
+
+def bare_context(trt: Any, engine: Any) -> Any:
+    """An execution context without memory of its own; ``None`` where it cannot be made.
+
+    Its own would be as much for each context, whatever its shapes: every clone, every CUDA graph.
+    """
+    strategies = getattr(trt, "ExecutionContextAllocationStrategy", None)
+    if strategies is None:  # before TensorRT 10
+        return engine.create_execution_context_without_device_memory()
+    return engine.create_execution_context(strategies.USER_MANAGED)
+
+
+def is_strongly_typed(trt: Any) -> bool:
+    """Whether this release can take types from the graph; the builder chooses them before 9."""
+    return hasattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED")
 
 
 def enum_member(enum: Any, name: str, what: str) -> Any:

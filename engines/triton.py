@@ -20,7 +20,7 @@ from engines.signing import LIMIT_BYTES, signature_path
 from engines.tensors import TensorSpec
 from engines.triton_model import ENGINE
 
-__all__ = ["export_triton", "model_config"]
+__all__ = ["export_triton", "model_config", "server_options"]
 
 PLAN = "model.plan"
 DEFAULT_BATCH = 8  # where no profile bounds the batch
@@ -111,6 +111,8 @@ def model_config(
     group = [f"count: {instances}", f"kind: {'KIND_CPU' if on_cpu else 'KIND_GPU'}"]
     if not on_cpu and len(manifest.profiles) > 1:
         group.append(f"profile: [ {profiles} ]")
+    if (core := manifest.options.get("dla_core")) is not None:
+        group.append(f"secondary_devices [ {{ kind: KIND_NVDLA, device_id: {core} }} ]")
     lines = [
         f"name: {_quoted(name)}",
         'backend: "python"' if on_cpu else 'platform: "tensorrt_plan"',
@@ -164,7 +166,7 @@ def _tensors(kind: str, specs: Sequence[TensorSpec], batch: int) -> list[str]:
 
 
 def _warm_up(manifest: Manifest, batch: int) -> list[str]:
-    """Zeros of the most frequent shape, alone and as a full batch, before the model is ready.
+    """Zeros of the most frequent shape, as the smallest and as a full batch, before it is ready.
 
     Left out where a dimension other than the batch is dynamic and no profile names its size.
     """
@@ -178,18 +180,35 @@ def _warm_up(manifest: Manifest, batch: int) -> list[str]:
             f"  inputs {{ key: {_quoted(spec.name)} value {{ data_type: {_data_type(spec)}, "
             f"dims: {_dims(shape)}, zero_data: true }} }}"
         )
-    sizes = sorted({1, batch}) if batch else [0]
+    sizes = _warm_up_batches(manifest, batch) if batch else [1]
     return [
         line
         for size in sizes
         for line in (
             "model_warmup {",
-            f'  name: "zeros_{size or "static"}"',
+            f'  name: "zeros_{size if batch else "static"}"',
             f"  batch_size: {size}",
             *inputs,
             "}",
         )
     ]
+
+
+def _warm_up_batches(manifest: Manifest, batch: int) -> list[int]:
+    """Within the first profile, whose shapes are used: any other makes Triton refuse the model."""
+    low, high = 1, batch
+    if manifest.profiles:
+        first = manifest.profiles[0]
+        low = max((shape[0] for shape in first.min.values()), default=1)
+        high = min([batch, *(shape[0] for shape in first.max.values())])
+    return sorted({low, high}) if low <= high else []
+
+
+def server_options(manifest: Manifest) -> str:
+    """What ``tritonserver`` must be told beside the repository; mostly nothing."""
+    if manifest.target == "tensorrt" and manifest.options.get("version_compatible"):
+        return "--backend-config=tensorrt,version-compatible=true"
+    return ""
 
 
 def _data_type(spec: TensorSpec) -> str:
