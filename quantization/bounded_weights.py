@@ -14,10 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphs.pairs import pair_partners, reduction_axis, saturating, within_pairs
+from quantization.arithmetic import symmetric_scale
 from quantization.graph_view import GraphView
 from quantization.placement import QuantizedWeight
 
-__all__ = ["as_rows", "bounded_codes", "bounded_scale", "from_rows", "partners_of"]
+__all__ = [
+    "as_rows",
+    "bounded_codes",
+    "bounded_scale",
+    "from_rows",
+    "partners_of",
+    "quantize_bounded",
+]
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -93,3 +101,24 @@ def bounded_scale(
         best = np.minimum(loss, best)
     chosen[binding] = found
     return chosen
+
+
+def quantize_bounded(
+    values: Array, axis: int | None, partners: NDArray[np.int64]
+) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Codes of a weight that no pair of can saturate, and its scale, a number or one a channel.
+
+    A factor per output channel moves into the scale and leaves the codes: the bound, the choice of
+    the scale and the rounding only see a row divided by its largest magnitude.
+
+    Args:
+        values: finite numbers.
+        axis: the output channels; None for one scale.
+        partners: of a row's weights, see ``graphs.pairs.pair_partners``.
+    """
+    rows = as_rows(values.astype(np.float64), axis)
+    largest = symmetric_scale(np.abs(rows).max(axis=-1, initial=0.0))
+    scale = bounded_scale(rows, largest.astype(np.float64), partners).astype(np.float32)
+    steps = scale.astype(np.float64)  # what the graph stores and divides by
+    codes = from_rows(bounded_codes(rows, steps, partners), axis, values.shape)
+    return codes, scale if axis is not None else scale.reshape(())

@@ -10,13 +10,7 @@ from numpy.typing import NDArray
 
 from artefacts.errors import ModelError
 from quantization.arithmetic import channel_amax, quantize, symmetric_scale
-from quantization.bounded_weights import (
-    as_rows,
-    bounded_codes,
-    bounded_scale,
-    from_rows,
-    partners_of,
-)
+from quantization.bounded_weights import partners_of, quantize_bounded
 from quantization.graph_view import GraphView
 from quantization.placement import QuantizedWeight
 
@@ -51,29 +45,16 @@ class QuantizedTensor:
 def quantize_weight(view: GraphView, weight: QuantizedWeight) -> QuantizedTensor:
     """Codes and scale of a constant by its largest magnitude, per slice of the axis."""
     values = _constant_value(view, weight)
+    if weight.bounded:
+        codes, scale = quantize_bounded(values, weight.axis, partners_of(view, weight))
+        return QuantizedTensor(codes=codes, scale=scale)
     if weight.axis is None:
         amax = np.abs(values).max(initial=0.0)
     else:
         amax = channel_amax(values, weight.axis)
     scale = symmetric_scale(amax)
-    if weight.bounded:
-        return _bounded(view, weight, values, scale)
     codes = quantize(values, scale, axis=weight.axis).astype(np.int8)
     return QuantizedTensor(codes=codes, scale=scale)
-
-
-def _bounded(
-    view: GraphView, weight: QuantizedWeight, values: NDArray[Any], scale: NDArray[np.float32]
-) -> QuantizedTensor:
-    """The same where no pair of codes may saturate."""
-    partners = partners_of(view, weight)
-    rows = as_rows(values.astype(np.float64), weight.axis)
-    chosen = bounded_scale(rows, np.asarray(scale, np.float64).reshape(-1), partners)
-    steps = chosen.astype(np.float32)  # what the graph stores and divides by
-    codes = from_rows(
-        bounded_codes(rows, steps.astype(np.float64), partners), weight.axis, values.shape
-    )
-    return QuantizedTensor(codes=codes, scale=steps.reshape(np.shape(scale)))
 
 
 def _constant_value(view: GraphView, weight: QuantizedWeight) -> NDArray[Any]:

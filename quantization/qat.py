@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import onnx
@@ -81,6 +81,7 @@ def prepare(
     profile: Profile = "tensorrt",
     exclude: Sequence[str] = (),
     output_names: Sequence[str] = (),
+    cpu_isa: Literal["vnni", "portable"] = "vnni",
 ) -> torch.fx.GraphModule:
     """A copy of a model that computes as its INT8 engine will, and trains.
 
@@ -97,18 +98,23 @@ def prepare(
             floating point.
         output_names: names of the ONNX outputs; the exporter's where empty. Inputs are called as
             the arguments of ``forward``.
+        cpu_isa: ``portable`` trains a model whose INT8 engine is right on x86 CPUs without VNNI,
+            too: no pair of its weights can saturate (docs/qat.md).
 
     Raises:
-        InputError: the inputs do not fit, or the model cannot be prepared.
+        InputError: the inputs do not fit, the model cannot be prepared, or no such ``cpu_isa``.
         ModelError: the model cannot be captured, or has no layer to quantize.
         ArtefactError: the ranges are of another model.
         UnsupportedError: an edge to quantize lies inside one operator of torch.
         MissingLibraryError: the extra ``qat`` is not installed.
     """
+    if cpu_isa not in ("vnni", "portable"):
+        raise InputError(f"cpu_isa is {cpu_isa!r}, expected vnni or portable; choose one")
     captured = capture(model, example_inputs, output_names)
     if ranges is not None:
         _check_ranges(captured.model, ranges)
-    placement = decide(captured, profile=profile, exclude=tuple(exclude))
+    portable = cpu_isa == "portable"
+    placement = decide(captured, profile=profile, exclude=tuple(exclude), portable=portable)
     activations, weights = edges_of(captured, placement)
     network, names = insert_fake_quantizers(captured.network, activations, weights)
     scales = {

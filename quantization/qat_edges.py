@@ -10,6 +10,7 @@ import onnx
 from onnx import numpy_helper
 
 from artefacts.errors import UnsupportedError
+from graphs.pairs import reduction_axis
 from quantization.graph_view import GraphView, Node
 from quantization.placement import Placement, QuantizedInput, QuantizedWeight, place
 from quantization.placement.result import Profile
@@ -48,14 +49,19 @@ class WeightEdge:
         reader: name of the reading operator.
         argument: name of the parameter's, or the computed weight's, node.
         axis: its output channel axis; None for one scale.
+        pairs: its input channel axis, of which no pair of neighbours may saturate; None where
+            they may.
     """
 
     reader: str
     argument: str
     axis: int | None
+    pairs: int | None = None
 
 
-def decide(capture: Capture, *, profile: Profile, exclude: tuple[str, ...]) -> Placement:
+def decide(
+    capture: Capture, *, profile: Profile, exclude: tuple[str, ...], portable: bool = False
+) -> Placement:
     """Placement on the prepared graph, as it will be after training.
 
     A parameter that is exactly 0 or 1 when training starts (LayerScale, a zero-initialised gamma)
@@ -65,6 +71,7 @@ def decide(capture: Capture, *, profile: Profile, exclude: tuple[str, ...]) -> P
         capture: the network.
         profile: whose rules.
         exclude: patterns of what stays in floating point.
+        portable: for CPUs without VNNI, too.
     """
     trained = {name for name, p in capture.network.named_parameters() if p.requires_grad}
     jittered = onnx.ModelProto()
@@ -78,7 +85,7 @@ def decide(capture: Capture, *, profile: Profile, exclude: tuple[str, ...]) -> P
     # Sizes computed at run time (attention over a reshaped batch) are followed here, as the graph
     # comes from the caller's own network; files are never trusted with it.
     sized = onnx.shape_inference.infer_shapes(prepare(jittered), data_prop=True)
-    return place(sized, profile=profile, exclude=exclude)
+    return place(sized, profile=profile, exclude=exclude, portable=portable)
 
 
 def edges_of(
@@ -139,9 +146,9 @@ class _Matching:
             name = node.inputs[0]
 
     def weight(self, edge: QuantizedWeight) -> WeightEdge:
-        """The same for a weight, with its channel axis."""
+        """The same for a weight, with its channel axes."""
         argument, turned = self.argument(edge)
-        if edge.axis is not None and not turned:
+        if (edge.axis is not None or edge.bounded) and not turned:
             raise self._unsupported(edge)
         axis = None if edge.axis is None else turned[edge.axis]
         reader = self.reader(edge)
@@ -151,7 +158,15 @@ class _Matching:
                 f"expected one scale per output channel, which folding keeps; exclude the layer "
                 f"or take its BatchNorm out"
             )
-        return WeightEdge(reader=reader.name, argument=argument.name, axis=axis)
+        pairs = self._input_channels(edge, turned) if edge.bounded else None
+        return WeightEdge(reader=reader.name, argument=argument.name, axis=axis, pairs=pairs)
+
+    def _input_channels(self, edge: QuantizedWeight, turned: tuple[int, ...]) -> int | None:
+        """The argument's axis that the layer's sums run over."""
+        node = self._nodes[edge.node]
+        transposed = bool(node.integer("transB", 0))
+        axis = reduction_axis(node.op_type, len(turned), transposed=transposed)
+        return None if axis is None else turned[axis]
 
     def _makes(self, argument: torch.fx.Node, name: str) -> bool:
         """Whether an argument of an operator is the ONNX tensor ``name``."""

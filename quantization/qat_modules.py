@@ -10,6 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from artefacts.libraries import require
+from quantization.qat_bounded import bounded_rounding
 
 if TYPE_CHECKING:
     import torch
@@ -114,20 +115,27 @@ def activation_quantizer() -> type[Any]:
 def weight_quantizer() -> type[Any]:
     """The class of fake quantizers for weights: the range is that of the weight as it is.
 
-    ``q = clip(round(w / scale), -127, 127)`` with ``scale = amax / 127`` per output channel.
+    ``q = clip(round(w / scale), -127, 127)`` with ``scale = amax / 127`` per output channel; with
+    ``pairs``, the codes and scales that ``quantization.bounded_weights`` finds.
     """
     require("torchao.quantization.pt2e", extra=EXTRA)
     import torch
     from torchao.quantization.pt2e import FakeQuantizeBase
 
-    to_codes = _rounding()
+    to_codes, bounded = _rounding(), bounded_rounding()
 
     class WeightFakeQuantizer(FakeQuantizeBase):  # type: ignore[misc] # no types
-        """Scales are computed anew in every pass, so they are no state."""
+        """Scales are computed anew in every pass, so they are no state.
 
-        def __init__(self, axis: int | None, **spec: Any) -> None:
+        Attributes:
+            axis: the output channels; None for one scale.
+            pairs: the input channels, of which no pair of neighbours may saturate; None where
+                they may.
+        """
+
+        def __init__(self, axis: int | None, pairs: int | None = None, **spec: Any) -> None:
             super().__init__()
-            self.axis = axis
+            self.axis, self.pairs = axis, pairs
             self.dtype = torch.int8
             self.qscheme = (
                 torch.per_tensor_symmetric if axis is None else torch.per_channel_symmetric
@@ -143,6 +151,10 @@ def weight_quantizer() -> type[Any]:
 
         def forward(self, weight: torch.Tensor) -> torch.Tensor:
             """Round ``weight`` to its codes."""
+            if self.pairs is not None:
+                rounded, self.scale = bounded(weight.detach(), self.axis, self.pairs)
+                # Adds zeros: the gradient of a code is that of its weight, clipped or not.
+                return (rounded + (weight - weight.detach())).to(weight.dtype)
             magnitude = weight.detach().float().abs()
             if self.axis is None:
                 self.scale = scale = _scale(magnitude.amax())

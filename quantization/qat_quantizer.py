@@ -91,7 +91,7 @@ def quantizer_class() -> type[Any]:
                     pair, _activation_spec() if root == pair else SharedQuantizationSpec(root)
                 )
             for weight in self._weights:
-                _annotate((nodes[weight.argument], nodes[weight.reader]), _weight_spec(weight.axis))
+                _annotate((nodes[weight.argument], nodes[weight.reader]), _weight_spec(weight))
             self._first = first
             return model
 
@@ -122,11 +122,14 @@ def quantizer_class() -> type[Any]:
             qscheme=torch.per_tensor_symmetric,
         )
 
-    def _weight_spec(axis: int | None) -> Any:
+    def _weight_spec(weight: WeightEdge) -> Any:
+        whole = weight.axis is None
         return QuantizationSpec(
             dtype=torch.int8,
-            observer_or_fake_quant_ctr=weight_quantizer().with_args(axis=axis),
-            qscheme=torch.per_tensor_symmetric if axis is None else torch.per_channel_symmetric,
+            observer_or_fake_quant_ctr=weight_quantizer().with_args(
+                axis=weight.axis, pairs=weight.pairs
+            ),
+            qscheme=torch.per_tensor_symmetric if whole else torch.per_channel_symmetric,
         )
 
     return TensorRTQuantizer

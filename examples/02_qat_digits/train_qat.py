@@ -8,6 +8,9 @@ channels differ widely in range, which post-training quantization damages. Writt
     <net>.onnx        the float model
     <net>.<how>.onnx  the INT8 models: minmax, entropy, mse (after training), qat
     <net>.engine      what build_engine.py makes of <net>.qat.onnx
+
+INT8 is for any x86 CPU here, with and without VNNI (docs/qat.md): the numbers do not depend on the
+machine, and the files run everywhere.
 """
 
 from __future__ import annotations
@@ -139,10 +142,10 @@ def fit(model: nn.Module, data: Data, epochs: int, rate: float, freeze_at: int =
 def quantize_after_training(path: Path, images: torch.Tensor) -> dict[str, calibrators.Ranges]:
     """Write the INT8 models of an exported one, by each method; return the ranges.
 
-    The same steps as ``build_engine.py --calib-data``, from Python.
+    The same steps as ``build_engine.py --calib-data --cpu-isa portable``, from Python.
     """
     prepared = quantization.prepare(quantization.load_model(path))
-    placement = quantization.place(prepared)
+    placement = quantization.place(prepared, portable=True)
     samples = calibrators.open_samples(
         lambda: ({"image": image} for image in images.numpy()),
         inputs=calibrators.input_specs(prepared),
@@ -191,7 +194,9 @@ def study(name: str, data: Data, out: Path, epochs: int, tuning: int) -> dict[st
     print(f"{name}: post-training quantization: {ptq}")
     print(f"{name}: quantization-aware training")
     started = time.monotonic()
-    tuned = qat.prepare(model, example, ranges=ranges["mse"], output_names=["logits"])
+    tuned = qat.prepare(
+        model, example, ranges=ranges["mse"], output_names=["logits"], cpu_isa="portable"
+    )
     int8_history = fit(tuned, data, tuning, rate=2e-3, freeze_at=max(1, tuning - 2))
     minutes = (time.monotonic() - started) / 60
     int8 = out / f"{name}.qat.onnx"

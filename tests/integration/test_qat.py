@@ -82,7 +82,7 @@ def placed(model: onnx.ModelProto) -> list[str]:
     return lines
 
 
-def post_training(network: nn.Module, path: Path) -> onnx.ModelProto:
+def post_training(network: nn.Module, path: Path, *, portable: bool = False) -> onnx.ModelProto:
     """The INT8 model of the way without training: exported as users do, then Q/DQ inserted."""
     torch.onnx.export(
         network.eval(),
@@ -93,7 +93,7 @@ def post_training(network: nn.Module, path: Path) -> onnx.ModelProto:
         dynamic_shapes=({0: torch.export.Dim("batch")},),
     )
     prepared = quantization.prepare(quantization.load_model(path))
-    placement = quantization.place(prepared)
+    placement = quantization.place(prepared, portable=portable)
     ranges = Ranges(
         graph_hash=graph_hash(prepared),
         statistics_digest="",
