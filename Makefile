@@ -67,7 +67,7 @@ $(TRITON): | $(VENV)/.dev
 .venv-modelopt: .venv-modelopt/.installed
 .venv-nncf: .venv-nncf/.installed
 
-bench-cpu: $(VENV)/.dev .venv-nncf ## INT8 on the CPU beside NNCF's graph, same runtime and samples (about 5 minutes)
+bench-cpu: $(VENV)/.dev .venv-nncf ## INT8 engines on the CPU beside NNCF's, latency and SQNR (about 20 minutes)
 	$(BIN)/python -m benchmarks.peers.cpu_latency
 
 bench-calibration: $(VENV)/.dev .venv-modelopt .venv-nncf ## what calibration costs, peers beside it (about 15 minutes)
