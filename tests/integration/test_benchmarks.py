@@ -32,7 +32,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     spec = Preprocess.from_yaml(DIGITS / "preprocess.yaml")
     prepared = quantization.prepare(quantization.load_model(DIGITS / "digits.onnx"))
     inputs = calibrators.input_specs(prepared)
-    placement = quantization.place(prepared, profile="cpu", exclude=())
+    placement = quantization.place(prepared, profile="cpu", portable=True)
     samples = calibrators.open_samples(DIGITS / "calib", inputs=inputs, preprocess=spec, limit=32)
     statistics = calibrators.observe(prepared, placement.tensors, samples, batch_size=8)
     ranges = calibrators.compute_ranges(statistics, method="minmax")

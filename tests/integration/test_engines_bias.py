@@ -62,7 +62,7 @@ def test_results_that_are_read_twice(
     network: Callable[[Dim], onnx.ModelProto], batch: Dim, tmp_path: Path, rng: np.random.Generator
 ) -> None:
     model = network(batch)
-    placement = place(model, profile="cpu")
+    placement = place(model, profile="cpu", portable=engines.cpu_isa() == "portable")
     feeds = random_feeds(model, rng, dynamic=2)
     int8 = insert_qdq(model, placement, minmax_ranges(model, placement.tensors, feeds))
     onnx.save(int8, tmp_path / "m.onnx")

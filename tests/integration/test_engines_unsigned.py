@@ -24,7 +24,7 @@ def test_same_values_with_unsigned_codes(activation: str, rng: np.random.Generat
     x = act(net.conv(net.input("x", (1, 16, 12, 12)), 32))
     y = act(net.conv(x, 32))
     model = net.build("net", net.conv(net.op("Add", net.conv(y, 32), x), 16))
-    placement = place(model, profile="cpu")
+    placement = place(model, profile="cpu", portable=True)
     feeds = random_feeds(model, rng)
     ranges = minmax_ranges(model, placement.tensors, feeds, factor=0.7)  # some values saturate
     int8 = insert_qdq(model, placement, ranges)
@@ -49,7 +49,7 @@ def test_a_tensor_that_is_read_in_float_too(batch: int | str, rng: np.random.Gen
     y = net.relu(net.op("Conv", x, net.weight((16, 16, 3, 3), 144), kernel_shape=[3, 3]))
     net.channels[y] = 16
     model = net.build("net", net.conv(y, 8, 1), net.op("GlobalMaxPool", y))
-    placement = place(model, profile="cpu")
+    placement = place(model, profile="cpu", portable=True)
     feeds = random_feeds(model, rng)
     ranges = minmax_ranges(model, placement.tensors, feeds, factor=0.7)  # some values saturate
     int8 = insert_qdq(model, placement, ranges)
