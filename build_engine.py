@@ -20,19 +20,19 @@ import calibrators
 import engines
 import quantization
 from artefacts.errors import BuilderError
-from artefacts.graph_hash import graph_hash
-from command.building import build_file, halve, settle_cpu_isa
-from command.calibration import calibrate, calibration_samples
-from command.flags import Job, parse_job
-from command.improvement import improve
-from command.recipes import follow, with_recipe
-from command.screen import Screen
-from command.search import Mixture, keep_promise, refuse_if_missed, refuse_searching
-from command.verification import judge_onnx, refuse_gap, verify
-from quantization.bound_import import bound_weights
-from quantization.improve import Improved
-from quantization.improve_methods import NOTHING
-from quantization.recipe import Recipe
+from graphs.identity import graph_hash
+from pipeline.building import build_file, halve, settle_cpu_isa
+from pipeline.calibration import calibrate, calibration_samples
+from pipeline.flags import Job, parse_job
+from pipeline.improvement import improve
+from pipeline.recipes import follow, with_recipe
+from pipeline.screen import Screen
+from pipeline.search import Mixture, keep_promise, refuse_if_missed, refuse_searching
+from pipeline.verification import judge_onnx, refuse_gap, verify
+from quantization.foreign.bound import bound_weights
+from quantization.improve.improve import Improved
+from quantization.improve.methods import NOTHING
+from quantization.search.recipe import Recipe
 
 __all__ = ["build", "main"]
 

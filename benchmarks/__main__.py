@@ -42,8 +42,8 @@ from benchmarks.report.markdown import render_markdown
 from benchmarks.report.results import insert_results, render_results
 from benchmarks.report.tables import csv_rows, result_rows, to_csv, to_text
 from benchmarks.systems import System, against_graph, unique_names
-from calibrators.data import InputSpec, Samples, open_samples
-from calibrators.preprocess import Preprocess
+from calibrators.preprocessing.preprocess import Preprocess
+from calibrators.samples.data import InputSpec, Samples, open_samples
 
 __all__ = ["main"]
 

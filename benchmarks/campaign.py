@@ -46,7 +46,7 @@ from benchmarks.report.document import (
 from benchmarks.report.explanation import explain
 from benchmarks.report.timings import assign_times
 from benchmarks.systems import System, check_same_inputs, file_facts, query_of
-from calibrators.data import Samples
+from calibrators.samples.data import Samples
 
 __all__ = ["run_campaign"]
 

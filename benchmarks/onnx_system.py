@@ -18,7 +18,7 @@ from artefacts.errors import ModelError, RequestError
 from artefacts.libraries import require
 from benchmarks.onnx_nodes import name_nodes, weighted_nodes
 from benchmarks.report.document import KernelReport, LayerReport
-from calibrators.data import InputSpec
+from calibrators.samples.data import InputSpec
 
 __all__ = ["OnnxSystem", "parse_profile"]
 

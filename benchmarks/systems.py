@@ -14,7 +14,7 @@ import numpy.typing as npt
 from artefacts.errors import DataError
 from artefacts.files import sha256_file
 from benchmarks.report.document import AGAINST_GRAPH, KernelReport, LayerReport
-from calibrators.data import InputSpec
+from calibrators.samples.data import InputSpec
 
 __all__ = [
     "Arrays",

@@ -12,8 +12,8 @@ from pathlib import Path
 from artefacts.errors import BuilderError
 from engines.loading import check_machine
 from engines.manifest import Manifest, read_manifest, read_verified
-from engines.signing import check_signature, sign
-from engines.triton import export_triton, server_options
+from engines.serving.signing import check_signature, sign
+from engines.serving.triton import export_triton, server_options
 
 __all__ = ["main"]
 

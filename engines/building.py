@@ -12,15 +12,15 @@ import onnx
 
 from artefacts.errors import GateMissedError, ModelError, UnsupportedError
 from artefacts.files import replace_atomic, sha256_bytes, sha256_file
-from engines.build_openvino import Feeds, build_blob
-from engines.build_tensorrt import build_plan
 from engines.built import BuiltEngine, Report
 from engines.coverage import Int8Coverage, coverage_of
 from engines.manifest import Manifest, manifest_path
 from engines.onnx_layers import external_files, has_qdq, read_onnx, weighted_layers
+from engines.openvino.build import Feeds, build_blob
 from engines.options import BuildOptions, settle_target
 from engines.progress import show_progress
-from engines.tensorrt_library import check_gpu, tensorrt
+from engines.tensorrt.build import build_plan
+from engines.tensorrt.library import check_gpu, tensorrt
 
 __all__ = ["build"]
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from engines.coverage import executed_kernel
-from engines.layers_tensorrt import plan_kernel
+from engines.tensorrt.layers import plan_kernel
 
 __all__ = ["RUNS", "WARM_UP", "LayerTime", "openvino_layer_times", "tensorrt_layer_times"]
 

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from artefacts.errors import EngineError
-from engines import openvino_library
-from engines.cpu_isa import cpu_isa
 from engines.engine import Engine, Runner
 from engines.manifest import Manifest, read_verified
-from engines.plan import Plan
-from engines.runner_openvino import OpenvinoRunner
-from engines.runner_tensorrt import TensorrtRunner
-from engines.signing import check_signature
-from engines.tensorrt_library import check_gpu, tensorrt
+from engines.openvino import library as openvino_library
+from engines.openvino.cpu_isa import cpu_isa
+from engines.openvino.runner import OpenvinoRunner
+from engines.serving.signing import check_signature
+from engines.tensorrt.library import check_gpu, tensorrt
+from engines.tensorrt.plan import Plan
+from engines.tensorrt.runner import TensorrtRunner
 
 __all__ = ["check_machine", "load"]
 

@@ -31,7 +31,7 @@ from benchmarks.peers.accuracy_cases import CASES, Case
 from benchmarks.peers.accuracy_promise import kept_promise, promise_table
 from benchmarks.peers.accuracy_tables import engine_table, engine_verdicts, table, verdicts
 from benchmarks.peers.cpu_engines import compiled_peer, cpu, our_engine, our_int8
-from quantization.execution import Run, load_int8, load_onnxruntime
+from quantization.measure.execution import Run, load_int8, load_onnxruntime
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = Path(__file__).parent / "accuracy_systems.py"

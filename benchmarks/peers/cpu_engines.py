@@ -15,10 +15,10 @@ import calibrators
 import engines
 import quantization
 from calibrators import Sample
-from command.flags import IMPROVEMENT_SAMPLES
-from engines.openvino_library import DEVICE, core, cpu_facts, settings
-from quantization.execution import Array, Arrays, Run
-from quantization.improve import improve
+from engines.openvino.library import DEVICE, core, cpu_facts, settings
+from pipeline.flags import IMPROVEMENT_SAMPLES
+from quantization.improve.improve import improve
+from quantization.measure.execution import Array, Arrays, Run
 
 __all__ = ["compiled_peer", "cpu", "our_engine", "our_int8"]
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import onnx
 
 from artefacts.errors import ModelError
-from quantization.bodies import bodies
-from quantization.graph_view import WEIGHTED_OPS, GraphView, Node
+from graphs.bodies import bodies
+from graphs.view import WEIGHTED_OPS, GraphView, Node
 from quantization.placement import (
     edges,
     edges_cpu,

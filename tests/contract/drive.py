@@ -12,8 +12,8 @@ import tensorrt as trt
 
 from artefacts.errors import BuilderError
 from engines import BuildOptions, Profile
-from engines.build_tensorrt import build_plan
 from engines.onnx_layers import read_onnx
+from engines.tensorrt.build import build_plan
 from tests.contract.surface import Stand, Surface
 from tests.engine_models import convnet, save
 

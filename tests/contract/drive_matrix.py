@@ -12,11 +12,11 @@ import onnx
 import tensorrt as trt
 
 from artefacts.errors import BuilderError
-from command.building import build_options, halve
-from command.flags import parse_job
-from command.screen import Screen
-from engines.build_tensorrt import build_plan
 from engines.onnx_layers import read_onnx
+from engines.tensorrt.build import build_plan
+from pipeline.building import build_options, halve
+from pipeline.flags import parse_job
+from pipeline.screen import Screen
 from tests.contract.drive import GPU, answers
 from tests.contract.surface import Surface
 from tests.engine_models import convnet, save

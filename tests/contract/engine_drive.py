@@ -17,8 +17,8 @@ import tensorrt as trt
 import quantization
 from artefacts.errors import BuilderError
 from engines import Profile
-from engines.build_tensorrt import build_plan
 from engines.onnx_layers import read_onnx
+from engines.tensorrt.build import build_plan
 from tests.contract.drive import GPU, PROFILE, SHAPE, build, cached, options, tensor
 from tests.contract.drive_matrix import matrix
 from tests.contract.surface import Stand

@@ -33,8 +33,8 @@ from artefacts.cuda import cuda_context
 from artefacts.errors import BuilderError
 from artefacts.libraries import require
 from engines import BuildOptions, Profile
-from engines.cuda import Cuda
-from engines.cuda_memory import live_buffers
+from engines.cuda.driver import Cuda
+from engines.cuda.memory import live_buffers
 from engines.environment import gpu_facts
 from tests.engine_models import convnet, save, scaled_sum
 
@@ -284,7 +284,7 @@ def _built_and_run(folder: Path, precision: Any, model: onnx.ModelProto, **optio
 
 
 def _calibrated(folder: Path, method: str, cache: Path, **options: Any) -> Seen:
-    from calibrators.tensorrt import calibrator
+    from calibrators.tensorrt.calibrator import calibrator
 
     if not hasattr(require("tensorrt", extra="tensorrt"), "IInt8EntropyCalibrator2"):
         raise SkippedError("this release has no calibrators")

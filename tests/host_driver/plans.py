@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from engines import Manifest, Profile, TensorSpec
 from engines.dlpack import CUDA, DeviceArray
 from engines.engine import Engine
-from engines.plan import Plan
-from engines.runner_tensorrt import TensorrtRunner
+from engines.tensorrt.plan import Plan
+from engines.tensorrt.runner import TensorrtRunner
 from tests.contract.surface import Surface
 from tests.host_driver.control import HostDriver
 
@@ -110,7 +110,7 @@ def on_gpu(values: Floats, *, offset_bytes: int = 0, device: int = 0) -> DeviceA
     import pycuda.driver
 
     from artefacts.cuda import cuda_context
-    from engines.cuda_memory import DeviceBuffer
+    from engines.cuda.memory import DeviceBuffer
 
     context = cuda_context(device)
     with context.current():

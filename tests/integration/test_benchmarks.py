@@ -14,10 +14,10 @@ import calibrators
 import engines
 import quantization
 from artefacts.files import sha256_file
-from artefacts.graph_hash import graph_hash
 from benchmarks.__main__ import main
 from benchmarks.report import load_report
-from calibrators.preprocess import Preprocess
+from calibrators.preprocessing.preprocess import Preprocess
+from graphs.identity import graph_hash
 
 ROOT = Path(__file__).parents[2]
 DIGITS = ROOT / "examples" / "01_digits"

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 import build_engine
 import engines
 from build_engine import main
-from command import building
+from pipeline import building
 
 pytest.importorskip("openvino", reason="needs pip install '.[cpu]'")
 

@@ -11,10 +11,10 @@ import pytest
 
 import engines
 from engines import BuildOptions
-from engines.layer_bias import add_missing_biases
-from engines.openvino_library import openvino
-from quantization.insert import insert_qdq
+from engines.openvino.layer_bias import add_missing_biases
+from engines.openvino.library import openvino
 from quantization.placement import place
+from quantization.write.insert import insert_qdq
 from tests.networks import Builder
 from tests.networks.running import minmax_ranges, random_feeds, run, sqnr_db
 

@@ -22,14 +22,14 @@ import engines
 from artefacts.errors import EngineError
 from artefacts.files import write_atomic
 from engines import loading
-from engines.cpu_isa import cpu_isa, needed_cpu_isa
 from engines.manifest import manifest_path
-from engines.openvino_files import is_archive
-from quantization.bound_import import bound_weights
-from quantization.execution import load_int8
-from quantization.importer import import_quantized
-from quantization.insert import insert_qdq
+from engines.openvino.cpu_isa import cpu_isa, needed_cpu_isa
+from engines.openvino.files import is_archive
+from quantization.foreign.bound import bound_weights
+from quantization.foreign.importer import import_quantized
+from quantization.measure.execution import load_int8
 from quantization.placement import place
+from quantization.write.insert import insert_qdq
 from tests.networks import Builder
 from tests.networks.running import minmax_ranges, random_feeds, run, sqnr_db
 
@@ -108,7 +108,7 @@ import sys
 from pathlib import Path
 import numpy as np
 import engines
-from quantization.execution import load_int8
+from quantization.measure.execution import load_int8
 assert engines.cpu_isa() == "portable", engines.cpu_isa()
 folder = Path(sys.argv[1])
 options = engines.BuildOptions(target="cpu", precision="int8", threads=1)
@@ -270,7 +270,7 @@ def test_an_archive_that_grows_when_it_is_read_is_refused(tmp_path: Path) -> Non
     with zipfile.ZipFile(raw, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("model.xml", "<net/>" * 1000)
         archive.writestr("model.bin", b"\0" * 1000)
-    from engines.openvino_files import load_bytes
+    from engines.openvino.files import load_bytes
 
     with pytest.raises(EngineError, match=r"model\.xml is compressed"):
         load_bytes(raw.getvalue(), {})

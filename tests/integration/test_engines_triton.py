@@ -24,7 +24,7 @@ from onnx import helper
 import engines
 from calibrators import Preprocess
 from engines.__main__ import main
-from engines.triton import model_config
+from engines.serving.triton import model_config
 from tests.engine_models import convnet, save, scaled_sum
 
 ROOT = Path(__file__).parents[2]

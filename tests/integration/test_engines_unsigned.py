@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from engines.fake_quantize import fuse_qdq
-from engines.layer_bias import add_missing_biases
-from engines.openvino_library import core, openvino, settings
-from engines.unsigned_codes import use_unsigned_codes
-from quantization.insert import insert_qdq
+from engines.openvino.fake_quantize import fuse_qdq
+from engines.openvino.layer_bias import add_missing_biases
+from engines.openvino.library import core, openvino, settings
+from engines.openvino.unsigned_codes import use_unsigned_codes
 from quantization.placement import place
+from quantization.write.insert import insert_qdq
 from tests.networks import Builder
 from tests.networks.running import minmax_ranges, random_feeds, run, sqnr_db
 
@@ -43,7 +43,7 @@ def test_same_values_with_unsigned_codes(activation: str, rng: np.random.Generat
 
 @pytest.mark.parametrize("batch", ["N", 2])
 def test_a_tensor_that_is_read_in_float_too(batch: int | str, rng: np.random.Generator) -> None:
-    """Behind a layer without bias and with a free batch (engines.layer_bias)."""
+    """Behind a layer without bias and with a free batch (engines.openvino.layer_bias)."""
     net = Builder()
     x = net.relu(net.conv(net.input("x", (batch, 3, 12, 12)), 16))
     y = net.relu(net.op("Conv", x, net.weight((16, 16, 3, 3), 144), kernel_shape=[3, 3]))

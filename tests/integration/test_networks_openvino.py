@@ -11,11 +11,11 @@ import pytest
 import engines
 from engines import BuildOptions
 from engines.coverage import openvino_precisions
-from engines.openvino_library import core, executed_nodes, settings
-from quantization.insert import insert_qdq
-from quantization.load import load_model
+from engines.openvino.library import core, executed_nodes, settings
+from graphs.files import load_model
 from quantization.placement import place
-from quantization.prepare import prepare
+from quantization.prepare.prepare import prepare
+from quantization.write.insert import insert_qdq
 from tests.networks import NETWORKS, Builder
 from tests.networks.running import minmax_ranges, random_feeds, run, sqnr_db
 

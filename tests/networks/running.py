@@ -9,8 +9,8 @@ import onnx
 import onnxruntime
 from onnx import TensorProto
 
-from artefacts.graph_hash import graph_hash
-from calibrators.ranges import Range, Ranges
+from calibrators.ranges.ranges import Range, Ranges
+from graphs.identity import graph_hash
 
 Feeds = dict[str, np.ndarray]
 

@@ -8,9 +8,9 @@ import tensorrt as trt
 from numpy.typing import NDArray
 
 from artefacts.errors import UnsupportedError
-from calibrators.data import batches
-from calibrators.samples import InputSpec, Sample
-from calibrators.tensorrt import calibrator
+from calibrators.samples.data import batches
+from calibrators.samples.samples import InputSpec, Sample
+from calibrators.tensorrt.calibrator import calibrator
 from engines.dlpack import CUDA, DeviceArray
 from tests.contract.builder_side import BuilderSide
 from tests.host_driver.control import ILLEGAL_ADDRESS, OUT_OF_MEMORY, HostDriver

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from artefacts.errors import UnsupportedError
-from engines.cuda_memory import live_buffers
+from engines.cuda.memory import live_buffers
 from engines.engine import Engine
 from tests.host_driver.control import ILLEGAL_ADDRESS, LAUNCH_FAILED, OUT_OF_MEMORY, HostDriver
 from tests.host_driver.plans import doubling, engine, on_gpu, rows, runner

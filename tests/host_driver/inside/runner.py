@@ -10,9 +10,9 @@ import pytest
 import tensorrt as trt
 
 from artefacts.errors import EngineError, RequestError, UnsupportedError
-from engines.buffers import Buffers
-from engines.cuda import Cuda
-from engines.graphs import SIGHTS
+from engines.cuda.buffers import Buffers
+from engines.cuda.driver import Cuda
+from engines.tensorrt.graph_cache import SIGHTS
 from tests.host_driver.control import OUT_OF_MEMORY, HostDriver
 from tests.host_driver.plans import doubling, engine, profile, rows, runner
 

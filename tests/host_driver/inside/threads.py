@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from artefacts.cuda import cuda_context
 from artefacts.errors import RequestError, UnsupportedError
-from calibrators.tensorrt import CudaMemory
-from engines import pool as pool_module
+from calibrators.tensorrt.calibrator import CudaMemory
 from engines.engine import Engine
 from engines.environment import gpu_facts, has_gpu
-from engines.pool import EnginePool
+from engines.serving import pool as pool_module
+from engines.serving.pool import EnginePool
 from tests.host_driver.control import NO_DEVICE, OUT_OF_MEMORY, HostDriver
 from tests.host_driver.plans import engine, on_gpu, rows, runner
 

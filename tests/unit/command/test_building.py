@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from command.building import build_options
-from command.flags import parse_job
+from pipeline.building import build_options
+from pipeline.flags import parse_job
 from tests.engine_models import convnet
 
 

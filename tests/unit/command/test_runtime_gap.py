@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from command.runtime_gap import EQUAL_DB, GapMeter
+from pipeline.runtime_gap import EQUAL_DB, GapMeter
 
 
 def outputs(values: np.ndarray) -> dict[str, np.ndarray]:

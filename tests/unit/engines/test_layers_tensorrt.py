@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engines.layers_tensorrt import tensorrt_precisions
+from engines.tensorrt.layers import tensorrt_precisions
 
 
 def inspected(**layer: object) -> dict[str, object]:

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from artefacts.errors import EngineError, UnsupportedError
-from engines import environment, loading, tensorrt_library
+from engines import environment, loading
 from engines.loading import check_machine
 from engines.manifest import Manifest
+from engines.tensorrt import library as tensorrt_library
 from tests.unit.engines.test_manifest import manifest
 
 RTX3060 = {"name": "RTX 3060", "compute_capability": "8.6", "driver_cuda": "12.6"}

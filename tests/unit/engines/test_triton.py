@@ -12,7 +12,7 @@ from artefacts.errors import EngineError, InputError, UnsupportedError
 from engines import Manifest, Profile, TensorSpec
 from engines.__main__ import main
 from engines.manifest import manifest_path
-from engines.triton import export_triton, model_config
+from engines.serving.triton import export_triton, model_config
 
 DATA = b"what TensorRT wrote"
 

@@ -9,17 +9,17 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from graphs.pairs import pair_partners, saturating
-from quantization.bounded_weights import (
+from graphs.view import GraphView
+from quantization.improve.rounding import round_with_feedback
+from quantization.placement import place
+from quantization.write.bounded_weights import (
     as_rows,
     bounded_codes,
     bounded_scale,
     from_rows,
     partners_of,
 )
-from quantization.graph_view import GraphView
-from quantization.insert_weights import quantize_weight
-from quantization.placement import place
-from quantization.weight_rounding import round_with_feedback
+from quantization.write.weights import quantize_weight
 from tests.networks import Builder
 
 ROWS = hnp.arrays(np.float64, (3, 12), elements=st.floats(-5, 5))

@@ -15,15 +15,15 @@ import onnx
 import pytest
 
 from artefacts.errors import ArtefactError, InputError
-from quantization.execution import load_int8, load_int8_quickly, load_onnxruntime
-from quantization.fidelity import compare, run_all
-from quantization.fusion_groups import fusion_groups
-from quantization.graph_view import GraphView
-from quantization.improve import Improved
-from quantization.improve_methods import NOTHING
+from graphs.view import GraphView
+from quantization.improve.improve import Improved
+from quantization.improve.methods import NOTHING
+from quantization.measure.execution import load_int8, load_int8_quickly, load_onnxruntime
+from quantization.measure.fidelity import compare, run_all
 from quantization.placement import Placement
-from quantization.search import Goal, Point, _shrunk, search
-from quantization.search_book import Book
+from quantization.placement.fusion_groups import fusion_groups
+from quantization.search.candidates import Book
+from quantization.search.search import Goal, Point, _shrunk, search
 from tests.accuracy_models import calibrated, samples_of
 from tests.networks import Builder, resnet
 
@@ -85,8 +85,8 @@ class Fixture:
 def truthful(fixture: Fixture, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sensitivities that agree with the table."""
     from quantization import search as module
-    from quantization.fidelity import Fidelity
-    from quantization.sensitivity import Sensitivity
+    from quantization.measure.fidelity import Fidelity
+    from quantization.search.sensitivity import Sensitivity
 
     some = Fidelity(sqnr_db=1.0, agreement=None, kl=None, samples=1)
     found = [
