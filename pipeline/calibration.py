@@ -121,7 +121,9 @@ def evaluation_samples(job: Job, prepared: onnx.ModelProto) -> calibrators.Sampl
 
 
 def _spec(job: Job) -> calibrators.Preprocess | None:
-    return calibrators.Preprocess.from_yaml(job.preprocess) if job.preprocess else None
+    if job.preprocess is None or isinstance(job.preprocess, calibrators.Preprocess):
+        return job.preprocess
+    return calibrators.Preprocess.from_yaml(job.preprocess)
 
 
 def _statistics_path(job: Job) -> Path:

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from artefacts.errors import InputError
+from calibrators import Preprocess
 
-__all__ = ["SUFFIXES", "Job", "Shapes", "parse_job", "parse_shapes"]
+__all__ = ["SUFFIXES", "Job", "Shapes", "parse_job", "parse_shapes", "parser", "settle_job"]
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -48,8 +49,8 @@ class Job:
     engine: Path
     precision: Literal["fp32", "fp16", "int8"]
     target: str
-    calib_data: Path | None
-    preprocess: Path | None
+    calib_data: Path | Callable[[], Any] | None
+    preprocess: Path | Preprocess | None
     calibrator: str
     calib_num: int | None
     calib_batch: int
@@ -60,7 +61,7 @@ class Job:
     shard: tuple[int, int] | None
     workers: Literal["ray"] | None
     statistics: Path | None
-    eval_data: Path | None
+    eval_data: Path | Callable[[], Any] | None
     task: Path | None
     exclude: tuple[str, ...]
     improve: int
@@ -126,6 +127,11 @@ class Job:
         """The flag of the promise on accuracy, if one was given."""
         given = {name: getattr(self, name) for name in PROMISES}
         return next((flag_of(name) for name, value in given.items() if value is not None), None)
+
+    @property
+    def steps(self) -> int:
+        """How many are announced."""
+        return 5 if self.precision == "int8" else 3
 
     @property
     def label_free(self) -> bool:
@@ -420,7 +426,15 @@ def parse_job(argv: Sequence[str] | None) -> Job:
     Raises:
         InputError: flags that do not fit together.
     """
-    given = vars(parser().parse_args(argv))
+    return settle_job(vars(parser().parse_args(argv)))
+
+
+def settle_job(given: dict[str, Any]) -> Job:
+    """The job of parsed flags; what they leave open is decided here.
+
+    Raises:
+        InputError: flags that do not fit together.
+    """
     for name in ("min", "opt", "max"):
         given[f"{name}_shapes"] = tuple(given.pop(f"{name}Shapes"))
     if given["recipe"] is not None:

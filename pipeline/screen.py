@@ -17,8 +17,9 @@ Progress = Callable[[int, "int | None"], None]
 class Screen:
     """Prints numbered steps; bars on a terminal, plain lines elsewhere."""
 
-    def __init__(self, *, bars: bool, steps: int) -> None:
+    def __init__(self, *, bars: bool, steps: int, quiet: bool = False) -> None:
         self.bars = bars
+        self.quiet = quiet
         self.steps = steps
         self.step = 0
         self.started_s = time.time() - 1.0  # file times tick more coarsely than the clock
@@ -60,5 +61,7 @@ class Screen:
         return progress
 
     def _print(self, line: str) -> None:
+        if self.quiet:
+            return
         sys.stdout.write(f"{line}\n")
         sys.stdout.flush()

@@ -23,7 +23,14 @@ from pipeline.promise import Judge, Promise, Verdict, drop_verdict, judging_part
 from pipeline.screen import Screen
 from quantization.measure.execution import Run, load_int8, load_onnxruntime
 
-__all__ = ["judge_onnx", "reference_name", "refuse_gap", "verify", "workable_batch"]
+__all__ = [
+    "judge_onnx",
+    "reference_name",
+    "refuse_gap",
+    "verify",
+    "workable_batch",
+    "written",
+]
 
 FP32 = "FP32 ONNX"
 LIKENESS_SAMPLES = 32
@@ -57,7 +64,7 @@ def verify(
         verdict = _measured(job, prepared, source, engine, check, screen)
     before, after = job.onnx.stat().st_size, manifest.engine_bytes
     screen.add(f"size {before / 1e6:.2f} MB (ONNX) → {after / 1e6:.2f} MB (engine)")
-    screen.add(*(f"wrote {path}" for path in _written(job, since_s=screen.started_s)))
+    screen.add(*(f"wrote {path}" for path in written(job, since_s=screen.started_s)))
     return check, verdict
 
 
@@ -248,7 +255,7 @@ def _length(samples: calibrators.Samples) -> int | None:
         return None
 
 
-def _written(job: Job, *, since_s: float) -> list[Path]:
+def written(job: Job, *, since_s: float) -> list[Path]:
     """The files of this job, in the order of the steps; none that an earlier one left there."""
     paths = [*map(job.beside, SUFFIXES), job.engine, Path(f"{job.engine}.json")]
     return [path for path in paths if path.is_file() and path.stat().st_mtime >= since_s]

@@ -11,10 +11,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-import build_engine
 import engines
 from build_engine import main
-from pipeline import building
+from pipeline import building, steps
 
 pytest.importorskip("openvino", reason="needs pip install '.[cpu]'")
 
@@ -100,7 +99,7 @@ def test_an_engine_of_another_graph_is_a_failure_with_its_layer(
         onnx.save(graph, other)
         return right(job, target, prepared, other, *rest)
 
-    monkeypatch.setattr(build_engine, "build_file", wrong)
+    monkeypatch.setattr(steps, "build_file", wrong)
     assert build(model, x) == 1
     error = capsys.readouterr().err
     assert "output y of the engine is -6.0 dB from its own graph at batch" in error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -249,3 +250,11 @@ def test_public_names_exist() -> None:
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_the_page_names_files_that_exist() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    answers = page.split("## Where is …?")[1].split("\n## ")[0]
+    named = re.findall(r"`([a-z_]+/[\w/]+(?:\.py|/))`", answers)
+    assert len(named) >= 10
+    assert not [name for name in named if not (ROOT / name).exists()]
