@@ -1,4 +1,4 @@
-"""``build`` for Python: the script of docs/python.md, what samples may be, sentences for mistakes."""
+"""``build`` for Python: the script of docs/python.md, what samples may be, mistakes."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ class Fixture:
 
 def truthful(fixture: Fixture, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sensitivities that agree with the table."""
-    from quantization import search as module
+    from quantization.search import search as module
     from quantization.measure.fidelity import Fidelity
     from quantization.search.sensitivity import Sensitivity
 
@@ -227,7 +227,7 @@ def test_a_state_of_something_else_is_refused(tmp_path: Path, rng: np.random.Gen
 def test_the_time_limit_ends_with_the_best_so_far(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from quantization import search as module
+    from quantization.search import search as module
 
     fixture = Fixture(rng)
     clock = iter(range(1000))
@@ -360,7 +360,7 @@ def test_what_was_fitted_and_missed_is_not_fitted_again(
 def test_the_time_limit_ends_a_fit(
     fits: int, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from quantization import search as module
+    from quantization.search import search as module
 
     fixture, names = noisy([5.0, 2.0, 0.03, 0.01, 0.01], rng, monkeypatch)
     now = 0.0
@@ -386,7 +386,7 @@ def test_groups_are_ranked_where_nothing_is_fitted(
 ) -> None:
     fixture = Fixture(rng, 3)
     truthful(fixture, monkeypatch)
-    from quantization import search as module
+    from quantization.search import search as module
 
     told = module.sensitivities
     plain = dataclasses.replace(fixture.improved)
