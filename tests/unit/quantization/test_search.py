@@ -84,8 +84,8 @@ class Fixture:
 
 def truthful(fixture: Fixture, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sensitivities that agree with the table."""
-    from quantization.search import search as module
     from quantization.measure.fidelity import Fidelity
+    from quantization.search import search as module
     from quantization.search.sensitivity import Sensitivity
 
     some = Fidelity(sqnr_db=1.0, agreement=None, kl=None, samples=1)
