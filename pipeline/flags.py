@@ -28,6 +28,7 @@ SUFFIXES = (
     ".recipe.yaml",
     ".pareto.png",
     ".int8.onnx",
+    ".portable.onnx",
     ".fp16.onnx",
 )
 IMPROVEMENT_SAMPLES = 48

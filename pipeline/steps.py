@@ -44,9 +44,8 @@ def run(job: Job, screen: Screen) -> None:
     model = quantization.load_model(job.onnx)
     if job.precision == "int8" and quantization.quantized_format(model) is not None:
         refuse_searching(job)
-        prepared = take(job, isa, model, screen)
+        prepared, source = take(job, isa, model, screen)
         passport: dict[str, Any] = {"graph_hash": graph_hash(prepared)}
-        source = job.beside(".int8.onnx")
     else:
         prepared = prepare(job, model, screen)
         passport = {"graph_hash": graph_hash(prepared)}
@@ -83,21 +82,29 @@ def profile_of(job: Job, target: str) -> quantization.Profile:
     return "tensorrt" if target != "cpu" or job.simulate_target else "cpu"
 
 
-def take(job: Job, isa: str | None, model: onnx.ModelProto, screen: Screen) -> onnx.ModelProto:
-    """A model that is quantized already is built as it is: no calibration."""
+def take(
+    job: Job, isa: str | None, model: onnx.ModelProto, screen: Screen
+) -> tuple[onnx.ModelProto, Path]:
+    """A model that is quantized already is built as it is: no calibration.
+
+    Returns:
+        The model as it came, and the file to build from: with other weights for a CPU without VNNI.
+    """
     screen.start(f"prepare    {job.onnx}")
     imported = quantization.import_quantized(model)
     screen.add(f"{imported.format} model of {imported.origin}: taken as it is, not calibrated")
     screen.add(*imported.notes)
-    built = imported.model
-    if isa == "portable":
-        built = bounded(job, imported.model, screen)
-    quantization.save_model(built, job.beside(".int8.onnx"))
-    return imported.model
+    source = job.beside(".int8.onnx")
+    quantization.save_model(imported.model, source)
+    portable = bounded(job, imported.model, screen) if isa == "portable" else None
+    if portable is not None:
+        source = job.beside(".portable.onnx")
+        quantization.save_model(portable, source)
+    return imported.model, source
 
 
-def bounded(job: Job, model: onnx.ModelProto, screen: Screen) -> onnx.ModelProto:
-    """A quantized model with pairs of weights that no CPU saturates."""
+def bounded(job: Job, model: onnx.ModelProto, screen: Screen) -> onnx.ModelProto | None:
+    """A quantized model with pairs of weights that no CPU saturates; None where it is one."""
     feeds: list[Any] = []
     if job.calib_data is not None:
         inputs = calibrators.input_specs(model)
@@ -111,7 +118,7 @@ def bounded(job: Job, model: onnx.ModelProto, screen: Screen) -> onnx.ModelProto
         )
     if found.released:
         screen.add(f"{len(found.released)} products of two activations run in float, likewise")
-    return found.model
+    return found.model if found.layers or found.released else None
 
 
 def prepare(job: Job, model: onnx.ModelProto, screen: Screen) -> onnx.ModelProto:
