@@ -20,6 +20,7 @@ __all__ = [
     "codes_of",
     "fold_clipped_codes",
     "fold_integer_biases",
+    "make_scalar",
     "move_transposes",
 ]
 
@@ -119,6 +120,32 @@ def _clip_first(model: ModelProto, quantize: Node, clip: Node, ends: list[NDArra
         for index, name in enumerate(node.input):
             if name == stem:
                 node.input[index] = second.output[0]
+
+
+def make_scalar(model: ModelProto) -> int:
+    """Write scales of shape (1,) as scalars, and their zero points; return how many nodes.
+
+    One scale is one scale to ONNX, but TensorRT-RTX 1.7.1 leaves a layer with such a pair in FP16.
+    """
+    view = GraphView(model)
+    count = 0
+    for node in view.nodes:
+        if node.op_type not in (QUANTIZE, DEQUANTIZE):
+            continue
+        scale = view.constant(node.inputs[1])
+        if scale is None or scale.shape != (1,):
+            continue
+        proto = model.graph.node[node.position]
+        for index, name in enumerate(node.inputs[1:3], start=1):
+            value = view.constant(name) if name else None
+            if value is None or value.size != 1:
+                continue
+            stored = f"{name}//scalar"
+            if all(tensor.name != stored for tensor in model.graph.initializer):
+                model.graph.initializer.append(numpy_helper.from_array(value.reshape(()), stored))
+            proto.input[index] = stored
+        count += 1
+    return count
 
 
 def move_transposes(model: ModelProto) -> int:

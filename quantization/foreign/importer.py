@@ -17,6 +17,7 @@ from quantization.foreign.constants import (
     clip_before_quantizing,
     fold_clipped_codes,
     fold_integer_biases,
+    make_scalar,
     move_transposes,
 )
 from quantization.foreign.operators import unfold_operators
@@ -85,6 +86,8 @@ def import_quantized(model: ModelProto) -> Imported:
         notes.append(f"{count} INT32 biases became float32")
     if count := fold_clipped_codes(copy):
         notes.append(f"{count} clipped weights became INT8 constants")
+    if count := make_scalar(copy):
+        notes.append(f"{count} Q/DQ nodes have their one scale as a scalar, not in a list")
     if count := clip_before_quantizing(copy):
         notes.append(f"{count} activations are clipped before they are quantized, not after")
     if count := move_transposes(copy):

@@ -118,6 +118,8 @@ class Twins:
             )
             if self.correct and node.op_type in WEIGHTED_OPS and _has_constant(self.view, node):
                 actual = {node.outputs[0]: self._corrected(node, exact, actual)}
+        if not names:  # computed of constants alone: the same for every sample
+            exact, actual = (_for_each(found, len(self.samples)) for found in (exact, actual))
         self.exact.update(exact)
         self.actual.update(
             {n: values if _alike(exact[n], values) else exact[n] for n, values in actual.items()}
@@ -147,6 +149,11 @@ class Twins:
             if not kept and self._unread.get(name, 1) <= 0:
                 self.exact.pop(name, None)
                 self.actual.pop(name, None)
+
+
+def _for_each(found: Mapping[str, Sequence[Array]], count: int) -> dict[str, Sequence[Array]]:
+    """What no sample changes, as a value of every sample."""
+    return {name: [values[0]] * count for name, values in found.items() if values}
 
 
 def _alike(exact: Sequence[Array], actual: Sequence[Array]) -> bool:
@@ -241,7 +248,7 @@ def _single(
             stored.append(numpy_helper.from_array(np.asarray(value, order="C"), name))
     inputs = [
         helper.make_tensor_value_info(
-            name, helper.np_dtype_to_tensor_dtype(array.dtype), [None] * array.ndim
+            name, helper.np_dtype_to_tensor_dtype(array.dtype), _known_shape(array)
         )
         for name, array in feeds.items()
     ]
@@ -252,7 +259,14 @@ def _single(
     )
 
 
+def _known_shape(array: Array) -> list[int | None]:
+    """Free for floats, which may differ between samples; sizes and axes keep their lengths."""
+    return [None] * array.ndim if array.dtype.kind == "f" else list(array.shape)
+
+
 def _typed(view: GraphView, name: str) -> onnx.ValueInfoProto:
+    if not view.element_type(name):  # of an operator that ONNX does not know: the runtime finds out
+        return onnx.ValueInfoProto(name=name)
     return helper.make_tensor_value_info(name, view.element_type(name), None)
 
 

@@ -19,6 +19,7 @@ from quantization.prepare.branches import inline_branches
 from quantization.prepare.fold import GROWTH_LIMIT_BYTES, constant_bytes, fold_constants
 from quantization.prepare.functions import inline_functions
 from quantization.prepare.noops import drop_noops
+from quantization.prepare.pads import write_pads
 from quantization.prepare.sequences import drop_sequences
 from quantization.prepare.sizes import fold_sizes
 from quantization.prepare.widen import widen_floats
@@ -78,6 +79,7 @@ def _simplify(model: ModelProto) -> None:
         changed |= drop_sequences(model)
         changed |= drop_noops(model)
         changed |= fold_batchnorm(model)
+        changed |= write_pads(model)
         changed |= drop_dead(model.graph)
 
 
