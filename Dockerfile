@@ -15,17 +15,21 @@ FROM ${BASE}
 ENV PIP_BREAK_SYSTEM_PACKAGES=1 PYTHONUNBUFFERED=1
 WORKDIR /opt/int8
 COPY pyproject.toml README.md build_engine.py ./
-COPY command command
+COPY pipeline pipeline
+COPY graphs graphs
 COPY artefacts artefacts
 COPY calibrators calibrators
 COPY quantization quantization
 COPY engines engines
 COPY benchmarks benchmarks
+COPY entrypoint.sh /usr/local/bin/int8-entrypoint
+# The sources go: beside them Python would find its modules there, without the compiled counter.
 # DL3013 reads the extras of this checkout as an unpinned package.
 # hadolint ignore=DL3013
 RUN python3 -m pip install --no-cache-dir '.[report,container]' \
+    && rm -rf /opt/int8/* \
     && useradd --create-home --uid 10001 builder
 
 USER 10001
 WORKDIR /data
-ENTRYPOINT ["python3", "/opt/int8/build_engine.py"]
+ENTRYPOINT ["int8-entrypoint"]

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: build/bindings .venv-modelopt .venv-nncf bench-cpu bench-calibration bench-accuracy help demo examples test lint bench test-gpu clean
+.PHONY: build/bindings .venv-modelopt .venv-nncf bench-cpu bench-calibration bench-accuracy help demo examples host-driver test lint bench gpu-smoke test-gpu clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -24,11 +24,13 @@ $(VENV)/.dev: pyproject.toml $(VENV)/.demo
 	$(BIN)/python -m pip install -qq --editable '.[cpu,ray,report,bench,rtx,serve,signing,train,qat]' --group dev
 	@touch $@
 
-# NVIDIA's Python bindings of three TensorRT generations without the libraries, for contract tests.
+# NVIDIA's Python bindings of the TensorRT generations without the libraries, for contract tests.
 # 8.6.1 has wheels up to Python 3.11 only; where there is none, its tests are skipped.
-BINDINGS := build/bindings/8.6.1 build/bindings/10.16.1.11 build/bindings/11.4.0.106
+BINDINGS := build/bindings/8.6.1 build/bindings/10.3.0 build/bindings/10.16.1.11 \
+  build/bindings/11.4.0.106
 build/bindings/8.%: PACKAGE := tensorrt-bindings
 build/bindings/1%: PACKAGE := tensorrt-cu13-bindings
+build/bindings/10.3.0: PACKAGE := tensorrt-cu12-bindings
 
 build/bindings/8.%: | $(VENV)/.dev
 	-$(BIN)/python -m pip install --quiet --no-deps --target $@ '$(PACKAGE)==$(@F)'
@@ -37,6 +39,12 @@ build/bindings/1%: | $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --no-deps --target $@ '$(PACKAGE)==$(@F)'
 
 build/bindings: $(BINDINGS)
+
+# A CUDA driver whose device is the host's memory, and PyCUDA built against it: compiled once, in two
+# minutes, and kept.
+host-driver: $(VENV)/.dev ## the CUDA driver of host memory that tests run real PyCUDA on
+	@$(MAKE) --silent -C tests/host_driver PYTHON='$(abspath $(BIN)/python)' \
+	  OUT='$(abspath build/host_driver)'
 
 # Triton's server for its tests, and a client of it that wants an older protobuf than ours; all else
 # comes from the development environment. The server's wheel is for Linux on x86; elsewhere its
@@ -59,7 +67,7 @@ $(TRITON): | $(VENV)/.dev
 .venv-modelopt: .venv-modelopt/.installed
 .venv-nncf: .venv-nncf/.installed
 
-bench-cpu: $(VENV)/.dev .venv-nncf ## INT8 on the CPU beside NNCF's graph, same runtime and samples (about 5 minutes)
+bench-cpu: $(VENV)/.dev .venv-nncf ## INT8 engines on the CPU beside NNCF's, latency and SQNR (about 20 minutes)
 	$(BIN)/python -m benchmarks.peers.cpu_latency
 
 bench-calibration: $(VENV)/.dev .venv-modelopt .venv-nncf ## what calibration costs, peers beside it (about 15 minutes)
@@ -111,8 +119,21 @@ lint: $(VENV)/.dev ## ruff and mypy, as CI runs them
 	$(BIN)/mypy
 	$(BIN)/hadolint Dockerfile
 
-test: $(VENV)/.dev $(BINDINGS) $(TRITON) ## the whole test suite (no GPU needed)
+test: $(VENV)/.dev $(BINDINGS) $(TRITON) host-driver ## the whole test suite (no GPU needed)
 	$(BIN)/python -m pytest tests --numprocesses auto --dist loadfile
 
-test-gpu: $(VENV)/.dev ## the tests that need an NVIDIA GPU; fails, not skips, without one
-	$(BIN)/python -m pytest tests/gpu --require-gpu
+# On a machine with a GPU. Where the system's Python has TensorRT (NVIDIA's containers, a Jetson), that
+# one is used and PyCUDA alone is compiled; elsewhere TensorRT comes, too: the last with calibrators.
+GPU := .venv-gpu
+GPU_TENSORRT ?= tensorrt-cu13==10.16.1.11
+$(GPU)/.ready: pyproject.toml
+	$(PYTHON) -m venv --system-site-packages $(GPU)
+	$(GPU)/bin/python -c 'import tensorrt' || $(GPU)/bin/python -m pip install '$(GPU_TENSORRT)'
+	$(GPU)/bin/python -m pip install --quiet --editable '.[container,bench]' pytest hypothesis
+	@touch $@
+
+gpu-smoke: $(GPU)/.ready ## two minutes on a GPU: what works there, into out/gpu-smoke.json
+	$(GPU)/bin/python -m tests.gpu.smoke out/gpu-smoke.json
+
+test-gpu: $(GPU)/.ready ## the tests that need an NVIDIA GPU; fails, not skips, without one
+	$(GPU)/bin/python -m pytest tests/gpu --require-gpu

@@ -1,6 +1,9 @@
 #!/usr/bin/env python3
 """ONNX model and samples in; a measured INT8 engine out.
 
+    from build_engine import build
+    result = build("model.onnx", "out/model.int8.engine", calib_data="samples/", target="cpu")
+
 Five steps: prepare, calibrate, quantize, build, verify. Each leaves a file beside the engine.
 """
 
@@ -9,179 +12,44 @@ from __future__ import annotations
 import logging
 import sys
 import traceback
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import onnx
-
-import calibrators
-import engines
-import quantization
 from artefacts.errors import BuilderError
-from artefacts.graph_hash import graph_hash
-from command.building import build_file, halve, settle_cpu_isa
-from command.calibration import calibrate, calibration_samples
-from command.flags import Job, parse_job
-from command.improvement import improve
-from command.recipes import follow, with_recipe
-from command.screen import Screen
-from command.search import Mixture, keep_promise, refuse_if_missed, refuse_searching
-from command.verification import judge_onnx, refuse_gap, verify
-from quantization.bound_import import bound_weights
-from quantization.improve import Improved
-from quantization.improve_methods import NOTHING
-from quantization.recipe import Recipe
+from pipeline.flags import parse_job
+from pipeline.keywords import job_of
+from pipeline.result import Result, result_of
+from pipeline.screen import Screen
+from pipeline.steps import run
 
-__all__ = ["build", "main"]
-
-SHOWN_REASONS = 6
-BOUNDING_SAMPLES = 32
+__all__ = ["Result", "build", "main"]
 
 
-def build(job: Job, screen: Screen) -> None:
-    """Run the steps of one job.
+def build(onnx: str | Path, engine: str | Path, *, show: bool = False, **options: Any) -> Result:
+    """Build a measured engine: all that the command does, with the same defaults.
+
+    Args:
+        onnx: the model.
+        engine: the engine to write; artefacts lie beside it.
+        show: print what the command prints.
+        options: every flag of the command by its name with underscores, ``max_drop=0.5``. Samples
+            (``calib_data``, ``eval_data``) may be paths, an array (N, ...), a dict of arrays with
+            one row a sample, an iterable of dicts or a function that gives one; ``preprocess`` a
+            path, a dict or a ``calibrators.Preprocess``.
+
+    Returns:
+        The engine, its files, placement, accuracy and promise; ``result.load()`` runs it.
 
     Raises:
-        BuilderError: whatever the user can mend, with the sentence to print.
+        InputError: an option is unknown or does not fit.
+        GateMissedError: a promise is missed, or the engine differs from its graph; files stay.
+        BuilderError: whatever else the user can mend, in one sentence.
     """
-    target = engines.resolve_target(job.target)
-    isa = settle_cpu_isa(job, target)
-    job, recipe = with_recipe(job)
-    obstacle = ""
-    model = quantization.load_model(job.onnx)
-    if job.precision == "int8" and quantization.quantized_format(model) is not None:
-        refuse_searching(job)
-        prepared = take(job, isa, model, screen)
-        passport: dict[str, Any] = {"graph_hash": graph_hash(prepared)}
-        source = job.beside(".int8.onnx")
-    else:
-        prepared = prepare(job, model, screen)
-        passport = {"graph_hash": graph_hash(prepared)}
-        source = job.beside(".prepared.onnx")
-        if job.precision == "int8" and not job.implicit:
-            placement = quantization.place(
-                prepared,
-                profile=profile_of(job, target),
-                exclude=job.exclude,
-                unsigned=job.cpu_unsigned,
-                portable=isa == "portable",
-            )
-            ranges = calibrate(job, prepared, placement, passport, screen)
-            if ranges is None or job.stop_after == "ranges":
-                return
-            mixture = mix(job, target, recipe, prepared, placement, ranges, passport, screen)
-            source = quantize(job, prepared, mixture, passport, screen)
-            obstacle = mixture.obstacle
-    if job.stop_after == "onnx":
-        refuse_if_missed(job, source, obstacle, judge_onnx(job, prepared, source, screen))
-        return
-    built_from = halve(job, target, source, passport, screen)
-    manifest = build_file(job, target, prepared, built_from, passport, screen)
-    check, verdict = verify(job, prepared, source, manifest, screen)
-    if job.sign is not None:  # last: the signature covers what was measured
-        screen.add(f"wrote {engines.sign(job.engine, job.sign)}")
-    refuse_gap(job, check)
-    gap = "" if check.explained else f"the runtime is the cause: {check}"
-    refuse_if_missed(job, job.engine, obstacle, verdict, gap)
-
-
-def profile_of(job: Job, target: str) -> quantization.Profile:
-    """Whose placement rules: those of the target, or of the one that the cpu simulates."""
-    return "tensorrt" if target != "cpu" or job.simulate_target else "cpu"
-
-
-def take(job: Job, isa: str | None, model: onnx.ModelProto, screen: Screen) -> onnx.ModelProto:
-    """A model that is quantized already is built as it is: no calibration."""
-    screen.start(f"prepare    {job.onnx}")
-    imported = quantization.import_quantized(model)
-    screen.add(f"{imported.format} model of {imported.origin}: taken as it is, not calibrated")
-    screen.add(*imported.notes)
-    built = imported.model
-    if isa == "portable":
-        built = bounded(job, imported.model, screen)
-    quantization.save_model(built, job.beside(".int8.onnx"))
-    return imported.model
-
-
-def bounded(job: Job, model: onnx.ModelProto, screen: Screen) -> onnx.ModelProto:
-    """A quantized model with pairs of weights that no CPU saturates."""
-    feeds: list[Any] = []
-    if job.calib_data is not None:
-        inputs = calibrators.input_specs(model)
-        samples = calibration_samples(job, model)[:BOUNDING_SAMPLES]
-        feeds = [batch.inputs for batch in calibrators.batches(samples, 1, inputs=inputs)]
-    found = bound_weights(model, feeds)
-    if found.layers:
-        screen.add(
-            f"for CPUs without VNNI: {found.channels:.1%} of the output channels have other codes "
-            f"(in {len(found.layers)} layers), so that no sum of two products saturates"
-        )
-    if found.released:
-        screen.add(f"{len(found.released)} products of two activations run in float, likewise")
-    return found.model
-
-
-def prepare(job: Job, model: onnx.ModelProto, screen: Screen) -> onnx.ModelProto:
-    """Load, check and normalise the graph that every artefact refers to."""
-    screen.start(f"prepare    {job.onnx}")
-    prepared = quantization.prepare(model)
-    quantization.save_model(prepared, job.beside(".prepared.onnx"))
-    inputs = ", ".join(map(str, calibrators.input_specs(prepared)))
-    screen.add(f"{len(model.graph.node)} nodes → {len(prepared.graph.node)}; input {inputs}")
-    return prepared
-
-
-def mix(
-    job: Job,
-    target: str,
-    recipe: Recipe | None,
-    prepared: onnx.ModelProto,
-    placement: quantization.Placement,
-    ranges: calibrators.Ranges,
-    passport: dict[str, Any],
-    screen: Screen,
-) -> Mixture:
-    """Better INT8 first; then, where a promise or a recipe says so, layers left in float."""
-    screen.start(f"quantize   {job.beside('.int8.onnx')}")
-    if recipe is not None:
-        return follow(job, recipe, prepared, placement, ranges, passport, screen)
-    if job.promise is not None:
-        return keep_promise(job, target, prepared, placement, ranges, passport, screen)
-    better = improve(job, prepared, placement, ranges, passport, screen)
-    plain = Improved(model=prepared, ranges=ranges, weights={}, methods=NOTHING)
-    return Mixture(placement=placement, improved=better or plain)
-
-
-def quantize(
-    job: Job,
-    prepared: onnx.ModelProto,
-    mixture: Mixture,
-    passport: dict[str, Any],
-    screen: Screen,
-) -> Path:
-    """Write the Q/DQ model; say which layers stay in floating point and why."""
-    path, placement = job.beside(".int8.onnx"), mixture.placement
-    quantized = mixture.improved.quantized(placement, weights=job.weights)
-    quantization.save_model(quantized, path)
-    share = placement.int8_mac_share(prepared)
-    screen.add(
-        f"{len(placement.int8_nodes)} layers read INT8 ({share:.1%} of multiply-accumulates), "
-        f"{len(placement.floating)} stay in floating point",
-    )
-    reasons = Counter((layer.op_type, layer.rule, layer.why) for layer in placement.floating)
-    for (op_type, rule, why), times in reasons.most_common(SHOWN_REASONS):
-        screen.add(f"  {times} {op_type}: {why} ({rule})")
-    if len(reasons) > SHOWN_REASONS:
-        screen.add(f"  and {len(reasons) - SHOWN_REASONS} more reasons; all are in the manifest")
-    passport["placement"] = {
-        "profile": placement.profile,
-        "int8_layers": list(placement.int8_nodes),
-        "int8_mac_share": share,
-        "floating": [vars(layer) | {} for layer in placement.floating],
-    }
-    return path
+    with job_of(onnx, engine, options) as job:
+        screen = Screen(bars=show and sys.stderr.isatty(), steps=job.steps, quiet=not show)
+        run(job, screen)
+    return result_of(job, since_s=screen.started_s)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -192,14 +60,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         logging.basicConfig(
             level=logging.INFO if job.verbose else logging.WARNING, format="      %(message)s"
         )
-        build(job, Screen(bars=sys.stderr.isatty(), steps=5 if job.precision == "int8" else 3))
+        run(job, Screen(bars=sys.stderr.isatty(), steps=job.steps))
     except BuilderError as err:
         if debug:
             traceback.print_exc()
         print(f"error: {err}", file=sys.stderr)
         return err.exit_code
     except KeyboardInterrupt:
-        print("interrupted; calibration goes on from its checkpoint", file=sys.stderr)
+        print("interrupted; run the same command again to resume", file=sys.stderr)
         return 130
     return 0
 

@@ -1,7 +1,7 @@
 """Engines → latency, accuracy, report.
 
 In: callables and labelled samples. Out: ``report.json``, ``report.html``, tables.
-May import: itself, artefacts, calibrators.data, calibrators.preprocess;
+May import: itself, artefacts, calibrators.samples.data, calibrators.preprocessing.preprocess;
 engines and quantization in ``__main__`` only.
 
 From Python, for a summary of your own:

@@ -30,15 +30,20 @@ from benchmarks.machine.memory import MemoryResult, peak_bytes, probe_process
 from benchmarks.machine.nvml import open_gpu
 from benchmarks.onnx_system import OnnxSystem
 from benchmarks.report import load_report, save_report
-from benchmarks.report.document import KernelReport, LayerReport, Report, TensorReport
+from benchmarks.report.document import (
+    KernelReport,
+    LayerReport,
+    Report,
+    TensorReport,
+)
 from benchmarks.report.gate import check_limits, raise_if_missed
 from benchmarks.report.html import render_html
 from benchmarks.report.markdown import render_markdown
 from benchmarks.report.results import insert_results, render_results
 from benchmarks.report.tables import csv_rows, result_rows, to_csv, to_text
-from benchmarks.systems import System, unique_names
-from calibrators.data import InputSpec, Samples, open_samples
-from calibrators.preprocess import Preprocess
+from benchmarks.systems import System, against_graph, unique_names
+from calibrators.preprocessing.preprocess import Preprocess
+from calibrators.samples.data import InputSpec, Samples, open_samples
 
 __all__ = ["main"]
 
@@ -173,7 +178,8 @@ def _open(path: Path, name: str) -> System:
             inputs=model.inputs,
             target="onnxruntime",
             precision=model.precision,
-            settings={"threads": "the library's choice", "waiting": "spinning stopped"},
+            settings=_onnx_settings(model.precision),
+            exact=model.exact if model.precision == "int8" else None,
             clone=lambda: model,  # onnxruntime's sessions may be run from several threads
             layers=model.layers,
             layer_times=model.layer_times,
@@ -189,7 +195,7 @@ def _open(path: Path, name: str) -> System:
         ),
         target=engine.manifest.target,
         precision=engine.manifest.precision,
-        settings=_settings(engine.manifest),
+        settings={**_settings(engine.manifest), **against_graph(engine.manifest.measured)},
         passport=engine.manifest.passport,
         layers=_layers(engine.manifest),
         clone=engine.clone,
@@ -228,6 +234,15 @@ def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
+def _onnx_settings(precision: str) -> dict[str, str]:
+    """Of a plain model: its speed may be that of kernels that saturate."""
+    found = {"threads": "the library's choice", "waiting": "spinning stopped"}
+    if precision == "int8" and engines.has_module("openvino"):
+        saturates = "saturates on this CPU (no VNNI); accuracy is that of the graph as written"
+        found["INT8 arithmetic"] = saturates if engines.cpu_isa() == "portable" else "exact (VNNI)"
+    return found
+
+
 def _settings(manifest: engines.Manifest) -> dict[str, str]:
     """What trtexec has flags for, and how it is here."""
     if manifest.target == "cpu":
@@ -235,6 +250,7 @@ def _settings(manifest: engines.Manifest) -> dict[str, str]:
         return {
             "threads": str(threads),
             "floating point": str(manifest.build.get("inference_precision", "unknown")),
+            "INT8 arithmetic": str(manifest.build.get("cpu_isa", "unknown")),
         }
     return {
         "TF32": "allowed" if manifest.options.get("tf32") else "off",

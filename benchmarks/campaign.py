@@ -46,7 +46,7 @@ from benchmarks.report.document import (
 from benchmarks.report.explanation import explain
 from benchmarks.report.timings import assign_times
 from benchmarks.systems import System, check_same_inputs, file_facts, query_of
-from calibrators.data import Samples
+from calibrators.samples.data import Samples
 
 __all__ = ["run_campaign"]
 
@@ -133,7 +133,7 @@ def _accuracy(
         task = replace(task, preprocess=samples.preprocess)
     say(f"accuracy   {samples.path}" + ("" if labelled else " (no labels: likeness only)"))
     return evaluate_all(
-        {system.name: system.call for system in systems},
+        {system.name: system.exact or system.call for system in systems},
         refuse_calibration_samples(samples, _calibrated(systems)),
         task,
         inputs=common_inputs(systems),

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.systems import System
-from calibrators.data import InputSpec, Samples, batches
+from calibrators.samples.data import InputSpec, Samples, batches
 
 __all__ = ["Feed", "common_inputs", "feeds_of", "length_of", "stack"]
 

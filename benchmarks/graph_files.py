@@ -14,7 +14,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from artefacts.files import sha256_file
-from artefacts.graph_hash import graph_hash
+from graphs.identity import graph_hash
 
 __all__ = ["find_graphs"]
 

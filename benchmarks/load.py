@@ -17,7 +17,7 @@ from benchmarks.latency import (
 from benchmarks.latency.scenarios import Scenario, find_server_rate
 from benchmarks.plan import Plan
 from benchmarks.systems import System, query_of
-from calibrators.data import Samples
+from calibrators.samples.data import Samples
 
 __all__ = ["run_scenarios", "run_sweeps"]
 

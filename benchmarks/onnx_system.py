@@ -18,7 +18,7 @@ from artefacts.errors import ModelError, RequestError
 from artefacts.libraries import require
 from benchmarks.onnx_nodes import name_nodes, weighted_nodes
 from benchmarks.report.document import KernelReport, LayerReport
-from calibrators.data import InputSpec
+from calibrators.samples.data import InputSpec
 
 __all__ = ["OnnxSystem", "parse_profile"]
 
@@ -84,11 +84,36 @@ class OnnxSystem:
         try:
             found = self._session.run(None, dict(inputs))
         except _onnxruntime_errors(self._runtime) as err:
-            raise RequestError(
-                f"model {self._path} refuses its inputs ({str(err)[:200]}), expected "
-                f"{', '.join(map(str, self.inputs))}; correct the arrays"
-            ) from err
+            raise self._refusal(err) from err
         return dict(zip(self._names, found, strict=True))
+
+    def exact(self, inputs: Mapping[str, npt.NDArray[np.generic]]) -> Arrays:
+        """Outputs of the graph as it is written: Q/DQ pairs in float arithmetic.
+
+        Optimised, onnxruntime replaces them by the integer kernels of this processor, which
+        saturate where it has no VNNI instructions.
+
+        Raises:
+            RequestError: the arrays do not fit the model.
+        """
+        try:
+            found = self._exact_session.run(None, dict(inputs))
+        except _onnxruntime_errors(self._runtime) as err:
+            raise self._refusal(err) from err
+        return dict(zip(self._names, found, strict=True))
+
+    @cached_property
+    def _exact_session(self) -> Any:
+        options = _options(self._runtime)
+        levels = self._runtime.GraphOptimizationLevel
+        options.graph_optimization_level = levels.ORT_DISABLE_ALL
+        return self._runtime.InferenceSession(str(self._path), options, providers=PROVIDERS)
+
+    def _refusal(self, err: Exception) -> RequestError:
+        return RequestError(
+            f"model {self._path} refuses its inputs ({str(err)[:200]}), expected "
+            f"{', '.join(map(str, self.inputs))}; correct the arrays"
+        )
 
     def layer_times(
         self, inputs: Mapping[str, npt.NDArray[np.generic]]

@@ -13,10 +13,18 @@ import numpy.typing as npt
 
 from artefacts.errors import DataError
 from artefacts.files import sha256_file
-from benchmarks.report.document import KernelReport, LayerReport
-from calibrators.data import InputSpec
+from benchmarks.report.document import AGAINST_GRAPH, KernelReport, LayerReport
+from calibrators.samples.data import InputSpec
 
-__all__ = ["Arrays", "System", "check_same_inputs", "file_facts", "query_of", "unique_names"]
+__all__ = [
+    "Arrays",
+    "System",
+    "against_graph",
+    "check_same_inputs",
+    "file_facts",
+    "query_of",
+    "unique_names",
+]
 
 Arrays = Mapping[str, npt.NDArray[np.generic]]
 Call = Callable[[dict[str, npt.NDArray[np.generic]]], Arrays]
@@ -33,6 +41,7 @@ class System:
         path: of the engine or model.
         call: from input arrays to output arrays.
         inputs: name, dtype and shape of each input, as the engine tells them.
+        exact: what accuracy is measured with; None for ``call``.
         target: who runs it, e.g. ``cpu``.
         precision: as the manifest says, else ``unknown``.
         settings: for the report, e.g. ``{"TF32": "allowed"}``.
@@ -57,11 +66,29 @@ class System:
     device_times: Times | None = None
     layer_times: Kernels | None = None
     graphs: Callable[[], tuple[Path, Path] | None] | None = None
+    exact: Call | None = None
 
     @property
     def free_batch(self) -> bool:
         """Whether the number of images per query may be chosen."""
         return all(spec.shape and not isinstance(spec.shape[0], int) for spec in self.inputs)
+
+
+def against_graph(measured: Mapping[str, Any]) -> dict[str, str]:
+    """The setting that says how an engine was found to differ from its graph when it was built.
+
+    Args:
+        measured: of its manifest.
+    """
+    check = measured.get("runtime", {})
+    if not check.get("outputs"):
+        why = check.get("unmeasured") or "its manifest says nothing"
+        return {AGAINST_GRAPH: f"not measured: {why}"}
+    worst = check["outputs"][0]
+    if check["explained_by_rounding"]:
+        return {AGAINST_GRAPH: f"{worst['sqnr_db']:.1f} dB, which rounding explains"}
+    why = check["cause"] or "cause unknown"
+    return {AGAINST_GRAPH: f"{worst['sqnr_db']:.1f} dB, more than rounding explains: {why}"}
 
 
 def unique_names(paths: Sequence[Path]) -> list[str]:

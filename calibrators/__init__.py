@@ -1,15 +1,19 @@
 """Samples → statistics → ranges, and TensorRT's own calibrators and cache.
 
 In: a prepared ONNX model and samples. Out: ``*.stats.npz``, ``*.ranges.json``, ``*.calib.cache``.
-May import: itself, artefacts; numpy, onnx; onnxruntime in one file, tensorrt + pycuda in one file.
+May import: itself, artefacts; numpy, onnx; onnxruntime in one file, tensorrt in one file.
 """
 
 from __future__ import annotations
 
-from calibrators.auto import choose_method, choose_per_tensor, hold_out
-from calibrators.checks import check_unnormalised, refuse_overlap
-from calibrators.collector import Checkpoint
-from calibrators.data import (
+from calibrators.preprocessing.images import decode_image, open_image
+from calibrators.preprocessing.preprocess import Preprocess
+from calibrators.ranges.auto import choose_method, choose_per_tensor, hold_out
+from calibrators.ranges.diagnostics import convergence, describe
+from calibrators.ranges.methods import METHODS, compute_ranges
+from calibrators.ranges.ranges import Range, Ranges
+from calibrators.samples.checks import check_unnormalised, refuse_overlap
+from calibrators.samples.data import (
     Batch,
     InputSpec,
     Sample,
@@ -21,14 +25,10 @@ from calibrators.data import (
     require_labels,
     shape_limits,
 )
-from calibrators.diagnostics import convergence, describe
-from calibrators.images import decode_image, open_image
-from calibrators.methods import METHODS, compute_ranges
-from calibrators.observe import observe
-from calibrators.preprocess import Preprocess
-from calibrators.ranges import Range, Ranges
-from calibrators.samples import fixed_batch, has_batch_axis
-from calibrators.statistics import Statistics, TensorStatistics
+from calibrators.samples.samples import fixed_batch, has_batch_axis
+from calibrators.statistics.collector import Checkpoint
+from calibrators.statistics.observe import observe
+from calibrators.statistics.statistics import Statistics, TensorStatistics
 
 __all__ = [
     "METHODS",

@@ -9,8 +9,12 @@ from pathlib import Path
 
 from artefacts.errors import InputError
 from artefacts.files import read_bounded, write_atomic
-from calibrators.auto import CANDIDATES, choose_per_tensor
-from calibrators.cache import (
+from calibrators.ranges.auto import CANDIDATES, choose_per_tensor
+from calibrators.ranges.diagnostics import TensorReport, convergence, describe
+from calibrators.ranges.methods import METHODS, compute_ranges
+from calibrators.ranges.ranges import LEVELS, Ranges
+from calibrators.statistics.statistics import Statistics
+from calibrators.tensorrt.cache import (
     ALGORITHMS,
     CalibrationCache,
     cache_from_ranges,
@@ -18,10 +22,6 @@ from calibrators.cache import (
     rewrite_header,
     write_cache,
 )
-from calibrators.diagnostics import TensorReport, convergence, describe
-from calibrators.methods import METHODS, compute_ranges
-from calibrators.ranges import LEVELS, Ranges
-from calibrators.statistics import Statistics
 
 __all__ = ["add_cache", "add_merge", "add_ranges", "add_show", "cache", "merge", "ranges", "show"]
 

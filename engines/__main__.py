@@ -12,8 +12,8 @@ from pathlib import Path
 from artefacts.errors import BuilderError
 from engines.loading import check_machine
 from engines.manifest import Manifest, read_manifest, read_verified
-from engines.signing import check_signature, sign
-from engines.triton import export_triton
+from engines.serving.signing import check_signature, sign
+from engines.serving.triton import export_triton, server_options
 
 __all__ = ["main"]
 
@@ -55,7 +55,8 @@ def triton_export(arguments: argparse.Namespace) -> None:
         instances=arguments.instances,
     )
     print(f"written: {version} and config.pbtxt beside it")
-    print(f"serve:   tritonserver --model-repository {shlex.quote(str(version.parents[1]))}")
+    command = f"tritonserver --model-repository {shlex.quote(str(version.parents[1]))}"
+    print(f"serve:   {command} {server_options(read_manifest(arguments.engine))}".rstrip())
 
 
 def describe(manifest: Manifest) -> list[tuple[str, str]]:

@@ -12,15 +12,15 @@ import onnx
 
 from artefacts.errors import GateMissedError, ModelError, UnsupportedError
 from artefacts.files import replace_atomic, sha256_bytes, sha256_file
-from engines.build_openvino import Feeds, build_blob
-from engines.build_tensorrt import build_plan
 from engines.built import BuiltEngine, Report
 from engines.coverage import Int8Coverage, coverage_of
 from engines.manifest import Manifest, manifest_path
 from engines.onnx_layers import external_files, has_qdq, read_onnx, weighted_layers
+from engines.openvino.build import Feeds, build_blob
 from engines.options import BuildOptions, settle_target
 from engines.progress import show_progress
-from engines.tensorrt_library import check_gpu, tensorrt
+from engines.tensorrt.build import build_plan
+from engines.tensorrt.library import check_gpu, tensorrt
 
 __all__ = ["build"]
 
@@ -80,6 +80,12 @@ def build(
     with replace_atomic(engine_path) as engine, replace_atomic(beside_path) as beside:
         engine.write_bytes(built.data)
         beside.write_bytes(manifest.to_bytes())
+    if coverage is None and options.require_int8 is not None:
+        raise UnsupportedError(
+            f"engine {engine_path} is written, and nothing here tells which of its layers run "
+            "INT8, expected an answer for --require-int8; drop it, or build where the GPU is and "
+            "with another release"
+        )
     return manifest
 
 
@@ -88,14 +94,8 @@ def check_coverage(coverage: Int8Coverage | None, options: BuildOptions) -> None
 
     Raises:
         GateMissedError: the share of INT8 work is below ``options.require_int8``.
-        UnsupportedError: there is a gate, and nothing on this machine can tell.
     """
     if coverage is None:
-        if options.require_int8 is not None:
-            raise UnsupportedError(
-                f"target {options.target} cannot tell without a GPU which layers run INT8, "
-                "expected a way to hold --require-int8; drop it or build where the GPU is"
-            )
         return
     if broken := coverage.broken_promises:
         logger.warning(

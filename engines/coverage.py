@@ -1,7 +1,7 @@
 """Which layers really run INT8: what the runtime executes, mapped back to ONNX nodes.
 
     OpenVINO   executed graph: originalLayersNames, layerType, runtimePrecision
-    TensorRT   engine inspector JSON, written with ProfilingVerbosity.DETAILED
+    TensorRT   engine inspector JSON (layers_tensorrt.py)
 
 A runtime fuses, renames and drops nodes. A layer that cannot be found again is ``unknown``:
 never counted as INT8, never hidden.
@@ -23,8 +23,6 @@ __all__ = [
     "executed_kernel",
     "openvino_kernels",
     "openvino_precisions",
-    "plan_kernel",
-    "tensorrt_precisions",
 ]
 
 INT8 = "int8"
@@ -33,16 +31,6 @@ UNKNOWN = "unknown"
 OPENVINO_SUFFIX = re.compile(r"(/WithoutBiases|/DequantizationMultiply|_original)+$")
 OPENVINO_COMPUTE = ("Convolution", "Deconvolution", "FullyConnected", "MatMul")
 OPENVINO_PRECISION = {"i8": INT8, "u8": INT8, "f32": "fp32", "f16": "fp16", "bf16": "bf16"}
-# "[ONNX Layer: conv1 | caller (function)]", one for each fused node (OSS onnx-tensorrt,
-# processMetadata); the separator between them differs between releases.
-ONNX_LAYER = re.compile(r"\[ONNX Layer: ([^\]|]*?)(?: \|[^\]]*)?\]")
-# Words of "Format/Datatype", its successors in TensorRT 11, and the type of weights.
-TENSORRT_PRECISION = (
-    (("Int8", "INT8"), INT8),
-    (("BF16", "BFloat16"), "bf16"),
-    (("Half", "FP16"), "fp16"),
-    (("Float", "FP32"), "fp32"),
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,51 +178,3 @@ def executed_kernel(info: Mapping[str, str]) -> tuple[tuple[str, ...], str]:
     precision = OPENVINO_PRECISION.get(info["runtimePrecision"], info["runtimePrecision"])
     names = (OPENVINO_SUFFIX.sub("", name) for name in info["originalLayersNames"].split(","))
     return tuple(dict.fromkeys(filter(None, names))), precision
-
-
-def tensorrt_precisions(inspected: Mapping[str, Any]) -> dict[str, str]:
-    """ONNX name → precision, from the engine inspector's JSON.
-
-    Args:
-        inspected: with ``Layers``; a layer is a mapping only where the engine was built with
-            detailed verbosity.
-    """
-    layers = [layer for layer in inspected.get("Layers", ()) if isinstance(layer, Mapping)]
-    # A node may be named by several kernels; those with a tactic do its arithmetic.
-    layers.sort(key=lambda layer: not layer.get("TacticName"))
-    found: dict[str, str] = {}
-    for layer in layers:
-        names, precision = plan_kernel(layer)
-        for name in names:
-            found.setdefault(name, precision)
-    return found
-
-
-def plan_kernel(layer: Mapping[str, Any]) -> tuple[tuple[str, ...], str]:
-    """ONNX names and precision of one layer of a plan.
-
-    Args:
-        layer: of the inspector's JSON; ``Name`` at least.
-    """
-    names = ONNX_LAYER.findall(layer.get("Metadata", "")) or layer["Name"].split(" + ")
-    return tuple(dict.fromkeys(name.strip() for name in names)), _layer_precision(layer)
-
-
-def _layer_precision(layer: Mapping[str, Any]) -> str:
-    """INT8 if its weights are, or, where no weights are listed, all of its inputs."""
-    weights = layer.get("Weights")
-    if isinstance(weights, Mapping) and weights.get("Count"):
-        return _precision_of(str(weights.get("Type")))
-    kinds = {
-        _precision_of(" ".join(str(v) for k, v in tensor.items() if "type" in k.lower()))
-        for tensor in layer.get("Inputs", ())
-    }
-    floating = kinds - {INT8}
-    return min(floating) if floating else (INT8 if kinds else UNKNOWN)
-
-
-def _precision_of(words: str) -> str:
-    return next(
-        (name for marks, name in TENSORRT_PRECISION if any(mark in words for mark in marks)),
-        UNKNOWN,
-    )

@@ -8,7 +8,6 @@ capsule named ``dltensor`` holds a ``DLManagedTensor``, whoever takes it renames
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
 from math import prod
 from typing import Any
 
@@ -75,6 +74,12 @@ class BorrowedTensor:
         strides = tuple(tensor.strides[: tensor.ndim]) if tensor.strides else None
         self.contiguous = strides is None or _is_contiguous(self.shape, strides)
 
+    @property
+    def nbytes(self) -> int:
+        """Size of a contiguous tensor."""
+        size: int = prod(self.shape) * self.dtype.itemsize
+        return size
+
     def release(self) -> None:
         """Tell the owner that the memory is no longer used; a second call does nothing."""
         managed, self._managed = self._managed, None
@@ -112,14 +117,14 @@ class DeviceArray:
         shape: tuple[int, ...],
         dtype: str,
         device: tuple[int, int],
-        free: Callable[[], None] = lambda: None,
+        owner: object = None,
     ) -> None:
-        """Wrap memory; ``free`` is called once when nobody uses it any more."""
+        """Wrap memory that lives as long as ``owner``, which this keeps."""
         self.address = address
         self.shape = shape
         self.dtype = numpy_dtype(dtype)
         self.device = device
-        self._free = free
+        self._owner = owner
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return self.device
@@ -141,10 +146,6 @@ class DeviceArray:
         address = ctypes.addressof(managed)
         _EXPORTED[address] = (managed, shape, self)  # alive until the consumer's deleter call
         return _API.PyCapsule_New(address, _UNUSED, ctypes.cast(_ABANDON, ctypes.c_void_p))
-
-    def __del__(self) -> None:
-        free, self._free = self._free, lambda: None
-        free()
 
 
 _EXPORTED: dict[int, tuple[Any, Any, DeviceArray]] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping
+from math import prod
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
@@ -144,20 +145,22 @@ class Engine:
         return self._profile(request, lambda runner, arrays: runner.device_times(arrays))
 
     def warm_up(self, calls: int = 3) -> None:
-        """Run zeros of the smallest (and with profiles the most frequent) shapes.
+        """Run zeros of every shape that a profile names; without profiles, of the smallest.
 
-        First calls allocate, choose kernels and capture graphs; a service does that before it
-        says that it is ready.
+        First calls allocate, choose kernels and, the second time that a shape comes, capture a
+        graph; a service does that before it says that it is ready. The largest shapes come first,
+        so that what is captured later stays valid.
         """
-        shapes = [{s.name: tuple(d or 1 for d in s.shape) for s in self.inputs}]
-        if self.manifest.profiles:
-            shapes = [
-                {**shapes[0], **which}
-                for profile in self.manifest.profiles
-                for which in (profile.min, profile.opt)
-            ]
+        smallest = {s.name: tuple(d or 1 for d in s.shape) for s in self.inputs}
+        shapes = [
+            {**smallest, **which}
+            for profile in self.manifest.profiles
+            for which in (profile.max, profile.opt, profile.min)
+        ] or [smallest]
+        shapes.sort(key=lambda chosen: sum(map(prod, chosen.values())), reverse=True)
+        distinct = list({tuple(chosen.items()): chosen for chosen in shapes}.values())
         for _ in range(calls):
-            for chosen in shapes:
+            for chosen in distinct:
                 self({s.name: np.zeros(chosen[s.name], numpy_dtype(s.dtype)) for s in self.inputs})
 
     def clone(self) -> Engine:

@@ -14,7 +14,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from engines.coverage import executed_kernel, plan_kernel
+from engines.coverage import executed_kernel
+from engines.tensorrt.layers import plan_kernel
 
 __all__ = ["RUNS", "WARM_UP", "LayerTime", "openvino_layer_times", "tensorrt_layer_times"]
 

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from artefacts.errors import EngineError
-from engines import openvino_library
-from engines.cpu_isa import cpu_isa
 from engines.engine import Engine, Runner
 from engines.manifest import Manifest, read_verified
-from engines.plan import Plan
-from engines.runner_openvino import OpenvinoRunner
-from engines.runner_tensorrt import TensorrtRunner
-from engines.signing import check_signature
-from engines.tensorrt_library import check_gpu, tensorrt
+from engines.openvino import library as openvino_library
+from engines.openvino.cpu_isa import cpu_isa
+from engines.openvino.runner import OpenvinoRunner
+from engines.serving.signing import check_signature
+from engines.tensorrt.library import check_gpu, tensorrt
+from engines.tensorrt.plan import Plan
+from engines.tensorrt.runner import TensorrtRunner
 
 __all__ = ["check_machine", "load"]
 
@@ -91,6 +92,7 @@ def _runner(
             manifest.outputs,
             manifest.profiles,
             device=device,
+            dla_core=manifest.options.get("dla_core"),
         )
     )
 
@@ -135,7 +137,7 @@ def _check_device(path: str | Path, manifest: Manifest, here: dict[str, Any]) ->
 
 
 def _check_gpu_kind(path: str | Path, manifest: Manifest, here: dict[str, str]) -> None:
-    """Same compute capability and name; a compatibility level of the build loosens that."""
+    """Same compute capability, name and size; a compatibility level of the build loosens that."""
     found = here["compute_capability"]
     level = manifest.options.get("hardware_compatibility")
     listed = manifest.options.get("compute_capabilities")
@@ -148,13 +150,19 @@ def _check_gpu_kind(path: str | Path, manifest: Manifest, here: dict[str, str]) 
         expected = str(manifest.device.get("compute_capability"))
         fits = found == expected
     else:
-        expected = f"{manifest.device.get('compute_capability')} ({manifest.device['name']})"
-        fits = f"{found} ({here['name']})" == expected
+        expected = _kind_of_gpu(manifest.device, manifest.device)
+        fits = _kind_of_gpu(here, manifest.device) == expected
     if not fits:
         raise EngineError(
-            f"engine {path} was built for a GPU of compute capability {expected}, found {found} "
-            f"({here['name']}), expected the same; {_rebuild(path, manifest)}"
+            f"engine {path} was built for a GPU of compute capability {expected}, found "
+            f"{_kind_of_gpu(here, here)}, expected the same; {_rebuild(path, manifest)}"
         )
+
+
+def _kind_of_gpu(gpu: Mapping[str, Any], told: Mapping[str, Any]) -> str:
+    """What a plan is bound to, as far as ``told`` has it: engines of before lack the number."""
+    number = f", {gpu.get('multiprocessors')} multiprocessors" if "multiprocessors" in told else ""
+    return f"{gpu.get('compute_capability')} ({gpu['name']}{number})"
 
 
 def _rebuild(path: str | Path, manifest: Manifest) -> str:

@@ -23,6 +23,7 @@ ONLY_FOR = {
     "calibrator": ("tensorrt",),
     "calibration_shapes": ("tensorrt",),
     "calibration_cache": ("tensorrt",),
+    "float_part": ("tensorrt",),
     "dla_core": ("tensorrt",),
     "allow_gpu_fallback": ("tensorrt",),
     "workspace_mib": ("tensorrt", "tensorrt-rtx"),
@@ -52,6 +53,8 @@ class BuildOptions:
             trtexec: it is the faster FP32 baseline, so INT8 is not flattered. Always set, never
             left to the library, and in the manifest.
         compute_capabilities: e.g. ``("8.6", "8.9")``, TensorRT-RTX only.
+        float_part: type of the layers that are not INT8 where the builder chooses types (TensorRT
+            8, and implicit quantization); elsewhere the graph says it. By default fp16.
         dla_core: index of the deep learning accelerator of a Jetson.
         allow_gpu_fallback: let the GPU run the layers that the DLA cannot.
         hardware_compatibility: ``ampere+`` or ``same-compute-capability``.
@@ -75,6 +78,7 @@ class BuildOptions:
     optimization_level: int | None = None
     tf32: bool = True
     compute_capabilities: tuple[str, ...] = ()
+    float_part: Literal["fp32", "fp16"] | None = None
     dla_core: int | None = None
     allow_gpu_fallback: bool = False
     hardware_compatibility: str | None = None
@@ -129,6 +133,13 @@ class BuildOptions:
         """Whether TensorRT itself is to quantize, from a calibrator or a cache."""
         return self.calibrator is not None or self.calibration_cache is not None
 
+    @property
+    def half(self) -> bool:
+        """Whether a builder that chooses types may take float16; a DLA knows INT8 and it only."""
+        if self.precision == "int8":
+            return self.float_part != "fp32" or self.dla_core is not None
+        return self.precision == "fp16" or self.dla_core is not None
+
     def to_json(self) -> dict[str, Any]:
         """For the manifest: everything that changes the engine; paths and objects by what they are.
 
@@ -140,6 +151,7 @@ class BuildOptions:
             "optimization_level": self.optimization_level,
             "tf32": None if self.target == "cpu" else self.tf32,
             "compute_capabilities": list(self.compute_capabilities),
+            "float_part": self.float_part,
             "dla_core": self.dla_core,
             "allow_gpu_fallback": self.allow_gpu_fallback,
             "hardware_compatibility": self.hardware_compatibility,

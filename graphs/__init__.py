@@ -1,5 +1,5 @@
-"""The ground floor: what is true of an ONNX graph whoever reads it.
+"""The ground floor: how an ONNX graph is read, walked, edited, named and identified.
 
-In: arrays and attributes of ONNX nodes. Out: rules that quantization and engines both follow.
-May import: itself, artefacts; numpy and onnx.
+In: ONNX files and models. Out: views, new models, hashes, rules that hold for every reader.
+May import: itself, artefacts; onnx, numpy.
 """

@@ -1,20 +1,20 @@
 """FP32 ONNX + ranges → INT8 ONNX: arithmetic, preparation, placement, linter, search.
 
 In: an ONNX model and ``*.ranges.json``. Out: ``*.prepared.onnx``, ``*.int8.onnx``, reports.
-May import: itself, artefacts, calibrators.ranges, calibrators.cache; numpy, onnx, graph tools.
+May import: itself, artefacts, graphs, calibrators.ranges, calibrators.tensorrt.cache; numpy, onnx.
 """
 
 from __future__ import annotations
 
-from quantization.fp16 import to_float16
-from quantization.importer import Imported, import_quantized, quantized_format
-from quantization.insert import insert_qdq, spread_ranges, unify_ranges
-from quantization.lint import Finding, lint
-from quantization.load import load_model, save_model
+from graphs.files import load_model, save_model
+from quantization.foreign.importer import Imported, import_quantized, quantized_format
+from quantization.foreign.strip import Stripped, strip
+from quantization.lint.lint import Finding, lint
+from quantization.measure.simulate import TensorError, simulate
 from quantization.placement import Placement, Profile, place
-from quantization.prepare import prepare
-from quantization.simulate import TensorError, simulate
-from quantization.strip import Stripped, strip
+from quantization.prepare.prepare import prepare
+from quantization.write.fp16 import to_float16
+from quantization.write.insert import insert_qdq, spread_ranges, unify_ranges
 
 __all__ = [
     "Finding",

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 
 from artefacts.errors import BuilderError
 from calibrators import Preprocess, Statistics, batches, input_specs, open_samples
+from graphs.files import load_model
 from quantization import commands
 from quantization.commands import Command, Outcome
-from quantization.load import load_model
-from quantization.sensitivity_report import add_sensitivity, sensitivity_on
+from quantization.search.sensitivity_report import add_sensitivity, sensitivity_on
 
 __all__ = ["COMMANDS", "main"]
 

@@ -10,16 +10,16 @@ from pathlib import Path
 from onnx import ModelProto
 
 from artefacts.files import write_atomic
-from calibrators.cache import ALGORITHMS, cache_from_ranges, write_cache
-from quantization.fp16 import to_float16
-from quantization.importer import import_quantized
-from quantization.lint import lint
-from quantization.lint_report import lint_json, lint_text
-from quantization.load import load_model, save_model
-from quantization.prepare import prepare
-from quantization.simulate import Feeds, simulate
-from quantization.simulate_report import simulation_json, simulation_plot, simulation_text
-from quantization.strip import strip
+from calibrators.tensorrt.cache import ALGORITHMS, cache_from_ranges, write_cache
+from graphs.files import load_model, save_model
+from quantization.foreign.importer import import_quantized
+from quantization.foreign.strip import strip
+from quantization.lint.lint import lint
+from quantization.lint.report import lint_json, lint_text
+from quantization.measure.simulate import Feeds, simulate
+from quantization.measure.simulate_report import simulation_json, simulation_plot, simulation_text
+from quantization.prepare.prepare import prepare
+from quantization.write.fp16 import to_float16
 
 __all__ = ["Command", "Outcome"]
 

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 import onnx
 
-from calibrators.ranges import Ranges
-from quantization.channel_groups import ChannelGroups
-from quantization.equalize import equalize
-from quantization.execution import load_int8, load_onnxruntime
-from quantization.fidelity import compare, run_all
-from quantization.graph_view import GraphView
+from calibrators.ranges.ranges import Ranges
+from graphs.channel_groups import ChannelGroups
+from graphs.view import GraphView
+from quantization.improve.equalize import equalize
+from quantization.measure.execution import load_int8, load_onnxruntime
+from quantization.measure.fidelity import compare, run_all
 from quantization.placement import Placement, place
 from tests.networks import Builder
 from tests.networks.running import minmax_ranges

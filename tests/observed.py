@@ -6,10 +6,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from artefacts.graph_hash import graph_hash
-from calibrators.ranges import Range, Ranges
+from calibrators.ranges.ranges import Range, Ranges
+from graphs.identity import graph_hash
+from graphs.view import GraphView
 from quantization import insert_qdq, place
-from quantization.graph_view import GraphView
 from tests.odd_models import Feeds, run
 
 DYNAMIC = 16  # for dynamic axes after the first

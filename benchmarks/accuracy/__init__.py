@@ -1,7 +1,7 @@
 """Accuracy of callables on samples: task metrics, and agreement with a reference.
 
 In: ``{name: callable}`` and samples. Out: figures with what each sample contributed.
-May import: numpy, benchmarks.statistics, calibrators.data, calibrators.preprocess;
+May import: numpy, benchmarks.statistics, calibrators.samples, calibrators.preprocessing;
 pycocotools in one file; the runtime is unknown here.
 """
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from artefacts.errors import DataError
 from benchmarks.accuracy.result import AccuracyResult, Arrays, mean_result, only_output
-from calibrators.data import Sample
+from calibrators.samples.data import Sample
 
 __all__ = ["ClassificationTask", "class_of", "class_scores", "is_among_best"]
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from artefacts.errors import DataError
 from benchmarks.accuracy.result import AccuracyResult, Arrays, Unit, mean_result
-from calibrators.data import Sample
+from calibrators.samples.data import Sample
 
 __all__ = ["CustomTask"]
 

@@ -12,8 +12,8 @@ from artefacts.errors import DataError
 from benchmarks.accuracy.boxes import corners, decode_yolov8, decode_yolox, suppress
 from benchmarks.accuracy.coco import CocoTruth, score_detections
 from benchmarks.accuracy.result import AccuracyResult, Arrays, only_output
-from calibrators.data import Sample
-from calibrators.preprocess import Preprocess
+from calibrators.preprocessing.preprocess import Preprocess
+from calibrators.samples.data import Sample
 
 __all__ = ["DetectionTask", "Detections"]
 

@@ -18,7 +18,7 @@ from benchmarks.accuracy.classification import ClassificationTask
 from benchmarks.accuracy.detection import DetectionTask
 from benchmarks.accuracy.result import AccuracyResult, Arrays, Scorer
 from benchmarks.accuracy.task import Task
-from calibrators.data import Batch, InputSpec, Sample, batches
+from calibrators.samples.data import Batch, InputSpec, Sample, batches
 
 __all__ = ["System", "Watch", "evaluate", "evaluate_all"]
 

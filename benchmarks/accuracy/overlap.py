@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from artefacts.errors import DataError
-from calibrators.data import Sample
+from calibrators.samples.data import Sample
 
 __all__ = ["refuse_calibration_samples"]
 

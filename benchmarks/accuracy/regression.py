@@ -8,7 +8,7 @@ import numpy as np
 
 from artefacts.errors import DataError
 from benchmarks.accuracy.result import AccuracyResult, Arrays, mean_result, only_output
-from calibrators.data import Sample
+from calibrators.samples.data import Sample
 
 __all__ = ["RegressionTask"]
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from artefacts.errors import DataError, RequestError
 from benchmarks.accuracy.agreement import Agreement
 from benchmarks.statistics.bootstrap import draw_rounds
-from calibrators.data import Sample
+from calibrators.samples.data import Sample
 
 __all__ = ["AccuracyResult", "Arrays", "Scorer", "Unit", "mean_result", "only_output"]
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from artefacts.errors import DataError
 from benchmarks.accuracy.result import AccuracyResult, Arrays, only_output
 from benchmarks.statistics.bootstrap import draw_rounds
-from calibrators.data import Sample
+from calibrators.samples.data import Sample
 
 __all__ = ["SegmentationTask"]
 

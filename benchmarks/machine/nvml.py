@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -98,7 +99,8 @@ def open_gpu(index: int = 0) -> Gpu | None:
     """The GPU, or None without one, without its driver or without the library.
 
     Args:
-        index: NVML's number of the device.
+        index: CUDA's number of the device. NVML counts in another order, and what
+            CUDA_VISIBLE_DEVICES hides; so the device is found by its place on the bus.
     """
     try:
         library = require("pynvml", extra="bench")
@@ -106,9 +108,26 @@ def open_gpu(index: int = 0) -> Gpu | None:
         return None
     try:
         library.nvmlInit()
-        return Gpu(library=library, handle=library.nvmlDeviceGetHandleByIndex(index))
+        place = _bus_id(index)
+        if place is None:
+            return None
+        return Gpu(library=library, handle=library.nvmlDeviceGetHandleByPciBusId(place))
     except library.NVMLError:
         return None
+
+
+def _bus_id(index: int) -> bytes | None:
+    """Where CUDA's device is, e.g. ``0000:65:00.0``."""
+    try:
+        cuda = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return None
+    device, text = ctypes.c_int(), ctypes.create_string_buffer(32)
+    if cuda.cuInit(0) or cuda.cuDeviceGet(ctypes.byref(device), index):
+        return None
+    if cuda.cuDeviceGetPCIBusId(text, len(text), device):
+        return None
+    return text.value
 
 
 def _scaled(value: Any, factor: float) -> float | None:

@@ -3,7 +3,8 @@
 Every system gets the same model and calibration samples and writes a Q/DQ graph; all graphs are
 run by onnxruntime with its optimizations off, so that Q and DQ are computed in float as they are
 written, on the same evaluation samples. SQNR is over all outputs and samples. A graph that
-TensorRT would not take as it is (unsigned codes, a zero point) is marked.
+TensorRT would not take as it is (unsigned codes, a zero point) is marked. What OpenVINO makes of
+the graphs for this CPU, ours and NNCF's, is measured beside them.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import datetime
 import importlib.metadata
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
@@ -26,12 +26,12 @@ import onnx
 from onnx import TensorProto, numpy_helper
 
 import calibrators
-import quantization
 from benchmarks.accuracy import AccuracyResult, evaluate_all
 from benchmarks.peers.accuracy_cases import CASES, Case
 from benchmarks.peers.accuracy_promise import kept_promise, promise_table
-from quantization.execution import Run, load_int8, load_onnxruntime
-from quantization.improve import improve
+from benchmarks.peers.accuracy_tables import engine_table, engine_verdicts, table, verdicts
+from benchmarks.peers.cpu_engines import compiled_peer, cpu, our_engine, our_int8
+from quantization.measure.execution import Run, load_int8, load_onnxruntime
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = Path(__file__).parent / "accuracy_systems.py"
@@ -40,7 +40,7 @@ PYTHONS = {
     "modelopt": ROOT / ".venv-modelopt/bin/python",
     "nncf": ROOT / ".venv-nncf/bin/python",
 }
-OURS = ("ours", "ours-calibrated", "ours-unsigned")
+OURS = ("ours", "ours-calibrated", "ours-unsigned", "ours-cpu")
 PEERS = (
     "onnxruntime-minmax",
     "onnxruntime-entropy",
@@ -48,23 +48,25 @@ PEERS = (
     "modelopt-max",
     "modelopt-entropy",
     "nncf-default",
+    "nncf-overflow",
     "nncf-control",
 )
-WHOLE = tuple(peer for peer in PEERS if peer != "nncf-control")  # that one gives layers up
+ON_CPU = ("ours-unsigned", "ours-cpu", "nncf-default", "nncf-overflow")  # engines of them, too
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 def make_ours(model: onnx.ModelProto, samples: list[Any], system: str) -> onnx.ModelProto:
-    """The default INT8 model for TensorRT, what calibration alone gives, or uint8 for the cpu."""
-    unsigned = system == "ours-unsigned"
-    profile: quantization.Profile = "cpu" if unsigned else "tensorrt"
-    placement = quantization.place(model, profile=profile, unsigned=unsigned)
-    statistics = calibrators.observe(model, placement.tensors, samples)
-    ranges = calibrators.compute_ranges(statistics, method="mse")
-    if system == "ours-calibrated":
-        return quantization.insert_qdq(model, placement, ranges)
-    feeds = [dict(sample.inputs) for sample in samples]
-    return improve(model, placement, ranges, feeds)[0].quantized(placement)
+    """For TensorRT by default, what calibration alone gives; or for this CPU, uint8 or by default.
+
+    All but the last are fitted to all samples.
+    """
+    count = len(samples)
+    if system == "ours-cpu":
+        return our_int8(model, samples)
+    if system == "ours-unsigned":
+        return our_int8(model, samples, unsigned=True, improved=count)
+    improved = 0 if system == "ours-calibrated" else count
+    return our_int8(model, samples, profile="tensorrt", portable=False, improved=improved)
 
 
 def make_peer(system: str, model: Path, rows: Path, output: Path) -> bool:
@@ -131,22 +133,50 @@ def measure(
         "fp32": load_onnxruntime(model),
         **{system: load_int8(graph) for system, graph in graphs.items()},
     }
+    loaded = engines_of(graphs, folder / case.file)
     results = evaluate_all(
-        runs,
+        {**runs, **{engine_name(system): run for system, run in loaded.items()}},
         case.samples(assets, model, "evaluation"),
         case.task(assets),
         inputs=calibrators.input_specs(model),
         reference="fp32",
     )
-    return {
+    found = {
         system: {
-            **figures(result),
+            **figures(results[system]),
             "accepted": system == "fp32" or accepted(graphs[system]),
             "int8_share": 0.0 if system == "fp32" else int8_share(graphs[system]),
             "seconds": seconds.get(system),
         }
-        for system, result in results.items()
+        for system in runs
     }
+    for system in loaded:
+        found[system]["engine"] = {**figures(results[engine_name(system)]), "cpu": cpu()}
+    return found
+
+
+def engines_of(graphs: Mapping[str, onnx.ModelProto], stem: Path) -> dict[str, Run]:
+    """What OpenVINO makes of those for the CPU; files are ``stem.SYSTEM.onnx``."""
+    threads = os.cpu_count() or 1
+    loaded: dict[str, Run] = {}
+    for system in graphs:
+        path = stem.with_name(f"{stem.name}.{system}.onnx")
+        if system in ON_CPU:
+            load = our_engine if system in OURS else compiled_peer
+            loaded[system] = load(path, threads)
+    return loaded
+
+
+def engine_name(system: str) -> str:
+    """What the engine of a system is called beside its graph."""
+    return f"{system}, engine"
+
+
+def is_measured(known: Mapping[str, Any], system: str, cpu_name: str) -> bool:
+    """Whether an earlier run did; an engine's figures are those of one CPU."""
+    if system in ON_CPU:
+        return bool(known.get(system, {}).get("engine", {}).get("cpu") == cpu_name)
+    return system in known
 
 
 def figures(result: AccuracyResult) -> dict[str, Any]:
@@ -158,41 +188,10 @@ def figures(result: AccuracyResult) -> dict[str, Any]:
     return found
 
 
-def table(results: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[str]:
-    """Markdown rows."""
-    lines = [
-        "| network | system | SQNR dB | agreement % | accuracy % | drop, points | layers in INT8 % "
-        "| TensorRT |",
-        "|---|---|--:|--:|--:|--:|--:|---|",
-    ]
-    for name, systems in results.items():
-        plain = systems["fp32"]["value"]
-        for system, found in systems.items():
-            sqnr, same = found.get("sqnr_db"), found.get("agreement")
-            lines.append(
-                f"| {name} | {system} | {'' if sqnr is None else f'{sqnr:.2f}'} "
-                f"| {'' if same is None else f'{100 * same:.1f}'} | {100 * found['value']:.2f} "
-                f"| {100 * (plain - found['value']):+.2f} | {100 * found['int8_share']:.0f} "
-                f"| {'yes' if found['accepted'] else 'no: unsigned codes'} |"
-            )
-    return lines
-
-
-def verdicts(results: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[str]:
-    """Ours against the best peer that TensorRT takes, network by network."""
-    lines = []
-    for name, systems in results.items():
-        peers = {s: f for s, f in systems.items() if s in WHOLE and f["accepted"]}
-        if "ours" in systems and peers:
-            best = max(peers, key=lambda system: peers[system]["sqnr_db"])
-            gain = systems["ours"]["sqnr_db"] - peers[best]["sqnr_db"]
-            lines.append(f"{name}: {gain:+.2f} dB over the best accepted peer, {best}")
-    return lines
-
-
 def versions() -> str:
     """Of what was compared; a peer whose environment is missing is left out."""
-    found = [f"onnxruntime {importlib.metadata.version('onnxruntime')} (scores all)"]
+    found = [f"onnxruntime {importlib.metadata.version('onnxruntime')} (scores graphs)"]
+    found.append(f"OpenVINO {importlib.metadata.version('openvino')} (runs engines)")
     for peer, package in (("modelopt", "nvidia-modelopt"), ("nncf", "nncf")):
         program = f"import importlib.metadata as m; print(m.version({package!r}))"
         if PYTHONS[peer].exists():
@@ -224,7 +223,11 @@ def main() -> None:
     for name in arguments.only:
         case, path = CASES[name], folder / f"{CASES[name].file}.json"
         known = cached(path)
-        systems = [s for s in arguments.systems if arguments.again or s not in known["systems"]]
+        systems = [
+            system
+            for system in arguments.systems
+            if arguments.again or not is_measured(known["systems"], system, cpu())
+        ]
         for system in systems:  # one by one, so that a run that is cut off loses little
             known["systems"].update(measure(name, case, arguments.assets, folder, [system]))
             path.write_text(json.dumps(known, indent=1))
@@ -235,8 +238,9 @@ def main() -> None:
     kept = {name: cached(folder / f"{case.file}.json") for name, case in CASES.items()}
     results = {name: entry["systems"] for name, entry in kept.items() if entry["systems"]}
     day = datetime.datetime.now(datetime.timezone.utc)
-    print(f"{day:%Y-%m-%d}, {platform.machine()}, {os.cpu_count()} cores; {versions()}")
+    print(f"{day:%Y-%m-%d}, {cpu()}, {os.cpu_count()} cores; {versions()}")
     print("\n".join(table(results)), *verdicts(results), sep="\n")
+    print("\n".join(engine_table(results)), *engine_verdicts(results, cpu()), sep="\n")
     print("\n".join(promise_table({name: entry["promise"] for name, entry in kept.items()})))
 
 

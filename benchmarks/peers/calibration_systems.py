@@ -66,9 +66,9 @@ def ours(model: Path, images: Images) -> dict[str, float]:
     """Statistics of every tensor that needs a range, and the ranges by all four methods."""
     import onnx
 
-    from calibrators.methods import compute_ranges
-    from calibrators.observe import observe
-    from calibrators.samples import Sample
+    from calibrators.ranges.methods import compute_ranges
+    from calibrators.samples.samples import Sample
+    from calibrators.statistics.observe import observe
     from quantization import place
 
     class Rows:

@@ -25,7 +25,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 import engines
-from engines.openvino_library import DEVICE, core
+from engines.openvino.library import DEVICE, core
 
 WARM_UP = 200
 

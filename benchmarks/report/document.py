@@ -17,6 +17,7 @@ from benchmarks.latency import (
 from benchmarks.machine import EnergyResult, MemoryResult, Steadiness
 
 __all__ = [
+    "AGAINST_GRAPH",
     "VERSION",
     "Comparison",
     "Explanation",
@@ -30,6 +31,8 @@ __all__ = [
 ]
 
 VERSION = 1
+AGAINST_GRAPH = "against its graph"
+"""The setting of an engine that says how far it is from the graph it was made from."""
 
 
 @dataclass(frozen=True, kw_only=True)

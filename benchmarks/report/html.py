@@ -9,7 +9,13 @@ from importlib.resources import files
 from string import Template
 
 from benchmarks.report import plots
-from benchmarks.report.document import Comparison, Explanation, Report
+from benchmarks.report.document import (
+    AGAINST_GRAPH,
+    Comparison,
+    Explanation,
+    Report,
+    SystemReport,
+)
 from benchmarks.report.sections import NOISE, Section, sections, times_section
 from benchmarks.report.tables import Rows, format_score, result_rows
 
@@ -54,7 +60,8 @@ def escape(text: str) -> str:
 
 
 def _cards(report: Report) -> str:
-    """The answer first: speed-up and drop of each system, or the lone system's median."""
+    """The answer first: engines that are wrong, speed-up and drop, or the lone system's median."""
+    wrong = [card for system in report.systems for card in _gap(system)]
     cards = [card for comparison in report.comparisons[:3] for card in _pair(comparison, report)]
     if not cards:
         system = report.systems[0]
@@ -71,7 +78,15 @@ def _cards(report: Report) -> str:
     cards.append(
         _card("machine during the run", report.steadiness.verdict, (known or [others])[0], tone)
     )
-    return f'<div class="cards">{"".join(cards)}</div>'
+    return f'<div class="cards">{"".join(wrong + cards)}</div>'
+
+
+def _gap(system: SystemReport) -> list[str]:
+    """The first card of all where an engine computes something else than its graph."""
+    found, _, why = system.settings.get(AGAINST_GRAPH, "").partition(", ")
+    if not why.startswith("more than"):
+        return []
+    return [_card(f"{system.name}: against its graph", found, why, "bad")]
 
 
 def _pair(comparison: Comparison, report: Report) -> list[str]:

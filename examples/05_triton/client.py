@@ -11,8 +11,8 @@ import tritonclient.grpc
 import tritonclient.http
 from tritonclient.utils import np_to_triton_dtype
 
-from calibrators.images import open_image
-from calibrators.preprocess import Preprocess
+from calibrators.preprocessing.images import open_image
+from calibrators.preprocessing.preprocess import Preprocess
 from engines import read_manifest
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import onnx
 
-from quantization.graph_view import WEIGHTED_OPS, GraphView, Node
+from graphs.view import WEIGHTED_OPS, GraphView, Node
 from quantization.placement.result import (
     Floating,
     Placement,

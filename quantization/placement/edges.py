@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from quantization.graph_view import Node
+from graphs.view import Node
 from quantization.placement.draft import Draft
 from quantization.placement.walk import (
     conv_behind,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from quantization.graph_view import Node, Use
+from graphs.view import Node, Use
 from quantization.placement.draft import Draft
 from quantization.placement.edges import skip_input
 from quantization.placement.walk import is_pass_through, joins_only_variables

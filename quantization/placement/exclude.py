@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 
 from artefacts.errors import ModelError
-from quantization.graph_view import GraphView
+from graphs.view import GraphView
 
 __all__ = ["excluded_nodes"]
 

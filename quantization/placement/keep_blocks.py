@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from quantization.graph_view import WEIGHTED_OPS, GraphView, Node
+from graphs.view import WEIGHTED_OPS, GraphView, Node
 from quantization.placement.draft import Draft
 from quantization.placement.keep_small import matmul_sizes
 from quantization.placement.walk import POINTWISE_OPS, is_pass_through

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from quantization.graph_view import Node
+from graphs.view import Node
 from quantization.placement.draft import Draft
 
 __all__ = ["computed_weights", "constant_layer", "excluded", "not_float32", "other_products"]

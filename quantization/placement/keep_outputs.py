@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from quantization.graph_view import WEIGHTED_OPS, GraphView, Node
+from graphs.view import WEIGHTED_OPS, GraphView, Node
 from quantization.placement.draft import Draft
 from quantization.placement.walk import is_pass_through
 

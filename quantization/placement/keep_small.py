@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from quantization.graph_view import GraphView, Node
+from graphs.view import GraphView, Node
 from quantization.placement.draft import Draft
 
 __all__ = [

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import onnx
 
 from artefacts.errors import ModelError
-from quantization.bodies import bodies
-from quantization.graph_view import WEIGHTED_OPS, GraphView, Node
+from graphs.bodies import bodies
+from graphs.view import WEIGHTED_OPS, GraphView, Node
 from quantization.placement import (
     edges,
     edges_cpu,
@@ -26,7 +26,7 @@ from quantization.placement.keep_outputs import output_layers
 from quantization.placement.result import Placement, Profile
 from quantization.placement.walk import may_be_unsigned
 
-__all__ = ["PROFILES", "Rules", "place"]
+__all__ = ["PORTABLE", "PROFILES", "Rules", "place"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +96,8 @@ _DLA = Rules(
     look_up=False,
 )
 
-_PORTABLE = (keep_small.unbounded_product,)
+PORTABLE = (keep_small.unbounded_product,)
+"""What ``place(portable=True)`` keeps in floating point beside that."""
 PROFILES: dict[Profile, Rules] = {"tensorrt": _TENSORRT, "cpu": _CPU, "dla": _DLA}
 
 
@@ -131,7 +132,7 @@ def place(
     rules = PROFILES[profile]
     draft = Draft(view, excluded_nodes(view, exclude), look_up=rules.look_up)
     for node in tuple(draft.layers.values()):
-        for rule in (*rules.keep, *(_PORTABLE if portable else ())):
+        for rule in (*rules.keep, *(PORTABLE if portable else ())):
             if (why := rule(draft, node)) is not None:
                 draft.leave(node, rule.__name__, why)
                 break

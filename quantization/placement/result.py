@@ -8,7 +8,7 @@ from typing import Literal
 
 import onnx
 
-from quantization.graph_view import WEIGHTED_OPS, GraphView
+from graphs.view import WEIGHTED_OPS, GraphView
 
 __all__ = ["Floating", "Placement", "Profile", "QuantizedInput", "QuantizedWeight"]
 

@@ -6,7 +6,7 @@ import heapq
 
 import numpy as np
 
-from quantization.graph_view import WEIGHTED_OPS, GraphView, Node
+from graphs.view import WEIGHTED_OPS, GraphView, Node
 
 __all__ = [
     "POINTWISE_OPS",

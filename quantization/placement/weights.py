@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from quantization.graph_view import GraphView, Node
+from graphs.view import GraphView, Node
 
 __all__ = ["channel_axis"]
 

@@ -13,6 +13,11 @@ def trt8(tmp_path_factory: pytest.TempPathFactory) -> Bindings:
 
 
 @pytest.fixture(scope="session")
+def trt10_3(tmp_path_factory: pytest.TempPathFactory) -> Bindings:
+    return prepare("10.3.0", tmp_path_factory.mktemp("trt10_3"))
+
+
+@pytest.fixture(scope="session")
 def trt10(tmp_path_factory: pytest.TempPathFactory) -> Bindings:
     return prepare("10.16.1.11", tmp_path_factory.mktemp("trt10"))
 

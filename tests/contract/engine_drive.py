@@ -14,86 +14,15 @@ from typing import Any
 import numpy as np
 import tensorrt as trt
 
+import quantization
 from artefacts.errors import BuilderError
-from engines import BuildOptions, Profile, plan
-from engines.build_tensorrt import build_plan
+from engines import Profile
 from engines.onnx_layers import read_onnx
-from engines.runner_tensorrt import TensorrtRunner
-from engines.tensors import TensorSpec
-from tests.contract.host_cuda import HostCuda, doubling
-from tests.contract.surface import Stand, Surface
+from engines.tensorrt.build import build_plan
+from tests.contract.drive import GPU, PROFILE, SHAPE, build, cached, options, tensor
+from tests.contract.drive_matrix import matrix
+from tests.contract.surface import Stand
 from tests.engine_models import convnet, save
-
-GPU = {"name": "a GPU", "compute_capability": "8.6", "driver_cuda": "13.0"}
-SHAPE = (1, 3, 8, 8)
-INSPECTED = {
-    "Layers": [
-        {
-            "Name": "conv1",
-            "Metadata": "[ONNX Layer: conv1_node]",
-            "Inputs": [{"Format/Datatype": "Int8"}],
-            "Weights": {"Type": "Int8", "Count": 9},
-        }
-    ]
-}
-PROFILE = Profile(
-    min={"input": SHAPE}, opt={"input": (4, *SHAPE[1:])}, max={"input": (8, *SHAPE[1:])}
-)
-
-
-def tensor(stand: Stand, name: str, shape: tuple[int, ...]) -> Stand:
-    made = Stand(stand._surface, trt.ITensor)
-    made.values.update(name=name, shape=shape, dtype=trt.DataType.FLOAT)
-    return made
-
-
-def answers() -> dict[str, Any]:
-    return {
-        "Builder.num_DLA_cores": 2,
-        "INetworkDefinition.num_inputs": 1,
-        "INetworkDefinition.num_outputs": 1,
-        "INetworkDefinition.get_input": lambda s, i: tensor(s, "input", (-1, 3, 8, 8)),
-        "INetworkDefinition.get_output": lambda s, i: tensor(s, "output", (-1, 16)),
-        "IHostMemory.__bytes__": b"plan",
-        "EngineInspector.get_engine_information": json.dumps(INSPECTED),
-        "IBuilderConfig.get_flag": lambda s, flag: flag in s.values.get("set", []),
-        "IBuilderConfig.set_flag": lambda s, flag: s.values.setdefault("set", []).append(flag),
-    }
-
-
-def options(folder: Path, **changes: Any) -> BuildOptions:
-    settings: dict[str, Any] = {
-        "target": "tensorrt",
-        "precision": "int8",
-        "profiles": (PROFILE,),
-        "workspace_mib": 64,
-        "memory_pools_mib": {"DLA_LOCAL_DRAM": 16, "dlaGlobalDRAM": 16},
-        "timing_cache": folder / "timing.cache",
-        "optimization_level": 4,
-        "tf32": False,
-        "hardware_compatibility": "ampere+",
-        "version_compatible": True,
-        "tactic_sources": ("-JIT_CONVOLUTIONS", "+EDGE_MASK_CONVOLUTIONS"),
-    }
-    return BuildOptions(**(settings | changes))
-
-
-def build(folder: Path, settings: BuildOptions, quantized: bool, **more: Any) -> dict[str, Any]:
-    """What a build touched, or the sentence it ended with."""
-    surface = Surface(trt, answers() | more)
-    path = save(convnet(np.random.default_rng(0), quantized=quantized), folder)
-    try:
-        built = build_plan(surface, path, read_onnx(path), settings, GPU, lambda *event: None)
-    except BuilderError as err:
-        return {"error": str(err), "kind": type(err).__name__, "touched": surface.touched}
-    return {
-        "touched": surface.touched,
-        "facts": built.facts,
-        "library": built.library,
-        "precisions": built.precisions,
-        "data": built.data.decode(),
-        "inputs": [spec.to_json() for spec in built.inputs],
-    }
 
 
 def explicit(folder: Path) -> dict[str, Any]:
@@ -132,9 +61,70 @@ def fp16(folder: Path) -> dict[str, Any]:
     return build(folder, options(folder, precision="fp16"), quantized=False)
 
 
+ONE_SHAPE = Profile(min=PROFILE.opt, opt=PROFILE.opt, max=PROFILE.opt)
+
+
 def dla(folder: Path) -> dict[str, Any]:
-    settings = options(folder, dla_core=1, allow_gpu_fallback=True)
+    settings = cached(folder, dla_core=1, profiles=(ONE_SHAPE,), allow_gpu_fallback=True)
+    return build(folder, settings, quantized=False)
+
+
+def dla_alone(folder: Path) -> dict[str, Any]:
+    settings = cached(folder, dla_core=1, profiles=(ONE_SHAPE,))
+    return build(folder, settings, quantized=False)
+
+
+def dla_of_a_range(folder: Path) -> dict[str, Any]:
+    return build(folder, cached(folder, dla_core=1), quantized=False)
+
+
+def dla_with_odd_pool(folder: Path) -> dict[str, Any]:
+    settings = cached(
+        folder, dla_core=1, profiles=(ONE_SHAPE,), memory_pools_mib={"dlaLocalDRAM": 24}
+    )
+    return build(folder, settings, quantized=False)
+
+
+def dla_of_pairs(folder: Path) -> dict[str, Any]:
+    settings = options(folder, dla_core=1, profiles=(ONE_SHAPE,))
     return build(folder, settings, quantized=True)
+
+
+def shape_tensor(folder: Path) -> dict[str, Any]:
+    return build(folder, options(folder), quantized=True, **{"ITensor.is_shape_tensor": True})
+
+
+def sizes_of_the_data(folder: Path) -> dict[str, Any]:
+    """A size that stays open when the network is parsed, or when the plan has its shapes."""
+    fixed = {"INetworkDefinition.get_input": lambda s, i: tensor(s, "input", SHAPE)}
+    opened = {"IExecutionContext.get_tensor_shape": lambda s, name: (-1, 16)}
+    settings = options(folder, profiles=())
+    return {
+        "parsed": build(folder, settings, quantized=True, **fixed),
+        "built": build(folder, options(folder), quantized=True, **opened),
+    }
+
+
+def broken_inspector(folder: Path) -> dict[str, Any]:
+    """No JSON, another JSON, an error of pybind11, a refused plan: each is built all the same."""
+
+    def fail(*given: Any) -> Any:
+        raise RuntimeError("no inspector")
+
+    broken = {
+        "text": {"EngineInspector.get_engine_information": "no JSON"},
+        "list": {"EngineInspector.get_engine_information": "[]"},
+        "error": {"ICudaEngine.create_engine_inspector": fail},
+        "engine": {"Runtime.deserialize_cuda_engine": lambda *given: None},
+    }
+    return {name: build(folder, options(folder), True, **more) for name, more in broken.items()}
+
+
+def halved_pairs(folder: Path) -> dict[str, Any]:
+    """What is said when a builder refuses pairs with float16 scales."""
+    more = {"Builder.build_serialized_network": lambda *given: None}
+    model = quantization.to_float16(convnet(np.random.default_rng(0))).model
+    return build(folder, options(folder), True, model=model, **more)
 
 
 def implicit_cache(folder: Path) -> dict[str, Any]:
@@ -152,12 +142,6 @@ def rejected_cache(folder: Path) -> dict[str, Any]:
 
     more = {"Builder.build_serialized_network": refuse}
     return build(folder, cached(folder), quantized=False, **more)
-
-
-def cached(folder: Path) -> BuildOptions:
-    cache = folder / "calib.cache"
-    cache.write_bytes(b"TRT-101601-MinMaxCalibration\ninput: 3c010204\n")
-    return options(folder, calibration_cache=cache)
 
 
 def implicit_calibrator(folder: Path) -> dict[str, Any]:
@@ -187,81 +171,25 @@ def parser_errors(folder: Path) -> dict[str, Any]:
     return build(folder, options(folder), quantized=True, **more)
 
 
-def run(folder: Path) -> dict[str, Any]:
-    """A plan that doubles its input, on a GPU whose memory is the host's."""
-    surface = Surface(trt, doubling())
-    runner = loaded(surface)
-    x = np.random.default_rng().standard_normal((2, 3, 8, 8)).astype(np.float32)
-    for _ in range(3):  # the third one from a graph
-        assert (runner.run({"input": x}, copy=True)["output"] == 2 * x).all()
-    runner.clone().close()
-    runner.close()
-    return {"touched": surface.touched, "live": HostCuda.live}
-
-
-def loaded(surface: Surface) -> TensorrtRunner:
-    """A runner of a plan with one input and one output."""
-    plan.Cuda = HostCuda  # type: ignore[assignment, misc]
-    runner_module = sys.modules[TensorrtRunner.__module__]
-    runner_module.Cuda = HostCuda  # type: ignore[attr-defined]
-    spec = {"dtype": "float32", "shape": (None, 3, 8, 8)}
-    made = plan.Plan(
-        surface,
-        b"plan",
-        (TensorSpec(name="input", **spec),),  # type: ignore[arg-type]
-        (TensorSpec(name="output", **spec),),  # type: ignore[arg-type]
-        (PROFILE,),
-        device=0,
-    )
-    return TensorrtRunner(made)
-
-
-def profile(folder: Path) -> dict[str, Any]:
-    """Layer and device times, and that calls before and after give the same."""
-    surface = Surface(trt, profiled())
-    runner = loaded(surface)
-    x = np.random.default_rng().standard_normal((2, 3, 8, 8)).astype(np.float32)
-    before = runner.run({"input": x}, copy=True)["output"]
-    layers = runner.layer_times({"input": x})
-    plain = runner.device_times({"input": x})
-    for _ in range(2):
-        runner.run({"input": x}, copy=True)  # captures a graph
-    graphed = runner.device_times({"input": x})
-    assert (runner.run({"input": x}, copy=True)["output"] == before).all()
-    runner.close()
-    return {
-        "touched": surface.touched,
-        "live": HostCuda.live,
-        "layers": [vars(layer) for layer in layers],
-        "device": [plain, graphed],
-    }
-
-
-def profiled() -> dict[str, Any]:
-    """Each execution of a context with a profiler tells it the time of one layer."""
-    answers = doubling() | {"EngineInspector.get_engine_information": json.dumps(INSPECTED)}
-    execute = answers["IExecutionContext.execute_async_v3"]
-
-    def report(context: Any, stream: int) -> bool:
-        if "profiler" in context.values:
-            context.values["profiler"].report_layer_time("conv1", 0.25)
-        return bool(execute(context, stream))
-
-    return answers | {"IExecutionContext.execute_async_v3": report}
-
-
 SCENARIOS = (
     explicit,
     stale_timing_cache,
     no_library,
     fp16,
     dla,
+    dla_alone,
+    dla_of_a_range,
+    dla_with_odd_pool,
+    dla_of_pairs,
+    shape_tensor,
+    sizes_of_the_data,
+    broken_inspector,
+    halved_pairs,
+    matrix,
     implicit_cache,
     implicit_calibrator,
     rejected_cache,
     parser_errors,
-    run,
-    profile,
 )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from calibrators.cache import read_cache
+from calibrators.tensorrt.cache import read_cache
 from tests.contract.bindings import Bindings
 
 # Common to the programs below: three samples of two inputs, and "device" memory on the host.
@@ -16,9 +16,9 @@ SETUP = """
     import numpy as np
     import tensorrt as trt
     from artefacts.errors import BuilderError
-    from calibrators.data import batches
-    from calibrators.samples import InputSpec, Sample
-    from calibrators.tensorrt import calibrator
+    from calibrators.samples.data import batches
+    from calibrators.samples.samples import InputSpec, Sample
+    from calibrators.tensorrt.calibrator import calibrator
     from tests.contract.builder_side import BuilderSide
 
     class HostMemory:
@@ -158,7 +158,7 @@ def test_cache_of_another_version_or_algorithm_is_refused(
 def test_tensorrt_11_says_what_to_do_instead(trt11: Bindings) -> None:
     program = """
         from artefacts.errors import UnsupportedError
-        from calibrators.tensorrt import calibrator
+        from calibrators.tensorrt.calibrator import calibrator
         try:
             calibrator("entropy", [])
         except UnsupportedError as err:

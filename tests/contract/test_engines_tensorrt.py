@@ -1,4 +1,4 @@
-"""Our builder and runner on NVIDIA's own classes of TensorRT 8.6, 10.16 and 11.4.
+"""Our builder on NVIDIA's own classes of TensorRT 8.6, 10.3, 10.16 and 11.4.
 
 Every attribute they touch must exist in that release and every call fit its signature:
 ``surface.py`` fails the build otherwise, in the process of that release.
@@ -15,7 +15,7 @@ import pytest
 
 from tests.contract.bindings import Bindings
 
-GENERATIONS = ("trt8", "trt10", "trt11")
+GENERATIONS = ("trt8", "trt10_3", "trt10", "trt11")
 Seen = dict[str, Any]
 
 
@@ -49,7 +49,7 @@ def test_explicit_int8(generation: tuple[str, Seen]) -> None:
     seen = scenario(all_seen, "explicit")
     assert "error" not in seen
     # TensorRT 8 cannot be strongly typed: there the INT8 flag lets Q/DQ nodes be quantized.
-    flags = ["INT8"] if name == "trt8" else []
+    flags = ["FP16", "INT8"] if name == "trt8" else []
     assert seen["facts"] == {
         "typing": "weak" if name == "trt8" else "strong",
         "flags": sorted([*flags, "VERSION_COMPATIBLE"]),
@@ -75,6 +75,8 @@ def test_explicit_int8(generation: tuple[str, Seen]) -> None:
         "IBuilderConfig.set_timing_cache",
         "ITimingCache.serialize",
         "Runtime.engine_host_code_allowed =",
+        "EngineInspector.execution_context =",
+        "IExecutionContext.set_input_shape",
         "EngineInspector.get_engine_information",
     }
     assert ("IBuilderConfig.progress_monitor =" in touched) == (name != "trt8")
@@ -111,14 +113,111 @@ def test_fp16_of_a_float_model(generation: tuple[str, Seen]) -> None:
         assert "FP16" in seen["facts"]["flags"]
 
 
-def test_dla_with_gpu_fallback(generation: tuple[str, Seen]) -> None:
+def test_a_dla_and_the_gpu_behind_it(generation: tuple[str, Seen]) -> None:
     name, all_seen = generation
-    seen = scenario(all_seen, "dla")
-    assert "GPU_FALLBACK" in seen["facts"]["flags"]
-    assert {"IBuilderConfig.DLA_core =", "IBuilderConfig.default_device_type ="} <= set(
-        seen["touched"]
-    )
-    assert ("FP16" in seen["facts"]["flags"]) == (name == "trt8")
+    for which, flag in (("dla", "GPU_FALLBACK"), ("dla_alone", "DIRECT_IO")):
+        seen = scenario(all_seen, which)
+        if name == "trt11":
+            assert "has no calibrators" in seen["error"]
+            continue
+        assert {"IBuilderConfig.DLA_core =", "IBuilderConfig.default_device_type ="} <= set(
+            seen["touched"]
+        )
+        flags = {"FP16", "INT8", "PREFER_PRECISION_CONSTRAINTS", "VERSION_COMPATIBLE", flag}
+        assert set(seen["facts"]["flags"]) == flags
+        assert "Runtime.DLA_core =" in seen["touched"]  # the inspector's, too
+
+
+@pytest.mark.parametrize(
+    ("which", "said"),
+    [
+        ("dla_of_a_range", "is a range with DLA core 1, expected one shape"),
+        ("dla_with_odd_pool", "memory pool dlaLocalDRAM is 24 MiB, expected a power of two"),
+        (
+            "dla_of_pairs",
+            "has QuantizeLinear nodes with DLA core 1, expected a model without",
+        ),
+        ("shape_tensor", "tensor 'input' is an input or output that holds sizes"),
+    ],
+)
+def test_what_is_refused_before_it_builds(
+    generation: tuple[str, Seen], which: str, said: str
+) -> None:
+    name, all_seen = generation
+    seen = scenario(all_seen, which)
+    if name == "trt11" and which in ("dla_of_a_range", "dla_with_odd_pool"):
+        said = "has no calibrators"
+    assert said in seen["error"]
+    assert "Builder.build_serialized_network" not in seen["touched"]
+
+
+def test_sizes_that_depend_on_the_data_are_refused(generation: tuple[str, Seen]) -> None:
+    _, all_seen = generation
+    seen = scenario(all_seen, "sizes_of_the_data")
+    for when in ("parsed", "built"):
+        assert seen[when]["kind"] == "ModelError"
+        assert "its size depends on the data (NonMaxSuppression" in " ".join(
+            seen[when]["error"].split()
+        )
+
+
+def test_no_inspector_loses_a_plan(generation: tuple[str, Seen]) -> None:
+    _, all_seen = generation
+    for how, seen in scenario(all_seen, "broken_inspector").items():
+        assert "error" not in seen, how
+        assert seen["data"] == "plan"
+        assert seen["precisions"] is None
+
+
+def test_pairs_in_float16_that_do_not_compile(generation: tuple[str, Seen]) -> None:
+    _, all_seen = generation
+    seen = scenario(all_seen, "halved_pairs")
+    assert "leave the named layer unquantized, build with --float-part fp32 or" in seen["error"]
+
+
+def strong(opset: int, *scales: str) -> Seen:
+    return {"typing": "strong", "flags": ["TF32"], "opset": opset, "scales": list(scales)}
+
+
+def weak(*flags: str, scales: tuple[str, ...] = ()) -> Seen:
+    found = {"typing": "weak", "flags": sorted([*flags, "TF32"])}
+    return found | {"opset": 17, "scales": list(scales)}
+
+
+DLA = ("FP16", "INT8", "PREFER_PRECISION_CONSTRAINTS", "DIRECT_IO")
+IMPLICIT = {
+    "--precision int8 --implicit": weak("INT8", "FP16"),
+    "--precision int8 --implicit --float-part fp32": weak("INT8"),
+    "--precision int8 --implicit --useDLACore 0": weak(*DLA),
+    "--precision int8 --implicit --useDLACore 0 --float-part fp32": weak(*DLA),
+}
+MATRIX_8 = {
+    "--precision fp32": weak(),
+    "--precision fp16": weak("FP16"),
+    # Its parser reads scales as float32 and opsets up to 17.
+    "--precision int8": weak("INT8", "FP16", scales=("FLOAT",)),
+    "--precision int8 --float-part fp32": weak("INT8", scales=("FLOAT",)),
+} | IMPLICIT
+MATRIX_11 = {
+    "--precision fp32": strong(17),
+    "--precision fp16": strong(17),
+    "--precision int8": strong(19, "FLOAT16"),
+    "--precision int8 --float-part fp32": strong(17, "FLOAT"),
+}
+
+
+def test_the_matrix_of_builds(generation: tuple[str, Seen]) -> None:
+    """Precision × typing × float part × DLA: flags, opset and the type of scales."""
+    name, all_seen = generation
+    found = scenario(all_seen, "matrix")
+    expected = MATRIX_8 if name == "trt8" else MATRIX_11
+    for words, seen in expected.items():
+        assert found[words] == seen, words
+    for words, seen in IMPLICIT.items():
+        if name == "trt11":
+            assert "has no calibrators" in found[words]["error"]
+        else:
+            assert found[words] == seen, words
 
 
 def test_implicit_int8_from_a_cache(generation: tuple[str, Seen]) -> None:
@@ -164,41 +263,3 @@ def test_parser_errors_name_their_nodes(generation: tuple[str, Seen]) -> None:
     for index in (0, 1):
         named = "" if name == "trt8" else f" (Odd name{index})"
         assert f"node {7 + index}{named}: no such operator" in seen["error"]
-
-
-def test_runner(generation: tuple[str, Seen]) -> None:
-    _, all_seen = generation
-    seen = scenario(all_seen, "run")
-    assert seen["live"] == 0
-    assert set(seen["touched"]) >= {
-        "ICudaEngine.create_execution_context",
-        "IExecutionContext.set_optimization_profile_async",
-        "IExecutionContext.set_input_shape",
-        "IExecutionContext.infer_shapes",
-        "IExecutionContext.set_tensor_address",
-        "IExecutionContext.get_tensor_shape",
-        "IExecutionContext.execute_async_v3",
-    }
-
-
-def test_profiler_and_events(generation: tuple[str, Seen]) -> None:
-    _, all_seen = generation
-    seen = scenario(all_seen, "profile")
-    assert seen["live"] == 0
-    assert seen["layers"] == [
-        {
-            "name": "conv1",
-            "kind": "unknown",
-            "nodes": ["conv1_node"],
-            "precision": "int8",
-            "time_ms": 0.25,
-        }
-    ]
-    for times in seen["device"]:
-        assert list(times) == ["h2d_ms", "compute_ms", "d2h_ms"]
-        assert all(value >= 0 for value in times.values())
-    assert set(seen["touched"]) >= {
-        "IExecutionContext.profiler =",
-        "ICudaEngine.create_engine_inspector",
-        "EngineInspector.get_engine_information",
-    }

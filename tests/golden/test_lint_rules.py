@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from quantization.lint_report import lint_table
+from quantization.lint.report import lint_table
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "models.md"
 BEGIN, END = "<!-- rules: begin -->\n", "<!-- rules: end -->\n"

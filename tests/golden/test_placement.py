@@ -7,10 +7,10 @@ from pathlib import Path
 import onnx
 import pytest
 
-from quantization.load import load_model
+from graphs.files import load_model
 from quantization.placement import Placement, place
 from quantization.placement.table import rule_table
-from quantization.prepare import prepare
+from quantization.prepare.prepare import prepare
 from tests.networks import NETWORKS
 
 FOLDER = Path(__file__).parent / "placement"

@@ -59,7 +59,7 @@ def rtx(pytestconfig: pytest.Config) -> Any:
 @pytest.fixture(autouse=True)
 def nothing_leaks() -> Iterator[None]:
     """Every device buffer that a test allocates is freed when it ends, also by errors."""
-    from engines.cuda import live_buffers
+    from engines.cuda.memory import live_buffers
 
     before = live_buffers()
     yield

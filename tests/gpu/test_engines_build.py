@@ -113,7 +113,7 @@ def test_implicit_int8_from_our_calibrators(
 ) -> None:
     if not hasattr(trt, "IInt8EntropyCalibrator2"):
         pytest.skip("this release has no implicit quantization")
-    from calibrators.tensorrt import calibrator
+    from calibrators.tensorrt.calibrator import calibrator
 
     model = convnet(rng, quantized=False, float_tail=False)
     specs = calibrators.input_specs(model)

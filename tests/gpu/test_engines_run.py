@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 import engines
 import engines.environment
+from artefacts.cuda import cuda_context
 from artefacts.errors import EngineError, RequestError, UnsupportedError
 from engines import BuildOptions, Profile
 from tests.engine_models import convnet, save
@@ -112,20 +113,14 @@ def test_torch_goes_on_after_the_engine_is_closed(path: Path, rng: np.random.Gen
 
 
 def test_loading_a_hundred_times_keeps_memory_flat(path: Path) -> None:
-    import pycuda.driver
-
-    pycuda.driver.init()
-    context = pycuda.driver.Device(0).retain_primary_context()
-    context.push()
-    try:
+    context = cuda_context()
+    engines.load(path).close()
+    with context.current():
+        free, _ = context.driver.mem_get_info()
+    for _ in range(100):
         engines.load(path).close()
-        free, _ = pycuda.driver.mem_get_info()
-        for _ in range(100):
-            engines.load(path).close()
-        assert free - pycuda.driver.mem_get_info()[0] < 16 << 20
-    finally:
-        context.pop()
-        context.detach()
+    with context.current():
+        assert free - context.driver.mem_get_info()[0] < 16 << 20
 
 
 def test_a_gpu_that_is_not_there(path: Path) -> None:

@@ -1,7 +1,7 @@
 """What NVIDIA's own compiler makes of a graph, on a machine without a GPU.
 
 TensorRT-RTX compiles for a GPU that is not there, and its verbose log lists the kernels
-(engines/plan_log.py).
+(engines/tensorrt/plan_log.py).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from engines.coverage import INT8
-from engines.plan_log import LAYERS_TITLE, logged_layers, logged_precisions
+from engines.tensorrt.plan_log import LAYERS_TITLE, logged_layers, logged_precisions
 
 
 @dataclass(frozen=True, kw_only=True)

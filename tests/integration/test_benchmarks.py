@@ -14,10 +14,10 @@ import calibrators
 import engines
 import quantization
 from artefacts.files import sha256_file
-from artefacts.graph_hash import graph_hash
 from benchmarks.__main__ import main
 from benchmarks.report import load_report
-from calibrators.preprocess import Preprocess
+from calibrators.preprocessing.preprocess import Preprocess
+from graphs.identity import graph_hash
 
 ROOT = Path(__file__).parents[2]
 DIGITS = ROOT / "examples" / "01_digits"
@@ -32,7 +32,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     spec = Preprocess.from_yaml(DIGITS / "preprocess.yaml")
     prepared = quantization.prepare(quantization.load_model(DIGITS / "digits.onnx"))
     inputs = calibrators.input_specs(prepared)
-    placement = quantization.place(prepared, profile="cpu", exclude=())
+    placement = quantization.place(prepared, profile="cpu", portable=True)
     samples = calibrators.open_samples(DIGITS / "calib", inputs=inputs, preprocess=spec, limit=32)
     statistics = calibrators.observe(prepared, placement.tensors, samples, batch_size=8)
     ranges = calibrators.compute_ranges(statistics, method="minmax")

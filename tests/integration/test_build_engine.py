@@ -19,7 +19,7 @@ import engines
 from artefacts.errors import EngineError
 from build_engine import main
 from calibrators.__main__ import main as calibrators_main
-from calibrators.cache import read_cache
+from calibrators.tensorrt.cache import read_cache
 
 ROOT = Path(__file__).parents[2]
 DIGITS = ROOT / "examples" / "01_digits"

@@ -18,10 +18,10 @@ import pytest
 from onnx import TensorProto
 
 from artefacts.errors import ArtefactError, DataError, InputError, ModelError
-from artefacts.graph_hash import graph_hash
-from calibrators.observe import observe
-from calibrators.samples import Sample
-from calibrators.statistics import Statistics, TensorStatistics
+from calibrators.samples.samples import Sample
+from calibrators.statistics.observe import observe
+from calibrators.statistics.statistics import Statistics, TensorStatistics
+from graphs.identity import graph_hash
 from tests.networks import resnet
 from tests.networks.builder import Builder
 
@@ -242,8 +242,8 @@ def test_each_thread_holds_one_group_of_samples(
 RESUMED = """
 import sys, time
 from pathlib import Path
-from calibrators.collector import Checkpoint
-from calibrators.observe import observe
+from calibrators.statistics.collector import Checkpoint
+from calibrators.statistics.observe import observe
 from tests.integration.test_calib_observe import activations, images, small
 
 class Slow(list):

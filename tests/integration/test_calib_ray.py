@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from artefacts.errors import DataError
-from calibrators.observe import observe
-from calibrators.on_ray import observe_on_ray
-from calibrators.samples import Sample
+from calibrators.samples.samples import Sample
+from calibrators.statistics.observe import observe
+from calibrators.statistics.on_ray import observe_on_ray
 from tests.integration.test_calib_observe import activations, images, small
 
 

@@ -11,9 +11,9 @@ import onnx
 import onnxruntime
 import pytest
 
-from calibrators.checks import check_unnormalised, refuse_overlap
-from calibrators.data import Samples, batches, input_specs, open_samples, require_labels
-from calibrators.preprocess import Preprocess
+from calibrators.preprocessing.preprocess import Preprocess
+from calibrators.samples.checks import check_unnormalised, refuse_overlap
+from calibrators.samples.data import Samples, batches, input_specs, open_samples, require_labels
 
 COCO_IDS = [*range(1, 12), *range(13, 26), 27, 28, *range(31, 45), *range(46, 66), 67, 70]
 COCO_IDS += [*range(72, 83), *range(84, 91)]

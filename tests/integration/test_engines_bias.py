@@ -11,10 +11,10 @@ import pytest
 
 import engines
 from engines import BuildOptions
-from engines.layer_bias import add_missing_biases
-from engines.openvino_library import openvino
-from quantization.insert import insert_qdq
+from engines.openvino.layer_bias import add_missing_biases
+from engines.openvino.library import openvino
 from quantization.placement import place
+from quantization.write.insert import insert_qdq
 from tests.networks import Builder
 from tests.networks.running import minmax_ranges, random_feeds, run, sqnr_db
 
@@ -62,7 +62,7 @@ def test_results_that_are_read_twice(
     network: Callable[[Dim], onnx.ModelProto], batch: Dim, tmp_path: Path, rng: np.random.Generator
 ) -> None:
     model = network(batch)
-    placement = place(model, profile="cpu")
+    placement = place(model, profile="cpu", portable=engines.cpu_isa() == "portable")
     feeds = random_feeds(model, rng, dynamic=2)
     int8 = insert_qdq(model, placement, minmax_ranges(model, placement.tensors, feeds))
     onnx.save(int8, tmp_path / "m.onnx")

@@ -24,9 +24,9 @@ from artefacts.errors import (
     UnsupportedError,
 )
 from engines import BuildOptions, Profile, building
-from engines.build_tensorrt import build_plan
 from engines.environment import has_gpu, has_module
 from engines.onnx_layers import read_onnx
+from engines.tensorrt.build import build_plan
 from tests.engine_models import convnet, save
 
 trt = pytest.importorskip("tensorrt_rtx", reason="needs the extra rtx")

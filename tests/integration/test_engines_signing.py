@@ -13,7 +13,7 @@ import build_engine
 import engines
 from artefacts.errors import EngineError
 from engines.manifest import manifest_path
-from engines.signing import signature_path
+from engines.serving.signing import signature_path
 
 DIGITS = Path(__file__).parents[2] / "examples" / "01_digits"
 

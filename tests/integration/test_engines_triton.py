@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -23,7 +24,7 @@ from onnx import helper
 import engines
 from calibrators import Preprocess
 from engines.__main__ import main
-from engines.triton import model_config
+from engines.serving.triton import model_config
 from tests.engine_models import convnet, save, scaled_sum
 
 ROOT = Path(__file__).parents[2]
@@ -141,7 +142,8 @@ def served(triton: Triton, tmp_path_factory: pytest.TempPathFactory) -> Served:
     options = engines.BuildOptions(target="cpu", precision="fp32", threads=1)
     engines.build(DIGITS / "digits.onnx", folder / "digits.engine", options, passport)
     assert main(["triton-export", str(folder / "digits.engine"), str(repository)]) == 0
-    (exchange / "plan.pbtxt").write_text(model_config(plan_manifest(paths["sum"]), "plan"))
+    for name, made in plan_manifests(paths["sum"]).items():
+        (exchange / f"{name}.pbtxt").write_text(model_config(made, name))
     with serve(triton, repository, folder) as ports:
         client = [PYTHON, ROOT / "tests" / "triton_client.py", exchange, *map(str, ports)]
         subprocess.run(client, check=True, timeout=120)
@@ -175,6 +177,20 @@ def plan_manifest(engine: Path) -> engines.Manifest:
             "profiles": tuple(profiles),
         }
     )
+
+
+def plan_manifests(engine: Path) -> dict[str, engines.Manifest]:
+    """The kinds of plan that are exported."""
+    plan = plan_manifest(engine)
+    fixed = engines.TensorSpec(name="x", dtype="float32", shape=(2, 3))
+    batch = {ODD: (2, 3, 8)}
+    one = engines.Profile(min=batch, opt=batch, max={ODD: (6, 3, 8)})
+    return {
+        "plan": plan,
+        "plan_fixed": dataclasses.replace(plan, inputs=(fixed,), outputs=(fixed,), profiles=()),
+        "plan_of_two": dataclasses.replace(plan, profiles=(one,)),
+        "plan_dla": dataclasses.replace(plan, options={"dla_core": 1}),
+    }
 
 
 def many_types() -> onnx.ModelProto:
@@ -330,3 +346,10 @@ def test_triton_reads_the_configuration_as_it_was_meant(served: Served) -> None:
     assert plan["instance_group"] == [{"count": 1, "kind": "KIND_GPU", "profile": ["0", "1"]}]
     assert plan["model_warmup"][1]["inputs"][ODD]["dims"] == ["3", "16"]
     assert seen["config"]["sum"]["max_batch_size"] == 8
+    warm = {
+        name: [each["batch_size"] for each in seen[f"{name}.pbtxt"]["model_warmup"]]
+        for name in ("static", "plan", "plan_fixed", "plan_of_two")
+    }
+    assert warm == {"static": [1], "plan": [1, 32], "plan_fixed": [1], "plan_of_two": [2, 6]}
+    (group,) = seen["plan_dla.pbtxt"]["instance_group"]
+    assert group["secondary_devices"] == [{"device_id": "1"}]  # KIND_NVDLA is its first kind

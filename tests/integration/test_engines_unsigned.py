@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from engines.fake_quantize import fuse_qdq
-from engines.layer_bias import add_missing_biases
-from engines.openvino_library import core, openvino, settings
-from engines.unsigned_codes import use_unsigned_codes
-from quantization.insert import insert_qdq
+from engines.openvino.fake_quantize import fuse_qdq
+from engines.openvino.layer_bias import add_missing_biases
+from engines.openvino.library import core, openvino, settings
+from engines.openvino.unsigned_codes import use_unsigned_codes
 from quantization.placement import place
+from quantization.write.insert import insert_qdq
 from tests.networks import Builder
 from tests.networks.running import minmax_ranges, random_feeds, run, sqnr_db
 
@@ -24,7 +24,7 @@ def test_same_values_with_unsigned_codes(activation: str, rng: np.random.Generat
     x = act(net.conv(net.input("x", (1, 16, 12, 12)), 32))
     y = act(net.conv(x, 32))
     model = net.build("net", net.conv(net.op("Add", net.conv(y, 32), x), 16))
-    placement = place(model, profile="cpu")
+    placement = place(model, profile="cpu", portable=True)
     feeds = random_feeds(model, rng)
     ranges = minmax_ranges(model, placement.tensors, feeds, factor=0.7)  # some values saturate
     int8 = insert_qdq(model, placement, ranges)
@@ -43,13 +43,13 @@ def test_same_values_with_unsigned_codes(activation: str, rng: np.random.Generat
 
 @pytest.mark.parametrize("batch", ["N", 2])
 def test_a_tensor_that_is_read_in_float_too(batch: int | str, rng: np.random.Generator) -> None:
-    """Behind a layer without bias and with a free batch (engines.layer_bias)."""
+    """Behind a layer without bias and with a free batch (engines.openvino.layer_bias)."""
     net = Builder()
     x = net.relu(net.conv(net.input("x", (batch, 3, 12, 12)), 16))
     y = net.relu(net.op("Conv", x, net.weight((16, 16, 3, 3), 144), kernel_shape=[3, 3]))
     net.channels[y] = 16
     model = net.build("net", net.conv(y, 8, 1), net.op("GlobalMaxPool", y))
-    placement = place(model, profile="cpu")
+    placement = place(model, profile="cpu", portable=True)
     feeds = random_feeds(model, rng)
     ranges = minmax_ranges(model, placement.tensors, feeds, factor=0.7)  # some values saturate
     int8 = insert_qdq(model, placement, ranges)

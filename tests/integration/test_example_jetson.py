@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.arguments import parse_arguments
-from calibrators.cache import read_cache
-from command.flags import parse_job
+from calibrators.tensorrt.cache import read_cache
+from pipeline.flags import parse_job
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "examples" / "06_jetson" / "README.md").read_text()

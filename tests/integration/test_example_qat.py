@@ -13,7 +13,7 @@ import onnx
 import pytest
 from PIL import Image
 
-from quantization.lint import lint
+from quantization.lint.lint import lint
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

@@ -7,7 +7,7 @@ import onnx
 import pytest
 
 from quantization import prepare
-from quantization.fp16 import to_float16
+from quantization.write.fp16 import to_float16
 from tests.networks import NETWORKS
 from tests.observed import observed_amax, quantized, random_feeds
 from tests.rtx_parser import parse

@@ -8,17 +8,17 @@ import numpy as np
 import onnx
 import pytest
 
-from quantization.comparable import comparable_outputs, with_outputs
-from quantization.execution import load_int8, load_onnxruntime
-from quantization.fidelity import compare, run_all
-from quantization.fusion_groups import leave_float, only
-from quantization.graph_view import GraphView
-from quantization.improve import improve, improve_layers
-from quantization.improve_methods import Methods
-from quantization.insert import insert_qdq
-from quantization.lint import lint
-from quantization.prepare import prepare
-from quantization.sensitivity import sensitivities
+from graphs.comparable import comparable_outputs, with_outputs
+from graphs.view import GraphView
+from quantization.improve.improve import improve, improve_layers
+from quantization.improve.methods import Methods
+from quantization.lint.lint import lint
+from quantization.measure.execution import load_int8, load_onnxruntime
+from quantization.measure.fidelity import compare, run_all
+from quantization.placement.fusion_groups import leave_float, only
+from quantization.prepare.prepare import prepare
+from quantization.search.sensitivity import sensitivities
+from quantization.write.insert import insert_qdq
 from tests.accuracy_models import calibrated
 from tests.networks import NETWORKS
 from tests.networks.choosing import (

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from quantization.insert import insert_qdq
 from quantization.placement import place
-from quantization.prepare import prepare
+from quantization.prepare.prepare import prepare
+from quantization.write.insert import insert_qdq
 from tests.networks import NETWORKS
 from tests.networks.running import minmax_ranges, random_feeds, run, sqnr_db
 

@@ -11,11 +11,11 @@ import pytest
 import engines
 from engines import BuildOptions
 from engines.coverage import openvino_precisions
-from engines.openvino_library import core, executed_nodes, settings
-from quantization.insert import insert_qdq
-from quantization.load import load_model
+from engines.openvino.library import core, executed_nodes, settings
+from graphs.files import load_model
 from quantization.placement import place
-from quantization.prepare import prepare
+from quantization.prepare.prepare import prepare
+from quantization.write.insert import insert_qdq
 from tests.networks import NETWORKS, Builder
 from tests.networks.running import minmax_ranges, random_feeds, run, sqnr_db
 
@@ -32,10 +32,15 @@ ASSETS = (
 
 
 def built(
-    model: onnx.ModelProto, folder: Path, *, unsigned: bool = False, least_share: float = 0.95
+    model: onnx.ModelProto,
+    folder: Path,
+    *,
+    unsigned: bool = False,
+    portable: bool = True,
+    least_share: float = 0.95,
 ) -> onnx.ModelProto:
     """INT8 graph and engine; checks layer by layer that what was promised is executed."""
-    placement = place(model, profile="cpu", unsigned=unsigned)
+    placement = place(model, profile="cpu", unsigned=unsigned, portable=portable)
     feeds = random_feeds(model, np.random.default_rng(0), dynamic=1)
     ranges = minmax_ranges(model, placement.tensors, feeds)
     int8 = insert_qdq(model, placement, ranges)
@@ -59,9 +64,15 @@ def agreement_db(int8: onnx.ModelProto, folder: Path, rng: np.random.Generator) 
     return min(sqnr_db(value, outputs[name]) for name, value in reference.items())
 
 
+@pytest.mark.parametrize("portable", [True, False], ids=["portable", "vnni"])
 @pytest.mark.parametrize("name", sorted(NETWORKS))
-def test_executed_as_promised(name: str, tmp_path: Path, rng: np.random.Generator) -> None:
-    int8 = built(prepare(NETWORKS[name]()), tmp_path)
+def test_executed_as_promised(
+    name: str, portable: bool, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    if not portable and engines.cpu_isa() != "vnni":
+        pytest.skip("this CPU has no VNNI: graphs that need it saturate")
+    share = 0.8 if portable and name in ("bert", "vit") else 0.95  # attention stays in float
+    int8 = built(prepare(NETWORKS[name]()), tmp_path, portable=portable, least_share=share)
     assert agreement_db(int8, tmp_path, rng) > 20
 
 
@@ -107,7 +118,7 @@ def products() -> onnx.ModelProto:
 def test_unusual_layers_are_executed_as_promised(
     network: object, unsigned: bool, tmp_path: Path
 ) -> None:
-    built(prepare(network()), tmp_path, unsigned=unsigned, least_share=0.5)  # type: ignore[operator]
+    built(prepare(network()), tmp_path, unsigned=unsigned, least_share=0.4)  # type: ignore[operator]
 
 
 def test_a_concat_of_both_signs_stays_int8_where_openvino_reads_the_file(tmp_path: Path) -> None:
@@ -116,7 +127,7 @@ def test_a_concat_of_both_signs_stays_int8_where_openvino_reads_the_file(tmp_pat
     x = net.input("x", (1, 32, 8, 8))
     joint = net.concat(net.relu(net.conv(x, 32)), net.silu(net.conv(x, 32)))
     model = net.build("both signs", net.relu(net.conv(net.relu(net.conv(joint, 32)), 32)))
-    placement = place(model, profile="cpu", unsigned=True)
+    placement = place(model, profile="cpu", unsigned=True, portable=True)
     ranges = minmax_ranges(model, placement.tensors, random_feeds(model, np.random.default_rng(0)))
     onnx.save(insert_qdq(model, placement, ranges), tmp_path / "int8.onnx")
     compiled = core().compile_model(tmp_path / "int8.onnx", "CPU", settings(1, "f32"))

@@ -14,15 +14,15 @@ import numpy as np
 import onnx
 import pytest
 
-from artefacts.graph_hash import graph_hash
-from calibrators.ranges import Range
-from quantization.amend import add_bias
-from quantization.centre import centrable, centring_shifts, move_bounds
-from quantization.graph_view import GraphView
-from quantization.insert import insert_qdq
-from quantization.load import load_model
+from calibrators.ranges.ranges import Range
+from graphs.amend import add_bias
+from graphs.files import load_model
+from graphs.identity import graph_hash
+from graphs.view import GraphView
+from quantization.improve.centring import centrable, centring_shifts, move_bounds
 from quantization.placement import PROFILES, Placement, edges, edges_cpu, place
-from quantization.prepare import prepare
+from quantization.prepare.prepare import prepare
+from quantization.write.insert import insert_qdq
 from tests.accuracy_models import calibrated, pointwise, samples_of
 from tests.integration.rtx_compiler import Compiled, compile_model
 from tests.networks import NETWORKS, vit

@@ -10,7 +10,7 @@ import onnx
 import pytest
 import torch
 
-from artefacts.graph_hash import graph_hash
+from graphs.identity import graph_hash
 from quantization import prepare
 from tests.networks.torch_networks import SIDE, TORCH_NETWORKS, with_statistics
 from tests.odd_models import run

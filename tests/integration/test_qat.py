@@ -15,11 +15,11 @@ import torch
 from torch import nn
 
 import quantization
-from artefacts.graph_hash import graph_hash
-from calibrators.ranges import Range, Ranges
+from calibrators.ranges.ranges import Range, Ranges
+from graphs.identity import graph_hash
+from graphs.view import GraphView
 from quantization import qat
-from quantization.graph_view import GraphView
-from quantization.lint import lint
+from quantization.lint.lint import lint
 from tests.networks.torch_networks import SIDE, TORCH_NETWORKS, with_statistics
 from tests.rtx_parser import parse
 

@@ -17,11 +17,11 @@ from torch import nn
 import engines
 from artefacts.errors import InputError
 from engines import BuildOptions
-from engines.cpu_isa import needed_cpu_isa
+from engines.openvino.cpu_isa import needed_cpu_isa
 from quantization import qat
-from quantization.bound_import import bound_weights
-from quantization.execution import load_int8
-from quantization.qat_modules import weight_quantizer
+from quantization.foreign.bound import bound_weights
+from quantization.measure.execution import load_int8
+from quantization.qat.modules import weight_quantizer
 from tests.integration.test_qat import GOLDEN, images, outputs_of, placed, post_training, train
 from tests.networks.torch_networks import TORCH_NETWORKS, conv_bn, with_statistics
 

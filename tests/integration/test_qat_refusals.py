@@ -19,7 +19,7 @@ from artefacts.errors import (
     UnsupportedError,
 )
 from quantization import qat
-from quantization.qat_attention import decompose_attention
+from quantization.qat.attention import decompose_attention
 from tests.integration.test_qat import images
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")

@@ -16,10 +16,10 @@ from torch import nn
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e
 
 import quantization
-from artefacts.graph_hash import graph_hash
-from calibrators.ranges import Range, Ranges
+from calibrators.ranges.ranges import Range, Ranges
+from graphs.identity import graph_hash
 from quantization import qat
-from quantization.qat_modules import activation_quantizer, batch_norm
+from quantization.qat.modules import activation_quantizer, batch_norm
 from tests.integration.test_qat import images, placed, run_onnx, train
 from tests.networks.torch_networks import Bottleneck, conv_bn, with_statistics
 

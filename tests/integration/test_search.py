@@ -13,16 +13,16 @@ import pytest
 import calibrators
 import quantization
 from calibrators import Preprocess
+from graphs.view import GraphView
 from quantization.__main__ import main
-from quantization.execution import load_int8, load_onnxruntime
-from quantization.fidelity import compare, run_all
-from quantization.fusion_groups import fusion_groups, leave_float
-from quantization.graph_view import GraphView
-from quantization.improve import improve
-from quantization.lint import lint
-from quantization.recipe import Recipe
-from quantization.search import Goal, Point, search
-from quantization.splits import check_disjoint, digest_of, split_digests
+from quantization.improve.improve import improve
+from quantization.lint.lint import lint
+from quantization.measure.execution import load_int8, load_onnxruntime
+from quantization.measure.fidelity import compare, run_all
+from quantization.placement.fusion_groups import fusion_groups, leave_float
+from quantization.search.recipe import Recipe
+from quantization.search.search import Goal, Point, search
+from quantization.search.splits import check_disjoint, digest_of, split_digests
 
 KWS = {"inputs": {"input": {"scale": 0.5847029, "zero_point": 83}}}
 MOBILENET = {"resize": 146, "crop": 128, "scale": "1/128", "mean": 1}

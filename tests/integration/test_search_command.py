@@ -12,11 +12,11 @@ import onnx
 import pytest
 import yaml
 
-import command.search
 import engines
-import quantization.search
+import pipeline.search
+import quantization.search.search
 from build_engine import main
-from quantization.execution import load_onnxruntime
+from quantization.measure.execution import load_onnxruntime
 from tests.networks import Builder
 
 HARMFUL = "n_Conv_0"
@@ -158,7 +158,7 @@ def test_a_recipe_of_other_samples_is_refused(
 
 
 def test_a_killed_search_goes_on(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, flags = command.search.load_int8_quickly, ("--max-drop", "20", "--stop-after", "onnx")
+    real, flags = pipeline.search.load_int8_quickly, ("--max-drop", "20", "--stop-after", "onnx")
     loads = 0
 
     def killed(model: onnx.ModelProto) -> object:
@@ -169,13 +169,13 @@ def test_a_killed_search_goes_on(work: Work, monkeypatch: pytest.MonkeyPatch) ->
             raise KeyboardInterrupt
         return real(model)
 
-    monkeypatch.setattr(command.search, "load_int8_quickly", killed)
+    monkeypatch.setattr(pipeline.search, "load_int8_quickly", killed)
     assert work.run("killed", *flags) == 130
     before = json.loads(work.file("killed", ".search.json").read_text())
     assert len(before["scores"]) >= 2
     assert not work.file("killed", ".recipe.yaml").exists()
 
-    monkeypatch.setattr(command.search, "load_int8_quickly", real)
+    monkeypatch.setattr(pipeline.search, "load_int8_quickly", real)
     monkeypatch.setattr(quantization.search, "sensitivities", None)  # never called again
     assert work.run("killed", *flags) == 0
     after = json.loads(work.file("killed", ".search.json").read_text())

@@ -9,8 +9,8 @@ import onnx
 import onnxruntime
 from onnx import TensorProto
 
-from artefacts.graph_hash import graph_hash
-from calibrators.ranges import Range, Ranges
+from calibrators.ranges.ranges import Range, Ranges
+from graphs.identity import graph_hash
 
 Feeds = dict[str, np.ndarray]
 
@@ -32,8 +32,13 @@ def random_feeds(model: onnx.ModelProto, rng: np.random.Generator, *, dynamic: i
     return feeds
 
 
-def run(model: onnx.ModelProto, feeds: Feeds, *, optimize: bool = True) -> Feeds:
-    """Outputs by name, from the reference runtime."""
+def run(model: onnx.ModelProto, feeds: Feeds, *, optimize: bool | None = None) -> Feeds:
+    """Outputs by name, from the reference runtime; a Q/DQ graph as it is written.
+
+    Optimised, onnxruntime puts integer kernels into it that saturate on a CPU without VNNI.
+    """
+    if optimize is None:
+        optimize = all(node.op_type != "DequantizeLinear" for node in model.graph.node)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     if not optimize:

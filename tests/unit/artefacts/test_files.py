@@ -11,8 +11,8 @@ import pytest
 
 from artefacts.errors import BuilderError, GateMissedError, InputError, MissingLibraryError
 from artefacts.files import read_bounded, replace_atomic, sha256_bytes, sha256_file, write_atomic
-from artefacts.graph_hash import graph_hash
 from artefacts.libraries import require
+from graphs.identity import graph_hash
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from benchmarks.accuracy import (
     read_task,
 )
 from benchmarks.accuracy.agreement import AgreementScorer
-from calibrators.data import InputSpec, Sample
+from calibrators.samples.data import InputSpec, Sample
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 

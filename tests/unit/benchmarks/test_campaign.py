@@ -15,7 +15,7 @@ from benchmarks.machine import MemoryResult
 from benchmarks.plan import Plan
 from benchmarks.report.document import LayerReport, Report, TensorReport
 from benchmarks.systems import System
-from calibrators.data import InputSpec, Samples, open_samples
+from calibrators.samples.data import InputSpec, Samples, open_samples
 from tests.unit.benchmarks.made import kernel
 
 RULES = TimingRules(

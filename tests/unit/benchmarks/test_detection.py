@@ -13,8 +13,8 @@ from artefacts.errors import DataError
 from benchmarks.accuracy import DetectionTask, evaluate
 from benchmarks.accuracy.boxes import corners, decode_yolov8, decode_yolox, iou, suppress
 from benchmarks.accuracy.coco import CocoTruth, score_detections
-from calibrators.data import Sample
-from calibrators.preprocess import Preprocess
+from calibrators.preprocessing.preprocess import Preprocess
+from calibrators.samples.data import Sample
 
 LETTERBOX = {"letterbox": {"size": [64, 64], "anchor": "centre"}, "scale": 1}
 

@@ -10,14 +10,14 @@ from onnx import TensorProto, helper
 
 from artefacts.errors import DataError, ModelError, RequestError
 from artefacts.files import sha256_file
-from artefacts.graph_hash import graph_hash
 from benchmarks.accuracy.overlap import refuse_calibration_samples
 from benchmarks.arguments import limits_of, parse_arguments, plan_of
 from benchmarks.graph_files import find_graphs
 from benchmarks.onnx_nodes import name_nodes, weighted_nodes
 from benchmarks.onnx_system import OnnxSystem, parse_profile
 from benchmarks.systems import System, check_same_inputs, query_of, unique_names
-from calibrators.data import InputSpec, Sample
+from calibrators.samples.data import InputSpec, Sample
+from graphs.identity import graph_hash
 from tests.unit.benchmarks.made import kernel
 
 

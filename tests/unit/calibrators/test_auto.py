@@ -10,20 +10,20 @@ from numpy.typing import NDArray
 
 from artefacts.errors import ArtefactError, DataError
 from artefacts.files import sha256_bytes
-from calibrators.auto import (
+from calibrators.ranges.auto import (
     CANDIDATES,
     _without,
     choose_method,
     choose_per_tensor,
     hold_out,
 )
-from calibrators.collector import Activations, Collector
-from calibrators.methods import compute_range, compute_ranges
-from calibrators.mse import quantization_error
-from calibrators.ranges import Ranges
-from calibrators.samples import Sample
-from calibrators.statistics import Statistics, TensorStatistics, subsets_of
-from calibrators.tensor_statistics import folded
+from calibrators.ranges.methods import compute_range, compute_ranges
+from calibrators.ranges.mse import quantization_error
+from calibrators.ranges.ranges import Ranges
+from calibrators.samples.samples import Sample
+from calibrators.statistics.collector import Activations, Collector
+from calibrators.statistics.statistics import Statistics, TensorStatistics, subsets_of
+from calibrators.statistics.tensor_statistics import folded
 
 
 def statistics_of(sample: str, **tensors: NDArray[np.float64]) -> Statistics:

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from artefacts.errors import ArtefactError, InputError
-from calibrators.cache import (
+from calibrators.ranges.ranges import Range, Ranges
+from calibrators.tensorrt.cache import (
     ALGORITHMS,
     CalibrationCache,
     cache_from_ranges,
@@ -22,7 +23,6 @@ from calibrators.cache import (
     version_number,
     write_cache,
 )
-from calibrators.ranges import Range, Ranges
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), min_size=1)
 SCALES = st.floats(0, width=32, allow_nan=False)

@@ -9,8 +9,8 @@ import pytest
 
 from artefacts.errors import ArtefactError, DataError, ModelError
 from artefacts.files import sha256_bytes
-from calibrators.collector import Activations, Checkpoint, Collector
-from calibrators.statistics import Statistics, TensorStatistics, subsets_of
+from calibrators.statistics.collector import Activations, Checkpoint, Collector
+from calibrators.statistics.statistics import Statistics, TensorStatistics, subsets_of
 
 NODES = {"conv_out": "Conv stem/conv", "x": "the graph's input"}
 

@@ -9,11 +9,11 @@ import pytest
 
 from artefacts.files import sha256_bytes
 from calibrators.__main__ import main
-from calibrators.auto import choose_per_tensor
-from calibrators.cache import read_cache
-from calibrators.methods import METHODS, compute_ranges
-from calibrators.ranges import Ranges
-from calibrators.statistics import Statistics, TensorStatistics
+from calibrators.ranges.auto import choose_per_tensor
+from calibrators.ranges.methods import METHODS, compute_ranges
+from calibrators.ranges.ranges import Ranges
+from calibrators.statistics.statistics import Statistics, TensorStatistics
+from calibrators.tensorrt.cache import read_cache
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from artefacts.errors import DataError
-from calibrators.arrays import open_arrays
+from calibrators.samples.arrays import open_arrays
 
 
 def save(path: Path, how: str, **arrays: np.ndarray) -> Path:

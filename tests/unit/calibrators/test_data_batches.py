@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from artefacts.errors import DataError, ModelError
-from calibrators.data import (
+from calibrators.samples.data import (
     Batch,
     InputSpec,
     Sample,

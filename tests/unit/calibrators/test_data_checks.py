@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from artefacts.errors import DataError
-from calibrators.checks import check_unnormalised, overlap, refuse_overlap
-from calibrators.data import InputSpec, Samples, open_samples
-from calibrators.preprocess import Preprocess
+from calibrators.preprocessing.preprocess import Preprocess
+from calibrators.samples.checks import check_unnormalised, overlap, refuse_overlap
+from calibrators.samples.data import InputSpec, Samples, open_samples
 
 INPUTS = (InputSpec(name="x", dtype=np.dtype(np.float32), shape=("N", 3, 8, 8)),)
 IMAGENET: dict[str, Any] = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from calibrators.data import InputSpec, open_samples
-from calibrators.preprocess import Preprocess
+from calibrators.preprocessing.preprocess import Preprocess
+from calibrators.samples.data import InputSpec, open_samples
 
 DOCUMENT = (Path(__file__).parents[3] / "docs" / "data.md").read_text()
 SPECS = re.findall(r"```yaml\n(.*?)```", DOCUMENT, re.DOTALL)

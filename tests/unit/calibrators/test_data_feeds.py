@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from artefacts.errors import DataError
-from calibrators.data import InputSpec, Sample, open_samples, require_labels
-from calibrators.preprocess import Preprocess
+from calibrators.preprocessing.preprocess import Preprocess
+from calibrators.samples.data import InputSpec, Sample, open_samples, require_labels
 
 F32 = np.dtype(np.float32)
 I64 = np.dtype(np.int64)

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from artefacts.errors import DataError
-from calibrators.data import InputSpec, open_samples, require_labels
-from calibrators.preprocess import Preprocess
+from calibrators.preprocessing.preprocess import Preprocess
+from calibrators.samples.data import InputSpec, open_samples, require_labels
 
 SPEC = Preprocess(resize=(4, 4), scale="1/255")
 INPUTS = (InputSpec(name="x", dtype=np.dtype(np.float32), shape=("N", 3, 4, 4)),)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from artefacts.errors import DataError
-from calibrators.images import decode_image, open_image
+from calibrators.preprocessing.images import decode_image, open_image
 
 
 def encoded(image: Image.Image, form: str, **options: object) -> bytes:

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from artefacts.errors import DataError
-from calibrators import sources
-from calibrators.data import InputSpec, Samples, open_samples
-from calibrators.preprocess import Preprocess
+from calibrators.preprocessing.preprocess import Preprocess
+from calibrators.samples import sources
+from calibrators.samples.data import InputSpec, Samples, open_samples
 
 INPUTS = (InputSpec(name="x", dtype=np.dtype(np.float32), shape=("N", 3, 4, 4)),)
 AHEAD = 2 * min(4, os.cpu_count() or 1) + 1

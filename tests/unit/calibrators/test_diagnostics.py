@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from artefacts.files import sha256_bytes
-from calibrators.collector import Activations, Collector
-from calibrators.diagnostics import clipped_share, convergence, describe
-from calibrators.methods import compute_ranges
-from calibrators.statistics import Statistics, TensorStatistics, subsets_of
+from calibrators.ranges.diagnostics import clipped_share, convergence, describe
+from calibrators.ranges.methods import compute_ranges
+from calibrators.statistics.collector import Activations, Collector
+from calibrators.statistics.statistics import Statistics, TensorStatistics, subsets_of
 
 
 def statistics_of(count: int, scale_of: object = None, seed: int = 0) -> Statistics:

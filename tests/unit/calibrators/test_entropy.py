@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from calibrators.entropy import CODES, KEPT_SHARE, divergence, entropy
-from calibrators.tensor_statistics import BINS, TensorStatistics
+from calibrators.ranges.entropy import CODES, KEPT_SHARE, divergence, entropy
+from calibrators.statistics.tensor_statistics import BINS, TensorStatistics
 
 DRAWS = {
     "normal": lambda rng: rng.standard_normal(40_000),

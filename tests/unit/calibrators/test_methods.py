@@ -13,9 +13,15 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from artefacts.errors import DataError, InputError
-from calibrators.methods import METHODS, compute_range, compute_ranges, parse_method, percentile
-from calibrators.ranges import SMALLEST_AMAX
-from calibrators.statistics import Statistics, TensorStatistics
+from calibrators.ranges.methods import (
+    METHODS,
+    compute_range,
+    compute_ranges,
+    parse_method,
+    percentile,
+)
+from calibrators.ranges.ranges import SMALLEST_AMAX
+from calibrators.statistics.statistics import Statistics, TensorStatistics
 
 EVERY = [*METHODS, "percentile:100", "percentile:99.9", "percentile:50"]
 VALUES = hnp.arrays(

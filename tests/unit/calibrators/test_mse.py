@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from calibrators.mse import _clipping_error, mse, quantization_error
-from calibrators.tensor_statistics import TensorStatistics
+from calibrators.ranges.mse import _clipping_error, mse, quantization_error
+from calibrators.statistics.tensor_statistics import TensorStatistics
 
 Draw = Callable[[np.random.Generator], NDArray[np.float64]]
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from artefacts.errors import DataError, InputError
-from calibrators.preprocess import Affine, Letterbox, Preprocess
+from calibrators.preprocessing.preprocess import Affine, Letterbox, Preprocess
 
 
 def image(rng: np.random.Generator, height: int = 12, width: int = 17) -> np.ndarray:

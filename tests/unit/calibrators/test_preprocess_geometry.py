@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from artefacts.errors import DataError
-from calibrators.geometry import Geometry, Letterbox, resample
-from calibrators.preprocess import Preprocess
+from calibrators.preprocessing.geometry import Geometry, Letterbox, resample
+from calibrators.preprocessing.preprocess import Preprocess
 
 sides = st.integers(1, 3000)
 boxes = st.integers(8, 1280)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from artefacts.errors import ArtefactError, InputError
-from calibrators.ranges import LARGEST_AMAX, SMALLEST_AMAX, Range, Ranges
+from calibrators.ranges.ranges import LARGEST_AMAX, SMALLEST_AMAX, Range, Ranges
 
 AMAX = st.floats(SMALLEST_AMAX, LARGEST_AMAX)
 NAMES = st.text(st.characters(codec="utf-8"), min_size=1)

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from calibrators.rows import Arrays, Run, feeds_of, find_layout
-from calibrators.samples import InputSpec, Sample
+from calibrators.samples.rows import Arrays, Run, feeds_of, find_layout
+from calibrators.samples.samples import InputSpec, Sample
 
 SIZE = 4
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from artefacts.errors import ArtefactError, InputError
 from artefacts.files import sha256_bytes
-from calibrators.statistics import SUBSETS, Statistics, TensorStatistics, subsets_of
+from calibrators.statistics.statistics import SUBSETS, Statistics, TensorStatistics, subsets_of
 
 NAMES = ("conv: out", "a", "größe")
 

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from calibrators import native, tensor_statistics
-from calibrators.tensor_statistics import BINS, TensorStatistics
+from calibrators.statistics import counting as native
+from calibrators.statistics import tensor_statistics
+from calibrators.statistics.tensor_statistics import BINS, TensorStatistics
 
 
 @pytest.fixture(scope="module", params=["numpy", "compiled"], autouse=True)

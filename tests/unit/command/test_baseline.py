@@ -11,8 +11,8 @@ from artefacts.errors import DataError
 from benchmarks.accuracy import ClassificationTask, CustomTask, evaluate
 from benchmarks.accuracy.task import Task
 from calibrators import Sample
-from command.baseline import Baseline, LabelFit
-from command.flags import Job, parse_job
+from pipeline.baseline import Baseline, LabelFit
+from pipeline.flags import Job, parse_job
 
 WORDS = ["--onnx", "m.onnx", "--engine", "o/m.engine", "--calib-data", "c", "--eval-data", "e"]
 PREPROCESSING = (

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from artefacts.errors import InputError
-from command.flags import Job, parse_job, parse_shapes
+from pipeline.flags import Job, parse_job, parse_shapes
 
 
 def job(*extra: str) -> Job:

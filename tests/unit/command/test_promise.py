@@ -11,10 +11,10 @@ from onnx import TensorProto, helper
 
 import calibrators
 from artefacts.errors import DataError
-from command.flags import parse_job
-from command.parts import Part, divide, learning_part
-from command.promise import Judge, Promise, promise_of
-from quantization.execution import load_onnxruntime
+from pipeline.flags import parse_job
+from pipeline.parts import Part, divide, learning_part
+from pipeline.promise import Judge, Promise, promise_of
+from quantization.measure.execution import load_onnxruntime
 
 
 def through(batch: int | str = "N") -> onnx.ModelProto:

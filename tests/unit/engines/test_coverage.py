@@ -9,7 +9,6 @@ from engines.coverage import (
     coverage_of,
     openvino_kernels,
     openvino_precisions,
-    tensorrt_precisions,
 )
 from engines.onnx_layers import weighted_layers
 from tests.engine_models import convnet
@@ -87,55 +86,6 @@ def test_a_bias_speaks_for_the_product_that_it_was_fused_with() -> None:
         ("fp32", ("bias", "m", "y")),
         ("unknown", ("n",)),
     ]
-
-
-def inspected(**layer: object) -> dict[str, object]:
-    return {"Layers": ["only a name", {"Name": "x", "LayerType": "kgen", **layer}]}
-
-
-@pytest.mark.parametrize(
-    ("found", "precision"),
-    [
-        ({"Weights": {"Type": "Int8", "Count": 9}}, "int8"),
-        (
-            {"Weights": {"Type": "Half", "Count": 9}, "Inputs": [{"Format/Datatype": "Int8"}]},
-            "fp16",
-        ),
-        ({"Inputs": [{"Format/Datatype": "Thirty-two wide channel ... Int8 format."}]}, "int8"),
-        ({"Inputs": [{"Format": "linear", "Datatype": "Int8"}]}, "int8"),
-        ({"Inputs": [{"Format/Datatype": "Int8"}, {"Format/Datatype": "Half"}]}, "fp16"),
-        ({"Inputs": [{"Format/Datatype": "Row major linear FP32"}]}, "fp32"),
-        ({"Inputs": [{"Format/Datatype": "BFloat16"}]}, "bf16"),
-        ({"Inputs": []}, "unknown"),
-    ],
-)
-def test_tensorrt_precision_of_a_layer(found: dict[str, object], precision: str) -> None:
-    assert tensorrt_precisions(inspected(**found)) == {"x": precision}
-
-
-@pytest.mark.parametrize("separator", ["\x1e", "\x1f", "", " "])
-def test_tensorrt_layers_name_their_onnx_nodes(separator: str) -> None:
-    metadata = separator.join(["[ONNX Layer: /a/Conv]", "[ONNX Layer: relu | call (function)]"])
-    found = tensorrt_precisions(
-        inspected(Metadata=metadata, Weights={"Type": "Int8", "Count": 1}, TacticName="i8i8")
-    )
-    assert found == {"/a/Conv": "int8", "relu": "int8"}
-
-
-def test_without_metadata_the_name_lists_the_nodes() -> None:
-    found = tensorrt_precisions({"Layers": [{"Name": "conv1 + relu1", "Inputs": []}]})
-    assert found == {"conv1": "unknown", "relu1": "unknown"}
-
-
-def test_the_kernel_with_a_tactic_decides() -> None:
-    copy = {"Name": "c", "Metadata": "[ONNX Layer: n]", "Inputs": [{"Datatype": "FP32"}]}
-    kernel = {
-        "Name": "k",
-        "Metadata": "[ONNX Layer: n]",
-        "TacticName": "sm80_i8i8_i8i32",
-        "Weights": {"Type": "Int8", "Count": 4},
-    }
-    assert tensorrt_precisions({"Layers": [copy, kernel]}) == {"n": "int8"}
 
 
 def test_share_counts_work_not_layers(rng: np.random.Generator) -> None:

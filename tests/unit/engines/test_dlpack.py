@@ -66,16 +66,20 @@ def test_what_cannot_be_borrowed(value: object, said: str) -> None:
         borrow(value, None)
 
 
+class Owner:
+    """What the memory belongs to; says when nobody keeps it any more."""
+
+    def __init__(self, memory: NDArray[np.float32], freed: list[str]) -> None:
+        self.memory, self.freed = memory, freed
+
+    def __del__(self) -> None:
+        self.freed.append("x" if self.memory.any() else "")
+
+
 def lend(freed: list[str]) -> tuple[DeviceArray, NDArray[np.float32]]:
     memory = np.arange(6, dtype=np.float32).reshape(2, 3)
-    array = DeviceArray(
-        memory.ctypes.data,
-        memory.shape,
-        "float32",
-        (CPU, 0),
-        lambda: freed.append("x" if memory.any() else ""),
-    )
-    return array, memory
+    owner = Owner(memory, freed)
+    return DeviceArray(memory.ctypes.data, memory.shape, "float32", (CPU, 0), owner), memory
 
 
 def test_lends_to_numpy_and_torch_without_a_copy() -> None:

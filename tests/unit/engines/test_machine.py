@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from artefacts.errors import EngineError, UnsupportedError
-from engines import environment, loading, tensorrt_library
+from engines import environment, loading
 from engines.loading import check_machine
 from engines.manifest import Manifest
+from engines.tensorrt import library as tensorrt_library
 from tests.unit.engines.test_manifest import manifest
 
 RTX3060 = {"name": "RTX 3060", "compute_capability": "8.6", "driver_cuda": "12.6"}
 A100 = {"name": "A100", "compute_capability": "8.0", "driver_cuda": "12.6"}
 H100 = {"name": "H100", "compute_capability": "9.0", "driver_cuda": "12.6"}
+# One name and SM for two chips.
+ORIN_AGX = {
+    "name": "Orin",
+    "compute_capability": "8.7",
+    "multiprocessors": "16",
+    "driver_cuda": "12.6",
+}
+ORIN_NANO = ORIN_AGX | {"multiprocessors": "8"}
 T4 = {"name": "T4", "compute_capability": "7.5", "driver_cuda": "12.6"}
 
 
@@ -53,6 +61,11 @@ def found(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
             True,
         ),
         (A100, RTX3060, {"hardware_compatibility": "same-compute-capability"}, False),
+        (ORIN_AGX, ORIN_AGX, {}, True),
+        (ORIN_AGX, ORIN_NANO, {}, False),
+        (ORIN_AGX, ORIN_NANO, {"hardware_compatibility": "same-compute-capability"}, True),
+        # Engines of before the number was kept.
+        ({k: v for k, v in ORIN_AGX.items() if k != "multiprocessors"}, ORIN_NANO, {}, True),
     ],
 )
 def test_tensorrt_engines_fit_their_kind_of_gpu(
@@ -70,7 +83,7 @@ def test_tensorrt_engines_fit_their_kind_of_gpu(
     with pytest.raises(EngineError) as caught:
         check_machine("m.engine", made)
     said = str(caught.value)
-    assert f"found {here['compute_capability']} ({here['name']})" in said
+    assert f"found {here['compute_capability']} ({here['name']}" in said
     assert "python build_engine.py --onnx model.onnx --engine m.engine" in said
     assert "--target tensorrt" in said
 
@@ -100,48 +113,6 @@ def test_no_gpu(found: dict[str, str]) -> None:
     found.clear()
     with pytest.raises(UnsupportedError, match="no NVIDIA GPU on this machine, expected one to"):
         check_machine("m.engine", built_on(RTX3060))
-
-
-class Driver:
-    """libcuda with two devices, the second of SM 8.7."""
-
-    def cuInit(self, flags: int) -> int:
-        return 0
-
-    def cuDeviceGet(self, handle: Any, device: int) -> int:
-        handle._obj.value = device
-        return 0 if device < 2 else 101
-
-    def cuDeviceGetName(self, name: Any, size: int, device: Any) -> int:
-        name.value = f"Orin {device.value}".encode()
-        return 0
-
-    def cuDeviceGetAttribute(self, value: Any, which: int, device: Any) -> int:
-        value._obj.value = {75: 8, 76: 6 + device.value}[which]
-        return 0
-
-    def cuDriverGetVersion(self, value: Any) -> int:
-        value._obj.value = 12060
-        return 0
-
-
-@pytest.fixture
-def driver(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(environment.ctypes, "CDLL", lambda name: Driver())
-    environment.gpu_facts.cache_clear()
-    yield
-    environment.gpu_facts.cache_clear()
-
-
-@pytest.mark.usefixtures("driver")
-def test_facts_come_from_the_driver() -> None:
-    assert environment.gpu_facts(1) == {
-        "name": "Orin 1",
-        "compute_capability": "8.7",
-        "driver_cuda": "12.6",
-    }
-    assert environment.gpu_facts(2) is None
-    assert environment.has_gpu()
 
 
 def test_a_blocked_module_counts_as_absent(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engines.openvino_library import reason
+from engines.openvino.library import reason
 
 
 @pytest.mark.parametrize(

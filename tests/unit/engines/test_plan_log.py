@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engines.plan_log import logged_layers, logged_precisions
+from engines.tensorrt.plan_log import logged_layers, logged_precisions
 
 # As TensorRT-RTX 1.7 prints it, strides and formats left out.
 TENSOR = (

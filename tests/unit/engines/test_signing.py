@@ -20,8 +20,8 @@ from artefacts.errors import EngineError, InputError
 from engines import Manifest, TensorSpec, add_measured, load, read_manifest, sign
 from engines.__main__ import main
 from engines.manifest import manifest_path
-from engines.signing import check_signature, signature_path
-from engines.triton import export_triton
+from engines.serving.signing import check_signature, signature_path
+from engines.serving.triton import export_triton
 
 DATA = b"what OpenVINO exported"
 CURVES = {"P-256": ec.SECP256R1(), "P-384": ec.SECP384R1(), "P-521": ec.SECP521R1()}

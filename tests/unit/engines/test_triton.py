@@ -12,7 +12,7 @@ from artefacts.errors import EngineError, InputError, UnsupportedError
 from engines import Manifest, Profile, TensorSpec
 from engines.__main__ import main
 from engines.manifest import manifest_path
-from engines.triton import export_triton, model_config
+from engines.serving.triton import export_triton, model_config
 
 DATA = b"what TensorRT wrote"
 
@@ -115,6 +115,31 @@ def test_no_warm_up_with_sizes_that_nobody_named() -> None:
     image = TensorSpec(name="x", dtype="uint8", shape=(None, 3, None, None))
     assert "model_warmup" not in model_config(manifest("cpu", inputs=(image,), profiles=()), "m")
     assert "model_warmup" in model_config(manifest("cpu", profiles=()), "m")
+
+
+def warm_up(made: Manifest, **options: Any) -> list[int]:
+    text = model_config(made, "m", **options)
+    return [int(line.split()[1]) for line in text.splitlines() if "  batch_size:" in line]
+
+
+def test_warm_up_stays_within_the_profile() -> None:
+    shapes = {"min": {"x": (2, 3)}, "opt": {"x": (4, 3)}, "max": {"x": (8, 3)}}
+    large = {"min": {"x": (9, 3)}, "opt": {"x": (16, 3)}, "max": {"x": (64, 3)}}
+    made = manifest(profiles=(Profile(**shapes), Profile(**large)))
+    assert warm_up(made) == [2, 8]
+    assert warm_up(made, max_batch=5) == [2, 5]
+    assert warm_up(made, max_batch=1) == []
+    fixed = TensorSpec(name="x", dtype="float32", shape=(2, 3))
+    assert warm_up(manifest(inputs=(fixed,), profiles=())) == [1]  # Triton skips one of 0
+
+
+def test_a_plan_for_a_dla_says_which(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    made = manifest(options={"dla_core": 1, "version_compatible": True})
+    device = "secondary_devices [ { kind: KIND_NVDLA, device_id: 1 } ]"
+    assert device in model_config(made, "m")
+    assert "secondary_devices" not in model_config(manifest(), "m")
+    assert main(["triton-export", str(written(tmp_path, made)), str(tmp_path / "repo")]) == 0
+    assert "--backend-config=tensorrt,version-compatible=true\n" in capsys.readouterr().out
 
 
 def test_what_triton_has_no_backend_or_type_for() -> None:

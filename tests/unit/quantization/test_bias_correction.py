@@ -8,9 +8,9 @@ import pytest
 from onnx import numpy_helper
 
 from artefacts.errors import ModelError
-from quantization.amend import add_bias
-from quantization.bias_correction import bias_shift
-from quantization.execution import load_onnxruntime
+from graphs.amend import add_bias
+from quantization.improve.bias import bias_shift
+from quantization.measure.execution import load_onnxruntime
 from tests.networks import Builder
 
 

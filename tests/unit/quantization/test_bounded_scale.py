@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from graphs.pairs import beyond_pairs, pair_partners, within_pairs
-from quantization.bounded_weights import bounded_codes, bounded_scale
+from quantization.write.bounded_weights import bounded_codes, bounded_scale
 
 ROWS = hnp.arrays(np.float64, (3, 9), elements=st.floats(-1, 2, allow_subnormal=False))
 PARTNERS = pair_partners((3, 9), 1, 0)

@@ -6,13 +6,13 @@ import numpy as np
 import onnx
 import pytest
 
-from quantization.amend import add_bias
-from quantization.centre import centrable, centring_shifts, move_bounds
-from quantization.execution import load_onnxruntime
-from quantization.graph_view import GraphView
-from quantization.improve import improve_layers
-from quantization.improve_methods import Methods
-from quantization.lint import lint
+from graphs.amend import add_bias
+from graphs.view import GraphView
+from quantization.improve.centring import centrable, centring_shifts, move_bounds
+from quantization.improve.improve import improve_layers
+from quantization.improve.methods import Methods
+from quantization.lint.lint import lint
+from quantization.measure.execution import load_onnxruntime
 from quantization.placement import place
 from tests.accuracy_models import (
     calibrated,

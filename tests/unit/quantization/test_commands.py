@@ -10,11 +10,11 @@ import onnx
 import pytest
 
 from calibrators import input_specs, observe, open_samples
-from calibrators.cache import read_cache
-from calibrators.ranges import Ranges
+from calibrators.ranges.ranges import Ranges
+from calibrators.tensorrt.cache import read_cache
 from quantization import load_model, prepare, save_model
 from quantization.__main__ import COMMANDS, main
-from quantization.lint import lint
+from quantization.lint.lint import lint
 from tests.lint_models import BROKEN, CLEAN, lint_model
 from tests.networks import NETWORKS
 from tests.observed import quantized, random_feeds

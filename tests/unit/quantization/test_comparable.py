@@ -6,14 +6,14 @@ import numpy as np
 import onnx
 import pytest
 
-from quantization.comparable import (
+from graphs.comparable import (
     before_scores,
     chosen_shapes,
     comparable_outputs,
     with_outputs,
 )
-from quantization.execution import load_onnxruntime
-from quantization.graph_view import GraphView
+from graphs.view import GraphView
+from quantization.measure.execution import load_onnxruntime
 from tests.networks import Builder
 from tests.networks.choosing import (
     detector_with_suppression,

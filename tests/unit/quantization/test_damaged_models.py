@@ -15,9 +15,9 @@ from onnx import NodeProto
 
 from artefacts.errors import BuilderError
 from quantization import load_model, prepare, to_float16
-from quantization.importer import import_quantized
-from quantization.lint import lint
-from quantization.strip import strip
+from quantization.foreign.importer import import_quantized
+from quantization.foreign.strip import strip
+from quantization.lint.lint import lint
 from tests.lint_models import BROKEN, lint_model
 from tests.odd_models import NAMES, odd_model
 

@@ -6,13 +6,13 @@ import numpy as np
 import onnx
 import pytest
 
-from quantization.channel_groups import ChannelGroups
-from quantization.equalize import equalize, group_scales, insert_scalings, scalable
-from quantization.equalize_choice import equalized
-from quantization.execution import load_onnxruntime
-from quantization.graph_view import GraphView
-from quantization.improve import improve_layers
-from quantization.improve_methods import NOTHING, Methods
+from graphs.channel_groups import ChannelGroups
+from graphs.view import GraphView
+from quantization.improve.equalize import equalize, group_scales, insert_scalings, scalable
+from quantization.improve.equalize_choice import equalized
+from quantization.improve.improve import improve_layers
+from quantization.improve.methods import NOTHING, Methods
+from quantization.measure.execution import load_onnxruntime
 from quantization.placement import place
 from tests.accuracy_models import (
     calibrated,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from artefacts.errors import ModelError
-from quantization.fidelity import compare
+from quantization.measure.fidelity import compare
 
 FEEDS = [{"x": np.zeros(1)}, {"x": np.ones(1)}]
 

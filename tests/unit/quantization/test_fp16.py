@@ -10,10 +10,10 @@ import pytest
 from onnx import TensorProto, numpy_helper, parser
 from onnx.reference import ReferenceEvaluator
 
+from graphs.opset import opset_of
+from graphs.view import GraphView
 from quantization import prepare
-from quantization.fp16 import HALF_SCALE_OPSET, HalfModel, to_float16
-from quantization.graph_view import GraphView
-from quantization.prepare_opset import opset_of
+from quantization.write.fp16 import HALF_SCALE_OPSET, HalfModel, to_float16
 from tests.networks import NETWORKS
 from tests.observed import observed_amax, quantized, random_feeds
 from tests.odd_models import NAMES, Feeds, odd_model, run

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from quantization.fusion_groups import fusion_groups, leave_float, only
-from quantization.graph_view import GraphView
+from graphs.view import GraphView
 from quantization.placement import Placement, place
+from quantization.placement.fusion_groups import fusion_groups, leave_float, only
 from tests.networks import NETWORKS, resnet
 
 

@@ -12,9 +12,9 @@ from onnx import TensorProto, numpy_helper, parser
 
 from artefacts.errors import ModelError
 from quantization import load_model, prepare, to_float16
-from quantization.import_operators import unfold_operators
-from quantization.importer import import_quantized, quantized_format
-from quantization.lint import lint
+from quantization.foreign.importer import import_quantized, quantized_format
+from quantization.foreign.operators import unfold_operators
+from quantization.lint.lint import lint
 from tests.foreign_models import by_onnxruntime
 from tests.networks import NETWORKS
 from tests.observed import random_feeds

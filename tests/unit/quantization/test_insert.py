@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
 from artefacts.errors import ArtefactError, ModelError
-from artefacts.graph_hash import graph_hash
-from calibrators.ranges import Range, Ranges
-from quantization.insert import QuantizedTensor, insert_qdq, unify_ranges
-from quantization.lint import lint
+from calibrators.ranges.ranges import Range, Ranges
+from graphs.identity import graph_hash
+from quantization.lint.lint import lint
 from quantization.placement import place
+from quantization.write.insert import QuantizedTensor, insert_qdq, unify_ranges
 from tests.networks import NETWORKS, Builder
 from tests.networks.running import minmax_ranges, random_feeds, run, sqnr_db
 

@@ -6,9 +6,9 @@ import numpy as np
 import onnx
 import pytest
 
-from quantization.execution import load_onnxruntime
-from quantization.graph_view import GraphView
-from quantization.layer_matrix import layer_matrix, sample_columns
+from graphs.layer_matrix import layer_matrix, sample_columns
+from graphs.view import GraphView
+from quantization.measure.execution import load_onnxruntime
 from tests.networks import Builder
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from onnx import TensorProto, helper
 
-from quantization.execution import load_onnxruntime
-from quantization.graph_view import GraphView
-from quantization.layerwise import run_node
+from graphs.view import GraphView
+from quantization.improve.walk import run_node
+from quantization.measure.execution import load_onnxruntime
 from tests.networks.builder import Builder
 
 

@@ -6,7 +6,7 @@ import onnx
 import pytest
 from onnx import parser
 
-from quantization.lint import RULES, lint
+from quantization.lint.lint import RULES, lint
 from tests.lint_models import BROKEN, CLEAN, lint_model
 
 # Rules that the model of another rule cannot help breaking too.

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from onnx import TensorProto, external_data_helper, numpy_helper, parser
 
 from artefacts.errors import ModelError
-from artefacts.graph_hash import graph_hash
-from quantization import load, load_model, save_model
+from graphs import files as load
+from graphs.identity import graph_hash
+from quantization import load_model, save_model
 
 
 @pytest.fixture

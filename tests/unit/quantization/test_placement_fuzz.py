@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from artefacts.errors import ModelError
-from quantization.insert import insert_qdq
 from quantization.placement import place
+from quantization.write.insert import insert_qdq
 from tests.networks import Builder
 from tests.networks.running import minmax_ranges, random_feeds, run, sqnr_db
 

@@ -10,9 +10,9 @@ import pytest
 from onnx import TensorProto, helper, parser
 
 from artefacts.errors import ModelError
-from artefacts.graph_hash import graph_hash
+from graphs.identity import graph_hash
+from graphs.shapes import check
 from quantization import prepare
-from quantization.prepare_shapes import check
 from tests.odd_models import NAMES, odd_model, random_feeds, run
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 
-from artefacts.graph_hash import graph_hash
+from graphs.identity import graph_hash
 from quantization import lint, load_model, prepare
 from tests.networks import NETWORKS
 from tests.observed import quantized, random_feeds

@@ -10,15 +10,15 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from artefacts.errors import ModelError
-from artefacts.graph_hash import graph_hash
+from graphs.identity import graph_hash
+from graphs.view import GraphView
 from quantization import prepare
-from quantization.execution import load_onnxruntime
-from quantization.graph_view import GraphView
-from quantization.improve import Improved
-from quantization.improve_methods import NOTHING
-from quantization.layerwise import can_walk
-from quantization.prepare_sequences import drop_sequences
-from quantization.sensitivity import sensitivities
+from quantization.improve.improve import Improved
+from quantization.improve.methods import NOTHING
+from quantization.improve.walk import can_walk
+from quantization.measure.execution import load_onnxruntime
+from quantization.prepare.sequences import drop_sequences
+from quantization.search.sensitivity import sensitivities
 from tests.accuracy_models import calibrated, samples_of
 from tests.networks import Builder
 

@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from artefacts.graph_hash import graph_hash
+from graphs.identity import graph_hash
 from quantization import place, prepare
 
 TYPES = {"float16": TensorProto.FLOAT16, "double": TensorProto.DOUBLE}

@@ -12,12 +12,12 @@ from hypothesis.extra import numpy as hnp
 from onnx import helper, numpy_helper
 
 from graphs.pairs import PAIR_LIMIT, pair_partners, saturating
+from graphs.view import GraphView
 from quantization.arithmetic import channel_amax, symmetric_scale
-from quantization.bounded_weights import as_rows
-from quantization.graph_view import GraphView
-from quantization.insert_weights import quantize_weight
 from quantization.placement import QuantizedWeight
-from quantization.qat_modules import weight_quantizer
+from quantization.qat.modules import weight_quantizer
+from quantization.write.bounded_weights import as_rows
+from quantization.write.weights import quantize_weight
 
 # Many of one sign and near the largest, so that pairs bind.
 FLOATS = st.floats(-1, 2, width=32, allow_subnormal=False)
@@ -137,7 +137,7 @@ def test_half_precision_comes_back_as_it_went_in(dtype: torch.dtype) -> None:
 
 def test_the_operator_is_what_torch_asks_of_one() -> None:
     """Its shapes without values, and no memory shared with what it was given."""
-    from quantization.qat_bounded import bounded_rounding
+    from quantization.qat.bounded import bounded_rounding
 
     for axis in (0, None):
         arguments = (torch.randn(4, 6, 3), axis, 1)

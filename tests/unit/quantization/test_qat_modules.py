@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from quantization.arithmetic import channel_amax, dequantize, quantize, symmetric_scale
-from quantization.qat_modules import activation_quantizer, batch_norm, weight_quantizer
+from quantization.qat.modules import activation_quantizer, batch_norm, weight_quantizer
 
 FLOATS = st.floats(-100, 100, width=32, allow_subnormal=False)
 # Made once, before any test is timed: the first call imports torchao.

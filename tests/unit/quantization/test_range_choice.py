@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from quantization.range_choice import Grid, Reader, best_grid, candidates
+from quantization.improve.range_choice import Grid, Reader, best_grid, candidates
 
 
 def test_values_that_no_reader_sees_are_clipped(rng: np.random.Generator) -> None:

@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from artefacts.errors import ArtefactError, InputError
-from quantization.improve_methods import Methods
-from quantization.recipe import Recipe
+from quantization.improve.methods import Methods
+from quantization.search.recipe import Recipe
 
 
 def recipe(**changes: object) -> Recipe:

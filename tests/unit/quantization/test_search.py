@@ -15,15 +15,15 @@ import onnx
 import pytest
 
 from artefacts.errors import ArtefactError, InputError
-from quantization.execution import load_int8, load_int8_quickly, load_onnxruntime
-from quantization.fidelity import compare, run_all
-from quantization.fusion_groups import fusion_groups
-from quantization.graph_view import GraphView
-from quantization.improve import Improved
-from quantization.improve_methods import NOTHING
+from graphs.view import GraphView
+from quantization.improve.improve import Improved
+from quantization.improve.methods import NOTHING
+from quantization.measure.execution import load_int8, load_int8_quickly, load_onnxruntime
+from quantization.measure.fidelity import compare, run_all
 from quantization.placement import Placement
-from quantization.search import Goal, Point, _shrunk, search
-from quantization.search_book import Book
+from quantization.placement.fusion_groups import fusion_groups
+from quantization.search.candidates import Book
+from quantization.search.search import Goal, Point, _shrunk, search
 from tests.accuracy_models import calibrated, samples_of
 from tests.networks import Builder, resnet
 
@@ -84,9 +84,9 @@ class Fixture:
 
 def truthful(fixture: Fixture, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sensitivities that agree with the table."""
-    from quantization import search as module
-    from quantization.fidelity import Fidelity
-    from quantization.sensitivity import Sensitivity
+    from quantization.measure.fidelity import Fidelity
+    from quantization.search import search as module
+    from quantization.search.sensitivity import Sensitivity
 
     some = Fidelity(sqnr_db=1.0, agreement=None, kl=None, samples=1)
     found = [
@@ -227,7 +227,7 @@ def test_a_state_of_something_else_is_refused(tmp_path: Path, rng: np.random.Gen
 def test_the_time_limit_ends_with_the_best_so_far(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from quantization import search as module
+    from quantization.search import search as module
 
     fixture = Fixture(rng)
     clock = iter(range(1000))
@@ -360,7 +360,7 @@ def test_what_was_fitted_and_missed_is_not_fitted_again(
 def test_the_time_limit_ends_a_fit(
     fits: int, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from quantization import search as module
+    from quantization.search import search as module
 
     fixture, names = noisy([5.0, 2.0, 0.03, 0.01, 0.01], rng, monkeypatch)
     now = 0.0
@@ -386,7 +386,7 @@ def test_groups_are_ranked_where_nothing_is_fitted(
 ) -> None:
     fixture = Fixture(rng, 3)
     truthful(fixture, monkeypatch)
-    from quantization import search as module
+    from quantization.search import search as module
 
     told = module.sensitivities
     plain = dataclasses.replace(fixture.improved)

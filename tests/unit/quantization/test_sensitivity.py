@@ -8,12 +8,12 @@ import numpy as np
 import onnx
 import pytest
 
-from quantization.execution import load_int8, load_onnxruntime
-from quantization.fidelity import compare, run_all
-from quantization.fusion_groups import leave_float, only
-from quantization.improve import improve_layers
-from quantization.improve_methods import NOTHING, Methods
-from quantization.sensitivity import sensitivities
+from quantization.improve.improve import improve_layers
+from quantization.improve.methods import NOTHING, Methods
+from quantization.measure.execution import load_int8, load_onnxruntime
+from quantization.measure.fidelity import compare, run_all
+from quantization.placement.fusion_groups import leave_float, only
+from quantization.search.sensitivity import sensitivities
 from tests.accuracy_models import calibrated, samples_of, uneven_depthwise
 from tests.networks import Builder, mobilenet_v2, resnet
 

@@ -12,8 +12,8 @@ import pytest
 
 from artefacts.errors import ArtefactError, DataError
 from quantization import prepare
-from quantization.simulate import TensorError, simulate
-from quantization.simulate_report import simulation_json, simulation_plot, simulation_text
+from quantization.measure.simulate import TensorError, simulate
+from quantization.measure.simulate_report import simulation_json, simulation_plot, simulation_text
 from tests.networks import NETWORKS
 from tests.observed import quantized, random_feeds
 from tests.odd_models import Feeds, run

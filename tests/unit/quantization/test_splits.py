@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from artefacts.errors import DataError
-from quantization.splits import check_disjoint, digest_of, split_digests
+from quantization.search.splits import check_disjoint, digest_of, split_digests
 
 
 def digests(count: int) -> list[str]:

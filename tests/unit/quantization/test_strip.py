@@ -13,10 +13,10 @@ from onnx import numpy_helper, parser
 from PIL import Image
 
 from artefacts.errors import ModelError
-from artefacts.graph_hash import graph_hash
+from graphs.identity import graph_hash
 from quantization import insert_qdq, load_model, place, prepare
-from quantization.insert import unify_ranges
-from quantization.strip import strip
+from quantization.foreign.strip import strip
+from quantization.write.insert import unify_ranges
 from tests.networks import NETWORKS
 from tests.observed import observed_amax, random_feeds, ranges_of
 from tests.odd_models import run

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from quantization.weight_clipping import clipped_scale, largest_scale
+from quantization.improve.clipping import clipped_scale, largest_scale
 
 matrices = arrays(
     np.float64, (2, 3, 8), elements=st.floats(-10, 10, width=32, allow_subnormal=False)

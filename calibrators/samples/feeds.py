@@ -1,0 +1,295 @@
+"""How the arrays of a data source become the inputs of a model: names, axes, dtypes, finite values.
+
+The rules are the same for .npy, .npz and Python loaders, and each is decided from shape and dtype
+alone, before any value is read.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from artefacts.errors import DataError
+from calibrators.preprocessing.preprocess import Preprocess
+from calibrators.samples.fit import check_kind, fit_array, fits, remedy, without_ones
+from calibrators.samples.labels import LABEL_ARRAYS
+from calibrators.samples.samples import InputSpec, has_batch_axis
+
+__all__ = ["FeedPlan", "check_preprocess", "image_input", "plan_feed"]
+
+_SINGLE = ("images", "image", "x", "X", "data", "inputs", "input", "features", "samples", "arr_0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How one array feeds one input.
+
+    Attributes:
+        spec: the input.
+        kind: ``rows`` (axis 0 is the input's own axis 0), ``items`` (axis 0 is one more, each entry
+            a whole input) or ``whole`` (the array is one sample's).
+        count: length of axis 0; 1 for ``whole``.
+        convert: from a row, an item or the whole array to what is fed, not yet cast and checked.
+    """
+
+    spec: InputSpec
+    kind: str
+    count: int
+    convert: Callable[[NDArray[Any]], NDArray[Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeedPlan:
+    """How the arrays of one file, or of one yielded dict, become samples.
+
+    Attributes:
+        names: input name → array name.
+        plans: input name → how.
+        rows: number of samples along axis 0; None where all arrays together are one sample.
+        labels: name of the array of labels, or None.
+    """
+
+    names: dict[str, str]
+    plans: dict[str, Plan]
+    rows: int | None
+    labels: str | None
+
+    def feed(self, values: Mapping[str, NDArray[Any]], *, where: str) -> dict[str, NDArray[Any]]:
+        """The model's inputs from one row of each array (or from the arrays, without rows).
+
+        Raises:
+            DataError: a value does not fit; ``where`` names the sample.
+        """
+        return {name: self._input(name, values[name], where) for name in self.plans}
+
+    def _input(self, name: str, value: NDArray[Any], where: str) -> NDArray[Any]:
+        plan = self.plans[name]
+        if self.rows is None and plan.kind == "rows":
+            fed = np.concatenate([plan.convert(row) for row in value])
+        elif self.rows is None and plan.kind == "items":
+            fed = plan.convert(value[0])
+        else:
+            fed = plan.convert(value)
+        return fit_array(fed, plan.spec, where=f"{where} ({name})")
+
+
+def plan_feed(
+    arrays: Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]],
+    inputs: Sequence[InputSpec],
+    *,
+    preprocess: Preprocess | None,
+    where: str,
+) -> FeedPlan:
+    """Decide from shapes and dtypes alone how arrays become samples.
+
+    Raises:
+        DataError: an input without an array, an array that does not fit, or unequal lengths.
+    """
+    names = match_names(list(arrays), inputs, where=where)
+    image = image_input(preprocess, inputs)
+    plans = {
+        spec.name: _plan_input(
+            *arrays[names[spec.name]],
+            spec,
+            preprocess=preprocess,
+            is_image=spec.name == image,
+            where=f"{where} ({names[spec.name]})" if names[spec.name] else where,
+        )
+        for spec in inputs
+    }
+    used = set(names.values())
+    batched = has_batch_axis(inputs)
+    if not batched:
+        plans = {name: _as_one(plan) for name, plan in plans.items()}
+    rows = _rows(plans, batched=batched, where=where)
+    labels = next((key for key in LABEL_ARRAYS if key in arrays and key not in used), None)
+    shape = arrays[labels][0] if labels is not None else ()
+    if rows is not None and labels is not None and shape[:1] != (rows,):
+        raise DataError(
+            f"{where} ({labels}) has shape {list(shape)}, expected {rows} labels, one for each "
+            "sample; save them again"
+        )
+    return FeedPlan(names=names, plans=plans, rows=rows, labels=labels)
+
+
+def _as_one(plan: Plan) -> Plan:
+    """An array as one sample's, where axis 0 has the length that the model fixes: layers, not rows.
+
+    Example: (2, 1, 128) for a recurrent state [2, N, 128].
+    """
+    if plan.kind != "rows" or plan.spec.shape[0] != plan.count:
+        return plan
+
+    def convert(rows: NDArray[Any]) -> NDArray[Any]:
+        return np.concatenate([plan.convert(row) for row in rows])
+
+    return Plan(spec=plan.spec, kind="whole", count=1, convert=convert)
+
+
+def _rows(plans: Mapping[str, Plan], *, batched: bool, where: str) -> int | None:
+    """The number of samples along axis 0, or None where the feed is one sample."""
+    kinds = {plan.kind for plan in plans.values()}
+    if kinds == {"whole"} or (kinds == {"rows"} and not batched):
+        return None
+    # One value for all samples is fine where the model says that this input has no batch axis.
+    counts = {
+        name: plan.count
+        for name, plan in plans.items()
+        if plan.kind != "whole" or (batched and len(kinds) > 1)
+    }
+    if len(set(counts.values())) > 1:
+        found = ", ".join(f"{name} {count}" for name, count in counts.items())
+        raise DataError(
+            f"{where} has a different number of samples for each input ({found}), expected the "
+            "same for all; save them again"
+        )
+    count = next(iter(counts.values()))
+    if count == 0:
+        raise DataError(f"{where} has 0 samples, expected at least 1; add some")
+    return count
+
+
+def check_preprocess(preprocess: Preprocess, inputs: Sequence[InputSpec]) -> None:
+    """Refuse a spec that names inputs which the model does not have.
+
+    Raises:
+        DataError: such a name, with the model's.
+    """
+    names = [spec.name for spec in inputs]
+    for name in (*preprocess.inputs, *([preprocess.input] if preprocess.input else [])):
+        if name not in names:
+            raise DataError(
+                f"preprocessing spec names input {name}, expected {_listed(names)} of the model; "
+                f"{_near(name, names)}"
+            )
+
+
+def image_input(preprocess: Preprocess | None, inputs: Sequence[InputSpec]) -> str | None:
+    """The input that images feed: the one the spec names, the only one, or the only 4-D one."""
+    if preprocess is None:
+        return None
+    if preprocess.input is not None:
+        return preprocess.input
+    free = [spec for spec in inputs if spec.name not in preprocess.inputs]
+    if len(inputs) > 1:
+        free = [spec for spec in free if len(spec.shape) == 4]
+    return free[0].name if len(free) == 1 else None
+
+
+def match_names(found: Sequence[str], inputs: Sequence[InputSpec], *, where: str) -> dict[str, str]:
+    """Input name → array name.
+
+    A model with one input takes the array of that name, else one with a usual name, else the only
+    array that is not labels.
+
+    Raises:
+        DataError: an input without an array, with the nearest names found.
+    """
+    if len(inputs) == 1 and inputs[0].name not in found:
+        data = [name for name in found if name not in LABEL_ARRAYS]
+        usual = [name for name in _SINGLE if name in data]
+        chosen = usual[:1] or (data if len(data) == 1 else [])
+        if chosen:
+            return {inputs[0].name: chosen[0]}
+    missing = [spec.name for spec in inputs if spec.name not in found]
+    if missing:
+        raise DataError(
+            f"{where} has {_listed(found)}, expected an array for input {missing[0]} of the model; "
+            f"{_near(missing[0], found)}"
+        )
+    return {spec.name: spec.name for spec in inputs}
+
+
+def _plan_input(
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    spec: InputSpec,
+    *,
+    preprocess: Preprocess | None,
+    is_image: bool,
+    where: str,
+) -> Plan:
+    if preprocess is not None and spec.name in preprocess.inputs:
+        return _plan_axes(shape, spec, preprocess.inputs[spec.name], where)
+    if preprocess is not None and is_image and dtype == np.uint8:
+        return _plan_image(shape, spec, preprocess, where)
+    check_kind(dtype, spec, where=where)
+    return _plan_axes(shape, spec, np.asarray, where)
+
+
+def _plan_image(
+    shape: tuple[int, ...], spec: InputSpec, preprocess: Preprocess, where: str
+) -> Plan:
+    """uint8 (N, H, W, C), (N, H, W), (N, C, H, W), or one image (H, W, 3)."""
+    # A model may take a single image, without a batch axis.
+    batched = len(spec.shape) > len(preprocess.shape)
+    many = "rows" if batched else "items"
+
+    def prepare(pixels: NDArray[Any]) -> NDArray[Any]:
+        array = preprocess(np.ascontiguousarray(pixels))
+        return array[None] if batched else array
+
+    def prepare_planes(pixels: NDArray[Any]) -> NDArray[Any]:
+        return prepare(np.moveaxis(pixels, 0, -1))
+
+    if len(shape) == 4 and shape[3] in (1, 3):
+        return Plan(spec=spec, kind=many, count=shape[0], convert=prepare)
+    if len(shape) == 4 and shape[1] in (1, 3):
+        return Plan(spec=spec, kind=many, count=shape[0], convert=prepare_planes)
+    if len(shape) == 3 and shape[2] == 3:
+        return Plan(spec=spec, kind="whole", count=1, convert=prepare)
+    if len(shape) == 3:
+        return Plan(spec=spec, kind=many, count=shape[0], convert=prepare)
+    raise DataError(
+        f"{where} is uint8 {list(shape)}, expected images (N, H, W, C) with 1 or 3 channels for "
+        f"the preprocessing spec; save them so"
+    )
+
+
+def _plan_axes(
+    shape: tuple[int, ...],
+    spec: InputSpec,
+    convert: Callable[[NDArray[Any]], NDArray[Any]],
+    where: str,
+) -> Plan:
+    """Find the axis of samples. The first reading that fits wins; the exact ones come first."""
+    rank, dims, count = len(spec.shape), spec.shape, shape[0] if shape else 1
+    if rank and len(shape) == rank and fits(shape[1:], dims[1:]):
+        return Plan(spec=spec, kind="rows", count=count, convert=lambda row: convert(row)[None])
+    if rank and len(shape) == rank - 1 and fits(shape, dims[1:]):
+        return Plan(spec=spec, kind="whole", count=1, convert=lambda whole: convert(whole)[None])
+    if len(shape) == rank + 1 and fits(shape[1:], dims):
+        return Plan(spec=spec, kind="items", count=count, convert=convert)
+    if fits(shape, dims):
+        return Plan(spec=spec, kind="whole", count=1, convert=convert)
+    # Axes of length 1 that one side lacks, e.g. features (N, 49, 10) for an input [N, 1, 49, 10].
+    target = tuple(dim for dim in dims[1:] if isinstance(dim, int))
+    if rank and len(target) == rank - 1:
+        ones = without_ones(target)
+
+        def reshape(values: NDArray[Any]) -> NDArray[Any]:
+            return convert(values).reshape(1, *target)
+
+        if shape and without_ones(shape[1:]) == ones:
+            return Plan(spec=spec, kind="rows", count=count, convert=reshape)
+        if without_ones(shape) == ones:
+            return Plan(spec=spec, kind="whole", count=1, convert=reshape)
+    raise DataError(
+        f"{where} has shape {list(shape)}, expected one for input {spec}; {remedy(shape, spec)}"
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = [name or "one unnamed array" for name in names[:8]]
+    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+    return ", ".join(shown) + more if shown else "nothing"
+
+
+def _near(name: str, names: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, names, n=3)
+    return f"did you mean {' or '.join(near)}?" if near else "rename it"

@@ -1,0 +1,168 @@
+"""What a sample is: named arrays with a batch axis of one, a name for messages, a label."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from artefacts.errors import DataError, ModelError
+from calibrators.preprocessing.preprocess import Preprocess
+
+__all__ = ["InputSpec", "Sample", "Samples", "fixed_batch", "has_batch_axis", "input_specs"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputSpec:
+    """One input of a model.
+
+    Attributes:
+        name: the graph input's name.
+        dtype: element type, e.g. ``dtype('float32')``.
+        shape: e.g. ``("N", 3, 224, 224)``; a string or None is a dynamic dimension.
+    """
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int | str | None, ...]
+
+    def __str__(self) -> str:
+        dims = ", ".join("?" if dim is None else str(dim) for dim in self.shape)
+        return f"{self.name} {self.dtype} [{dims}]"
+
+
+def input_specs(model: onnx.ModelProto) -> tuple[InputSpec, ...]:
+    """The inputs that a caller must feed, in graph order; initializers are not among them.
+
+    Raises:
+        ModelError: an input is not a tensor, has no shape or an unknown element type.
+    """
+    constants = {tensor.name for tensor in model.graph.initializer}
+    constants |= {tensor.values.name for tensor in model.graph.sparse_initializer}
+    return tuple(_input_spec(entry) for entry in model.graph.input if entry.name not in constants)
+
+
+def _input_spec(entry: onnx.ValueInfoProto) -> InputSpec:
+    tensor = entry.type.tensor_type
+    if not entry.type.HasField("tensor_type") or not tensor.HasField("shape"):
+        raise ModelError(
+            f"input {entry.name} of the model is not a tensor with a known rank, expected one; "
+            "export the model again with tensor inputs"
+        )
+    try:
+        dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+    except (KeyError, TypeError) as err:
+        raise ModelError(
+            f"input {entry.name} of the model has element type {tensor.elem_type}, expected one "
+            "of ONNX's numeric types; export the model again"
+        ) from err
+    shape = tuple(_dimension(dim) for dim in tensor.shape.dim)
+    return InputSpec(name=entry.name, dtype=dtype, shape=shape)
+
+
+def _dimension(dim: onnx.TensorShapeProto.Dimension) -> int | str | None:
+    if dim.HasField("dim_value") and dim.dim_value > 0:
+        return int(dim.dim_value)
+    # tf2onnx names each unknown dimension unk__<n>, no two alike: such a name says nothing.
+    if dim.dim_param and not dim.dim_param.startswith("unk__"):
+        return str(dim.dim_param)
+    return None
+
+
+def has_batch_axis(inputs: Sequence[InputSpec]) -> bool:
+    """Whether axis 0 of every input is the same axis, so that samples can be stacked along it.
+
+    Example: ids [batch, seq] and mask [batch, seq] have one; image [N, 3, H, W] with a scalar,
+    or points [P, 3] with boxes [B, 4], have none.
+    """
+    if not inputs or any(not spec.shape for spec in inputs):
+        return False
+    first = {spec.shape[0] for spec in inputs} - {None}
+    return len(first) <= 1 and not (
+        any(isinstance(dim, int) for dim in first) and any(s.shape[0] is None for s in inputs)
+    )
+
+
+def fixed_batch(inputs: Sequence[InputSpec]) -> int | None:
+    """The number of samples that the model insists on; None where it takes any, or none stack."""
+    first = inputs[0].shape[0] if inputs and inputs[0].shape else None
+    return first if isinstance(first, int) and has_batch_axis(inputs) else None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Sample:
+    """One sample, as the model is fed with it.
+
+    Attributes:
+        inputs: input name → array with a batch axis of one, e.g. (1, 3, 224, 224); the whole feed
+            where the model has no common batch axis.
+        name: file name or index, for messages.
+        label: class index, an array where a label is more than that, or None.
+        size: (height, width) of the upright image before preprocessing; None for other data.
+    """
+
+    inputs: Mapping[str, NDArray[Any]]
+    name: str
+    label: int | NDArray[Any] | None = None
+    size: tuple[int, int] | None = None
+
+    @cached_property
+    def digest(self) -> str:
+        """Hex SHA-256 of names, dtypes, shapes and bytes as fed to the model."""
+        digest = hashlib.sha256()
+        for name in sorted(self.inputs):
+            array = np.ascontiguousarray(self.inputs[name])
+            digest.update(repr((name, array.dtype.str, self.inputs[name].shape)).encode())
+            digest.update(array.data if array.size else b"")
+        return digest.hexdigest()
+
+
+class Samples(Protocol):
+    """A source of samples: iterating it twice gives the same samples in the same order.
+
+    Attributes:
+        path: where they come from, for messages and artefacts.
+        preprocess: the spec that was applied, or None.
+        unlabelled: why samples carry no labels; empty where they do.
+        classes: class names by label, empty where unknown.
+    """
+
+    @property
+    def path(self) -> str: ...  # noqa: D102 - see the class
+    @property
+    def preprocess(self) -> Preprocess | None: ...  # noqa: D102 - see the class
+    @property
+    def unlabelled(self) -> str: ...  # noqa: D102 - see the class
+    @property
+    def classes(self) -> tuple[str, ...]: ...  # noqa: D102 - see the class
+
+    def __iter__(self) -> Iterator[Sample]: ...
+
+    def __len__(self) -> int:
+        """Number of samples; TypeError where only iterating tells."""
+        ...
+
+    def __getitem__(self, rows: slice) -> Samples:
+        """The samples of a slice (``[start:stop:step]``, not negative), others never decoded."""
+        ...
+
+
+def check_slice(rows: slice) -> slice:
+    """``rows`` with all parts filled in but ``stop``.
+
+    Raises:
+        DataError: a part is negative, or the step is zero.
+    """
+    start, step = rows.start or 0, 1 if rows.step is None else rows.step
+    if start < 0 or step < 1 or (rows.stop is not None and rows.stop < 0):
+        raise DataError(
+            f"slice [{rows.start}:{rows.stop}:{rows.step}] of samples, expected start and stop "
+            "of at least 0 and a step of at least 1; correct the shard"
+        )
+    return slice(start, rows.stop, step)

@@ -1,0 +1,198 @@
+"""Where activations become statistics: levels, duplicates, NaN, checkpoints. No runtime in here."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from artefacts.errors import ArtefactError, DataError, ModelError
+from calibrators.statistics import counting as native
+from calibrators.statistics.statistics import SUBSETS, Statistics, subsets_of
+from calibrators.statistics.tensor_statistics import TensorStatistics
+
+__all__ = ["Activations", "Checkpoint", "Collector"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Activations:
+    """What the model computed for one sample.
+
+    Attributes:
+        name: of the sample, for messages.
+        digest: of the sample.
+        values: tensor name → array.
+    """
+
+    name: str
+    digest: str
+    values: Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """Where and how often to write the statistics while they grow.
+
+    Attributes:
+        path: the ``*.stats.npz``; one that exists is continued.
+        every_samples: write after this many samples,
+        every_s: or after this many seconds, whichever comes first.
+    """
+
+    path: Path
+    every_samples: int = 1000
+    every_s: float = 30.0
+
+
+class Collector:
+    """Statistics of a fixed set of tensors while samples come in.
+
+    Args:
+        graph_hash: of the graph that the activations come from.
+        nodes: tensor name → what computes it, for messages, e.g. "Conv stem/conv".
+        preprocess: the preprocessing spec as a dict.
+        checkpoint: None to write nothing.
+
+    Raises:
+        ArtefactError: the checkpoint is of another graph, preprocessing or placement.
+    """
+
+    def __init__(
+        self,
+        graph_hash: str,
+        nodes: Mapping[str, str],
+        *,
+        preprocess: Mapping[str, Any] | None,
+        checkpoint: Checkpoint | None = None,
+    ) -> None:
+        self._graph_hash = graph_hash
+        self._nodes = dict(nodes)
+        self._preprocess = preprocess
+        self._checkpoint = checkpoint
+        self._seen: set[str] = set()
+        self._levels = [
+            {name: TensorStatistics() for name in self._nodes} for _ in range(SUBSETS + 1)
+        ]
+        self._merging = threading.Lock()
+        # In NumPy one thread counts at a time: two at once would hand Python's lock to and fro,
+        # and take longer than one after the other (measured).
+        self._counting = threading.Lock() if native.library is None else nullcontext()
+        self._unsaved = 0
+        self._saved_at_s = time.monotonic()
+        if checkpoint is not None and checkpoint.path.exists():
+            self._resume(checkpoint.path)
+
+    @property
+    def seen(self) -> frozenset[str]:
+        """Digests of the samples counted so far."""
+        return frozenset(self._seen)
+
+    def add(self, group: Sequence[Activations]) -> None:
+        """Count the activations of some samples, none of which was counted before.
+
+        May be called from several threads.
+
+        Raises:
+            DataError: NaN or Inf, with tensor, node and sample.
+            ModelError: a tensor that does not hold floats.
+        """
+        by_level: dict[int, list[Activations]] = {}
+        for sample in group:
+            by_level.setdefault(subsets_of(sample.digest), []).append(sample)
+        with self._counting:
+            cells = [
+                (name, level, self._count(name, samples))
+                for name in self._nodes
+                for level, samples in by_level.items()
+            ]
+        with self._merging:
+            for name, level, cell in cells:
+                for tensors in self._levels[: level + 1]:
+                    tensors[name].merge(cell)
+            self._seen.update(sample.digest for sample in group)
+            self._unsaved += len(group)
+            self._save_when_due()
+
+    def statistics(self) -> Statistics:
+        """What was counted so far."""
+        whole, *subsets = self._levels
+        return Statistics(
+            graph_hash=self._graph_hash,
+            preprocess=self._preprocess,
+            samples=tuple(self._seen),
+            tensors=whole,
+            subsets=tuple(subsets),
+        )
+
+    def save(self) -> None:
+        """Write the checkpoint now, where there is one to write."""
+        if self._checkpoint is not None:
+            self.statistics().save(self._checkpoint.path)
+            self._unsaved, self._saved_at_s = 0, time.monotonic()
+
+    def _count(self, name: str, samples: Sequence[Activations]) -> TensorStatistics:
+        arrays = [sample.values[name] for sample in samples]
+        if arrays[0].dtype.kind != "f":
+            raise ModelError(
+                f"tensor {name} ({self._nodes[name]}) holds {arrays[0].dtype}, expected floats; "
+                "leave its layer out of the placement"
+            )
+        values = arrays[0] if len(arrays) == 1 else np.concatenate([a.ravel() for a in arrays])
+        cell = TensorStatistics.of(values)
+        if cell.nan or cell.inf:
+            self._refuse(name, samples)
+        return cell
+
+    def _refuse(self, name: str, samples: Sequence[Activations]) -> None:
+        for sample in samples:
+            cell = TensorStatistics.of(sample.values[name])
+            if cell.nan or cell.inf:
+                raise DataError(
+                    f"tensor {name}, computed by {self._nodes[name]}, has {cell.nan} NaN and "
+                    f"{cell.inf} Inf among {sample.values[name].size} values for sample "
+                    f"{sample.name}, expected finite ones; mend the sample or keep this layer in "
+                    "floating point"
+                )
+
+    def _save_when_due(self) -> None:
+        if self._checkpoint is not None and (
+            self._unsaved >= self._checkpoint.every_samples
+            or time.monotonic() - self._saved_at_s >= self._checkpoint.every_s
+        ):
+            self.save()
+
+    def _resume(self, path: Path) -> None:
+        found = Statistics.load(path)
+        mine = self.statistics()
+        for what, old, new in (
+            ("graph", found.graph_hash[:12], mine.graph_hash[:12]),
+            ("preprocessing", found.preprocess, mine.preprocess),
+            ("tensors", sorted(found.tensors), sorted(mine.tensors)),
+            ("number of subsets", len(found.subsets), len(mine.subsets)),
+        ):
+            if old != new:
+                raise ArtefactError(
+                    f"checkpoint {path} is of another run: its {what} is {_short(old)}, expected "
+                    f"{_short(new)}; delete it or choose another file"
+                )
+        self._levels = [
+            {name: cell.copy() for name, cell in tensors.items()}
+            for tensors in (found.tensors, *found.subsets)
+        ]
+        self._seen = set(found.samples)
+        logger.info("continuing %s after %d samples", path, len(self._seen))
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."

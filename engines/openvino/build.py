@@ -1,0 +1,243 @@
+"""ONNX → a compiled blob for this CPU, by OpenVINO."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from artefacts.errors import ModelError
+from engines.built import BuiltEngine
+from engines.coverage import openvino_kernels, openvino_precisions
+from engines.onnx_layers import graph_names
+from engines.openvino.cpu_isa import cpu_isa, needed_cpu_isa
+from engines.openvino.fake_quantize import fuse_qdq
+from engines.openvino.files import load_bytes, network_bytes
+from engines.openvino.layer_bias import add_missing_biases
+from engines.openvino.library import (
+    DEVICE,
+    core,
+    cpu_facts,
+    executed_nodes,
+    library_version,
+    openvino,
+    port_index,
+    reason,
+    settings,
+)
+from engines.openvino.reductions import separate_reductions
+from engines.openvino.unsigned_codes import use_unsigned_codes
+from engines.options import BuildOptions
+from engines.tensors import TensorSpec
+
+__all__ = ["Feeds", "build_blob", "compiled_call"]
+
+Feeds = Sequence[Mapping[str, NDArray[Any]]]
+
+# OpenVINO's name → numpy's
+DTYPES = {
+    **{f"f{bits}": f"float{bits}" for bits in (16, 32, 64)},
+    **{f"i{bits}": f"int{bits}" for bits in (8, 16, 32, 64)},
+    **{f"u{bits}": f"uint{bits}" for bits in (8, 16, 32, 64)},
+    "boolean": "bool",
+}
+
+# Made-up free axes; what goes wrong with two samples goes wrong with three.
+MADE_UP_BATCH = 3
+LARGEST_NOISE = (
+    1e-6  # of the signal: 60 dB, where the same kernels agree to 120 and wrong ones to 20
+)
+
+logger = logging.getLogger(__name__)
+
+
+def build_blob(
+    path: Path, model: onnx.ModelProto, options: BuildOptions, feeds: Feeds = ()
+) -> BuiltEngine:
+    """Compile an ONNX file for this CPU.
+
+    Args:
+        path: of the model; OpenVINO reads it itself, with its external data.
+        model: the same model, checked.
+        options: precision, profiles and threads matter here.
+        feeds: inputs to hold the blob, read back, against what was compiled; made up if none.
+
+    Raises:
+        MissingLibraryError: OpenVINO is not installed.
+        ModelError: OpenVINO cannot read or compile the model.
+    """
+    precision = _inference_precision(options.precision)
+    chosen = settings(options.threads, precision)
+    try:
+        network = _network(path, options)
+        compiled = core().compile_model(network, DEVICE, chosen)
+        executed = executed_nodes(compiled)
+        exported = compiled.export_model()
+        data = bytes(exported.getvalue() if isinstance(exported, io.BytesIO) else exported)
+        same = _reads_back(compiled, data, chosen, feeds)
+        data = data if same else network_bytes(network)
+    except RuntimeError as err:
+        raise ModelError(
+            f"model {path} is refused by OpenVINO ({reason(err)}), expected operators and shapes "
+            "that its CPU plugin has; simplify the model or build for another target"
+        ) from err
+    if not same:
+        logger.info("OpenVINO reads its blob of %s back wrong: the engine is the network", path)
+    inputs, outputs = graph_names(model)
+    return BuiltEngine(
+        data=data,
+        library={"name": "openvino", "version": library_version()},
+        device=cpu_facts(),
+        inputs=tuple(_spec(compiled.inputs, name) for name in inputs),
+        outputs=tuple(_spec(compiled.outputs, name) for name in outputs),
+        profiles=options.profiles,
+        precisions=openvino_precisions(executed),
+        kernels=openvino_kernels(executed),
+        source="OpenVINO executed graph",
+        facts={
+            "inference_precision": precision,
+            "form": "blob" if same else "network",
+            "cpu_isa": cpu_isa(),
+            "needs_cpu_isa": needed_cpu_isa(model),
+        },
+    )
+
+
+def compiled_call(
+    model: onnx.ModelProto, options: BuildOptions
+) -> Callable[[Mapping[str, NDArray[Any]]], dict[str, NDArray[Any]]]:
+    """A model compiled for this CPU and never written: what an engine of it would compute.
+
+    Raises:
+        MissingLibraryError: OpenVINO is not installed.
+        ModelError: OpenVINO cannot read, compile or run the model.
+    """
+    names = graph_names(model)[1]
+    try:
+        network = _network(model.SerializeToString(), options)
+        chosen = settings(options.threads, _inference_precision(options.precision))
+        compiled = core().compile_model(network, DEVICE, chosen)
+    except RuntimeError as err:
+        raise ModelError(
+            f"graph {model.graph.name!r} is refused by OpenVINO ({reason(err)}), expected "
+            "operators and shapes that its CPU plugin has; simplify the model"
+        ) from err
+    ports = {name: port_index(compiled.outputs, name) for name in names}
+
+    def call(inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        try:
+            found = compiled(dict(inputs))
+        except RuntimeError as err:
+            raise ModelError(
+                f"graph {model.graph.name!r} fails in OpenVINO ({reason(err)}), expected inputs "
+                "that fit each other; correct the samples"
+            ) from err
+        return {name: np.array(found[port]) for name, port in ports.items()}
+
+    return call
+
+
+def _network(source: Path | bytes, options: BuildOptions) -> Any:
+    """The network as it is compiled: shapes narrowed, Q/DQ in OpenVINO's own operators."""
+    network = core().read_model(source)
+    _reshape(network, options)
+    fuse_qdq(openvino(), network)
+    separate_reductions(openvino(), network)
+    use_unsigned_codes(openvino(), network)
+    add_missing_biases(openvino(), network)
+    return network
+
+
+def _reads_back(compiled: Any, data: bytes, chosen: Mapping[str, Any], feeds: Feeds) -> bool:
+    """Whether a blob computes what it was exported from: on ``feeds``, or on made-up inputs."""
+    imported = load_bytes(data, chosen)
+    for inputs in feeds or [_made_up(compiled, batch) for batch in (1, MADE_UP_BATCH)]:
+        try:
+            pairs = [model(dict(inputs)) for model in (compiled, imported)]
+        except RuntimeError:  # made-up inputs do not fit each other: nothing can be said
+            continue
+        for wanted, got in zip(*(found.values() for found in pairs), strict=True):
+            if not _alike(wanted, got):
+                return False
+    return True
+
+
+def _made_up(compiled: Any, batch: int) -> dict[str, NDArray[Any]]:
+    """Random inputs, free axes as long as they must be and the first ``batch``."""
+    rng = np.random.default_rng(0)
+    made = {}
+    for port in compiled.inputs:
+        dims = list(port.get_partial_shape())
+        shape = [d.get_length() if d.is_static else max(d.get_min_length(), batch) for d in dims]
+        values = rng.standard_normal(shape)
+        made[port.get_any_name()] = values.astype(port.get_element_type().to_dtype())
+    return made
+
+
+def _alike(wanted: NDArray[Any], got: NDArray[Any]) -> bool:
+    """Whether two results of the same kernels differ by rounding only."""
+    if wanted.shape != got.shape:
+        return False
+    a, b = wanted.astype(np.float64), got.astype(np.float64)
+    known = np.isfinite(a)
+    if not np.array_equal(known, np.isfinite(b)):
+        return False
+    return bool(((a[known] - b[known]) ** 2).sum() <= LARGEST_NOISE * (a[known] ** 2).sum())
+
+
+def _inference_precision(precision: str) -> str:
+    """The floating-point type that layers outside INT8 run in.
+
+    fp32 and int8 state float32, so an FP32 baseline is one on every CPU (left alone, OpenVINO
+    takes bfloat16 where the CPU has it). fp16 takes the half type that this CPU computes in.
+    """
+    if precision != "fp16":
+        return "f32"
+    for capability, hint in (("FP16", "f16"), ("BF16", "bf16")):
+        if capability in cpu_facts()["capabilities"]:
+            return hint
+    logger.warning(
+        "this CPU (%s) has no 16-bit floating-point arithmetic: the fp16 engine runs float32",
+        cpu_facts()["name"],
+    )
+    return "f32"
+
+
+def _reshape(network: Any, options: BuildOptions) -> None:
+    """Narrow dynamic dimensions to what the profiles span: a static shape makes faster code.
+
+    ``network`` was read for this build and belongs to it.
+    """
+    if not options.profiles:
+        return
+    known = {name for port in network.inputs for name in port.get_names()}
+    bounds: dict[str, Any] = {}
+    for name in options.profiles[0].min:
+        if name not in known:
+            raise ModelError(
+                f"profile names input {name!r}, expected one of {sorted(known)}; correct it"
+            )
+        low = np.min([profile.min[name] for profile in options.profiles], axis=0)
+        high = np.max([profile.max[name] for profile in options.profiles], axis=0)
+        dims = [openvino().Dimension(int(a), int(b)) for a, b in zip(low, high, strict=True)]
+        bounds[name] = openvino().PartialShape(dims)
+    network.reshape(bounds)
+
+
+def _spec(ports: Sequence[Any], name: str) -> TensorSpec:
+    port = ports[port_index(ports, name)]
+    shape = tuple(d.get_length() if d.is_static else None for d in port.get_partial_shape())
+    kind = port.get_element_type().get_type_name()
+    if kind not in DTYPES:
+        raise ModelError(
+            f"tensor {name!r} has the type {kind}, which numpy does not have, expected one of "
+            f"{', '.join(DTYPES.values())} at the model's inputs and outputs; add a Cast"
+        )
+    dtype = DTYPES[kind]
+    return TensorSpec(name=name, dtype=dtype, shape=shape)

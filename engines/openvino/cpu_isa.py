@@ -1,0 +1,101 @@
+"""Which INT8 arithmetic a CPU has, and which a graph needs.
+
+    vnni       sums of products in 32 bits: AVX512-VNNI, AVX-VNNI, AMX, ARM's dot product
+    portable   sums of two products in 16 bits, which saturate: x86 without VNNI. A graph is
+               portable if no pair of its weights can (graphs.pairs); it is then right everywhere.
+
+What this CPU does is not looked up but tried, on the runtime that will run the engine: names of
+CPUs and lists of flags say less (an emulator or a container may show those of another machine).
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from artefacts.errors import InputError
+from artefacts.libraries import require
+from engines.onnx_layers import WEIGHTED, is_dequantized
+from engines.openvino.library import DEVICE, core, openvino
+from graphs.pairs import pair_partners, reduction_axis, saturating
+
+__all__ = ["CPU_ISAS", "CpuIsa", "cpu_isa", "needed_cpu_isa", "resolve_cpu_isa"]
+
+CpuIsa = Literal["vnni", "portable"]
+CPU_ISAS = ("auto", "vnni", "portable")
+LARGEST_WEIGHT, LARGEST_INPUT, CHANNELS = 127, 255, 32
+
+
+@cache
+def cpu_isa() -> CpuIsa:
+    """What OpenVINO computes INT8 layers with on this CPU.
+
+    A convolution of the largest weights with the largest inputs is run: 32 products of 127 and
+    255 are 1,036,320 where sums have 32 bits, and half of it where pairs saturate.
+
+    Raises:
+        MissingLibraryError: OpenVINO is not installed.
+    """
+    ops = require("openvino.opset13", extra="cpu")
+    limits = [ops.constant(np.float32(end)) for end in (0.0, LARGEST_INPUT)]
+    source = ops.parameter([1, CHANNELS, 4, 4], np.float32)
+    codes = np.full((CHANNELS, CHANNELS, 1, 1), LARGEST_WEIGHT, np.int8)
+    weight = ops.multiply(
+        ops.convert(ops.constant(codes), "f32"),
+        ops.constant(np.ones((CHANNELS, 1, 1, 1), np.float32)),
+    )
+    read = ops.fake_quantize(source, *limits, *limits, 256)
+    sums = ops.convolution(read, weight, [1, 1], [0, 0], [0, 0], [1, 1])
+    compiled = core().compile_model(
+        openvino().Model([sums], [source], "pairs"), DEVICE, {"INFERENCE_PRECISION_HINT": "f32"}
+    )
+    inputs = np.full((1, CHANNELS, 4, 4), LARGEST_INPUT, np.float32)
+    found = float(compiled([inputs])[0].min())
+    exact = LARGEST_WEIGHT * LARGEST_INPUT * CHANNELS
+    return "vnni" if abs(found - exact) < 1e-3 * exact else "portable"
+
+
+def resolve_cpu_isa(asked: str) -> CpuIsa:
+    """``auto`` becomes what this CPU has.
+
+    Raises:
+        InputError: no such name.
+    """
+    if asked not in CPU_ISAS:
+        raise InputError(f"cpu_isa is {asked!r}, expected one of {', '.join(CPU_ISAS)}; choose one")
+    return cpu_isa() if asked == "auto" else asked  # type: ignore[return-value]
+
+
+def needed_cpu_isa(model: onnx.ModelProto) -> CpuIsa:
+    """What a Q/DQ model needs to be computed as it is written: ``portable`` needs nothing.
+
+    A layer whose right side is no constant (a product of two activations) needs VNNI: its codes
+    cannot be known. So does one whose weight codes are not INT8 constants.
+    """
+    producers = {output: node for node in model.graph.node for output in node.output}
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type not in WEIGHTED:
+            continue
+        if not all(is_dequantized(name, producers) for name in node.input[:2]):
+            continue  # runs in floating point
+        pair = producers.get(node.input[1])
+        codes = constants.get(pair.input[0]) if pair is not None else None
+        if codes is None or _saturates(node, numpy_helper.to_array(codes)):
+            return "vnni"
+    return "portable"
+
+
+def _saturates(node: onnx.NodeProto, codes: NDArray[Any]) -> bool:
+    attributes = {entry.name: entry.i for entry in node.attribute}
+    transposed = bool(attributes.get("transB", 0))
+    axis = reduction_axis(node.op_type, codes.ndim, transposed=transposed)
+    if axis is None or codes.dtype != np.int8:
+        return True
+    partners = pair_partners(codes.shape, axis, None)  # one long row: rows never mix in a pair
+    return bool(saturating(codes.reshape(1, -1), partners).any())

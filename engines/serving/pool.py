@@ -1,0 +1,231 @@
+"""A fixed number of engines on the same weights, lent to threads one request at a time."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from numpy.typing import NDArray
+
+from artefacts.errors import BusyError, InputError, RequestError
+from engines.engine import Engine
+from engines.loading import load
+
+__all__ = ["EnginePool", "PoolStatistics"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolStatistics:
+    """What a pool has done, for a metrics endpoint. Counters only grow.
+
+    Attributes:
+        size: engines of the pool.
+        in_use: engines that work now.
+        waiting: requests that wait for one now.
+        served: requests that were answered.
+        failed: requests that an engine refused or could not run.
+        rejected: requests turned away because too many waited already.
+        timed_out: requests whose time was up, waiting or running.
+        wait_s: time that lent engines were waited for, all requests together.
+        run_s: time that engines were lent, all requests together.
+    """
+
+    size: int
+    in_use: int
+    waiting: int
+    served: int
+    failed: int
+    rejected: int
+    timed_out: int
+    wait_s: float
+    run_s: float
+
+
+class EnginePool:
+    """Engines for a service's threads.
+
+        with EnginePool("model.engine", size=4) as pool:
+            scores = pool({"input": images}, timeout_s=0.5)["output"]
+
+    Waiting is first come, first served. At most ``max_waiting`` requests wait; the next one is
+    turned away at once, so that a service sheds load instead of collapsing under it.
+
+    Args:
+        path: the engine; verified and loaded once, then cloned.
+        size: how many requests run at the same time.
+        max_waiting: how many more may wait; None for eight for each engine.
+        load_options: for ``engines.load``: ``device``, ``threads``, ``trusted_key``.
+
+    Raises:
+        EngineError: the engine cannot be loaded.
+        InputError: a size that makes no sense.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        size: int,
+        *,
+        max_waiting: int | None = None,
+        **load_options: Any,
+    ) -> None:
+        if size < 1 or (max_waiting is not None and max_waiting < 0):
+            raise InputError(
+                f"pool has size {size} and max_waiting {max_waiting}, expected at least 1 engine "
+                "and 0 waiting requests; correct them"
+            )
+        self._process = os.getpid()
+        self._max_waiting = 8 * size if max_waiting is None else max_waiting
+        self._changed = threading.Condition()
+        self._queue: deque[object] = deque()
+        self._counts = dict.fromkeys(("served", "failed", "rejected", "timed_out"), 0)
+        self._wait_s = self._run_s = 0.0
+        self._closed = False
+        first = load(path, **load_options)
+        self._engines = [first]
+        try:
+            for _ in range(size - 1):
+                self._engines.append(first.clone())
+        except BaseException:
+            for engine in self._engines:
+                engine.close()
+            raise
+        self._free = list(self._engines)
+        self.manifest = first.manifest
+
+    def __call__(
+        self, request: Mapping[str, Any], *, timeout_s: float | None = None
+    ) -> dict[str, NDArray[Any]]:
+        """Run one request on the next free engine.
+
+        Args:
+            request: as for ``Engine``.
+            timeout_s: time for waiting and running together; None for no limit. A run cannot be
+                stopped: one that ends too late is counted as timed out and its result dropped.
+
+        Raises:
+            RequestError: the arrays do not fit, or the pool is closed or was inherited by fork.
+            BusyError: too many wait already, or the time was up.
+        """
+        start = time.monotonic()
+        with self.borrow(timeout_s=timeout_s) as engine:
+            outputs = engine(request)
+            if timeout_s is not None and time.monotonic() - start > timeout_s:
+                raise self._late(timeout_s, "running")
+        return outputs
+
+    @contextmanager
+    def borrow(self, *, timeout_s: float | None = None) -> Iterator[Engine]:
+        """Lend an engine for the body of a ``with``; never keep it beyond.
+
+        Args:
+            timeout_s: longest time to wait for one; None for no limit.
+
+        Raises:
+            RequestError, BusyError: as for a call.
+        """
+        engine = self._take(timeout_s)
+        start, outcome = time.monotonic(), "failed"
+        try:
+            yield engine
+            outcome = "served"
+        except BusyError:
+            outcome = "timed_out"
+            raise
+        finally:
+            with self._changed:
+                self._run_s += time.monotonic() - start
+                self._counts[outcome] += 1
+                self._free.append(engine)
+                self._changed.notify_all()
+
+    def statistics(self) -> PoolStatistics:
+        """Counters and the present load."""
+        with self._changed:
+            return PoolStatistics(
+                size=len(self._engines),
+                in_use=len(self._engines) - len(self._free),
+                waiting=len(self._queue),
+                wait_s=self._wait_s,
+                run_s=self._run_s,
+                **self._counts,
+            )
+
+    def warm_up(self, calls: int = 3) -> None:
+        """Warm every engine; before the service says that it is ready."""
+        for engine in self._engines:
+            engine.warm_up(calls)
+
+    def close(self) -> None:
+        """Turn new requests away, wait for those that run, release every engine."""
+        if self._process == os.getpid():
+            with self._changed:
+                self._closed = True
+                self._changed.notify_all()
+                self._changed.wait_for(lambda: len(self._free) == len(self._engines))
+        for engine in self._engines:
+            engine.close()
+
+    def __enter__(self) -> EnginePool:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _take(self, timeout_s: float | None) -> Engine:
+        self._check_process()
+        ticket, start = object(), time.monotonic()
+        with self._changed:
+            self._check_open()
+            if not self._free and len(self._queue) >= self._max_waiting:
+                self._counts["rejected"] += 1
+                raise BusyError(
+                    f"pool of {len(self._engines)} engines has {len(self._queue)} requests "
+                    f"waiting, expected at most {self._max_waiting}; retry later, or make the "
+                    "pool or max_waiting larger"
+                )
+            self._queue.append(ticket)
+            try:
+                ready = self._changed.wait_for(
+                    lambda: self._closed or (self._queue[0] is ticket and bool(self._free)),
+                    timeout_s,
+                )
+            finally:
+                self._queue.remove(ticket)
+                self._changed.notify_all()
+            self._wait_s += time.monotonic() - start
+            self._check_open()
+            if not ready:
+                self._counts["timed_out"] += 1
+                raise self._late(timeout_s, "waiting")
+            return self._free.pop()
+
+    def _late(self, timeout_s: float | None, doing: str) -> BusyError:
+        return BusyError(
+            f"request was still {doing} after {timeout_s} s, expected an answer by then; retry, "
+            "allow more time, or make the pool larger"
+        )
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RequestError("engine pool is closed, expected an open one; make a new one")
+
+    def _check_process(self) -> None:
+        if self._process != os.getpid():
+            raise RequestError(
+                f"engine pool was made in process {self._process} and used in {os.getpid()}, its "
+                "fork, expected one process; make the pool in the process that uses it"
+            )

@@ -1,0 +1,150 @@
+"""ONNX → a TensorRT network: how it is typed, and every parser error in one message."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import onnx
+
+from artefacts.errors import ModelError, UnsupportedError
+from engines.onnx_layers import has_float16, has_qdq
+from engines.options import BuildOptions
+from engines.tensorrt.library import is_strongly_typed, tensorrt, title
+from engines.tensors import TensorSpec
+
+__all__ = [
+    "Typing",
+    "choose_typing",
+    "network_specs",
+    "parse_network",
+    "takes_types_from_graph",
+]
+
+Typing = Literal["strong", "weak"]
+
+# DataType member → numpy name; trt.nptype knows no BF16, FP8 or INT4.
+DTYPES = {
+    "FLOAT": "float32",
+    "HALF": "float16",
+    "BF16": "bfloat16",
+    "INT8": "int8",
+    "UINT8": "uint8",
+    "INT32": "int32",
+    "INT64": "int64",
+    "BOOL": "bool",
+    "FP8": "float8_e4m3fn",
+}
+
+
+def choose_typing(trt: Any, model: onnx.ModelProto, options: BuildOptions) -> Typing:
+    """Whether tensor types come from the graph (strong) or the builder may choose (weak).
+
+    Strong where the library has it and the graph says what is asked for: Q/DQ for INT8, float16
+    tensors for FP16. Weak for implicit quantization, for FP16 of a float32 graph, and on
+    releases before strong typing.
+
+    Raises:
+        UnsupportedError: the route was removed from this release.
+        ModelError: Q/DQ for a DLA.
+    """
+    flags = trt.BuilderFlag
+    version = title(trt)
+    if options.dla_core is not None and has_qdq(model):
+        raise ModelError(
+            f"model has QuantizeLinear nodes with DLA core {options.dla_core}, expected a model "
+            "without: a DLA takes its INT8 from calibration only; give the float model and its "
+            "cache (--implicit --calib m.calib.cache)"
+        )
+    if options.implicit and not hasattr(trt, "IInt8EntropyCalibrator2"):
+        raise UnsupportedError(
+            f"{version} has no calibrators, expected TensorRT 8.6 to 10.16 for implicit "
+            "quantization; build from the Q/DQ model instead, or install 'tensorrt<11'"
+        )
+    cast_by_builder = options.precision == "fp16" and not has_float16(model)
+    if cast_by_builder and not hasattr(flags, "FP16"):
+        raise UnsupportedError(
+            f"{version} takes types from the graph only and the model has no float16 tensor, "
+            "expected a float16 model for --precision fp16; convert it first"
+        )
+    strong = is_strongly_typed(trt) and not options.implicit and not cast_by_builder
+    return "strong" if strong else "weak"
+
+
+def takes_types_from_graph(target: str) -> bool:
+    """Whether a target computes in the types that the graph has, where it quantizes by Q/DQ.
+
+    Raises:
+        MissingLibraryError: the target's library is not installed.
+    """
+    return target == "tensorrt-rtx" or (
+        target == "tensorrt" and is_strongly_typed(tensorrt(target))
+    )
+
+
+def parse_network(trt: Any, builder: Any, log: Any, path: Path, typing: Typing) -> Any:
+    """Parse an ONNX file into a new network.
+
+    Raises:
+        ModelError: the parser refuses it; the message has every error with its node.
+    """
+    network = builder.create_network(_creation_flags(trt, builder, typing))
+    parser = trt.OnnxParser(network, log)
+    # By path: the parser then finds external data beside the model.
+    if not parser.parse_from_file(str(path)):
+        found = [_sentence(parser.get_error(i)) for i in range(parser.num_errors)]
+        found = found or log.take_errors()
+        raise ModelError(
+            f"model {path} is refused by the parser of {title(trt)}: "
+            f"{'; '.join(found)}; expected operators that it supports: "
+            "change these nodes, or leave them unquantized"
+        )
+    return network
+
+
+def network_specs(network: Any) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    """Inputs and outputs of a network.
+
+    Raises:
+        ModelError: one of them is what a plan cannot be asked for here.
+    """
+    inputs = tuple(_spec(network.get_input(i)) for i in range(network.num_inputs))
+    outputs = tuple(_spec(network.get_output(i)) for i in range(network.num_outputs))
+    fixed = all(None not in spec.shape for spec in inputs)
+    for spec in outputs:
+        if fixed and None in spec.shape:
+            raise ModelError(
+                f"output {spec.name!r} has shape {spec.shape} although every input is fixed: its "
+                "size depends on the data (NonMaxSuppression, NonZero), expected one that follows "
+                "from the inputs; end the model before that node"
+            )
+    return inputs, outputs
+
+
+def _creation_flags(trt: Any, builder: Any, typing: Typing) -> int:
+    creation = trt.NetworkDefinitionCreationFlag
+    if typing == "strong":
+        return 1 << int(creation.STRONGLY_TYPED)
+    # TensorRT 8 and 9 still have implicit batch, whose mark is this property; the ONNX parser
+    # wants explicit batch. From 10.0 on there is nothing else and the flag is deprecated.
+    return 1 << int(creation.EXPLICIT_BATCH) if hasattr(builder, "max_batch_size") else 0
+
+
+def _spec(tensor: Any) -> TensorSpec:
+    if tensor.is_shape_tensor:
+        raise ModelError(
+            f"tensor {tensor.name!r} is an input or output that holds sizes of other tensors, "
+            "expected inputs and outputs of data only; make the sizes constants of the model"
+        )
+    return TensorSpec(
+        name=tensor.name,
+        dtype=DTYPES[tensor.dtype.name],
+        shape=tuple(None if size < 0 else size for size in tuple(tensor.shape)),
+    )
+
+
+def _sentence(error: Any) -> str:
+    """``node 3 (Conv conv1): reason``; releases before 10 know the node's index only."""
+    if not hasattr(error, "node_name"):
+        return f"node {error.node()}: {error.desc()}"
+    return f"node {error.node()} ({error.node_operator()} {error.node_name()}): {error.desc()}"

@@ -1,0 +1,48 @@
+"""Bodies of If, Loop and Scan as models of their own, so that rules can look into them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import onnx
+from onnx import helper, numpy_helper
+
+from graphs.edit import read_from_outside
+from graphs.view import GraphView
+
+__all__ = ["bodies"]
+
+
+def bodies(view: GraphView) -> Iterator[tuple[str, onnx.ModelProto]]:
+    """Every body of a graph, nested ones too.
+
+    Yields:
+        Its path, e.g. "If_3/then_branch", and a model whose graph is the body. Outer tensors that
+        it reads are initializers there where they are constant, else inputs.
+    """
+    for node in view.nodes:
+        for attribute in node.proto.attribute:
+            for body in (attribute.g, *attribute.graphs):
+                if not body.node:
+                    continue
+                path = f"{node.name}/{attribute.name}"
+                model = _standing_alone(view, body)
+                yield path, model
+                for inner, nested in bodies(GraphView(model)):
+                    yield f"{path}/{inner}", nested
+
+
+def _standing_alone(view: GraphView, body: onnx.GraphProto) -> onnx.ModelProto:
+    graph = onnx.GraphProto()
+    graph.CopyFrom(body)
+    for name in sorted(filter(None, read_from_outside(body))):
+        value = view.constant(name)
+        if value is not None:
+            graph.initializer.append(numpy_helper.from_array(value, name))
+        else:
+            graph.input.append(
+                helper.make_tensor_value_info(name, view.element_type(name), view.shape(name))
+            )
+    return helper.make_model(
+        graph, opset_imports=view.model.opset_import, ir_version=view.model.ir_version
+    )

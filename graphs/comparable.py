@@ -1,0 +1,126 @@
+"""What of a model can be compared with the INT8 model, tensor by tensor.
+
+Where a network ends in a choice (NonMaxSuppression, ArgMax), its outputs are no guide: one more
+box moves all the others, a class changes or it does not. What the choice is made from is one. And
+where it ends in a softmax, what that reads tells models apart with fewer samples.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import onnx
+from onnx import TensorProto, helper
+
+from graphs.edit import reads, subgraphs
+from graphs.view import GraphView
+
+__all__ = ["before_scores", "chosen_shapes", "comparable_outputs", "with_outputs"]
+
+# The shape of what these make depends on values, and so may that of all behind them.
+_SHAPE_MAKING_OPS = frozenset({"Compress", "NonMaxSuppression", "NonZero", "Unique"})
+_SIZE_OPS = frozenset({"Shape", "Size"})  # they read no values
+_SHAPING_OPS = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
+
+
+def chosen_shapes(view: GraphView) -> set[str]:
+    """Tensors whose shape depends on values that INT8 changes, e.g. the boxes that are left."""
+    varying = {name for name in view.inputs if view.is_float(name)}
+    chosen: set[str] = set()
+    for node in view.nodes:
+        read = reads(node.proto)
+        outputs = {name for name in node.outputs if name and not view.is_constant(name)}
+        if not chosen.isdisjoint(read) or (
+            _makes_shapes(node.proto) and not varying.isdisjoint(read)
+        ):
+            chosen |= outputs
+        if node.op_type in _SIZE_OPS and chosen.isdisjoint(read):
+            continue
+        floats = {name for name in outputs if view.is_float(name)}
+        varying |= floats if varying.isdisjoint(read) else outputs
+    return chosen
+
+
+def comparable_outputs(view: GraphView) -> tuple[str, ...]:
+    """The tensors to compare instead of a model's outputs: those outputs, where nothing is chosen.
+
+    An output that holds integers, or whose shape depends on values, is replaced by the float
+    tensors from which it was chosen, e.g. boxes and scores by what NonMaxSuppression reads.
+    """
+    chosen = chosen_shapes(view)
+    found: dict[str, None] = {}
+    for output in view.outputs:
+        if view.is_float(output) and output not in chosen:
+            found[output] = None
+        else:
+            found |= dict.fromkeys(_floats_above(view, output, chosen)) or {output: None}
+    return tuple(found)
+
+
+def with_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
+    """A copy whose outputs are the tensors of these names; the model itself, if they are already.
+
+    Args:
+        model: of the network or of its INT8 version, where tensors keep their names.
+        names: from :func:`comparable_outputs` of the network.
+    """
+    if [output.name for output in model.graph.output] == list(names):
+        return model
+    known = {output.name: output for output in model.graph.output}
+    view = GraphView(model)
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    del result.graph.output[:]
+    for name in names:
+        kind = view.element_type(name) or TensorProto.FLOAT
+        value = helper.make_tensor_value_info(name, kind, view.shape(name))
+        result.graph.output.append(known.get(name, value))
+    return result
+
+
+def before_scores(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy whose outputs are logits, or log-probabilities, where it ends in sigmoid or softmax.
+
+    A sample whose class is certain leaves a softmax with no noise, one that is in doubt with all of
+    it: a handful of samples decides the SQNR of such outputs. That of their logarithm needs few
+    samples to tell two INT8 models apart.
+    """
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    made = {name: node for node in copy.graph.node for name in node.output}
+    readers = Counter(name for node in copy.graph.node for name in node.input)
+    for output in copy.graph.output:
+        name = output.name
+        while name in made and not readers[name] and made[name].op_type in _SHAPING_OPS:
+            readers[made[name].input[0]] -= 1
+            name = made[name].input[0]
+        if name not in made or readers[name]:
+            continue
+        if made[name].op_type == "Softmax":
+            made[name].op_type = "LogSoftmax"  # what all logits have in common, no answer sees
+        elif made[name].op_type == "Sigmoid":
+            made[name].op_type = "Identity"
+    return copy
+
+
+def _makes_shapes(node: onnx.NodeProto) -> bool:
+    inner = (child for body in subgraphs(node) for child in body.node)
+    return node.op_type in _SHAPE_MAKING_OPS or any(map(_makes_shapes, inner))
+
+
+def _floats_above(view: GraphView, tensor: str, chosen: set[str]) -> Iterator[str]:
+    """The nearest float tensors of fixed shape that ``tensor`` is computed from."""
+    pending, seen = [tensor], {tensor}
+    while pending:
+        node = view.producer(pending.pop())
+        if node is None or node.op_type in _SIZE_OPS:
+            continue
+        for name in reads(node.proto):
+            if name in seen or view.is_constant(name) or view.producer(name) is None:
+                continue
+            seen.add(name)
+            if view.is_float(name) and name not in chosen:
+                yield name
+            else:
+                pending.append(name)

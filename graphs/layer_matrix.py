@@ -1,0 +1,203 @@
+"""A weighted layer as the matrix product it is: Y = W X per group, columns of X sampled.
+
+Rounding and clipping of weights, and the choice of an activation range, ask how much of a change
+of W or X is seen in Y. All of them need the same two views, for Conv of any rank, Gemm and MatMul:
+the weight as (groups, C_out / groups, K) and inputs as (positions, groups, K).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graphs.view import GraphView, Node
+
+__all__ = ["LayerMatrix", "columns_by_sample", "layer_matrix", "sample_columns"]
+
+Array = NDArray[Any]
+
+# Positions are cut down where one has more values than this: wide layers have many channels to
+# average over, and their columns would fill the memory.
+_EASY_VALUES = 2048
+_FEWEST_POSITIONS = 256
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LayerMatrix:
+    """One weighted layer with a constant weight.
+
+    Attributes:
+        node: the layer.
+        tensor: name of its weight.
+        weight: the stored constant, e.g. (C_out, C_in / groups, kh, kw).
+        groups: number of groups; 1 but for grouped convolutions.
+        transposed: the weight is stored (K, C_out), as MatMul and Gemm with transB=0 do.
+    """
+
+    node: Node
+    tensor: str
+    weight: Array
+    groups: int
+    transposed: bool
+
+    @property
+    def is_conv(self) -> bool:
+        """Whether inputs must be cut into patches."""
+        return self.node.op_type == "Conv"
+
+    @property
+    def matrix(self) -> NDArray[np.float64]:
+        """The weight as (groups, C_out / groups, K)."""
+        weight = self.weight.astype(np.float64)
+        if self.transposed:
+            return weight.T[None]
+        return weight.reshape(self.groups, weight.shape[0] // self.groups, -1)
+
+    @property
+    def channels(self) -> NDArray[np.int64]:
+        """The input channel that each column of the matrix reads: (groups, K)."""
+        size = self.weight.shape[0] if self.transposed else self.weight.shape[1]
+        taps = int(np.prod(self.weight.shape[2:])) if self.is_conv else 1
+        within = np.repeat(np.arange(size), taps)
+        return np.asarray(within[None] + size * np.arange(self.groups)[:, None], dtype=np.int64)
+
+    def restore(self, matrix: Array) -> Array:
+        """The inverse of :attr:`matrix`, of any type: codes or weights in the stored shape."""
+        return np.asarray(matrix[0].T if self.transposed else matrix.reshape(self.weight.shape))
+
+    def positions(self, x: Array) -> int:
+        """How many columns an input has: output pixels of a batch, or rows of a matrix."""
+        if not self.is_conv:
+            return int(np.prod(x.shape[:-1]))
+        return int(x.shape[0] * np.prod(self._windows(x).shape[2 : 2 + self._rank]))
+
+    def columns(self, x: Array, chosen: NDArray[np.int64]) -> Array:
+        """Columns of the input matrix: (len(chosen), groups, K).
+
+        Args:
+            x: what the layer reads, e.g. (N, C_in, H, W).
+            chosen: which positions, counted row by row over (N, output H, output W).
+        """
+        if not self.is_conv:
+            return np.asarray(x.reshape(-1, x.shape[-1])[chosen][:, None, :])
+        windows = self._windows(x)
+        rank = self._rank
+        where = np.unravel_index(chosen, (x.shape[0], *windows.shape[2 : 2 + rank]))
+        index: Any = (where[0], slice(None), *where[1:])
+        patches = windows[index]
+        return np.asarray(patches.reshape(len(chosen), self.groups, -1))
+
+    @property
+    def _rank(self) -> int:
+        return self.weight.ndim - 2
+
+    def _windows(self, x: Array) -> Array:
+        """A view (N, C_in, *output size, *kernel size) of the padded input; nothing is copied."""
+        rank = self._rank
+        kernel = self.weight.shape[2:]
+        strides = self.node.integers("strides", (1,) * rank)
+        dilations = self.node.integers("dilations", (1,) * rank)
+        spans = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True))
+        pads = _pads(self.node, x.shape[2:], spans, strides)
+        if any(low or high for low, high in pads):
+            x = np.pad(x, [(0, 0), (0, 0), *pads])
+        axes = tuple(range(2, 2 + rank))
+        windows = np.lib.stride_tricks.sliding_window_view(x, spans, axis=axes)
+        every = (slice(None), slice(None))
+        steps = (
+            *(slice(None, None, s) for s in strides),
+            *(slice(None, None, d) for d in dilations),
+        )
+        return np.asarray(windows[(*every, *steps)])
+
+
+def layer_matrix(view: GraphView, node: Node) -> LayerMatrix | None:
+    """The matrix view of a layer, or None where it has none.
+
+    ConvTranspose, products of two activations, batched constants, weights on the left, and Gemm
+    with transA or alpha other than 1 have none: their weights are rounded to nearest.
+    """
+    if len(node.inputs) < 2 or view.is_constant(node.inputs[0]):
+        return None
+    weight = view.constant(node.inputs[1])
+    if weight is None or weight.dtype not in (np.float32, np.float16, np.float64):
+        return None
+    if node.op_type == "Conv" and weight.ndim >= 3:
+        return LayerMatrix(
+            node=node,
+            tensor=node.inputs[1],
+            weight=weight,
+            groups=node.integer("group", 1),
+            transposed=False,
+        )
+    plain_gemm = (
+        node.op_type == "Gemm"
+        and not node.integer("transA", 0)
+        and node.attributes.get("alpha", 1.0) == 1.0
+    )
+    if weight.ndim == 2 and (plain_gemm or node.op_type == "MatMul"):
+        return LayerMatrix(
+            node=node,
+            tensor=node.inputs[1],
+            weight=weight,
+            groups=1,
+            transposed=node.op_type == "MatMul" or not node.integer("transB", 0),
+        )
+    return None
+
+
+def sample_columns(
+    layer: LayerMatrix | None, samples: Sequence[Array], *, wanted: int, seed: int
+) -> Array:
+    """:func:`columns_by_sample` of all samples in one array."""
+    return np.concatenate(columns_by_sample(layer, samples, wanted=wanted, seed=seed))
+
+
+def columns_by_sample(
+    layer: LayerMatrix | None, samples: Sequence[Array], *, wanted: int, seed: int
+) -> list[Array]:
+    """Columns at random positions of each sample, (n, groups, K); equal seeds, equal positions.
+
+    Args:
+        layer: whose columns; None takes single values, (n, 1, 1).
+        samples: what the layer reads, one array a sample.
+        wanted: about how many positions in all; at least one of each sample, and fewer where a
+            position has many values.
+        seed: of the positions.
+    """
+    rng = np.random.default_rng(seed)
+    if layer is not None:
+        size = layer.matrix.shape[-1] * layer.groups
+        wanted = min(wanted, max(wanted * _EASY_VALUES // size, _FEWEST_POSITIONS))
+    share = max(1, wanted // len(samples))
+    parts = []
+    for x in samples:
+        total = x.size if layer is None else layer.positions(x)
+        chosen = np.sort(rng.choice(total, min(share, total), replace=False))
+        if layer is None:
+            parts.append(x.reshape(-1)[chosen][:, None, None])
+        else:
+            parts.append(layer.columns(x, chosen))
+    return parts
+
+
+def _pads(
+    node: Node, size: Sequence[int], spans: Sequence[int], strides: Sequence[int]
+) -> list[tuple[int, int]]:
+    """Padding before and after each spatial axis, ``auto_pad`` worked out."""
+    rank = len(size)
+    kind = node.text("auto_pad", "NOTSET")
+    if kind in ("SAME_UPPER", "SAME_LOWER"):
+        pads = []
+        for n, span, stride in zip(size, spans, strides, strict=True):
+            total = max((-(-n // stride) - 1) * stride + span - n, 0)
+            small, large = total // 2, total - total // 2
+            pads.append((small, large) if kind == "SAME_UPPER" else (large, small))
+        return pads
+    given = () if kind == "VALID" else node.integers("pads")
+    flat = given or (0,) * (2 * rank)
+    return [(flat[i], flat[i + rank]) for i in range(rank)]

@@ -1,0 +1,76 @@
+"""Shapes and types of every tensor, by ONNX's own inference."""
+
+from __future__ import annotations
+
+from onnx import ModelProto, ValueInfoProto, checker, shape_inference
+
+from artefacts.errors import ModelError
+from graphs.edit import is_default_domain
+from graphs.opset import ONNX_ERRORS, hide_data, reason
+
+__all__ = ["check", "infer_shapes", "static_shape", "values"]
+
+
+def infer_shapes(model: ModelProto) -> None:
+    """Write the shapes and types that ONNX infers to ``value_info``.
+
+    Without ``data_prop``: it allocates for every element that a file declares, and
+    ``prepare_sizes`` follows sizes itself. What the file says of custom operators' outputs stays:
+    nobody else knows.
+
+    Raises:
+        ModelError: types or shapes of the graph contradict each other.
+    """
+    custom = {n for node in model.graph.node if not is_default_domain(node) for n in node.output}
+    kept = [value for value in model.graph.value_info if value.name in custom]
+    del model.graph.value_info[:]
+    model.graph.value_info.extend(kept)
+    light, _ = hide_data(model)
+    try:
+        inferred = shape_inference.infer_shapes(light, check_type=True)
+    except ONNX_ERRORS as err:
+        raise ModelError(
+            f"graph {model.graph.name!r} contradicts itself ({reason(err)}), expected types "
+            f"and shapes that fit; export the model again"
+        ) from err
+    del model.graph.value_info[:]
+    model.graph.value_info.extend(inferred.graph.value_info)
+    found = {value.name: value for value in inferred.graph.output}
+    for value in model.graph.output:
+        if not value.type.tensor_type.HasField("shape") and value.name in found:
+            value.CopyFrom(found[value.name])
+
+
+def check(model: ModelProto) -> None:
+    """Run ONNX's checker; an output without a shape is let through, as runtimes do.
+
+    Raises:
+        ModelError: the graph is not valid ONNX.
+    """
+    light, _ = hide_data(model)
+    for value in light.graph.output:
+        if not value.type.WhichOneof("value") or value.type.HasField("tensor_type"):
+            value.type.tensor_type.shape.SetInParent()
+    try:
+        checker.check_model(light)
+    except ONNX_ERRORS as err:
+        raise ModelError(
+            f"graph {model.graph.name!r} is not valid ONNX ({reason(err)}), expected one that "
+            f"onnx.checker accepts; export the model again"
+        ) from err
+
+
+def values(model: ModelProto) -> dict[str, ValueInfoProto]:
+    """Type and shape by tensor name: inputs, outputs and what was inferred."""
+    graph = model.graph
+    return {v.name: v for group in (graph.value_info, graph.output, graph.input) for v in group}
+
+
+def static_shape(value: ValueInfoProto | None) -> tuple[int, ...] | None:
+    """Shape of a tensor whose dimensions are all numbers, e.g. (1, 3, 32, 32); else None."""
+    if value is None or not value.type.tensor_type.HasField("shape"):
+        return None
+    dims = value.type.tensor_type.shape.dim
+    if not all(dim.HasField("dim_value") for dim in dims):
+        return None
+    return tuple(dim.dim_value for dim in dims)

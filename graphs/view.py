@@ -1,0 +1,277 @@
+"""A read-only index of an ONNX graph: who makes a tensor, who reads it, its shape, its value."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+from graphs.opset import hide_data, opset_of
+
+__all__ = ["WEIGHTED_OPS", "GraphView", "Node", "Shape", "Use"]
+
+Array = NDArray[Any]
+Shape = tuple[int | None, ...]
+# What the evaluator raises for a constant expression that no runtime could compute either.
+_IMPOSSIBLE = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
+WEIGHTED_OPS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+# Through these a constant stays a constant; exporters leave them between a weight and its layer.
+_FOLDABLE_OPS = frozenset(
+    {"Constant", "Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Cast"}
+)
+_FLOATS = frozenset(
+    {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE}
+)
+# Sizes that stand for dynamic axes when work is counted; they never decide a rule.
+_NOMINAL_IMAGE, _NOMINAL_LENGTH = 224, 128
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Node:
+    """One node; compared and hashed by identity.
+
+    Attributes:
+        position: index in ``graph.node``, a topological order.
+        name: the node's own name where it is unique, else ``output:`` and its first output.
+    """
+
+    position: int
+    name: str
+    op_type: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    proto: onnx.NodeProto
+
+    @cached_property
+    def attributes(self) -> Mapping[str, object]:
+        """Attribute values by name, as Python objects."""
+        return {a.name: helper.get_attribute_value(a) for a in self.proto.attribute}
+
+    def integers(self, name: str, default: tuple[int, ...] = ()) -> tuple[int, ...]:
+        """A list-of-integers attribute, or ``default``."""
+        value = self.attributes.get(name)
+        return tuple(value) if isinstance(value, (list, tuple)) else default
+
+    def integer(self, name: str, default: int) -> int:
+        """An integer attribute, or ``default``."""
+        value = self.attributes.get(name, default)
+        return value if isinstance(value, int) else default
+
+    def text(self, name: str, default: str) -> str:
+        """A string attribute, or ``default``."""
+        value = self.attributes.get(name, default)
+        return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Use:
+    """Input ``index`` of ``node``."""
+
+    node: Node
+    index: int
+
+
+class GraphView:
+    """Index of the top-level graph of a model; the model is never changed.
+
+    Nodes inside control-flow bodies are not listed; the outer tensors they read count as
+    ``captured``.
+    """
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self.model = model
+        graph = model.graph
+        self.nodes: tuple[Node, ...] = tuple(_index_nodes(graph))
+        self.initializers: dict[str, onnx.TensorProto] = {t.name: t for t in graph.initializer}
+        self.inputs = tuple(i.name for i in graph.input if i.name not in self.initializers)
+        self.outputs = tuple(o.name for o in graph.output)
+        self.captured: frozenset[str] = frozenset(_captured_names(graph))
+        self._producers = {name: node for node in self.nodes for name in node.outputs if name}
+        self._uses: dict[str, list[Use]] = {}
+        for node in self.nodes:
+            for index, name in enumerate(node.inputs):
+                if name:
+                    self._uses.setdefault(name, []).append(Use(node=node, index=index))
+        self._constant_names = self._find_constants()
+        self._constants: dict[str, Array | None] = {}
+
+    def producer(self, tensor: str) -> Node | None:
+        """The node that makes ``tensor``; None for graph inputs and initializers."""
+        return self._producers.get(tensor)
+
+    def uses(self, tensor: str) -> tuple[Use, ...]:
+        """The inputs that read ``tensor``, in graph order."""
+        return tuple(self._uses.get(tensor, ()))
+
+    def is_constant(self, tensor: str) -> bool:
+        """Whether ``tensor`` is an initializer, or made of constants only by folding."""
+        return tensor in self._constant_names
+
+    def constant(self, tensor: str) -> Array | None:
+        """The value of a constant tensor, or None."""
+        if tensor not in self._constants:
+            self._constants[tensor] = self._evaluate(tensor) if self.is_constant(tensor) else None
+        return self._constants[tensor]
+
+    def _find_constants(self) -> set[str]:
+        found = set(self.initializers)
+        for node in self.nodes:  # in topological order
+            if node.op_type in _FOLDABLE_OPS and found.issuperset(filter(None, node.inputs)):
+                found.update(filter(None, node.outputs))
+        return found
+
+    def _evaluate(self, tensor: str) -> Array | None:
+        if tensor in self.initializers:
+            return numpy_helper.to_array(self.initializers[tensor])
+        needed, nodes = [tensor], {}
+        feeds = {}
+        while needed:
+            name = needed.pop()
+            node = self.producer(name)
+            if node is None:
+                feeds[name] = numpy_helper.to_array(self.initializers[name])
+            elif node.position not in nodes:
+                nodes[node.position] = node.proto
+                needed += [name for name in node.inputs if name]
+        graph = helper.make_graph(
+            [nodes[position] for position in sorted(nodes)],
+            "constant",
+            [helper.make_value_info(name, onnx.TypeProto()) for name in feeds],
+            [helper.make_value_info(tensor, onnx.TypeProto())],
+        )
+        opset = helper.make_opsetid("", opset_of(self.model))
+        single = helper.make_model(graph, opset_imports=[opset])
+        try:
+            values: Any = ReferenceEvaluator(single).run([tensor], feeds)
+        except _IMPOSSIBLE:
+            return None
+        return np.asarray(values[0])
+
+    def shape(self, tensor: str) -> Shape | None:
+        """Shape with None for dynamic axes; None where even the rank is unknown."""
+        if tensor in self.initializers:
+            return tuple(self.initializers[tensor].dims)
+        info = self._inferred.get(tensor)
+        return None if info is None else _shape_of(info)
+
+    def element_type(self, tensor: str) -> int:
+        """ONNX element type, e.g. ``TensorProto.FLOAT``; 0 where unknown."""
+        if tensor in self.initializers:
+            return int(self.initializers[tensor].data_type)
+        info = self._inferred.get(tensor)
+        return 0 if info is None else int(info.tensor_type.elem_type)
+
+    def is_float(self, tensor: str) -> bool:
+        """Whether ``tensor`` is known to hold floats of any width."""
+        return self.element_type(tensor) in _FLOATS
+
+    def macs(self, node: Node) -> int:
+        """Multiply-accumulate operations of a weighted layer for one sample; 0 for other ops.
+
+        Dynamic axes count as 1 (batch), 224 (image sides) or 128 (sequences).
+        """
+        if node.op_type not in WEIGHTED_OPS or len(node.inputs) < 2:
+            return 0
+        first, second = (self._nominal_shape(name) for name in node.inputs[:2])
+        output = self._nominal_shape(node.outputs[0])
+        if node.op_type == "Conv":
+            return math.prod(output) * math.prod(second[1:])
+        if node.op_type == "ConvTranspose":
+            return math.prod(first) * math.prod(second[1:])
+        if node.op_type == "Gemm":
+            depth = first[0] if node.integer("transA", 0) else first[-1]
+        else:
+            depth = first[-1] if first else 1
+        return math.prod(output) * depth
+
+    def _nominal_shape(self, tensor: str) -> tuple[int, ...]:
+        if tensor in self.initializers:
+            return tuple(self.initializers[tensor].dims)
+        info = self._nominal.get(tensor)
+        shape = (_shape_of(info) if info is not None else None) or (1,)
+        return tuple(1 if dim is None else dim for dim in shape)
+
+    @cached_property
+    def _inferred(self) -> dict[str, onnx.TypeProto]:
+        return _infer(hide_data(self.model)[0])
+
+    @cached_property
+    def _nominal(self) -> dict[str, onnx.TypeProto]:
+        skeleton, _ = hide_data(self.model)
+        if not _fix_dynamic_axes(skeleton, self.inputs):
+            return self._inferred
+        del skeleton.graph.value_info[:]
+        return _infer(skeleton)
+
+
+def _index_nodes(graph: onnx.GraphProto) -> Iterator[Node]:
+    counts = Counter(proto.name for proto in graph.node)
+    for position, proto in enumerate(graph.node):
+        unique = bool(proto.name) and counts[proto.name] == 1
+        standard = proto.domain in ("", "ai.onnx")
+        yield Node(
+            position=position,
+            name=proto.name if unique else f"output:{next(filter(None, proto.output), position)}",
+            op_type=proto.op_type if standard else f"{proto.domain}.{proto.op_type}",
+            inputs=tuple(proto.input),
+            outputs=tuple(proto.output),
+            proto=proto,
+        )
+
+
+def _captured_names(graph: onnx.GraphProto) -> Iterator[str]:
+    """Every name read inside the bodies of If, Loop and Scan (their own names included)."""
+    for node in graph.node:
+        for attribute in node.attribute:
+            for body in [attribute.g, *attribute.graphs]:
+                for inner in body.node:
+                    yield from inner.input
+                yield from (output.name for output in body.output)
+                yield from _captured_names(body)
+
+
+def _fix_dynamic_axes(skeleton: onnx.ModelProto, names: tuple[str, ...]) -> bool:
+    """Give dynamic input axes nominal sizes; whether there were any."""
+    changed = False
+    for value in skeleton.graph.input:
+        if value.name not in names:
+            continue
+        dims = value.type.tensor_type.shape.dim
+        for axis, dim in enumerate(dims):
+            if not dim.HasField("dim_value"):
+                changed = True
+                image = len(dims) == 4 and axis >= 2
+                dim.dim_value = 1 if axis == 0 else _NOMINAL_IMAGE if image else _NOMINAL_LENGTH
+    if changed:
+        for output in skeleton.graph.output:
+            output.type.tensor_type.ClearField("shape")
+    return changed
+
+
+def _infer(skeleton: onnx.ModelProto) -> dict[str, onnx.TypeProto]:
+    graph = onnx.shape_inference.infer_shapes(skeleton).graph
+    return {v.name: v.type for v in (*graph.input, *graph.value_info, *graph.output)}
+
+
+def _shape_of(info: onnx.TypeProto) -> Shape | None:
+    if not info.HasField("tensor_type") or not info.tensor_type.HasField("shape"):
+        return None
+    dims = info.tensor_type.shape.dim
+    return tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in dims)

@@ -1,0 +1,80 @@
+"""What a layer gives back when it stays in float: measured where the target runs here."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import onnx
+from numpy.typing import NDArray
+
+import calibrators
+import engines
+import quantization
+from artefacts.errors import UnsupportedError
+from graphs.view import GraphView
+from pipeline.building import build_options
+from pipeline.calibration import calibration_samples
+from pipeline.flags import Job
+from pipeline.screen import Screen
+from quantization.placement.fusion_groups import fusion_groups
+
+__all__ = ["measured_costs"]
+
+
+def measured_costs(
+    job: Job,
+    target: str,
+    prepared: onnx.ModelProto,
+    placement: quantization.Placement,
+    int8: onnx.ModelProto,
+    screen: Screen,
+) -> Mapping[str, float] | None:
+    """Milliseconds that INT8 saves in each layer, by the profiler of the cpu target.
+
+    Returns:
+        Node name → FP32 time less INT8 time; None on other targets, where building two engines
+        takes longer than the search: multiply-accumulates stand in.
+    """
+    if target != "cpu":
+        screen.add(f"costs: multiply-accumulates; layers are not timed on target {target}")
+        return None
+    inputs = calibrators.input_specs(prepared)
+    batch = next(calibrators.batches(calibration_samples(job, prepared)[:1], 1, inputs=inputs))
+    named = {
+        name: group.name
+        for group in fusion_groups(GraphView(prepared), placement)
+        for name in group.nodes
+    }
+    options = replace(build_options(job, target, prepared), require_int8=None)
+    try:
+        before = _times(prepared, replace(options, precision="fp32"), batch.inputs, named)
+        after = _times(int8, options, batch.inputs, named)
+    except UnsupportedError as err:
+        screen.add(f"costs: multiply-accumulates; layers cannot be timed here: {err}")
+        return None
+    screen.add("costs: milliseconds of each layer, FP32 less INT8, measured on this machine")
+    return {name: time_ms - after.get(name, 0.0) for name, time_ms in before.items()}
+
+
+def _times(
+    model: onnx.ModelProto,
+    options: engines.BuildOptions,
+    request: Mapping[str, NDArray[Any]],
+    named: Mapping[str, str],
+) -> dict[str, float]:
+    """Group → milliseconds of the kernels that compute its nodes; each kernel counts once."""
+    with tempfile.TemporaryDirectory() as folder:
+        source, path = Path(folder) / "model.onnx", Path(folder) / "model.engine"
+        quantization.save_model(model, source)
+        engines.build(source, path, options, {})
+        found: dict[str, float] = {}
+        with engines.load(path) as engine:
+            for layer in engine.layer_times(request):
+                group = next((named[node] for node in layer.nodes if node in named), None)
+                if group is not None:
+                    found[group] = found.get(group, 0.0) + layer.time_ms
+    return found

@@ -1,0 +1,67 @@
+"""What a person reads while the steps run: a line a step, a bar for a long one."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from tqdm import tqdm
+
+__all__ = ["Progress", "Screen"]
+
+Progress = Callable[[int, "int | None"], None]
+
+
+class Screen:
+    """Prints numbered steps; bars on a terminal, plain lines elsewhere."""
+
+    def __init__(self, *, bars: bool, steps: int, quiet: bool = False) -> None:
+        self.bars = bars
+        self.quiet = quiet
+        self.steps = steps
+        self.step = 0
+        self.started_s = time.time() - 1.0  # file times tick more coarsely than the clock
+
+    def start(self, title: str) -> None:
+        """Announce the next step."""
+        self.step += 1
+        self._print(f"[{self.step}/{self.steps}] {title}")
+
+    def add(self, *lines: str) -> None:
+        """Add lines to the step that was announced."""
+        for line in lines:
+            self._print(f"      {line}")
+
+    @contextmanager
+    def bar(self, unit: str) -> Iterator[Progress]:
+        """Yield ``progress(done, total)``: a bar on a terminal, a line every tenth elsewhere."""
+        if not self.bars:
+            yield self._tenths(unit)
+            return
+        with tqdm(unit=unit, leave=False, file=sys.stderr) as shown:
+
+            def progress(done: int, total: int | None) -> None:
+                shown.total = total
+                shown.update(done - shown.n)
+
+            yield progress
+
+    def _tenths(self, unit: str) -> Progress:
+        last = 0
+
+        def progress(done: int, total: int | None) -> None:
+            nonlocal last
+            tenth = done * 10 // total if total else 0
+            if tenth > last:
+                last = tenth
+                self.add(f"{done} of {total} {unit}")
+
+        return progress
+
+    def _print(self, line: str) -> None:
+        if self.quiet:
+            return
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()

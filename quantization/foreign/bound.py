@@ -1,0 +1,293 @@
+"""Models that come quantized, made right for CPUs without VNNI: their pairs of weights bounded.
+
+An output channel with pairs that would saturate gets a larger scale, the one with the smallest
+error, and new codes; those of the other channels stay. The weights that follow take over the error
+of those before, as in weight_rounding: weighed by what each layer reads where samples are given,
+else by what features of any network are like, neighbouring taps of a channel alike and channels
+with a mean in common.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto, helper, numpy_helper
+
+from graphs.comparable import with_outputs
+from graphs.edit import drop_dead, replace_nodes
+from graphs.layer_matrix import LayerMatrix, columns_by_sample
+from graphs.pairs import pair_partners, reduction_axis, saturating
+from graphs.qdq import (
+    DEQUANTIZE,
+    QUANTIZE,
+    copies,
+    dequantizer,
+    is_quantized,
+    parameters,
+)
+from graphs.view import WEIGHTED_OPS, GraphView, Node
+from quantization.foreign.constants import codes_of
+from quantization.improve.rounding import round_with_feedback
+from quantization.measure.execution import Arrays, Load, load_int8
+from quantization.write.bounded_weights import as_rows, bounded_codes, bounded_scale, from_rows
+
+__all__ = ["Bounded", "bound_weights"]
+
+Array = NDArray[Any]
+Floats = NDArray[np.float64]
+_BLOCK = 512  # columns that share an error where nothing is known of the samples
+_SAME_CHANNEL, _ANY_CHANNEL = 0.3, 0.3  # second moments of made-up features, of a diagonal of 1
+_POSITIONS = 4096
+_MOMENTS = 1 << 27  # numbers of second moments kept at once
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bounded:
+    """A quantized model that no CPU saturates.
+
+    Attributes:
+        model: with other codes and scales where pairs were too large.
+        layers: names of the layers whose codes changed.
+        channels: share of their output channels among those of all INT8 layers, 0 to 1.
+        released: products of two activations, which run in floating point now.
+    """
+
+    model: ModelProto
+    layers: tuple[str, ...]
+    channels: float
+    released: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Layer:
+    node: Node
+    pair: Node
+    codes: Array
+    axis: int | None  # of the output channels
+    partners: NDArray[np.int64]
+
+    @property
+    def rows(self) -> Array:
+        return as_rows(self.codes, self.axis)
+
+    @property
+    def binding(self) -> NDArray[np.bool_]:
+        return np.asarray(saturating(self.rows, self.partners).any(axis=-1))
+
+
+def bound_weights(
+    model: ModelProto, samples: Sequence[Arrays] = (), *, load: Load = load_int8
+) -> Bounded:
+    """A new model whose INT8 layers no pair of weights can saturate.
+
+    Args:
+        model: an imported Q/DQ model; it is not changed.
+        samples: feeds to weigh errors by, if there are any.
+        load: runs Q/DQ models, in float arithmetic.
+
+    Raises:
+        ModelError: the model cannot be run on the samples.
+    """
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    released = _release_products(copy)
+    view = GraphView(copy)
+    layers = list(_layers(view))
+    found = [layer for layer in layers if layer.binding.any()]
+    channels, added = 0, list[NodeProto]()
+    for layer, moment in _with_moments(model, found, samples, load):
+        codes, factors = _bounded(layer, moment)
+        added.append(_store(copy, view, layer, codes, factors))
+        channels += int(layer.binding.sum())
+    replace_nodes(copy.graph, [*added, *copy.graph.node])  # they read constants only
+    drop_dead(copy.graph)
+    return Bounded(
+        model=copy,
+        layers=tuple(layer.node.name for layer in found),
+        channels=channels / max(sum(len(layer.rows) for layer in layers), 1),
+        released=released,
+    )
+
+
+def _layers(view: GraphView) -> Iterator[_Layer]:
+    """Layers that run INT8 with constant codes."""
+    for node in view.nodes:
+        if node.op_type not in WEIGHTED_OPS or not is_quantized(view, node.inputs[0]):
+            continue
+        pair = dequantizer(view, node.inputs[1])
+        codes = None if pair is None else _codes(view, pair)
+        if pair is None or codes is None or codes.dtype != np.int8:
+            continue
+        transposed = bool(node.integer("transB", 0))
+        axis = reduction_axis(node.op_type, codes.ndim, transposed=transposed)
+        if axis is not None:
+            rows = 1 - axis if codes.ndim == 2 or node.op_type.startswith("Conv") else None
+            partners = pair_partners(codes.shape, axis, rows)
+            yield _Layer(node=node, pair=pair, codes=codes, axis=rows, partners=partners)
+
+
+def _codes(view: GraphView, pair: Node) -> Array | None:
+    stored = view.constant(pair.inputs[0])
+    if stored is not None:
+        return stored
+    quantize = view.producer(pair.inputs[0])
+    return codes_of(view, quantize) if quantize and quantize.op_type == QUANTIZE else None
+
+
+def _bounded(layer: _Layer, moment: Floats | None) -> tuple[Array, Floats]:
+    """Codes in the stored shape, and what the scale of each row grows by."""
+    rows, binding = layer.rows.copy(), layer.binding
+    values = rows[binding].astype(np.float64)
+    power = None if moment is None else np.diag(moment)
+    grown = bounded_scale(values, np.ones(len(values)), layer.partners, power)
+    rows[binding] = _round(values / grown[:, None], layer, moment)
+    factors = np.ones(len(rows))
+    factors[binding] = grown
+    return from_rows(rows, layer.axis, layer.codes.shape), factors
+
+
+def _round(values: Floats, layer: _Layer, moment: Floats | None) -> Array:
+    size = values.shape[-1]
+    if layer.axis is None:  # a stack of matrices as one row has no columns to hand errors to
+        return bounded_codes(values, np.ones(len(values)), layer.partners)
+    if moment is not None:
+        return _feedback(values, moment, layer.partners)
+    taps = int(np.prod(layer.codes.shape[2:])) if layer.node.op_type.startswith("Conv") else 1
+    step = max(_BLOCK // (2 * taps), 1) * 2 * taps
+    parts = []
+    for start in range(0, size, step):
+        part = values[:, start : start + step]
+        partners = layer.partners[start : start + step] - start
+        partners = np.where(layer.partners[start : start + step] < 0, -1, partners)
+        parts.append(_feedback(part, _made_up_moment(part.shape[-1], taps), partners))
+    return np.concatenate(parts, axis=-1)
+
+
+def _feedback(values: Floats, moment: Floats, partners: NDArray[np.int64]) -> Array:
+    scale = np.ones((1, len(values)))
+    return np.asarray(round_with_feedback(values[None], scale, moment[None], partners)[0])
+
+
+def _made_up_moment(size: int, taps: int) -> Floats:
+    """Second moments of features with a mean, alike within a channel: (K, K)."""
+    channel = np.arange(size) // taps
+    same = channel[:, None] == channel[None]
+    rest = 1.0 - _SAME_CHANNEL - _ANY_CHANNEL
+    return np.asarray(np.eye(size) * rest + same * _SAME_CHANNEL + _ANY_CHANNEL)
+
+
+def _with_moments(
+    model: ModelProto, layers: list[_Layer], samples: Sequence[Arrays], load: Load
+) -> Iterator[tuple[_Layer, Floats | None]]:
+    """Each layer with the second moments of what it reads; None without samples."""
+    if not samples:
+        yield from ((layer, None) for layer in layers)
+        return
+    pending = list(layers)
+    while pending:
+        now, numbers = [pending.pop(0)], 0
+        while pending and (numbers := numbers + len(now[-1].partners) ** 2) < _MOMENTS:
+            now.append(pending.pop(0))
+        yield from zip(now, _moments(model, now, samples, load), strict=True)
+
+
+def _moments(
+    model: ModelProto, layers: list[_Layer], samples: Sequence[Arrays], load: Load
+) -> list[Floats | None]:
+    matrices = [_matrix(layer) for layer in layers]
+    run = load(with_outputs(model, sorted({layer.node.inputs[0] for layer in layers})))
+    found: list[Floats | None] = [None] * len(layers)
+    for number, sample in enumerate(samples):
+        values = run(sample)
+        for place, (layer, matrix) in enumerate(zip(layers, matrices, strict=True)):
+            if matrix is not None:
+                read = values[layer.node.inputs[0]]
+                wanted = max(_POSITIONS // len(samples), 1)
+                (columns,) = columns_by_sample(matrix, [read], wanted=wanted, seed=number)
+                x = columns[:, 0].astype(np.float64)
+                before = found[place]
+                found[place] = x.T @ x if before is None else before + x.T @ x
+    return found
+
+
+def _matrix(layer: _Layer) -> LayerMatrix | None:
+    """The layer as a matrix product; None for those without, and for groups of different inputs."""
+    if layer.node.op_type == "ConvTranspose" or layer.node.integer("group", 1) != 1:
+        return None
+    if layer.codes.ndim < 2 or layer.axis is None or layer.node.integer("transA", 0):
+        return None
+    transposed = layer.axis == 1
+    return LayerMatrix(
+        node=layer.node,
+        tensor=layer.node.inputs[1],
+        weight=layer.codes.astype(np.float32),
+        groups=1,
+        transposed=transposed,
+    )
+
+
+def _store(
+    model: ModelProto, view: GraphView, layer: _Layer, codes: Array, factors: Floats
+) -> NodeProto:
+    """A DequantizeLinear of its own for the layer, with one scale for each output channel."""
+    old = parameters(view, layer.pair)
+    assert old.scale is not None
+    scale = np.asarray(old.scale.reshape(-1) * factors, old.scale.dtype)
+    if layer.axis is None:
+        scale = scale.reshape(old.scale.shape)
+    stem = f"{layer.node.inputs[1]}//bounded//{layer.node.position}"
+    names = [f"{stem}//{part}" for part in ("codes", "scale", "zero")]
+    for name, values in zip(names, (codes, scale, np.zeros(scale.shape, np.int8)), strict=True):
+        model.graph.initializer.append(numpy_helper.from_array(values, name))
+    axis: dict[str, Any] = {} if layer.axis is None else {"axis": layer.axis}
+    model.graph.node[layer.node.position].input[1] = stem
+    return helper.make_node(DEQUANTIZE, names, [stem], name=f"{stem}//{DEQUANTIZE}", **axis)
+
+
+def _release_products(model: ModelProto) -> tuple[str, ...]:
+    """Let products of two quantized activations read the left one as it was before its Q."""
+    view = GraphView(model)
+    found: list[str] = []
+    added: list[tuple[int, NodeProto]] = []
+    for node in view.nodes:
+        if node.op_type not in ("MatMul", "Gemm"):
+            continue
+        pair = dequantizer(view, node.inputs[1])
+        if pair is not None and _codes(view, pair) is not None:
+            continue
+        if not all(is_quantized(view, name) for name in node.inputs[:2]):
+            continue
+        plain = _before_pair(view, node.inputs[0])
+        if plain is not None:
+            tensor, moves = plain
+            for number, move in enumerate(reversed(moves)):
+                copy = NodeProto()
+                copy.CopyFrom(move.proto)
+                copy.name = f"{node.outputs[0]}//released//{number}"
+                copy.input[0], copy.output[0] = tensor, copy.name
+                tensor = copy.name
+                added.append((node.position, copy))
+            model.graph.node[node.position].input[0] = tensor
+            found.append(node.name)
+    for position, copy in reversed(added):
+        model.graph.node.insert(position, copy)
+    return tuple(found)
+
+
+def _before_pair(view: GraphView, tensor: str) -> tuple[str, list[Node]] | None:
+    """What a Q/DQ pair above ``tensor`` reads, and the moves of values that lie behind it."""
+    moves: list[Node] = []
+    node = view.producer(tensor)
+    while node is not None and copies(node) and node.op_type != "Concat":
+        moves.append(node)
+        node = view.producer(node.inputs[0])
+    if node is None or node.op_type != DEQUANTIZE:
+        return None
+    quantize = view.producer(node.inputs[0])
+    if quantize is None or quantize.op_type != QUANTIZE:
+        return None
+    return quantize.inputs[0], moves

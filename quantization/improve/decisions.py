@@ -1,0 +1,171 @@
+"""The decisions of one walk: the grid of each activation, the codes of each weight."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibrators.ranges.ranges import Ranges
+from graphs.layer_matrix import LayerMatrix, columns_by_sample, layer_matrix, sample_columns
+from graphs.view import GraphView
+from quantization.improve.centring import centrable
+from quantization.improve.clipping import clipped_scale, largest_scale
+from quantization.improve.methods import Methods
+from quantization.improve.range_choice import RANGE_POSITIONS, Grid, Reader, best_grid, candidates
+from quantization.improve.rounding import refit, round_with_feedback, second_moment
+from quantization.improve.walk import Decision, LayerVisit
+from quantization.placement import Placement, QuantizedInput, QuantizedWeight
+from quantization.write.bounded_weights import bounded_codes, bounded_scale, partners_of
+from quantization.write.insert import QuantizedTensor
+
+__all__ = ["Decisions"]
+
+Array = NDArray[Any]
+
+_WORTH_A_SUB = 0.7  # of the step, or less
+_POSITIONS = 8192  # columns sampled for the moments of a layer's input
+
+
+class Decisions:
+    """The decisions of one walk."""
+
+    def __init__(
+        self,
+        view: GraphView,
+        placement: Placement,
+        ranges: Ranges,
+        methods: Methods,
+        *,
+        seed: int,
+    ) -> None:
+        self._view = view
+        self._ranges = ranges
+        self._methods = methods
+        self._seed = seed
+        self._fixed = dict(placement.fixed)
+        grouped = {name for group in placement.shared for name in group}
+        self._kept = grouped | set(placement.fixed)
+        self._edges: dict[str, list[QuantizedInput]] = {}
+        for edge in placement.activations:
+            self._edges.setdefault(edge.node, []).append(edge)
+        self._weights = {w.node: w for w in placement.weights}
+        self._nodes = {node.name: node for node in view.nodes}
+        self._readers = {
+            e.observed: [o for o in placement.activations if o.observed == e.observed]
+            for e in placement.activations
+        }
+        self._unsigned = frozenset(placement.unsigned)
+        self.int8_nodes = tuple(self._weights)
+        # Unsigned codes resolve as finely as centred ones, with no other bounds and biases.
+        movable = centrable(view, placement) if methods.centring else {}
+        self.centrable = {n: plan for n, plan in movable.items() if n not in self._unsigned}
+        self.grids: dict[str, Grid] = {}
+        self.rounded: dict[str, Array] = {}
+        self.weights: dict[str, QuantizedTensor] = {}
+
+    def decide(self, visit: LayerVisit) -> Decision:
+        """Grids of a node's quantized inputs, and its INT8 weight as floats."""
+        grids = {e.index: self._grid(e, visit) for e in self._edges.get(visit.node.name, ())}
+        weight = self._weights.get(visit.node.name)
+        layer = None if weight is None else layer_matrix(self._view, visit.node)
+        if weight is None or layer is None or weight.axis is None or weight.index != 1:
+            return grids, {}
+        if weight.tensor not in self.weights:
+            found = self._round(layer, weight, visit, grids.get(0))
+            shape = [-1 if axis == weight.axis else 1 for axis in range(found.codes.ndim)]
+            values = found.codes * found.scale.reshape(shape)
+            self.weights[weight.tensor] = found
+            self.rounded[weight.tensor] = values.astype(layer.weight.dtype)
+        return grids, {weight.tensor: self.rounded[weight.tensor]}
+
+    def _grid(self, edge: QuantizedInput, visit: LayerVisit) -> Grid:
+        name = edge.observed
+        unsigned = name in self._unsigned
+        if name in self._fixed:
+            return Grid(amax=self._fixed[name], unsigned=unsigned)
+        if name in self._kept or not self._methods.ranges:
+            return Grid(amax=self._ranges[name].amax, unsigned=unsigned)
+        if name not in self.grids:
+            self.grids[name] = self._choose(edge, visit)
+        return self.grids[name]
+
+    def _choose(self, edge: QuantizedInput, visit: LayerVisit) -> Grid:
+        exact, actual = visit.exact[edge.tensor], visit.actual[edge.tensor]
+        largest = max(float(np.abs(x).max(initial=0.0)) for x in exact)
+        given = self._ranges[edge.observed].amax
+        if largest == 0.0:
+            return Grid(amax=given, unsigned=edge.observed in self._unsigned)
+        readers = []
+        for other in self._readers[edge.observed]:
+            if other.tensor == edge.tensor:
+                node = self._nodes[other.node]
+                layer = layer_matrix(self._view, node) if other.index == 0 else None
+                readers.append(self._reader(layer, exact, actual))
+        plan = self.centrable.get(edge.observed)
+        if plan is not None and plan.producer is not None:
+            grids = candidates(largest, [given], low=plan.low)
+            if grids:
+                return self._best(readers, grids)
+        grids = candidates(largest, [given], unsigned=edge.observed in self._unsigned)
+        plain = self._best(readers, grids)
+        if plan is None or plan.producer is not None:
+            return plain
+        low, high = (float(op([op(x) for x in exact])) for op in (np.min, np.max))
+        moved = self._best(readers, candidates(max(high, given), [given], low=low) or [plain])
+        # The error is no guide here: that of the layers before hides what a Sub wins.
+        return moved if moved.amax < _WORTH_A_SUB * plain.amax else plain
+
+    def _best(self, readers: Sequence[Reader], grids: Sequence[Grid]) -> Grid:
+        return best_grid(readers, grids, centred_errors=self._methods.biases)[0]
+
+    def _reader(
+        self, layer: LayerMatrix | None, exact: Sequence[Array], actual: Sequence[Array]
+    ) -> Reader:
+        wanted, seed = RANGE_POSITIONS, self._seed
+        parts = columns_by_sample(layer, exact, wanted=wanted, seed=seed)
+        ends = itertools.accumulate(map(len, parts))
+        return Reader(
+            exact=np.concatenate(parts),
+            actual=sample_columns(layer, actual, wanted=wanted, seed=seed),
+            matrix=None if layer is None else layer.matrix,
+            starts=(0, *ends)[:-1],
+        )
+
+    def _round(
+        self, layer: LayerMatrix, weight: QuantizedWeight, visit: LayerVisit, grid: Grid | None
+    ) -> QuantizedTensor:
+        methods, matrix, hessian = self._methods, layer.matrix, None
+        partners = partners_of(self._view, weight) if weight.bounded else None
+        if methods.rounding or methods.refitting or methods.clipping:
+            name = layer.node.inputs[0]
+            read = [grid(x) if grid else x for x in visit.actual[name]]
+            exact, actual = (
+                sample_columns(layer, x, wanted=_POSITIONS, seed=self._seed).astype(np.float64)
+                for x in (visit.exact[name], read)
+            )
+            if methods.biases:
+                exact, actual = exact - exact.mean(axis=0), actual - actual.mean(axis=0)
+            hessian = second_moment(actual, actual)
+            if methods.refitting:
+                size = matrix.shape[-1]
+                cross = second_moment(exact, actual)
+                matrix = refit(matrix, cross, hessian, ridge=size / len(visit.exact[name]))
+        power = None if hessian is None else np.diagonal(hessian, axis1=1, axis2=2)
+        scale = clipped_scale(matrix, power) if methods.clipping else largest_scale(matrix)
+        if partners is not None:
+            importance = None if power is None else power[:, None]
+            scale = bounded_scale(matrix, scale, partners, importance)
+        if methods.rounding and hessian is not None:
+            codes = round_with_feedback(matrix, scale, hessian, partners)
+        elif partners is not None:
+            codes = bounded_codes(matrix, scale, partners)
+        else:
+            codes = np.clip(np.rint(matrix / scale[..., None]), -127, 127).astype(np.int8)
+        return QuantizedTensor(
+            codes=np.ascontiguousarray(layer.restore(codes)),
+            scale=scale.reshape(-1).astype(np.float32),
+        )

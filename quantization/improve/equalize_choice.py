@@ -1,0 +1,203 @@
+"""Which channels are equalised, and how far: by the error that the readers make of them.
+
+Two passes over the float network. The first takes the largest magnitude of each channel. In the
+second, the readers of every quantized tensor are computed from INT8 inputs and INT8 weights: as
+they are, and with each of three sets of scales. Tensors whose channels scale together (a residual
+stage) are judged by the sum of their errors; those that need a Mul of their own get it only where
+INT8 fails without: more than 1/200 of the power lost, and four times less after.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from calibrators.ranges.ranges import SMALLEST_AMAX, Range, Ranges
+from graphs.channel_groups import ChannelGroups
+from graphs.layer_matrix import LayerMatrix, layer_matrix, sample_columns
+from graphs.view import GraphView
+from quantization.improve.clipping import largest_scale
+from quantization.improve.equalize import equalize, group_scales, insert_scalings, scalable
+from quantization.improve.range_choice import RANGE_POSITIONS, Reader, best_grid, candidates
+from quantization.improve.walk import Decision, LayerVisit, Twins
+from quantization.measure.execution import Arrays, Load
+from quantization.placement import Placement
+
+__all__ = ["equalized"]
+
+logger = logging.getLogger(__name__)
+Array = NDArray[Any]
+Floats = NDArray[np.float64]
+
+_NONE, _HALF, _FULL, _MEAN = range(4)
+_NAMES = ("not at all", "half way", "fully", "by the mean")
+_FREE_GAIN = 0.9  # of the error; less is within what sampling changes
+_COSTLY_GAIN, _COSTLY_ERROR = 0.25, 5e-3
+_SHARES = np.geomspace(1.0, 0.35, 6)  # of the range; a rough choice is enough to compare
+_MOST_SAMPLES = 32  # enough for largest magnitudes and a thousand columns
+_WIDEST_SUM = 512  # channels of a residual sum; wider ones are judged by their layers alone
+
+
+def equalized(
+    model: onnx.ModelProto,
+    placement: Placement,
+    ranges: Ranges,
+    samples: Sequence[Arrays],
+    load: Load,
+    *,
+    seed: int,
+) -> tuple[onnx.ModelProto, Ranges]:
+    """The model with equalised channels, and ranges that fit (of the old graph's hash).
+
+    Args:
+        model: a prepared model; it is not changed.
+        placement: of it, and of the result: names are kept.
+        ranges: of its tensors.
+        samples: feeds, one sample each.
+        load: runs a model.
+        seed: of the positions at which errors are taken.
+    """
+    view = GraphView(model)
+    groups = ChannelGroups(view)
+    samples = samples[:_MOST_SAMPLES]
+    quantized = {e.observed for e in placement.activations} - set(placement.fixed)
+    amax = _channel_amax(view, sorted(q for q in quantized if q in groups), samples, load)
+    full, mean = group_scales(groups, amax)
+    sets = np.stack([np.ones(groups.count), np.sqrt(full), full, mean])
+    choices = {name: sets[:, groups.variables(name)] for name in amax}
+    costly = [n for n in amax if not groups.variables(n).any() and scalable(view, n)]
+    for name in costly:
+        choices[name] = _own_scales(amax[name])
+    judge = _Judge(view, placement, choices, seed)
+    Twins(view=view, load=load, samples=samples, correct=False).walk(judge.look)
+
+    scales = np.ones(groups.count)
+    for members in groups.components(sorted(amax)):
+        best = judge.best(members, _FREE_GAIN)
+        variables = np.unique(np.concatenate([groups.variables(name) for name in members]))
+        scales[variables] = sets[best, variables]
+        logger.debug("equalised %s: %s", _NAMES[best], ", ".join(members))
+    inserted = {}
+    shared = {name for group in placement.shared for name in group}
+    for name in sorted(set(costly) - shared):
+        best = judge.best([name], _COSTLY_GAIN)
+        if best and judge.errors[name][0] > _COSTLY_ERROR:
+            inserted[name] = choices[name][best]
+            logger.debug(
+                "equalised by a Mul, %.3g of the power lost: %s", judge.errors[name][0], name
+            )
+    result = insert_scalings(equalize(model, groups, scales), inserted)
+    changed = {}
+    for name, values in amax.items():
+        scale = inserted.get(name, scales[groups.variables(name)])
+        if (scale != 1).any():
+            largest = max(float((values / scale).max()), SMALLEST_AMAX)
+            changed[name] = Range(amax=largest, method="minmax", why="channels equalised")
+    return result, ranges.replace(changed)
+
+
+class _Judge:
+    """Errors of the readers of each tensor, for each set of scales."""
+
+    def __init__(
+        self,
+        view: GraphView,
+        placement: Placement,
+        choices: Mapping[str, Floats],
+        seed: int,
+    ) -> None:
+        self._view = view
+        self._choices = choices
+        self._seed = seed
+        self._edges = {(e.node, e.index): e for e in placement.activations}
+        self.errors: dict[str, Floats] = {}
+
+    def look(self, visit: LayerVisit) -> Decision:
+        """Add the errors of one node's quantized inputs."""
+        for index, tensor in enumerate(visit.node.inputs):
+            edge = self._edges.get((visit.node.name, index))
+            if edge is not None and edge.tensor == edge.observed and tensor in self._choices:
+                errors = self._of_reader(tensor, visit, index)
+                self.errors[tensor] = self.errors.get(tensor, np.zeros(len(_NAMES))) + errors
+        return {}, {}
+
+    def best(self, tensors: Sequence[str], gain: float) -> int:
+        """The set with the smallest sum of errors; 0, none, where the gain is too small."""
+        total = sum((self.errors[t] for t in tensors if t in self.errors), np.zeros(len(_NAMES)))
+        best = int(np.argmin(total))
+        return best if total[best] < gain * total[_NONE] else _NONE
+
+    def _of_reader(self, tensor: str, visit: LayerVisit, index: int) -> Floats:
+        sets = self._choices[tensor]
+        layer = layer_matrix(self._view, visit.node) if index == 0 else None
+        if (sets == 1).all() or (layer is None and sets.shape[1] > _WIDEST_SUM):
+            return np.zeros(len(_NAMES))
+        if layer is None:
+            exact = _rows(visit.exact[tensor], RANGE_POSITIONS, self._seed)
+        else:
+            exact = sample_columns(
+                layer, visit.exact[tensor], wanted=RANGE_POSITIONS, seed=self._seed
+            )
+        return np.array([_error(layer, exact, scale) for scale in sets])
+
+
+def _error(layer: LayerMatrix | None, exact: Array, scale: Floats) -> float:
+    """Relative error of one reader with INT8 input and, if it is a layer, INT8 weights."""
+    if layer is None:
+        matrix = np.eye(scale.size)[None]
+        factors, rounded = scale[None], matrix * scale
+    else:
+        factors, matrix = scale[layer.channels], layer.matrix
+        scaled = matrix * factors[:, None, :]
+        steps = largest_scale(scaled)[..., None]
+        rounded = np.rint(scaled / steps) * steps
+    actual = exact / factors
+    reader = Reader(exact=exact, actual=actual, matrix=matrix, rounded=rounded)
+    largest = float(np.abs(actual).max(initial=0.0))
+    if largest == 0.0:
+        return 0.0
+    return best_grid([reader], candidates(largest, shares=_SHARES), centred_errors=True)[1]
+
+
+def _own_scales(amax: Floats) -> Floats:
+    """The sets for a tensor that a Mul of its own scales."""
+    full = np.where(amax > 0, np.maximum(amax / max(amax.max(), 1e-30), 1 / 128), 1.0)
+    return np.stack([np.ones(amax.size), np.sqrt(full), full, full])
+
+
+def _rows(samples: Sequence[Array], wanted: int, seed: int) -> Array:
+    """All channels at random positions: (n, 1, C)."""
+    rng = np.random.default_rng(seed)
+    share = max(1, wanted // len(samples))
+    parts = []
+    for x in samples:
+        rows = np.moveaxis(x, 1, -1).reshape(-1, x.shape[1])
+        chosen = np.sort(rng.choice(len(rows), min(share, len(rows)), replace=False))
+        parts.append(rows[chosen][:, None, :])
+    return np.concatenate(parts)
+
+
+def _channel_amax(
+    view: GraphView, tensors: Sequence[str], samples: Sequence[Arrays], load: Load
+) -> dict[str, Floats]:
+    """Largest magnitude of each channel of each tensor over the samples."""
+    wanted = set(tensors)
+    found: dict[str, Floats] = {}
+
+    def look(visit: LayerVisit) -> Decision:
+        for name in wanted & set(visit.node.inputs) - found.keys():
+            found[name] = np.max([_largest(x) for x in visit.exact[name]], axis=0)
+        return {}, {}
+
+    Twins(view=view, load=load, samples=samples, correct=False).walk(look)
+    return found
+
+
+def _largest(values: Array) -> Floats:
+    axes = tuple(axis for axis in range(values.ndim) if axis != 1)
+    return np.asarray(np.abs(values).max(axis=axes, initial=0.0), dtype=np.float64)

@@ -1,0 +1,178 @@
+"""Lint rules that TensorRT's parser refuses, or silently reads as something else.
+
+Each yields (node, what was found). Cross-checked with TensorRT-RTX's own parser in
+tests/integration/test_lint_rtx.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from onnx import TensorProto
+
+from graphs.edit import is_default_domain
+from graphs.qdq import DEQUANTIZE, QUANTIZE, Parameters, parameters
+from graphs.view import GraphView, Node
+
+__all__ = [
+    "INTEGER_OPS",
+    "UNSUPPORTED_OPS",
+    "code_constant",
+    "custom_operator",
+    "int16",
+    "int32_dequantize",
+    "integer_operator",
+    "scale_constant",
+    "scale_count",
+    "scale_value",
+    "training_mode",
+    "uint8",
+    "unsupported_operator",
+    "zero_point",
+]
+
+Found = Iterator[tuple[Node, str]]
+
+# The QOperator format: one node computes on codes. onnxruntime's own are in its domain.
+INTEGER_OPS = frozenset(
+    """
+    ConvInteger DynamicQuantizeLinear MatMulInteger QLinearConv QLinearMatMul
+    com.microsoft.DynamicQuantizeMatMul com.microsoft.MatMulIntegerToFloat com.microsoft.QAttention
+    com.microsoft.QGemm com.microsoft.QLinearAdd com.microsoft.QLinearAveragePool
+    com.microsoft.QLinearConcat com.microsoft.QLinearConv com.microsoft.QLinearGlobalAveragePool
+    com.microsoft.QLinearLeakyRelu com.microsoft.QLinearMul com.microsoft.QLinearReduceMean
+    com.microsoft.QLinearSigmoid com.microsoft.QLinearSoftmax com.microsoft.QLinearWhere
+    com.microsoft.QLinearMatMul
+    """.split()  # noqa: SIM905
+)
+# OnnxParser.supports_operator() of TensorRT-RTX 1.7.1 is false; older versions know fewer.
+UNSUPPORTED_OPS = frozenset(
+    """
+    AffineGrid Bernoulli BitCast BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor CenterCropPad
+    Col2Im Compress ConcatFromSequence CumProd DFT DeformConv Det ImageDecoder MaxRoiPool MaxUnpool
+    MelWeightMatrix Multinomial NegativeLogLikelihoodLoss Optional OptionalGetElement
+    OptionalHasElement RegexFullMatch SequenceAt SequenceConstruct SequenceEmpty SequenceErase
+    SequenceInsert SequenceLength SequenceMap SoftmaxCrossEntropyLoss SplitToSequence StringConcat
+    StringNormalizer StringSplit SwiGLU TfIdfVectorizer Unique
+    """.split()  # noqa: SIM905
+)
+# Operators of other domains that NVIDIA's parsers read without a plugin library of the user's.
+_KNOWN_DOMAINS = ("trt.", "ai.onnx.")
+
+
+def zero_point(view: GraphView) -> Found:
+    """INT8 must be symmetric."""
+    for node, found in _quantizers(view):
+        if found.zero_point is not None and found.zero_point.astype(np.int64).any():
+            values = np.unique(found.zero_point.astype(np.int64))
+            yield node, f"zero point {', '.join(str(value) for value in values[:4])}"
+
+
+def uint8(view: GraphView) -> Found:
+    """Codes 128 to 255 would be read as 127."""
+    for node, found in _quantizers(view):
+        if found.data_type == TensorProto.UINT8:
+            yield node, "no zero point, which means uint8 in ONNX" if found.implied else "uint8"
+
+
+def int16(view: GraphView) -> Found:
+    """16-bit codes."""
+    names = {int(TensorProto.INT16): "int16", int(TensorProto.UINT16): "uint16"}
+    for node, found in _quantizers(view):
+        if found.data_type in names:
+            yield node, names[found.data_type]
+
+
+def int32_dequantize(view: GraphView) -> Found:
+    """Onnxruntime stores a bias as INT32 codes."""
+    for node in view.nodes:
+        if node.op_type == DEQUANTIZE and _type(view, node) == TensorProto.INT32:
+            yield node, "int32 codes" + (" of a bias" if _feeds_bias(view, node) else "")
+
+
+def code_constant(view: GraphView) -> Found:
+    """INT8 weights that are clipped, transposed or reshaped before they are dequantized."""
+    for node in view.nodes:
+        for index, name in enumerate(node.inputs):
+            if not view.is_constant(name) or view.element_type(name) != TensorProto.INT8:
+                continue
+            if node.op_type not in (QUANTIZE, DEQUANTIZE) or index == 1:
+                yield node, f"{node.op_type} of INT8 constant {name}"
+
+
+def integer_operator(view: GraphView) -> Found:
+    """Operators of the QOperator format, and dynamic quantization."""
+    for node in view.nodes:
+        if node.op_type in INTEGER_OPS:
+            yield node, node.op_type
+
+
+def scale_value(view: GraphView) -> Found:
+    """A scale is a positive number."""
+    for node, found in _quantizers(view):
+        if found.scale is None:
+            continue
+        scale = found.scale.astype(np.float64)
+        wrong = scale[~(scale > 0)]
+        if wrong.size:
+            yield node, f"scale {wrong.flat[0]:g} ({wrong.size} of {scale.size})"
+
+
+def scale_constant(view: GraphView) -> Found:
+    """Scales and zero points are known when the engine is built."""
+    for node, found in _quantizers(view):
+        if found.scale is None or found.zero_point is None:
+            yield node, "scale" if found.scale is None else "zero point"
+
+
+def scale_count(view: GraphView) -> Found:
+    """One scale, or one for each channel of the axis."""
+    for node, found in _quantizers(view):
+        shape = view.shape(node.inputs[0])
+        if not found.per_channel or shape is None or found.scale is None:
+            continue
+        if not -len(shape) <= found.axis < len(shape):
+            yield node, f"axis {found.axis} of shape {list(shape)}"
+        elif shape[found.axis] not in (None, found.scale.size) and found.scale.ndim == 1:
+            yield node, f"{found.scale.size} scales for {shape[found.axis]} channels"
+
+
+def custom_operator(view: GraphView) -> Found:
+    """Operators that need a plugin."""
+    for node in view.nodes:
+        known = is_default_domain(node.proto) or node.proto.domain.startswith(_KNOWN_DOMAINS)
+        if not known and node.op_type not in INTEGER_OPS:
+            yield node, node.op_type
+
+
+def unsupported_operator(view: GraphView) -> Found:
+    """Operators that the parser does not know."""
+    for node in view.nodes:
+        if node.op_type in UNSUPPORTED_OPS:
+            yield node, node.op_type
+
+
+def training_mode(view: GraphView) -> Found:
+    """Dropout that drops, BatchNormalization that takes statistics from the batch."""
+    for node in view.nodes:
+        if node.op_type == "BatchNormalization" and node.integer("training_mode", 0):
+            yield node, "training_mode = 1"
+        elif node.op_type == "Dropout" and len(node.inputs) > 2 and node.inputs[2]:
+            mode = view.constant(node.inputs[2])
+            if mode is None or mode.any():
+                yield node, "training_mode is not false"
+
+
+def _quantizers(view: GraphView) -> Iterator[tuple[Node, Parameters]]:
+    for node in view.nodes:
+        if node.op_type in (QUANTIZE, DEQUANTIZE):
+            yield node, parameters(view, node)
+
+
+def _type(view: GraphView, node: Node) -> int:
+    return view.element_type(node.inputs[0]) or parameters(view, node).data_type
+
+
+def _feeds_bias(view: GraphView, node: Node) -> bool:
+    return any(use.index == 2 for use in view.uses(node.outputs[0]))

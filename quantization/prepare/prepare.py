@@ -1,0 +1,157 @@
+"""Preparation: the graph that calibration, placement and every artefact refer to.
+
+Folding renames and removes tensors, and ranges are kept by tensor name: so a graph is prepared
+once, first, and everything after works on the result. Preparing twice changes nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from onnx import GraphProto, ModelProto, NodeProto
+
+from artefacts.errors import ModelError
+from graphs.edit import check_axes, drop_dead, is_default_domain, sort_nodes
+from graphs.opset import MINIMUM_OPSET, raise_opset
+from graphs.shapes import check, infer_shapes
+from quantization.prepare.batchnorm import fold_batchnorm
+from quantization.prepare.branches import inline_branches
+from quantization.prepare.fold import GROWTH_LIMIT_BYTES, constant_bytes, fold_constants
+from quantization.prepare.functions import inline_functions
+from quantization.prepare.noops import drop_noops
+from quantization.prepare.sequences import drop_sequences
+from quantization.prepare.sizes import fold_sizes
+from quantization.prepare.widen import widen_floats
+
+__all__ = ["prepare"]
+
+_IR_VERSION = 7  # that of opset 13; before 4 each initializer had to be an input
+
+log = logging.getLogger(__name__)
+
+
+def prepare(model: ModelProto, *, widen: bool = True) -> ModelProto:
+    """A new model that computes the same and is ready for calibration and Q/DQ.
+
+    Opset 13 or newer, shapes inferred, constants and BatchNormalization folded, no-ops and
+    sequences of known pieces dropped, initializers no graph inputs, float32 inside, nodes named
+    uniquely. Inputs and outputs keep their names, types and dynamic axes. Custom operators and
+    subgraphs are left as they are.
+
+    Args:
+        model: any ONNX model with its data loaded.
+        widen: False leaves float16, bfloat16 and float64 as they are, for models that are
+            quantized already and built as they are.
+
+    Raises:
+        ModelError: the graph is not valid, or its opset is older than 13 and cannot be raised.
+    """
+    prepared = ModelProto()
+    prepared.CopyFrom(model)
+    prepared.ir_version = max(prepared.ir_version, _IR_VERSION)
+    _check_names(prepared.graph)
+    _check_outputs(prepared.graph)
+    sort_nodes(prepared.graph)
+    _hide_initializers(prepared.graph)
+    check_axes(prepared.graph)
+    check(prepared)  # before anything else of onnx, which crashes on what this refuses
+    prepared = raise_opset(inline_functions(prepared), MINIMUM_OPSET)
+    if widen and widen_floats(prepared):
+        sort_nodes(prepared.graph)
+    check(prepared)
+    _simplify(prepared)
+    _name_nodes(prepared.graph)
+    check(prepared)
+    _warn(prepared.graph)
+    return prepared
+
+
+def _simplify(model: ModelProto) -> None:
+    """Run the passes until none finds anything to do."""
+    limit_bytes = GROWTH_LIMIT_BYTES + 2 * constant_bytes(model)
+    changed = True
+    while changed:
+        infer_shapes(model)
+        changed = fold_constants(model, limit_bytes)
+        changed |= fold_sizes(model)
+        changed |= inline_branches(model)
+        changed |= drop_sequences(model)
+        changed |= drop_noops(model)
+        changed |= fold_batchnorm(model)
+        changed |= drop_dead(model.graph)
+
+
+def _hide_initializers(graph: GraphProto) -> None:
+    """Initializers that are inputs too could be fed, so nothing could be folded (before IR 4)."""
+    constant = {tensor.name for tensor in graph.initializer}
+    kept = [value for value in graph.input if value.name not in constant]
+    del graph.input[:]
+    graph.input.extend(kept)
+
+
+def _check_names(graph: GraphProto) -> None:
+    """Each tensor is made once."""
+    made: set[str] = set()
+    constant = {tensor.name for tensor in graph.initializer}
+    names = [v.name for v in graph.input if v.name not in constant]
+    names += [tensor.name for tensor in graph.initializer]
+    names += [name for node in graph.node for name in node.output if name]
+    for name in names:
+        if name in made:
+            raise ModelError(
+                f"graph {graph.name!r} makes tensor {name!r} twice, expected one node, input or "
+                f"initializer for each name; export the model again"
+            )
+        if not name.isprintable():
+            raise ModelError(
+                f"graph {graph.name!r} has a tensor named {name!r}, expected one without control "
+                f"characters (calibration caches hold one name a line); rename it"
+            )
+        made.add(name)
+
+
+def _check_outputs(graph: GraphProto) -> None:
+    """Engines give tensors."""
+    for value in graph.output:
+        kind = value.type.WhichOneof("value")
+        if kind not in (None, "tensor_type"):
+            raise ModelError(
+                f"output {value.name} of graph {graph.name!r} is a {kind.removesuffix('_type')} of "
+                "tensors, expected a tensor; export its pieces as outputs of their own"
+            )
+
+
+def _name_nodes(graph: GraphProto) -> None:
+    """Give nodes without a name, or with one that is taken, a name made from their output."""
+    taken: set[str] = set()
+    for node in graph.node:
+        name = base = node.name or f"{node.op_type}:{next(filter(None, node.output), '')}"
+        if base in taken:
+            name = base = f"{base}:{next(filter(None, node.output), '')}"
+        count = 1
+        while name in taken:
+            count += 1
+            name = f"{base}:{count}"
+        node.name = name
+        taken.add(name)
+
+
+def _warn(graph: GraphProto) -> None:
+    custom = sorted({f"{n.domain}.{n.op_type}" for n in graph.node if not is_default_domain(n)})
+    if custom:
+        log.warning("custom operators are left as they are: %s", ", ".join(custom))
+    training = [node.name for node in graph.node if _in_training(node)]
+    if training:
+        log.warning(
+            "nodes in training mode give other results for other batches: %s; export the model in "
+            "evaluation mode",
+            ", ".join(training),
+        )
+
+
+def _in_training(node: NodeProto) -> bool:
+    """Whether statistics come from the batch, or values are dropped at random."""
+    if node.op_type == "BatchNormalization":
+        flag = any(a.name == "training_mode" and a.i for a in node.attribute)
+        return flag or len([name for name in node.output if name]) > 1
+    return node.op_type == "Dropout" and len(node.input) > 2 and bool(node.input[2])

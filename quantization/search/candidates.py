@@ -1,0 +1,268 @@
+"""What a search has scored, at what cost, and the means to score more."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+
+from graphs.view import WEIGHTED_OPS, GraphView
+from quantization.improve.improve import Improved
+from quantization.placement import Placement
+from quantization.placement.fusion_groups import Group, fusion_groups, leave_float
+from quantization.search.sensitivity import Sensitivity
+from quantization.search.state import SearchState
+
+__all__ = ["Book", "Fit", "Goal", "LateError", "Point", "Refit", "Score", "SearchResult"]
+
+ROUNDING = 1e-9
+_LEAST_SAVED = 0.2  # of what multiply-accumulates save on average
+
+Score = Callable[[onnx.ModelProto], float]
+"""A Q/DQ model in, its score out; larger is better."""
+
+Fit = Callable[[Callable[[int, int], None]], Improved]
+"""Makes a network; calls what it is given with steps done and their number, which may raise."""
+
+Refit = Callable[[Placement, Callable[[int, int], None]], Improved]
+"""The same for a placement that leaves layers in float."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Goal:
+    """The promise.
+
+    Attributes:
+        minimum: smallest score that keeps it.
+        unit: of the score, e.g. "dB SQNR", "points of top1".
+        drop: the score is a drop with its sign turned, and is said as one.
+    """
+
+    minimum: float
+    unit: str
+    drop: bool = False
+
+    def __str__(self) -> str:
+        return self.say(self.minimum)
+
+    def kept(self, score: float) -> bool:
+        """Whether a score keeps the promise; 73.5 % less 73.0 % is 0.5, whatever floats say."""
+        return score >= self.minimum - ROUNDING
+
+    def say(self, score: float) -> str:
+        """A score in words, e.g. ``21.5 dB SQNR``, ``a drop of 0.4 points of top1``."""
+        if self.drop:
+            return f"a drop of {0.0 - score:.4g} {self.unit}"
+        return f"{score:.4g} {self.unit}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """One mixture that was scored.
+
+    Attributes:
+        released: names of the groups in float, sorted.
+        cost: what they give back, in the unit of the costs.
+        score: of the whole network.
+        int8_share: share of the multiply-accumulates that stay in INT8, 0 to 1.
+    """
+
+    released: tuple[str, ...]
+    cost: float
+    score: float
+    int8_share: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SearchResult:
+    """What a search ends with.
+
+    Attributes:
+        point: the chosen mixture.
+        placement: of that mixture.
+        improved: the network for it; ``improved.quantized(placement)`` is the INT8 model.
+        met: whether the goal is kept.
+        why: a sentence: how, or what stands in the way.
+        fitted_without: groups that were in float when the network was improved, sorted.
+        front: the mixtures that no other beats in both cost and score, cheapest first.
+        points: all that were scored, in order.
+        sensitivities: of the groups; empty where nothing had to be given up.
+        cost_unit: "ms", or "share of MACs".
+    """
+
+    point: Point
+    placement: Placement
+    improved: Improved
+    met: bool
+    why: str
+    fitted_without: tuple[str, ...]
+    front: tuple[Point, ...]
+    points: tuple[Point, ...]
+    sensitivities: tuple[Sensitivity, ...]
+    cost_unit: str
+
+
+class LateError(Exception):
+    """The time limit was reached in the middle of something long."""
+
+
+class Book:
+    """What was scored, and the means to score more."""
+
+    earlier: tuple[Point, ...] = ()
+    fitted_without: tuple[str, ...] = ()
+    cost_unit = "share of MACs"
+    _improved: Improved | None
+    _fit: Fit
+
+    def __init__(
+        self,
+        improved: Improved,
+        placement: Placement,
+        score: Score,
+        goal: Goal,
+        *,
+        report: Callable[[Point], None] | None = None,
+        least_int8: float = 0.0,
+        deadline: float | None = None,
+        state: Path | None = None,
+        state_key: str = "",
+    ) -> None:
+        view = GraphView(improved.model)
+        self._improved, self.placement, self.goal = improved, placement, goal
+        self.groups = fusion_groups(view, placement)
+        self.points: dict[tuple[str, ...], Point] = {}
+        self.state = SearchState(state, state_key, [group.name for group in self.groups])
+        self._score, self._report = score, report
+        self.least_int8, self._deadline = least_int8, deadline
+        self._macs = {n.name: view.macs(n) for n in view.nodes if n.op_type in WEIGHTED_OPS}
+        self._total = sum(self._macs.values()) or 1
+        self._costs = {group.name: group.macs / self._total for group in self.groups}
+
+    def price(
+        self, saved_ms: Mapping[str, float] | Callable[[], Mapping[str, float] | None] | None
+    ) -> None:
+        """Take costs from an earlier run, from the caller, or measure them.
+
+        Measured times of small layers are mostly noise, and one that seems to save nothing would
+        be given up for nothing: each counts as a fifth of what its MACs would save on average.
+        """
+        known = self.state.saved_ms
+        if known is None:
+            known = saved_ms() if callable(saved_ms) else saved_ms
+            if known is None:
+                return
+            self.state.add_saved_ms(known)
+        self.cost_unit = "ms"
+        least = _LEAST_SAVED * sum(max(0.0, saved) for saved in known.values()) / self._total
+        self._costs = {
+            group.name: max(sum(known.get(n, 0.0) for n in group.nodes), least * group.macs)
+            for group in self.groups
+        }
+
+    def cost(self, group: Group) -> float:
+        """What leaving a group in float gives back."""
+        return self._costs[group.name]
+
+    def in_time(self) -> bool:
+        """Whether the time limit leaves room for another run."""
+        return self._deadline is None or time.monotonic() < self._deadline
+
+    def keep_time(self, done: int, total: int) -> None:
+        """For long work to call between its steps.
+
+        Raises:
+            LateError: the time limit is reached.
+        """
+        if not self.in_time():
+            raise LateError(f"after {done} of {total} steps")
+
+    @property
+    def improved(self) -> Improved:
+        """The network; one that is fitted again is made when it is first asked for.
+
+        Raises:
+            LateError: the time limit was reached before.
+        """
+        if self._improved is None:
+            self._improved = self._fit(self.keep_time)
+        return self._improved
+
+    def fitted(self, released: Sequence[Group], refit: Refit) -> Book:
+        """A book for the same groups of the network as improved for a mixture."""
+        book = copy.copy(self)
+        book._improved, book._fit = None, functools.partial(refit, self.mixture(released))
+        book.earlier, book.points = (*self.earlier, *self.points.values()), {}
+        book.fitted_without = tuple(sorted(group.name for group in released))
+        return book
+
+    def meets(self, point: Point) -> bool:
+        """Whether a mixture keeps the promise."""
+        return self.goal.kept(point.score)
+
+    def allowed(self, point: Point) -> bool:
+        """Whether a mixture keeps the promise with enough of the network in INT8."""
+        return self.meets(point) and self.within(point)
+
+    def within(self, point: Point) -> bool:
+        """Whether enough of the network is in INT8; what has no INT8 at all is no INT8 model."""
+        return point.int8_share >= self.least_int8 and len(point.released) < len(self.groups)
+
+    def point(self, released: Sequence[Group]) -> Point:
+        """Score a mixture, once."""
+        names = tuple(sorted(group.name for group in released))
+        if names not in self.points:
+            known = self.state.score(names, self.fitted_without)
+            if known is None:
+                known = self._score(self.improved.quantized(self.mixture(released)))
+                self.state.add_score(names, self.fitted_without, known)
+            kept = self.mixture(released).int8_nodes
+            self.points[names] = Point(
+                released=names,
+                cost=sum(self.cost(group) for group in released),
+                score=known,
+                int8_share=sum(self._macs.get(name, 0) for name in kept) / self._total,
+            )
+            if self._report is not None:
+                self._report(self.points[names])
+        return self.points[names]
+
+    def named(self, names: Collection[str]) -> list[Group]:
+        """The groups of these names, in graph order."""
+        return [group for group in self.groups if group.name in names]
+
+    def mixture(self, released: Sequence[Group]) -> Placement:
+        """The placement without some groups."""
+        why = f"the search needs it for {self.goal}"
+        return leave_float(self.placement, released, why=why)
+
+    def result(self, point: Point, ranked: tuple[Sensitivity, ...], why: str) -> SearchResult:
+        """The end of a search."""
+        placement = self.mixture(self.named(point.released))
+        points = (*self.earlier, *self.points.values())
+        return SearchResult(
+            point=point,
+            placement=placement,
+            improved=self.improved.leaving(placement),
+            met=self.meets(point),
+            why=why,
+            fitted_without=self.fitted_without,
+            front=_front(points),
+            points=points,
+            sensitivities=ranked,
+            cost_unit=self.cost_unit,
+        )
+
+
+def _front(points: Sequence[Point]) -> tuple[Point, ...]:
+    """The points that none beats in both cost and score, cheapest first."""
+    front: list[Point] = []
+    for point in sorted(points, key=lambda p: (p.cost, -p.score, len(p.released))):
+        if not front or point.score > front[-1].score:
+            front.append(point)
+    return tuple(front)

@@ -1,0 +1,134 @@
+"""recipe.yaml: what a search found, so that the engine can be made again without searching."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from artefacts.errors import ArtefactError
+from artefacts.files import read_bounded, write_atomic
+from quantization.improve.methods import Methods
+
+__all__ = ["Recipe"]
+
+_FORMAT = 1
+_LIMIT_BYTES = 4 << 20
+_NAMES = ("exclude", "released", "fitted_without")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything but the model and the samples.
+
+    Attributes:
+        graph_hash: of the prepared model.
+        profile: of the placement, e.g. "tensorrt".
+        exclude: patterns the user kept in float.
+        released: names of the fusion groups the search left in float, sorted.
+        calibrator: method of the ranges, e.g. "mse".
+        methods: the improvements; None where calibration alone was better.
+        fitted_without: groups that were in float when the improvements were fitted, sorted.
+        improvement_samples: how many samples they were fitted to.
+        weights: how weights are stored, see ``insert_qdq``.
+        unsigned: uint8 where values are never negative, see ``place``.
+        held_out: whether a part of the calibration samples was kept to judge by.
+        seed: of the improvements and splits.
+        samples_digest: of the calibration samples, so that others are noticed.
+        found: what the search promised, for people: score, goal, unit, cost, share of INT8.
+    """
+
+    graph_hash: str
+    profile: str
+    exclude: tuple[str, ...] = ()
+    released: tuple[str, ...] = ()
+    calibrator: str
+    methods: Methods | None
+    fitted_without: tuple[str, ...] = ()
+    improvement_samples: int = 0
+    weights: Literal["int8", "float"] = "int8"
+    unsigned: bool = False
+    held_out: bool = False
+    seed: int = 0
+    samples_digest: str
+    found: Mapping[str, Any] = field(default_factory=dict)
+
+    def check(self, *, graph_hash: str, samples_digest: str) -> None:
+        """Refuse another model or other samples.
+
+        Raises:
+            ArtefactError: one of them differs.
+        """
+        for what, wanted, got in (
+            ("prepared graph", self.graph_hash, graph_hash),
+            ("calibration data", self.samples_digest, samples_digest),
+        ):
+            if wanted != got:
+                raise ArtefactError(
+                    f"recipe is for {what} {wanted[:12]}, found {got[:12]}, expected the same; "
+                    "give the model and samples it was found with, or search again"
+                )
+
+    def save(self, path: str | Path) -> None:
+        """Write the recipe, all of it or nothing.
+
+        Raises:
+            InputError: the folder cannot be written to.
+        """
+        content = {"format": _FORMAT, **dataclasses.asdict(self)}
+        for name in _NAMES:
+            content[name] = list(getattr(self, name))
+        content["found"] = dict(self.found)
+        text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+        write_atomic(path, text.encode())
+
+    @classmethod
+    def load(cls, path: str | Path) -> Recipe:
+        """Read a recipe.
+
+        Raises:
+            InputError: no such file, or too large.
+            ArtefactError: not a recipe, or damaged.
+        """
+        data = read_bounded(path, limit_bytes=_LIMIT_BYTES, what="recipe")
+        try:
+            return cls._parse(yaml.safe_load(data))
+        except (yaml.YAMLError, KeyError, TypeError, ValueError, RecursionError) as err:
+            reason = str(err).splitlines()[0] if str(err) else type(err).__name__
+            raise ArtefactError(
+                f"recipe {path} cannot be read ({reason}), expected a recipe.yaml written by this "
+                "program; search again or correct it"
+            ) from err
+
+    @classmethod
+    def _parse(cls, content: Any) -> Recipe:
+        if not isinstance(content, dict) or content.pop("format", None) != _FORMAT:
+            raise ValueError(f"format is not {_FORMAT}")
+        names = {entry.name for entry in dataclasses.fields(cls)}
+        if set(content) - names:
+            raise ValueError(f"unknown field {sorted(set(content) - names)[0]!r}")
+        for name in ("graph_hash", "profile", "calibrator", "samples_digest"):
+            if not isinstance(content[name], str):
+                raise TypeError(f"{name} is {content[name]!r}, not text")
+        for name in _NAMES:
+            if not all(isinstance(entry, str) for entry in content.get(name, ())):
+                raise TypeError(f"{name} is no list of names")
+            content[name] = tuple(content.get(name, ()))
+        for name in ("seed", "improvement_samples"):
+            if type(content.get(name, 0)) is not int or content.get(name, 0) < 0:
+                raise TypeError(f"{name} is {content[name]!r}, not a whole number")
+        for name in ("unsigned", "held_out"):
+            if not isinstance(content.get(name, False), bool):
+                raise TypeError(f"{name} is {content[name]!r}, not true or false")
+        if content.get("weights", "int8") not in ("int8", "float"):
+            raise TypeError(f"weights is {content['weights']!r}, not int8 or float")
+        methods = content["methods"]
+        if methods is not None:
+            if not all(isinstance(value, bool) for value in methods.values()):
+                raise TypeError("methods are not all true or false")
+            content["methods"] = Methods(**methods)
+        return cls(**content)

@@ -1,0 +1,149 @@
+"""Weights for CPUs without VNNI: no pair of them can saturate a sum of 16 bits (graphs.pairs).
+
+One bit less for all weights would do, and it is what other tools take. But only a few pairs bind
+(2 to 8 % of those of trained networks), so of each output channel a slightly larger scale is
+looked for, and pairs that are still too large give up half of what is too much each. Where layers
+are rounded with error feedback, the weights that follow make up for it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graphs.pairs import (
+    beyond_pairs,
+    pair_partners,
+    reduction_axis,
+    saturating,
+    within_pairs,
+)
+from graphs.view import GraphView
+from quantization.arithmetic import symmetric_scale
+from quantization.placement import QuantizedWeight
+
+__all__ = [
+    "as_rows",
+    "bounded_codes",
+    "bounded_scale",
+    "from_rows",
+    "partners_of",
+    "quantize_bounded",
+]
+
+Array = NDArray[Any]
+Floats = NDArray[np.float64]
+# The largest pair is 127 + 127: above 254 / 128 of its scale no row has a pair that binds.
+_FACTORS = np.linspace(1.0, 254 / 128, 17)
+
+
+def partners_of(view: GraphView, weight: QuantizedWeight) -> NDArray[np.int64]:
+    """The partner of each weight in a row, -1 for none; see ``graphs.pairs.pair_partners``."""
+    node = next(node for node in view.nodes if node.name == weight.node)
+    shape = view.shape(weight.tensor) or ()
+    transposed = bool(node.integer("transB", 0))
+    axis = reduction_axis(node.op_type, len(shape), transposed=transposed)
+    if axis is None or None in shape:
+        return np.full(int(np.prod([size or 1 for size in shape])), -1)
+    return pair_partners([size or 1 for size in shape], axis, weight.axis)
+
+
+def as_rows(values: Array, axis: int | None) -> Array:
+    """A weight as (output channels, K); as one row where it has one scale."""
+    if axis is None:
+        return values.reshape(1, -1)
+    return np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)
+
+
+def from_rows(rows: Array, axis: int | None, shape: tuple[int, ...]) -> Array:
+    """The inverse of :func:`as_rows`."""
+    if axis is None:
+        return rows.reshape(shape)
+    moved = (shape[axis], *shape[:axis], *shape[axis + 1 :])
+    return np.ascontiguousarray(np.moveaxis(rows.reshape(moved), 0, axis))
+
+
+def bounded_codes(rows: Floats, scale: Floats, partners: NDArray[np.int64]) -> NDArray[np.int8]:
+    """Nearest codes of rows (..., K) that no pair of can saturate.
+
+    Args:
+        rows: the weights.
+        scale: one a row, (...).
+        partners: of the K weights.
+    """
+    return np.rint(within_pairs(rows / scale[..., None], partners)).astype(np.int8)
+
+
+def bounded_scale(
+    rows: Floats,
+    scale: Floats,
+    partners: NDArray[np.int64],
+    importance: Floats | None = None,
+) -> Floats:
+    """A scale of each row, at least the given one, with the smallest squared error in pairs.
+
+    Args:
+        rows: the weights, (..., K).
+        scale: without the limit, e.g. amax / 127, (...).
+        partners: of the K weights.
+        importance: mean square of each input, broadcast against rows; None counts all alike.
+    """
+    codes = np.clip(np.rint(rows / scale[..., None]), -127, 127)
+    binding = saturating(codes, partners).any(axis=-1)
+    chosen = scale.copy()
+    if not binding.any():
+        return chosen
+    some, first = rows[binding], scale[binding]
+    row, place, mate = _binding_pairs(some / first[..., None], partners)
+    bound = some[row, place]  # a larger scale binds no others
+    weight = 1.0 if importance is None else np.broadcast_to(importance, rows.shape)[binding]
+    best = np.full(first.shape, np.inf)
+    found = first.copy()
+    for factor in _FACTORS:
+        tried = first * factor
+        error = some / tried[..., None]
+        np.rint(np.clip(error, -127.0, 127.0, out=error), out=error)
+        error[row, place] = np.rint(within_pairs(bound / tried[row], mate))
+        error *= tried[..., None]
+        error -= some
+        error *= error
+        loss = (error * weight).sum(axis=-1)
+        found = np.where(loss < best, tried, found)
+        best = np.minimum(loss, best)
+    chosen[binding] = found
+    return chosen
+
+
+def _binding_pairs(
+    codes: Floats, partners: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Row and place of the real codes (rows, K) that the bound changes.
+
+    The third says where in this list each one's partner is.
+    """
+    row, place = np.nonzero(beyond_pairs(codes, partners))
+    size = codes.shape[-1]
+    return row, place, np.searchsorted(row * size + place, row * size + partners[place])
+
+
+def quantize_bounded(
+    values: Array, axis: int | None, partners: NDArray[np.int64]
+) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Codes of a weight that no pair of can saturate, and its scale, a number or one a channel.
+
+    A factor per output channel moves into the scale and leaves the codes: the bound, the choice of
+    the scale and the rounding only see a row divided by its largest magnitude.
+
+    Args:
+        values: finite numbers.
+        axis: the output channels; None for one scale.
+        partners: of a row's weights, see ``graphs.pairs.pair_partners``.
+    """
+    rows = as_rows(values.astype(np.float64), axis)
+    largest = symmetric_scale(np.abs(rows).max(axis=-1, initial=0.0))
+    scale = bounded_scale(rows, largest.astype(np.float64), partners).astype(np.float32)
+    steps = scale.astype(np.float64)  # what the graph stores and divides by
+    codes = from_rows(bounded_codes(rows, steps, partners), axis, values.shape)
+    return codes, scale if axis is not None else scale.reshape(())

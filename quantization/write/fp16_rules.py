@@ -1,0 +1,164 @@
+"""Which operators stay in float32 when the rest becomes float16, and why.
+
+float16 holds |x| up to 65504, normal numbers from 6.1e-5, and integers exactly up to 2048
+(IEEE 754 binary16: 11 significant bits, exponents -14 to 15).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import TensorProto, defs
+
+from graphs.view import GraphView, Node
+
+__all__ = ["LARGEST_HALF", "accepts_half", "constant_error", "why_float"]
+
+LARGEST_HALF = float(np.finfo(np.float16).max)
+# Relative error of a whole constant. Normal float16 numbers have at most 2^-11 = 0.05 %.
+CONSTANT_ERROR = 2e-3
+
+_SUMS = "sums many numbers, and a float16 sum overflows or stops growing"
+_GROWS = "its result can pass 65504 for ordinary inputs"
+_INDEX = "its numbers are positions, which float16 holds exactly only up to 2048"
+# Operators that are float32 unless their ranges were observed.
+_SENSITIVE = {
+    "CumSum": _SUMS,
+    "Exp": _GROWS,
+    "Log": "small inputs vanish before it",
+    "Pow": _GROWS,
+    "ReduceL1": _SUMS,
+    "ReduceL2": _GROWS,
+    "ReduceLogSum": _SUMS,
+    "ReduceLogSumExp": _GROWS,
+    "ReduceProd": _GROWS,
+    "ReduceSum": _SUMS,
+    "ReduceSumSquare": _GROWS,
+    "Reciprocal": _GROWS,
+}
+# Operators that are float32 always.
+_POSITIONS = {
+    "GridSample": _INDEX,
+    "NonMaxSuppression": _INDEX,
+    "Range": _INDEX,
+    "RoiAlign": _INDEX,
+}
+
+
+def why_float(view: GraphView, node: Node, amax: Mapping[str, float]) -> str | None:
+    """Why a node stays in float32; None where it need not.
+
+    Args:
+        view: of the graph.
+        node: one with float32 inputs or outputs.
+        amax: largest |x| observed, by tensor; tensors may be missing.
+    """
+    return (
+        _no_half(node, view)
+        or _overflows(view, node, amax)
+        or _constants(view, node)
+        or _vanishing_epsilon(node)
+        or _lengths(node)
+        or _sensitive(view, node, amax)
+        or _from_integers(view, node)
+    )
+
+
+def accepts_half(node: Node, opset: int, index: int, *, output: bool = False) -> bool:
+    """Whether ONNX allows float16 at one input or output of an operator."""
+    try:
+        schema = defs.get_schema(node.op_type, opset, "")
+    except defs.SchemaError:
+        return False
+    formal = schema.outputs if output else schema.inputs
+    if not formal:
+        return False
+    last = formal[-1]
+    if index >= len(formal) and last.option != defs.OpSchema.FormalParameterOption.Variadic:
+        return False
+    return "tensor(float16)" in formal[min(index, len(formal) - 1)].types
+
+
+def _no_half(node: Node, view: GraphView) -> str | None:
+    opset = max(e.version for e in view.model.opset_import if e.domain in ("", "ai.onnx"))
+    if node.proto.domain not in ("", "ai.onnx"):
+        return "a custom operator"
+    if node.op_type in ("If", "Loop", "Scan"):
+        return "its body is left as it is"
+    if node.op_type in ("ConstantOfShape", "EyeLike", "RandomNormal", "RandomUniform"):
+        return "its type is written in an attribute"
+    floats = [i for i, name in enumerate(node.inputs) if _is_float(view, name)]
+    results = [i for i, name in enumerate(node.outputs) if _is_float(view, name)]
+    if floats and not any(accepts_half(node, opset, i) for i in floats):
+        return f"ONNX opset {opset} has no float16 for it"
+    if results and not any(accepts_half(node, opset, i, output=True) for i in results):
+        return f"ONNX opset {opset} has no float16 for it"
+    return None
+
+
+def _overflows(view: GraphView, node: Node, amax: Mapping[str, float]) -> str | None:
+    for name in (*node.inputs, *node.outputs):
+        if amax.get(name, 0.0) > LARGEST_HALF:
+            return f"tensor {name} reaches {amax[name]:.6g}, float16 ends at 65504"
+    return None
+
+
+def _constants(view: GraphView, node: Node) -> str | None:
+    for name in node.inputs:
+        value = view.constant(name) if name and _is_float(view, name) else None
+        finite = value[np.isfinite(value)] if value is not None else np.zeros(0)
+        if finite.size == 0:
+            continue  # infinities and NaN are the same in float16
+        largest = float(np.abs(finite).max())
+        if largest > LARGEST_HALF:
+            return f"constant {name} reaches {largest:.6g}, float16 ends at 65504"
+        error = constant_error(finite)
+        if error > CONSTANT_ERROR:
+            return f"constant {name} (up to {largest:.3g}) would change by {error:.1%} in float16"
+    return None
+
+
+def constant_error(value: NDArray[np.generic]) -> float:
+    """|c - half(c)| / |c| over a whole constant, Euclidean norms in float64; 0 for zeros."""
+    exact = np.asarray(value, np.float64)
+    with np.errstate(over="ignore"):
+        half = exact.astype(np.float16).astype(np.float64)
+    norm = float(np.linalg.norm(exact))
+    return float(np.linalg.norm(exact - half)) / norm if norm else 0.0
+
+
+def _vanishing_epsilon(node: Node) -> str | None:
+    epsilon = node.attributes.get("epsilon")
+    if isinstance(epsilon, float) and 0 < epsilon < float(np.finfo(np.float16).smallest_subnormal):
+        return f"its epsilon {epsilon:.3g} vanishes in float16"
+    return None
+
+
+def _lengths(node: Node) -> str | None:
+    """TensorRT-RTX 1.7.1: ISelectLayer must have inputs of same types but has Half and Float."""
+    if node.op_type in ("GRU", "LSTM", "RNN") and len(node.inputs) > 4 and node.inputs[4]:
+        return "NVIDIA's parser reads it with sequence lengths in float32 only"
+    return None
+
+
+def _sensitive(view: GraphView, node: Node, amax: Mapping[str, float]) -> str | None:
+    if node.op_type in _POSITIONS:
+        return _POSITIONS[node.op_type]
+    tensors = [n for n in (*node.inputs, *node.outputs) if n and not view.is_constant(n)]
+    if node.op_type in _SENSITIVE and not all(name in amax for name in tensors):
+        return _SENSITIVE[node.op_type]
+    return None
+
+
+def _from_integers(view: GraphView, node: Node) -> str | None:
+    if node.op_type != "Cast":
+        return None
+    kind = view.element_type(node.inputs[0])
+    floating = (TensorProto.BOOL, TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
+    return None if kind in floating else _INDEX
+
+
+def _is_float(view: GraphView, name: str) -> bool:
+    return bool(name) and view.element_type(name) == TensorProto.FLOAT

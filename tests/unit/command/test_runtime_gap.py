@@ -1,0 +1,71 @@
+"""What rounding explains between an engine and its graph, and what it does not."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from pipeline.runtime_gap import EQUAL_DB, GapMeter
+
+
+def outputs(values: np.ndarray) -> dict[str, np.ndarray]:
+    return {"y": values.astype(np.float32)}
+
+
+def meter_of(plain: np.ndarray | None, graph: np.ndarray, engine: np.ndarray, **limits: float):
+    meter = GapMeter(batch=1, **limits)
+    meter.add(None if plain is None else outputs(plain), outputs(graph), outputs(engine), ["y"])
+    (gap,) = meter.gaps()
+    return gap
+
+
+def test_another_rounding_is_explained_and_a_larger_error_is_not(rng: np.random.Generator) -> None:
+    plain = rng.normal(size=10_000)
+    graph = plain + 0.01 * rng.normal(size=plain.size)
+    other = plain + 0.01 * rng.normal(size=plain.size)  # as far from FP32, independently
+    wrong = graph + 0.03 * rng.normal(size=plain.size)
+    assert meter_of(plain, graph, (graph + other) / 2).explained
+    gap = meter_of(plain, graph, wrong)
+    assert not gap.explained
+    assert gap.limit_db == pytest.approx(40 - 3, abs=0.3)
+    assert gap.sqnr_db == pytest.approx(30.5, abs=0.3)
+
+
+def test_equal_outputs_are_exact_and_constants_are_no_excuse(rng: np.random.Generator) -> None:
+    graph = rng.normal(size=100)
+    assert meter_of(graph, graph, graph).sqnr_db == EQUAL_DB
+    assert meter_of(np.zeros(3), np.zeros(3), np.zeros(3)).explained
+    assert not meter_of(np.zeros(3), np.zeros(3), np.ones(3)).explained
+
+
+def test_limits_lie_between_10_and_60_db(rng: np.random.Generator) -> None:
+    graph = rng.normal(size=1000)
+    assert meter_of(graph, graph, graph + 1e-6).limit_db == 60.0
+    assert meter_of(-graph, graph, graph).limit_db == 10.0
+    assert meter_of(None, graph, graph).limit_db == 60.0
+    assert meter_of(None, graph, graph * 1.01, limit_db=25.0).explained
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_numbers_that_are_none_must_be_the_same(bad: float) -> None:
+    graph = np.array([1.0, 2.0, bad])
+    assert meter_of(graph, graph, graph).explained
+    assert meter_of(graph, graph, np.array([1.0, 2.0, 3.0])).sqnr_db == -EQUAL_DB
+
+
+def test_another_shape_is_no_rounding() -> None:
+    gap = meter_of(None, np.ones(3), np.ones(4))
+    assert gap.sqnr_db == -EQUAL_DB
+    assert not math.isnan(gap.limit_db)
+
+
+def test_the_farthest_from_its_limit_comes_first(rng: np.random.Generator) -> None:
+    meter = GapMeter(batch=8, limit_db=30.0)
+    good, bad = rng.normal(size=50), rng.normal(size=50)
+    graph = {"good": good, "bad": bad}
+    meter.add(None, graph, {"good": good, "bad": bad * 1.5}, ["good", "bad"])
+    assert [gap.output for gap in meter.gaps()] == ["bad", "good"]
+    assert [gap.explained for gap in meter.gaps()] == [False, True]
+    assert meter.gaps()[0].batch == 8

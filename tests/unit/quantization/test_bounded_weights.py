@@ -1,0 +1,128 @@
+"""Weights whose pairs no CPU saturates: codes, scales, rounding with feedback, placement."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from graphs.pairs import pair_partners, saturating
+from graphs.view import GraphView
+from quantization.improve.rounding import round_with_feedback
+from quantization.placement import place
+from quantization.write.bounded_weights import (
+    as_rows,
+    bounded_codes,
+    bounded_scale,
+    from_rows,
+    partners_of,
+)
+from quantization.write.weights import quantize_weight
+from tests.networks import Builder
+
+ROWS = hnp.arrays(np.float64, (3, 12), elements=st.floats(-5, 5))
+PARTNERS = np.arange(12) ^ 1
+
+
+@given(ROWS)
+def test_the_chosen_scale_loses_no_more_than_half_the_codes(rows: np.ndarray) -> None:
+    amax = np.maximum(np.abs(rows).max(axis=1), 1e-9) / 127
+    chosen = bounded_scale(rows, amax, PARTNERS)
+    assert (chosen >= amax).all()
+
+    def loss(scale: np.ndarray) -> np.ndarray:
+        return ((bounded_codes(rows, scale, PARTNERS) * scale[:, None] - rows) ** 2).sum(axis=1)
+
+    binding = saturating(np.clip(np.rint(rows / amax[:, None]), -127, 127), PARTNERS).any(axis=1)
+    np.testing.assert_array_equal(chosen[~binding], amax[~binding])
+    for other in (amax, amax * 254 / 128):  # clipped pairs, and seven bits for all
+        assert (loss(chosen) <= loss(other) * (1 + 1e-9) + 1e-12)[binding].all()
+
+
+@given(ROWS, st.integers(0, 2**32 - 1))
+def test_feedback_keeps_pairs_inside(rows: np.ndarray, seed: int) -> None:
+    inputs = np.random.default_rng(seed).normal(size=(64, 12)) + 0.5
+    hessian = (inputs.T @ inputs / 64)[None]
+    scale = np.maximum(np.abs(rows).max(axis=1), 1e-9)[None] / 127
+    codes = round_with_feedback(rows[None], scale, hessian, PARTNERS)
+    assert not saturating(codes, PARTNERS).any()
+    assert codes.min() >= -127
+
+
+def test_feedback_makes_up_for_clipped_pairs(rng: np.random.Generator) -> None:
+    rows = rng.normal(size=(16, 64))
+    rows[:, 10:12] = 4.0  # a pair that binds, and the largest of its row
+    inputs = rng.normal(size=(2000, 4)) @ rng.normal(size=(4, 64)) + 0.3
+    hessian = inputs.T @ inputs / len(inputs)
+    partners = np.arange(64) ^ 1
+    scale = np.abs(rows).max(axis=1) / 127
+    fed = round_with_feedback(rows[None], scale[None], hessian[None], partners)[0]
+    nearest = bounded_codes(rows, scale, partners)
+
+    def error(codes: np.ndarray) -> float:
+        return float((((codes * scale[:, None] - rows) @ inputs.T) ** 2).mean())
+
+    assert not saturating(fed, partners).any()
+    assert error(fed) < 0.1 * error(nearest)
+
+
+@given(st.sampled_from([None, 0, 1, 2]), st.integers(0, 2**32 - 1))
+def test_rows_and_back(axis: int | None, seed: int) -> None:
+    values = np.random.default_rng(seed).normal(size=(3, 4, 2))
+    rows = as_rows(values, axis)
+    assert rows.shape == (
+        (1, 24) if axis is None else (values.shape[axis], 24 // values.shape[axis])
+    )
+    np.testing.assert_array_equal(from_rows(rows, axis, values.shape), values)
+
+
+@pytest.mark.parametrize("kind", ["conv", "grouped", "depthwise", "transposed", "gemm", "matmul"])
+def test_every_kind_of_layer_is_bounded(kind: str) -> None:
+    net = Builder(7)
+    x = net.input("x", ("N", 12, 6, 6))
+    if kind == "transposed":
+        weight = net.weight((12, 8, 2, 2), 12)
+        y = net.op("ConvTranspose", x, weight, strides=[2, 2])
+    elif kind in ("gemm", "matmul"):
+        flat = net.op("GlobalAveragePool", x)
+        flat = net.op("Flatten", flat)
+        weight = net.weight((12, 8), 12)
+        y = net.op("Gemm" if kind == "gemm" else "MatMul", flat, weight)
+    else:
+        groups = {"conv": 1, "grouped": 4, "depthwise": 12}[kind]
+        y = net.conv(x, 24, groups=groups)
+    model = net.build("layer", y)
+    view = GraphView(model)
+    placement = place(model, profile="cpu", portable=True)
+    for weight in placement.weights:
+        assert weight.bounded
+        found = quantize_weight(view, weight)
+        partners = partners_of(view, weight)
+        assert not saturating(as_rows(found.codes, weight.axis), partners).any()
+        assert (partners == -1).all() == (kind == "depthwise")
+    plain = place(model, profile="cpu")
+    assert not any(weight.bounded for weight in plain.weights)
+
+
+def test_a_pair_of_equal_large_weights_takes_the_scale_that_fits() -> None:
+    # All pairs bind alike: seven bits are right for them, and the scale is found.
+    rows = np.full((1, 8), 1.0)
+    scale = bounded_scale(rows, np.array([1 / 127]), np.arange(8) ^ 1)
+    codes = bounded_codes(rows, scale, np.arange(8) ^ 1)
+    np.testing.assert_allclose(codes * scale, rows, rtol=1e-3)
+    assert codes.max() == 64
+
+
+def test_products_of_activations_stay_in_float_for_any_cpu() -> None:
+    net = Builder(3)
+    x = net.input("x", ("N", 8, 16))
+    scores = net.op("MatMul", x, net.op("Transpose", x, perm=[0, 2, 1]))
+    model = net.build("attention", net.op("MatMul", scores, net.weight((8, 8), 8)))
+    found = place(model, profile="cpu", portable=True)
+    (left,) = found.floating
+    assert left.rule == "unbounded_product"
+    assert "sums of its products would saturate" in left.why
+    assert place(model, profile="cpu").floating == ()
+    assert pair_partners((8, 8), axis=0, rows=1).tolist() == [1, 0, 3, 2, 5, 4, 7, 6]
