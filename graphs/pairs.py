@@ -20,7 +20,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["PAIR_LIMIT", "pair_partners", "reduction_axis", "saturating", "within_pairs"]
+__all__ = [
+    "PAIR_LIMIT",
+    "beyond_pairs",
+    "pair_partners",
+    "reduction_axis",
+    "saturating",
+    "within_pairs",
+]
 
 PAIR_LIMIT = 128
 """Largest |w₀| + |w₁| of a pair of codes of one sign."""
@@ -86,7 +93,17 @@ def within_pairs(values: Floats, partners: NDArray[np.int64]) -> Floats:
     to integers they still keep the limit.
     """
     clipped = np.clip(values, -127.0, 127.0)
+    return np.asarray(clipped - np.sign(clipped) * _excess(clipped, partners) / 2)
+
+
+def beyond_pairs(values: Floats, partners: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which real codes (..., K) :func:`within_pairs` changes for their partner's sake."""
+    return np.asarray(_excess(np.clip(values, -127.0, 127.0), partners) > 0)
+
+
+def _excess(clipped: Floats, partners: NDArray[np.int64]) -> Floats:
+    """What the pair of each code has too much; 0 where it has not."""
     other = clipped[..., partners]
     excess = np.abs(clipped) + np.abs(other) - _INSIDE
     binds = (excess > 0) & (clipped * other > 0) & (partners >= 0)
-    return np.asarray(clipped - np.where(binds, np.sign(clipped) * excess / 2, 0.0))
+    return np.where(binds, excess, 0.0)

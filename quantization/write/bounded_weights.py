@@ -13,7 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graphs.pairs import pair_partners, reduction_axis, saturating, within_pairs
+from graphs.pairs import (
+    beyond_pairs,
+    pair_partners,
+    reduction_axis,
+    saturating,
+    within_pairs,
+)
 from graphs.view import GraphView
 from quantization.arithmetic import symmetric_scale
 from quantization.placement import QuantizedWeight
@@ -90,17 +96,36 @@ def bounded_scale(
     if not binding.any():
         return chosen
     some, first = rows[binding], scale[binding]
+    row, place, mate = _binding_pairs(some / first[..., None], partners)
+    bound = some[row, place]  # a larger scale binds no others
     weight = 1.0 if importance is None else np.broadcast_to(importance, rows.shape)[binding]
     best = np.full(first.shape, np.inf)
     found = first.copy()
     for factor in _FACTORS:
         tried = first * factor
-        error = bounded_codes(some, tried, partners) * tried[..., None] - some
-        loss = (error**2 * weight).sum(axis=-1)
+        error = some / tried[..., None]
+        np.rint(np.clip(error, -127.0, 127.0, out=error), out=error)
+        error[row, place] = np.rint(within_pairs(bound / tried[row], mate))
+        error *= tried[..., None]
+        error -= some
+        error *= error
+        loss = (error * weight).sum(axis=-1)
         found = np.where(loss < best, tried, found)
         best = np.minimum(loss, best)
     chosen[binding] = found
     return chosen
+
+
+def _binding_pairs(
+    codes: Floats, partners: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Row and place of the real codes (rows, K) that the bound changes.
+
+    The third says where in this list each one's partner is.
+    """
+    row, place = np.nonzero(beyond_pairs(codes, partners))
+    size = codes.shape[-1]
+    return row, place, np.searchsorted(row * size + place, row * size + partners[place])
 
 
 def quantize_bounded(

@@ -160,6 +160,19 @@ def test_compiled_network_trains_the_same() -> None:
         torch.testing.assert_close(compiled.eval()(x), network.eval()(x), rtol=0.02, atol=0.02)
 
 
+def test_training_goes_on_under_the_bound_from_a_checkpoint_without_it(tmp_path: Path) -> None:
+    """The last epochs are enough: the two networks hold the same state."""
+    network = copy.deepcopy(small("portable"))
+    network.load_state_dict(small("vnni").state_dict())
+    model = exported(network, tmp_path)
+    assert needed_cpu_isa(model) == "portable"
+    assert needed_cpu_isa(exported(small("vnni"), tmp_path)) == "vnni"
+    x = images(5)
+    with torch.no_grad():
+        expected = network.eval()(x).numpy()
+    np.testing.assert_allclose(run(model, x)[0], expected, atol=0.02 * np.abs(expected).max())
+
+
 def test_a_kind_of_cpu_that_is_none_is_refused() -> None:
     with pytest.raises(InputError, match="cpu_isa is 'auto', expected vnni or portable"):
         qat.prepare(Small(), (images(),), cpu_isa="auto")
