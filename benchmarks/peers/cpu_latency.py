@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -121,7 +122,7 @@ def compare(
     """Table rows of one network, and the ratio of the default engine's latency to NNCF's."""
     runs: dict[str, Run] = {}
     loaded: dict[str, Run] = {}
-    stem = name.replace(" ", "_")
+    stem = re.sub(r"\W+", "_", name)
     for number, (label, graph) in enumerate(graphs(network).items()):
         path = folder / f"{stem}_{number}.onnx"
         onnx.save(graph, path)
