@@ -21,6 +21,7 @@ from engines.onnx_layers import read_onnx
 from engines.tensorrt.build import build_plan
 from tests.contract.drive import GPU, PROFILE, SHAPE, build, cached, options, tensor
 from tests.contract.drive_matrix import matrix
+from tests.contract.drive_opset import opsets
 from tests.contract.surface import Stand
 from tests.engine_models import convnet, save
 
@@ -186,6 +187,7 @@ SCENARIOS = (
     broken_inspector,
     halved_pairs,
     matrix,
+    opsets,
     implicit_cache,
     implicit_calibrator,
     rejected_cache,
