@@ -151,6 +151,24 @@ def test_what_is_refused_before_it_builds(
     assert "Builder.build_serialized_network" not in seen["touched"]
 
 
+def test_pools_of_a_part_of_a_mib(generation: tuple[str, Seen]) -> None:
+    name, all_seen = generation
+    seen = scenario(all_seen, "dla_pools")
+    if name == "trt11":
+        assert all("has no calibrators" in said for said in seen["said"])
+        return
+    assert seen["bytes"] == {
+        "DLA_MANAGED_SRAM": 524288,
+        "DLA_LOCAL_DRAM": 16777216,
+        "DLA_GLOBAL_DRAM": 4096,
+        "WORKSPACE": 314572,
+    }
+    taken, odd, small, rounded_down = seen["said"]
+    assert (taken, rounded_down) == ("", "")
+    assert "memory pool dlaSRAM is 0.75 MiB, expected a power of two of at least 4 KiB" in odd
+    assert "memory pool dlaSRAM is 0.00195312 MiB, expected" in small
+
+
 def test_sizes_that_depend_on_the_data_are_refused(generation: tuple[str, Seen]) -> None:
     _, all_seen = generation
     seen = scenario(all_seen, "sizes_of_the_data")
