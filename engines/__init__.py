@@ -19,7 +19,7 @@ from engines.openvino.cpu_isa import cpu_isa, needed_cpu_isa, resolve_cpu_isa
 from engines.options import BuildOptions, resolve_target
 from engines.serving.pool import EnginePool, PoolStatistics
 from engines.serving.signing import sign
-from engines.tensorrt.network import takes_types_from_graph
+from engines.tensorrt.network import check_opset, takes_types_from_graph
 from engines.tensors import Profile, TensorSpec
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "TensorSpec",
     "add_measured",
     "build",
+    "check_opset",
     "compiled_call",
     "cpu_isa",
     "has_module",

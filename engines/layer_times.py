@@ -15,12 +15,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from engines.coverage import executed_kernel
-from engines.tensorrt.layers import plan_kernel
+from engines.tensorrt.layers import COPY, plan_kernel
 
 __all__ = ["RUNS", "WARM_UP", "LayerTime", "openvino_layer_times", "tensorrt_layer_times"]
 
 WARM_UP, RUNS = 3, 30  # runs that are dropped, runs whose median counts
-REFORMAT = "Reformatting CopyNode"  # how TensorRT names a conversion that nobody asked for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +89,7 @@ def tensorrt_layer_times(
     for name, time_ms in _medians(runs).items():
         layer = detailed.get(name, {"Name": name})
         nodes, precision = plan_kernel(layer)
-        kind = "Reformat" if name.startswith(REFORMAT) else str(layer.get("LayerType", "unknown"))
+        kind = "Reformat" if name.startswith(COPY) else str(layer.get("LayerType", "unknown"))
         found.append(
             LayerTime(name=name, kind=kind, nodes=nodes, precision=precision, time_ms=time_ms)
         )

@@ -46,7 +46,7 @@ class BuildOptions:
         precision: of the layers that are quantized or cast; what really runs is in the manifest.
         profiles: ranges of shapes; TensorRT needs one where an input is dynamic.
         workspace_mib: scratch memory of the builder, in MiB.
-        memory_pools_mib: other pools by trtexec's or TensorRT's name, ``{"dlaLocalDRAM": 1024}``.
+        memory_pools_mib: other pools by trtexec's or TensorRT's name, ``{"dlaSRAM": 0.5}``.
         timing_cache: read if it is there, and written back (TensorRT).
         optimization_level: 0 (quick build) to 5 (long search).
         tf32: whether FP32 layers may use TF32 tensor cores. On by default, as in TensorRT and
@@ -73,7 +73,7 @@ class BuildOptions:
     precision: Precision = "fp32"
     profiles: tuple[Profile, ...] = ()
     workspace_mib: int | None = None
-    memory_pools_mib: Mapping[str, int] = field(default_factory=dict)
+    memory_pools_mib: Mapping[str, float] = field(default_factory=dict)
     timing_cache: Path | None = None
     optimization_level: int | None = None
     tf32: bool = True

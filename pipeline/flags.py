@@ -15,7 +15,16 @@ from typing import Any, Literal
 from artefacts.errors import InputError
 from calibrators import Preprocess
 
-__all__ = ["SUFFIXES", "Job", "Shapes", "parse_job", "parse_shapes", "parser", "settle_job"]
+__all__ = [
+    "SUFFIXES",
+    "Job",
+    "Shapes",
+    "parse_job",
+    "parse_pools",
+    "parse_shapes",
+    "parser",
+    "settle_job",
+]
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -84,7 +93,7 @@ class Job:
     max_shapes: tuple[Shapes, ...]
     workspace: int | None
     timing_cache: Path | None
-    mem_pool_size: Mapping[str, int]
+    mem_pool_size: Mapping[str, float]
     optimization_level: int | None
     compute_capability: tuple[str, ...]
     dla_core: int | None
@@ -241,8 +250,8 @@ def parse_shard(text: str) -> tuple[int, int]:
     return int(part), int(parts)
 
 
-def parse_pools(text: str) -> dict[str, int]:
-    """Sizes as trtexec writes them, ``workspace:1024,dlaSRAM:1``, in MiB.
+def parse_pools(text: str) -> dict[str, float]:
+    """Sizes as trtexec writes them, ``workspace:1024,dlaSRAM:0.5``, in MiB.
 
     Raises:
         argparse.ArgumentTypeError: the text is not of that form.
@@ -250,9 +259,9 @@ def parse_pools(text: str) -> dict[str, int]:
     pools = {}
     for part in text.split(","):
         name, _, size = part.partition(":")
-        if not (name and size.isdigit()):
+        if not (name and size):
             raise argparse.ArgumentTypeError(f"{part!r} is not of the form POOL:MiB")
-        pools[name] = int(size)
+        pools[name] = amount(size)
     return pools
 
 

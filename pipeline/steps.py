@@ -42,6 +42,8 @@ def run(job: Job, screen: Screen) -> None:
     job, recipe = with_recipe(job)
     obstacle = ""
     model = quantization.load_model(job.onnx)
+    if job.stop_after is None:  # else the engine is built elsewhere, by a release not known here
+        engines.check_opset(target, model)
     if job.precision == "int8" and quantization.quantized_format(model) is not None:
         refuse_searching(job)
         prepared, source = take(job, isa, model, screen)

@@ -1,5 +1,5 @@
 """TensorRT and TensorRT-RTX: the one room that knows them and CUDA.
 
 In: an ONNX file. Out: a plan, and a runner for it.
-May import: itself, engines, artefacts; tensorrt, tensorrt_rtx, pycuda.
+May import: itself, engines, graphs, artefacts; tensorrt, tensorrt_rtx, pycuda.
 """

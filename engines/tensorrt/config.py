@@ -17,6 +17,7 @@ __all__ = ["configure", "set_flags"]
 logger = logging.getLogger(__name__)
 
 MIB = 1 << 20
+LEAST_DLA_POOL = 1 << 12
 # trtexec's name → MemoryPoolType; both are taken.
 POOLS = {
     "workspace": "WORKSPACE",
@@ -85,17 +86,18 @@ def _switch(config: Any, flag: Any, *, on: bool) -> None:
 
 
 def _set_pools(trt: Any, config: Any, options: BuildOptions) -> None:
-    pools = dict(options.memory_pools_mib)
+    pools: dict[str, float] = dict(options.memory_pools_mib)
     if options.workspace_mib is not None:
         pools["WORKSPACE"] = options.workspace_mib
     for name, size_mib in pools.items():
         pool = enum_member(trt.MemoryPoolType, POOLS.get(name, name), "memory pool")
-        if pool.name.startswith("DLA_") and (size_mib < 1 or size_mib & (size_mib - 1)):
+        size = int(size_mib * MIB)  # as trtexec does: a part of a byte is dropped
+        if pool.name.startswith("DLA_") and (size < LEAST_DLA_POOL or size & (size - 1)):
             raise InputError(
-                f"memory pool {name} is {size_mib} MiB, expected a power of two (a DLA takes no "
-                "other size); correct it"
+                f"memory pool {name} is {size_mib:g} MiB, expected a power of two of at least 4 "
+                "KiB, such as 0.5 (a DLA takes no other size); correct it"
             )
-        config.set_memory_pool_limit(pool, size_mib * MIB)
+        config.set_memory_pool_limit(pool, size)
 
 
 def _set_switches(trt: Any, config: Any, options: BuildOptions) -> None:

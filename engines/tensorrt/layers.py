@@ -12,13 +12,15 @@ from typing import Any
 
 from engines.coverage import INT8, UNKNOWN
 
-__all__ = ["plan_kernel", "tensorrt_precisions"]
+__all__ = ["COPY", "plan_kernel", "tensorrt_precisions"]
 
 # "[ONNX Layer: conv1 | caller (function)]", one for each fused node (OSS onnx-tensorrt,
 # processMetadata); the separator between them differs between releases.
 ONNX_LAYER = re.compile(r"\[ONNX Layer: ([^\]|]*?)(?: \|[^\]]*)?\]")
 # A part of the graph that a compiler of its own took: "{ForeignNode[first...last]}".
 FOREIGN = re.compile(r"\{?ForeignNode\[(?P<first>.*?)(?:\.\.\.(?P<last>.*?))?\]\}?$")
+# A conversion that nobody asked for; behind these words stand the nodes it is made for.
+COPY = "Reformatting CopyNode"
 MULTIPLYING = re.compile(r"conv|correlation|gemm|matrix.?multiply|fully.?connected|mha", re.I)
 # Input type, then what the products are summed in: "i8i8_i8i32"; or an instruction of INT8.
 INT8_TACTIC = re.compile(r"i8[if]\d+_i8i32|int8|imma|i8816|i16832|s8s8")
@@ -42,8 +44,10 @@ def tensorrt_precisions(inspected: Mapping[str, Any], order: Sequence[str] = ())
     """
     layers = [layer for layer in inspected.get("Layers", ()) if isinstance(layer, Mapping)]
     # A node may be named by several kernels: those that multiply do its arithmetic, then those with
-    # a tactic; code around them has the names of their nodes, too.
-    layers.sort(key=lambda layer: (not _multiplies(layer), not layer.get("TacticName")))
+    # a tactic; code around them has the names of their nodes, too, and copies come last.
+    layers.sort(
+        key=lambda layer: (not _multiplies(layer), _is_copy(layer), not layer.get("TacticName"))
+    )
     found: dict[str, str] = {}
     for layer in layers:
         names, precision = plan_kernel(layer)
@@ -61,16 +65,33 @@ def plan_kernel(layer: Mapping[str, Any]) -> tuple[tuple[str, ...], str]:
     name = str(layer["Name"])
     names = ONNX_LAYER.findall(str(layer.get("Metadata", "")))
     if not names:
-        part = FOREIGN.match(name)
-        names = [n for n in part.groups() if n] if part else name.split(" + ")
+        names = [name] if _is_copy(layer) else _names(name)
     return tuple(dict.fromkeys(name.strip() for name in names)), _precision(layer)
+
+
+def _names(name: str) -> list[str]:
+    """``w + Conv_1 + PWN(PWN(Relu_2), Add_3)``: the nodes of a layer without metadata."""
+    if part := FOREIGN.match(name):
+        return [each for each in part.groups() if each]
+    names = re.split(r" \+ |, ", name) if "PWN(" in name else name.split(" + ")
+    return [_unwrapped(each) for each in names]
+
+
+def _unwrapped(name: str) -> str:
+    while name.startswith("PWN("):  # pointwise operations in one kernel, nested as they are called
+        name = name.removeprefix("PWN(")
+    return name[: len(name) - max(0, name.count(")") - name.count("("))]
+
+
+def _is_copy(layer: Mapping[str, Any]) -> bool:
+    return str(layer["Name"]).startswith(COPY)
 
 
 def _multiplies(layer: Mapping[str, Any]) -> bool:
     """A convolution, a product, or a whole attention; not a copy that is named after one."""
     kinds = (layer.get("LayerType"), layer.get("ParameterType"))
     words = " ".join(str(kind) for kind in kinds if kind)
-    if "Reformat" in words or "Reformatting CopyNode" in str(layer["Name"]):
+    if "Reformat" in words or _is_copy(layer):
         return False
     return bool(_weights(layer) or MULTIPLYING.search(words) or "mha" in str(layer["Name"]))
 
@@ -97,7 +118,7 @@ def _precision(layer: Mapping[str, Any]) -> str:
 
 
 def _weights(layer: Mapping[str, Any]) -> Mapping[str, Any]:
-    weights = layer.get("Weights")
+    weights = layer.get("Weights") or layer.get("ConvWeights")  # ConvActPool prefixes its parts
     return weights if isinstance(weights, Mapping) and weights.get("Count") else {}
 
 

@@ -12,9 +12,11 @@ from engines.onnx_layers import has_float16, has_qdq
 from engines.options import BuildOptions
 from engines.tensorrt.library import is_strongly_typed, tensorrt, title
 from engines.tensors import TensorSpec
+from graphs.opset import opset_of
 
 __all__ = [
     "Typing",
+    "check_opset",
     "choose_typing",
     "network_specs",
     "parse_network",
@@ -22,6 +24,10 @@ __all__ = [
 ]
 
 Typing = Literal["strong", "weak"]
+
+# The newest opset that the parser of a release without strong typing knows; what later ones moved
+# (axes of a ReduceMean became an input) it does not look for.
+WEAK_OPSET = 17
 
 # DataType member → numpy name; trt.nptype knows no BF16, FP8 or INT4.
 DTYPES = {
@@ -46,8 +52,9 @@ def choose_typing(trt: Any, model: onnx.ModelProto, options: BuildOptions) -> Ty
 
     Raises:
         UnsupportedError: the route was removed from this release.
-        ModelError: Q/DQ for a DLA.
+        ModelError: Q/DQ for a DLA, or an opset that is too new.
     """
+    _refuse_opset(trt, model)
     flags = trt.BuilderFlag
     version = title(trt)
     if options.dla_core is not None and has_qdq(model):
@@ -80,6 +87,27 @@ def takes_types_from_graph(target: str) -> bool:
     return target == "tensorrt-rtx" or (
         target == "tensorrt" and is_strongly_typed(tensorrt(target))
     )
+
+
+def check_opset(target: str, model: onnx.ModelProto) -> None:
+    """Refuse what a target's parser is too old for, before hours of work go into it.
+
+    Raises:
+        MissingLibraryError: the target's library is not installed.
+        ModelError: the opset is too new.
+    """
+    if target == "tensorrt":
+        _refuse_opset(tensorrt(target), model)
+
+
+def _refuse_opset(trt: Any, model: onnx.ModelProto) -> None:
+    found = opset_of(model)
+    if found > WEAK_OPSET and not is_strongly_typed(trt):
+        raise ModelError(
+            f"model has opset {found}, expected at most {WEAK_OPSET} for the parser of "
+            f"{title(trt)}; export it again with opset_version={WEAK_OPSET}, convert it with "
+            "onnx.version_converter, or build with TensorRT 10"
+        )
 
 
 def parse_network(trt: Any, builder: Any, log: Any, path: Path, typing: Typing) -> Any:

@@ -21,6 +21,7 @@ from engines.onnx_layers import read_onnx
 from engines.tensorrt.build import build_plan
 from tests.contract.drive import GPU, PROFILE, SHAPE, build, cached, options, tensor
 from tests.contract.drive_matrix import matrix
+from tests.contract.drive_opset import opsets
 from tests.contract.surface import Stand
 from tests.engine_models import convnet, save
 
@@ -83,6 +84,21 @@ def dla_with_odd_pool(folder: Path) -> dict[str, Any]:
         folder, dla_core=1, profiles=(ONE_SHAPE,), memory_pools_mib={"dlaLocalDRAM": 24}
     )
     return build(folder, settings, quantized=False)
+
+
+def dla_pools(folder: Path) -> dict[str, Any]:
+    """Bytes that each pool gets, and what is said of sizes that a DLA does not take."""
+    given: dict[str, int] = {}
+    taken = {
+        "IBuilderConfig.set_memory_pool_limit": lambda s, p, size: given.update({p.name: size})
+    }
+    more = {"profiles": (ONE_SHAPE,), "dla_core": 1, "workspace_mib": None}
+    sizes = {"dlaSRAM": 0.5, "dlaLocalDRAM": 16.0, "DLA_GLOBAL_DRAM": 1 / 256, "workspace": 0.3}
+    said = [build(folder, cached(folder, memory_pools_mib=sizes, **more), False, **taken)]
+    for size in (0.75, 1 / 512, 0.5000001):
+        pools = {"dlaSRAM": size}
+        said.append(build(folder, cached(folder, memory_pools_mib=pools, **more), False))
+    return {"bytes": given, "said": [each.get("error", "") for each in said]}
 
 
 def dla_of_pairs(folder: Path) -> dict[str, Any]:
@@ -180,12 +196,14 @@ SCENARIOS = (
     dla_alone,
     dla_of_a_range,
     dla_with_odd_pool,
+    dla_pools,
     dla_of_pairs,
     shape_tensor,
     sizes_of_the_data,
     broken_inspector,
     halved_pairs,
     matrix,
+    opsets,
     implicit_cache,
     implicit_calibrator,
     rejected_cache,

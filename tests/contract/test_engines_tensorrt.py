@@ -151,6 +151,24 @@ def test_what_is_refused_before_it_builds(
     assert "Builder.build_serialized_network" not in seen["touched"]
 
 
+def test_pools_of_a_part_of_a_mib(generation: tuple[str, Seen]) -> None:
+    name, all_seen = generation
+    seen = scenario(all_seen, "dla_pools")
+    if name == "trt11":
+        assert all("has no calibrators" in said for said in seen["said"])
+        return
+    assert seen["bytes"] == {
+        "DLA_MANAGED_SRAM": 524288,
+        "DLA_LOCAL_DRAM": 16777216,
+        "DLA_GLOBAL_DRAM": 4096,
+        "WORKSPACE": 314572,
+    }
+    taken, odd, small, rounded_down = seen["said"]
+    assert (taken, rounded_down) == ("", "")
+    assert "memory pool dlaSRAM is 0.75 MiB, expected a power of two of at least 4 KiB" in odd
+    assert "memory pool dlaSRAM is 0.00195312 MiB, expected" in small
+
+
 def test_sizes_that_depend_on_the_data_are_refused(generation: tuple[str, Seen]) -> None:
     _, all_seen = generation
     seen = scenario(all_seen, "sizes_of_the_data")
@@ -170,9 +188,35 @@ def test_no_inspector_loses_a_plan(generation: tuple[str, Seen]) -> None:
 
 
 def test_pairs_in_float16_that_do_not_compile(generation: tuple[str, Seen]) -> None:
-    _, all_seen = generation
+    name, all_seen = generation
     seen = scenario(all_seen, "halved_pairs")
+    if name == "trt8":  # knows no such pairs: they came with opset 19
+        assert "model has opset 19, expected at most 17" in seen["error"]
+        return
     assert "leave the named layer unquantized, build with --float-part fp32 or" in seen["error"]
+
+
+def test_opsets_that_the_parser_of_8_6_does_not_know(generation: tuple[str, Seen]) -> None:
+    """Refused before anything is parsed, and by the command before anything is written."""
+    name, all_seen = generation
+    seen = scenario(all_seen, "opsets")
+    assert "error" not in seen["lowered"]
+    assert seen["lowered"]["same"]
+    if name != "trt8":
+        assert "error" not in seen["pairs"]
+        assert "error" not in seen["plain"] or "no calibrators" in seen["plain"]["error"]
+        assert "opset" not in seen["commanded"]["error"]
+        assert "m.int8.onnx" in seen["commanded"]["files"]
+        return
+    for which, opset in (("pairs", 19), ("plain", 18)):
+        assert seen[which]["kind"] == "ModelError"
+        assert (
+            f"model has opset {opset}, expected at most 17 for the parser of TensorRT 8.6.1; "
+            "export it again with opset_version=17, convert it with onnx.version_converter"
+        ) in seen[which]["error"]
+        assert "OnnxParser()" not in seen[which]["touched"]
+    assert seen["commanded"]["error"] == seen["pairs"]["error"]
+    assert seen["commanded"]["files"] == []
 
 
 def strong(opset: int, *scales: str) -> Seen:

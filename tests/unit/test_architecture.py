@@ -90,7 +90,7 @@ MAY_IMPORT = {
     "engines": ("artefacts", "graphs"),
     "engines.cuda": ("artefacts",),
     "engines.openvino": ("artefacts", "graphs", "engines"),
-    "engines.tensorrt": ("artefacts", "engines"),
+    "engines.tensorrt": ("artefacts", "graphs", "engines"),
     "engines.serving": ("artefacts", "engines"),
     "benchmarks": ("artefacts", "graphs", "calibrators.samples", "calibrators.preprocessing"),
 }

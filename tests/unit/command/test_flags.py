@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from artefacts.errors import InputError
-from pipeline.flags import Job, parse_job, parse_shapes
+from pipeline.flags import Job, parse_job, parse_pools, parse_shapes
 
 
 def job(*extra: str) -> Job:
@@ -21,6 +21,28 @@ def test_shapes_are_trtexecs_and_names_may_hold_colons() -> None:
 def test_other_shapes_are_refused_by_part(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="not of the form name:1x3x224x224"):
         parse_shapes(text)
+
+
+def test_pools_may_be_parts_of_a_mib() -> None:
+    assert parse_pools("workspace:1024,dlaSRAM:0.5") == {"workspace": 1024.0, "dlaSRAM": 0.5}
+    assert job("--memPoolSize=dlaSRAM:0.25").mem_pool_size == {"dlaSRAM": 0.25}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("workspace", "'workspace' is not of the form POOL:MiB"),
+        (":1", "':1' is not of the form POOL:MiB"),
+        ("dlaSRAM:1,workspace:", "'workspace:' is not of the form POOL:MiB"),
+        ("dlaSRAM:half", "'half' is not a number of at least 0"),
+        ("dlaSRAM:-1", "'-1' is not a number of at least 0"),
+        ("dlaSRAM:nan", "'nan' is not a number of at least 0"),
+        ("dlaSRAM:inf", "'inf' is not a number of at least 0"),
+    ],
+)
+def test_other_pools_are_refused(text: str, said: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match=said):
+        parse_pools(text)
 
 
 def test_artefacts_lie_beside_the_engine_without_its_precision() -> None:
