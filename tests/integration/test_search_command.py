@@ -176,7 +176,7 @@ def test_a_killed_search_goes_on(work: Work, monkeypatch: pytest.MonkeyPatch) ->
     assert not work.file("killed", ".recipe.yaml").exists()
 
     monkeypatch.setattr(pipeline.search, "load_int8_quickly", real)
-    monkeypatch.setattr(quantization.search, "sensitivities", None)  # never called again
+    monkeypatch.setattr(quantization.search.search, "sensitivities", None)  # never called again
     assert work.run("killed", *flags) == 0
     after = json.loads(work.file("killed", ".search.json").read_text())
     assert after["saved_ms"] == before["saved_ms"]
@@ -190,7 +190,7 @@ def test_groups_return_to_int8_with_ranges_of_the_improved_graph(
     """Improving without the pooling in INT8 moves what it pools: its old range would be wrong."""
     harmless = "n_Flatten_0"
     monkeypatch.setattr(
-        quantization.search,
+        quantization.search.search,
         "_affordable",
         lambda book, order, budget: [g for g in order if g.name in (HARMFUL, harmless)],
     )
