@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engines.cuda import graph_cache as graphs
 from engines.cuda.driver import Cuda
+from engines.tensorrt import graph_cache as graphs
 from tests.host_driver.control import HostDriver
 from tests.host_driver.plans import doubling, engine, profile, rows, runner
 
