@@ -14,7 +14,6 @@ import quantization
 from artefacts.errors import GateMissedError, ModelError, RequestError, UnsupportedError
 from benchmarks.accuracy import AccuracyResult, evaluate_all
 from benchmarks.accuracy.task import read_task
-from graphs.identity import graph_hash
 from pipeline.baseline import Baseline
 from pipeline.calibration import calibration_samples, evaluation_samples
 from pipeline.engine_check import EngineCheck, check_engine
@@ -61,7 +60,7 @@ def verify(
     engines.add_measured(job.engine, runtime=check.to_dict())
     verdict = None
     if job.eval_data is not None or job.calib_data is not None:
-        verdict = _measured(job, prepared, source, engine, check, screen)
+        verdict = _measured(job, prepared, source, engine, screen)
     before, after = job.onnx.stat().st_size, manifest.engine_bytes
     screen.add(f"size {before / 1e6:.2f} MB (ONNX) → {after / 1e6:.2f} MB (engine)")
     screen.add(*(f"wrote {path}" for path in written(job, since_s=screen.started_s)))
@@ -73,7 +72,6 @@ def _measured(
     prepared: onnx.ModelProto,
     source: Path,
     engine: engines.Engine | None,
-    check: EngineCheck,
     screen: Screen,
 ) -> Verdict | None:
     """Accuracy of engine and graphs; what cannot be measured never fails a finished build."""
@@ -83,7 +81,7 @@ def _measured(
         systems: dict[str, Any] = {reference: _reference(job, prepared)}
         if engine is not None:
             systems[f"{kind} engine"] = engine
-        if job.precision == "int8" and not job.implicit and _is_other(prepared, source):
+        if job.precision == "int8" and not job.implicit and _is_other(job, prepared, source):
             systems["INT8 ONNX"] = load_int8(source)
         return _measure(job, prepared, source, systems, screen)
     except (ModelError, RequestError, UnsupportedError) as err:
@@ -106,9 +104,9 @@ def _reference(job: Job, prepared: onnx.ModelProto) -> Run:
     return load_onnxruntime(path if path.is_file() else prepared)
 
 
-def _is_other(prepared: onnx.ModelProto, source: Path) -> bool:
-    """Whether what was built is another graph than the reference."""
-    return graph_hash(quantization.load_model(source)) != graph_hash(prepared)
+def _is_other(job: Job, prepared: onnx.ModelProto, source: Path) -> bool:
+    """Whether what was built is another graph than the reference, and not the model as it came."""
+    return quantization.quantized_format(prepared) is None or source != job.beside(".int8.onnx")
 
 
 def _measure(
