@@ -9,15 +9,23 @@ Five steps: prepare, calibrate, quantize, build, verify. Each leaves a file besi
 
 from __future__ import annotations
 
+import signal
+
+if __name__ == "__main__":  # the imports take seconds: Ctrl-C ends them without a trace
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import logging
 import sys
-import traceback
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from artefacts.errors import BuilderError
-from pipeline.flags import parse_job
+from artefacts.command import run_command
+from artefacts.faults import writing
+from artefacts.files import make_folder
+from artefacts.litter import job_lock
+from pipeline.flags import Job, parse_job
 from pipeline.keywords import job_of
 from pipeline.result import Result, result_of
 from pipeline.screen import Screen
@@ -48,28 +56,33 @@ def build(onnx: str | Path, engine: str | Path, *, show: bool = False, **options
     """
     with job_of(onnx, engine, options) as job:
         screen = Screen(bars=show and sys.stderr.isatty(), steps=job.steps, quiet=not show)
-        run(job, screen)
+        _run_alone(job, screen)
     return result_of(job, since_s=screen.started_s)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; 0 done, 1 a gate missed, 2 bad input or environment."""
-    debug = "--debug" in (sys.argv if argv is None else argv)
-    try:
+
+    def command() -> None:
         job = parse_job(argv)
         logging.basicConfig(
             level=logging.INFO if job.verbose else logging.WARNING, format="      %(message)s"
         )
-        run(job, Screen(bars=sys.stderr.isatty(), steps=job.steps))
-    except BuilderError as err:
-        if debug:
-            traceback.print_exc()
-        print(f"error: {err}", file=sys.stderr)
-        return err.exit_code
-    except KeyboardInterrupt:
-        print("interrupted; run the same command again to resume", file=sys.stderr)
-        return 130
-    return 0
+        _run_alone(job, Screen(bars=sys.stderr.isatty(), steps=job.steps))
+
+    debug = "--debug" in (sys.argv if argv is None else argv)
+    interrupted = "interrupted; run the same command again to resume"
+    return run_command(command, debug=debug, interrupted=interrupted)
+
+
+def _run_alone(job: Job, screen: Screen) -> None:
+    """Two builds of one engine write the same files: the second waits for the first."""
+    make_folder(job.engine)
+    alone = job_lock(job.engine, lambda: screen.add(f"waiting for another build of {job.engine}"))
+    with ExitStack() as stack:
+        with writing(job.engine):
+            stack.enter_context(alone)
+        run(job, screen)
 
 
 if __name__ == "__main__":

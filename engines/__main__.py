@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from artefacts.errors import BuilderError
+from artefacts.command import run_command
+from artefacts.texts import printable
 from engines.loading import check_machine
 from engines.manifest import Manifest, read_manifest, read_verified
 from engines.serving.signing import check_signature, sign
@@ -25,8 +25,8 @@ def inspect(arguments: argparse.Namespace) -> None:
         print(manifest.to_bytes().decode(), end="")
         return
     for title, text in describe(manifest):
-        # A manifest is untrusted: no control characters of it reach the terminal.
-        print(f"{title:<14}{''.join(c if c.isprintable() else repr(c)[1:-1] for c in text)}")
+        # A manifest is untrusted: a line each, without control characters.
+        print(f"{title:<14}{printable(text, kept='')}")
 
 
 def verify(arguments: argparse.Namespace) -> None:
@@ -122,14 +122,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         added.set_defaults(command=command)
         add_flags(name, added)
     arguments = parser.parse_args(argv)
-    try:
-        arguments.command(arguments)
-    except BuilderError as err:
-        if arguments.debug:
-            traceback.print_exc()
-        print(f"error: {err}", file=sys.stderr)
-        return err.exit_code
-    return 0
+    return run_command(lambda: arguments.command(arguments), debug=arguments.debug)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ from typing import Any
 import onnx
 
 from artefacts.errors import GateMissedError, ModelError, UnsupportedError
-from artefacts.files import replace_atomic, sha256_bytes, sha256_file
+from artefacts.files import sha256_bytes, sha256_file
+from artefacts.groups import replace_group
 from engines.built import BuiltEngine, Report
 from engines.coverage import Int8Coverage, coverage_of
 from engines.manifest import Manifest, manifest_path
@@ -19,6 +20,7 @@ from engines.onnx_layers import external_files, has_qdq, read_onnx, weighted_lay
 from engines.openvino.build import Feeds, build_blob
 from engines.options import BuildOptions, settle_target
 from engines.progress import show_progress
+from engines.serving.signing import signature_path
 from engines.tensorrt.build import build_plan
 from engines.tensorrt.library import check_gpu, tensorrt
 
@@ -76,8 +78,9 @@ def build(
         coverage=coverage,
         passport=passport,
     )
-    beside_path = manifest_path(engine_path)
-    with replace_atomic(engine_path) as engine, replace_atomic(beside_path) as beside:
+    # A signature is of the engine that goes.
+    names = (engine_path, manifest_path(engine_path))
+    with replace_group(*names, gone=[signature_path(engine_path)]) as (engine, beside):
         engine.write_bytes(built.data)
         beside.write_bytes(manifest.to_bytes())
     if coverage is None and options.require_int8 is not None:

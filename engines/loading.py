@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from artefacts.errors import EngineError
+from artefacts.groups import folder_lock
 from engines.engine import Engine, Runner
 from engines.manifest import Manifest, read_verified
 from engines.openvino import library as openvino_library
@@ -45,9 +46,7 @@ def load(
         MissingLibraryError: the runtime is not installed, or with a key the extra ``signing``.
         UnsupportedError: this machine has no device for it.
     """
-    manifest, data = read_verified(path)
-    if trusted_key is not None:
-        check_signature(path, manifest, trusted_key)
+    manifest, data = read_verified(path) if trusted_key is None else _read_signed(path, trusted_key)
     check_machine(path, manifest, device)
     return Engine(_runner(Path(path), manifest, data, device, threads), manifest)
 
@@ -95,6 +94,18 @@ def _runner(
             dla_core=manifest.options.get("dla_core"),
         )
     )
+
+
+def _read_signed(path: str | Path, trusted_key: str | Path) -> tuple[Manifest, bytes]:
+    """Engine and signature as they belong together; read again where one was just replaced."""
+    manifest, data = read_verified(path)
+    try:
+        check_signature(path, manifest, trusted_key)
+    except EngineError:
+        with folder_lock(Path(path).parent, shared=True):
+            manifest, data = read_verified(path)
+            check_signature(path, manifest, trusted_key)
+    return manifest, data
 
 
 def _reread(path: Path, sha256: str) -> bytes:

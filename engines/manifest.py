@@ -20,8 +20,9 @@ from typing import Any
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
 
-from artefacts.errors import EngineError
+from artefacts.errors import EngineError, InputError
 from artefacts.files import read_bounded, sha256_bytes, write_atomic
+from artefacts.groups import finish_group, folder_lock
 from engines.coverage import Int8Coverage
 from engines.tensors import Profile, TensorSpec
 
@@ -151,12 +152,24 @@ def read_manifest(engine: str | Path) -> Manifest:
 def read_verified(path: str | Path) -> tuple[Manifest, bytes]:
     """Manifest and bytes of an engine whose hash is right.
 
-    The bytes are read once: what was hashed is what is loaded, whatever happens to the file.
+    The bytes are read once: what was hashed is what is loaded, whatever happens to the file. Where
+    the two do not fit, they are read once more, when no build renames them: one may just have.
 
     Raises:
         EngineError: a file is missing, damaged or altered.
     """
     path = Path(path)
+    try:
+        return _read_verified(path)
+    except InputError:
+        if not path.parent.is_dir():
+            raise
+    finish_group(path)
+    with folder_lock(path.parent, shared=True):
+        return _read_verified(path)
+
+
+def _read_verified(path: Path) -> tuple[Manifest, bytes]:
     if not path.is_file():
         raise EngineError(f"engine {path} does not exist, expected a file; check the path")
     manifest = read_manifest(path)
@@ -182,9 +195,11 @@ def add_measured(engine: str | Path, **results: Mapping[str, Any]) -> Manifest:
     Raises:
         EngineError: the manifest cannot be read, or a result is no plain JSON.
     """
-    manifest = read_manifest(engine)
-    manifest = replace(manifest, measured={**manifest.measured, **results})
-    write_atomic(manifest_path(engine), manifest.to_bytes())
+    finish_group(engine)
+    with folder_lock(Path(engine).parent):
+        manifest = read_manifest(engine)
+        manifest = replace(manifest, measured={**manifest.measured, **results})
+        write_atomic(manifest_path(engine), manifest.to_bytes())
     return manifest
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from artefacts.errors import InputError
+from artefacts.litter import scratch_folder
 from calibrators import Preprocess
 from pipeline.flags import Job, parser, settle_job
 
@@ -36,7 +36,7 @@ def job_of(onnx: str | Path, engine: str | Path, options: Mapping[str, Any]) -> 
     root = parser()
     given = vars(root.parse_args(["--onnx", str(onnx), "--engine", str(engine)]))
     actions = {action.dest: action for action in root._actions if action.dest in given}
-    with tempfile.TemporaryDirectory(prefix="int8-samples-") as folder:
+    with scratch_folder("samples") as folder:
         for name, value in options.items():
             if name not in actions:
                 raise InputError(
@@ -44,7 +44,7 @@ def job_of(onnx: str | Path, engine: str | Path, options: Mapping[str, Any]) -> 
                     f"{', '.join(sorted(set(actions) - {'onnx', 'engine'}))}; correct the name"
                 )
             if name in SAMPLES:
-                given[name] = _samples(value, Path(folder) / name)
+                given[name] = _samples(value, folder / name)
             elif name == "preprocess" and isinstance(value, Mapping):
                 given[name] = Preprocess.from_dict(value)
             else:

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 
 from tqdm import tqdm
 
+from artefacts.texts import printable
+
 __all__ = ["Progress", "Screen"]
 
 Progress = Callable[[int, "int | None"], None]
@@ -63,5 +65,5 @@ class Screen:
     def _print(self, line: str) -> None:
         if self.quiet:
             return
-        sys.stdout.write(f"{line}\n")
+        sys.stdout.write(f"{printable(line)}\n")
         sys.stdout.flush()

@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-import traceback
 from collections.abc import Sequence
 
-from artefacts.errors import BuilderError
+from artefacts.command import run_command, say
 from calibrators import Preprocess, Statistics, batches, input_specs, open_samples
 from graphs.files import load_model
 from quantization import commands
@@ -90,15 +89,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; 0 done, 1 a gate missed, 2 bad input or environment."""
     arguments = _parser().parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    try:
+
+    def command() -> int:
         outcome = COMMANDS[arguments.command].run(arguments)
-    except BuilderError as err:
-        if arguments.debug:
-            traceback.print_exc()
-        print(f"error: {err}", file=sys.stderr)
-        return err.exit_code
-    print(outcome.text)
-    return outcome.exit_code
+        say(outcome.text)
+        return outcome.exit_code
+
+    return run_command(command, debug=arguments.debug)
 
 
 def _parser() -> argparse.ArgumentParser:

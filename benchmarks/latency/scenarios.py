@@ -12,7 +12,6 @@ shorter than MLPerf's 600 s and no MLPerf result.
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -23,6 +22,7 @@ from typing import Any, Literal, get_args
 from artefacts.errors import ArtefactError, RequestError
 from artefacts.files import read_bounded
 from artefacts.libraries import require
+from artefacts.litter import scratch_folder
 
 __all__ = [
     "Scenario",
@@ -128,7 +128,7 @@ def run_scenario(
         )
     loadgen = require("mlperf_loadgen", extra="bench")
     with ExitStack() as stack:
-        folder = log_folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        folder = log_folder or stack.enter_context(scratch_folder("loadgen"))
         folder.mkdir(parents=True, exist_ok=True)
         _start(loadgen, scenario, workers, images, rules, folder)
         values = parse_detail_log(folder / "mlperf_log_detail.txt")

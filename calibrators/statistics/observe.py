@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +21,7 @@ import onnx
 
 from artefacts.errors import ArtefactError, DataError, ModelError
 from artefacts.libraries import require
+from artefacts.litter import scratch_folder
 from calibrators.samples.rows import Arrays, feeds_of, find_layout
 from calibrators.samples.samples import Sample, input_specs
 from calibrators.statistics.collector import Checkpoint, Collector
@@ -235,8 +235,8 @@ def _session(model: onnx.ModelProto, tensors: Sequence[str], threads: int) -> It
     options.intra_op_num_threads = threads
     # Idle workers of the runtime would otherwise spin on the cores that the counting needs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    with tempfile.TemporaryDirectory(prefix="observe-") as folder:
-        path = write_exposed(model, fetched, Path(folder))
+    with scratch_folder("observe") as folder:
+        path = write_exposed(model, fetched, folder)
         try:
             session = ort.InferenceSession(str(path), options, providers=_providers(ort))
         except _runtime_errors() as err:

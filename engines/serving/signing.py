@@ -15,6 +15,7 @@ from typing import Any
 
 from artefacts.errors import EngineError, InputError
 from artefacts.files import read_bounded, replace_atomic, sha256_bytes
+from artefacts.groups import folder_lock
 from artefacts.libraries import require
 from engines.manifest import Manifest, read_verified
 
@@ -47,13 +48,17 @@ def sign(engine: str | Path, key: str | Path) -> Path:
         InputError: the key cannot be used, or the signature cannot be written.
         MissingLibraryError: the extra ``signing`` is not installed.
     """
-    manifest, _ = read_verified(engine)
-    config = require("model_signing.signing", extra=EXTRA).Config()
-    _use_key(config.use_elliptic_key_signer, "private", key, NEW_KEY)
-    config.set_hashing_config(_Content(manifest))
-    with replace_atomic(signature_path(engine)) as part:
-        config.sign(engine, part)
-    return signature_path(engine)
+    path = signature_path(engine)
+    if not path.parent.is_dir():
+        read_verified(engine)  # says that there is no engine
+    with folder_lock(path.parent):  # until it lies beside what it is of
+        manifest, _ = read_verified(engine)
+        config = require("model_signing.signing", extra=EXTRA).Config()
+        _use_key(config.use_elliptic_key_signer, "private", key, NEW_KEY)
+        config.set_hashing_config(_Content(manifest))
+        with replace_atomic(path) as part:
+            config.sign(engine, part)
+    return path
 
 
 def check_signature(engine: str | Path, manifest: Manifest, trusted_key: str | Path) -> None:

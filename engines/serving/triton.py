@@ -8,13 +8,14 @@ https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/docs/use
 from __future__ import annotations
 
 import re
-import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from artefacts.errors import InputError, UnsupportedError
-from artefacts.files import read_bounded, write_atomic
+from artefacts.faults import writing
+from artefacts.files import read_bounded, sync_folder, write_atomic
+from artefacts.groups import folder_lock
+from artefacts.litter import scratch_folder
 from engines.manifest import Manifest, manifest_path, read_verified
 from engines.serving.signing import LIMIT_BYTES, signature_path
 from engines.serving.triton_model import ENGINE
@@ -232,15 +233,13 @@ def _quoted(text: str) -> str:
 
 def _write_version(model: Path, files: dict[str, bytes]) -> Path:
     """The next version's folder; it appears complete, under its number, or not at all."""
-    taken = [int(p.name) for p in model.iterdir() if p.name.isdecimal()]
-    version = model / str(max(taken, default=0) + 1)
-    part = Path(tempfile.mkdtemp(prefix=".version.", dir=model))
-    try:
+    with writing(model / "1" / ENGINE), scratch_folder("version", model) as made:
+        part = made / "version"  # no number, and the folder's name neither: Triton passes over it
         for name, data in files.items():
             write_atomic(part / name, data)
-        part.chmod(0o755)
-        part.rename(version)
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        raise
+        with folder_lock(model):
+            taken = [int(p.name) for p in model.iterdir() if p.name.isdecimal()]
+            version = model / str(max(taken, default=0) + 1)
+            part.rename(version)
+            sync_folder(model)
     return version

@@ -1,0 +1,72 @@
+"""The end of every command: done, one sentence, or interrupted; never a trace unless asked for."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+
+from artefacts.errors import BuilderError
+from artefacts.texts import printable, shortened
+
+__all__ = ["run_command", "say"]
+
+INTERRUPTED = 130  # as shells report a SIGINT
+CLOSED_PIPE = 141  # likewise SIGPIPE
+
+
+def run_command(
+    step: Callable[[], int | None], *, debug: bool, interrupted: str = "interrupted"
+) -> int:
+    """Run a command and say how it ended.
+
+    Args:
+        step: the command; its exit code, or None for 0.
+        debug: show the trace of an error.
+        interrupted: what to say after Ctrl-C.
+
+    Returns:
+        The exit code: 1 a gate missed, 2 bad input, environment or a fault of this program.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # while libraries were imported
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return step() or 0
+    except KeyboardInterrupt:
+        sys.stderr.write(f"{interrupted}\n")
+        return INTERRUPTED
+    except BrokenPipeError:  # `| head` has read enough; nothing is left to flush to
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CLOSED_PIPE
+    except Exception as err:
+        if debug:
+            traceback.print_exc()
+        sys.stderr.write(f"error: {printable(_sentence(err))}\n")
+        return err.exit_code if isinstance(err, BuilderError) else 2
+
+
+def say(text: str) -> None:
+    """Print lines that may quote files of others."""
+    sys.stdout.write(f"{printable(text)}\n")
+
+
+def _sentence(err: Exception) -> str:
+    if isinstance(err, BuilderError):
+        return str(err)
+    if isinstance(err, MemoryError):
+        return (
+            "memory is exhausted, expected room for the model and its samples; use fewer samples, "
+            "a smaller batch or another machine"
+        )
+    if isinstance(err, OSError):
+        where = f"{err.filename}: " if err.filename else ""
+        return (
+            f"the system refused ({where}{err.strerror or err}), expected files and folders that "
+            "may be read and written; check them, or make room"
+        )
+    return (
+        f"this program has a fault ({type(err).__name__}: {shortened(str(err))}), expected none; "
+        "run it again with --debug and report what it says"
+    )

@@ -1,0 +1,48 @@
+"""Texts of others in texts of ours: bounded, and without characters that steer a terminal."""
+
+from __future__ import annotations
+
+import reprlib
+
+__all__ = ["printable", "shortened", "shown"]
+
+MOST_CHARACTERS = 200
+_MOST_BITS = 256  # of an integer that is written out
+
+
+class _Repr(reprlib.Repr):
+    """A few entries of a few levels, whatever lies beneath."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel = 3
+        self.maxstring = self.maxother = 80
+
+    def repr_int(self, x: int, level: int) -> str:
+        """Python refuses to write integers of more than 4,300 digits."""
+        return repr(x) if x.bit_length() <= _MOST_BITS else f"<integer of {x.bit_length()} bits>"
+
+    def repr_str(self, x: str, level: int) -> str:
+        """Cut before it is escaped: only so much is looked at."""
+        return super().repr_str(x[: self.maxstring + 1], level)
+
+
+_REPR = _Repr()
+
+
+def shown(value: object) -> str:
+    """``repr`` of a value that came from a file: short, whatever it is, and printable."""
+    return shortened(_REPR.repr(value))
+
+
+def shortened(text: str) -> str:
+    """One printable line of at most 200 characters."""
+    line = " ".join(text[: 2 * MOST_CHARACTERS].split())
+    return printable(line if len(line) <= MOST_CHARACTERS else f"{line[: MOST_CHARACTERS - 1]}…")
+
+
+def printable(text: str, *, kept: str = "\n\t") -> str:
+    """``text`` with control characters and half surrogates escaped, except those to be kept."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in kept else repr(c)[1:-1] for c in text)
