@@ -25,6 +25,7 @@ from artefacts.command import run_command
 from artefacts.faults import writing
 from artefacts.files import make_folder
 from artefacts.litter import job_lock
+from artefacts.runs import interruptible
 from pipeline.flags import Job, parse_job
 from pipeline.keywords import job_of
 from pipeline.result import Result, result_of
@@ -56,7 +57,8 @@ def build(onnx: str | Path, engine: str | Path, *, show: bool = False, **options
     """
     with job_of(onnx, engine, options) as job:
         screen = Screen(bars=show and sys.stderr.isatty(), steps=job.steps, quiet=not show)
-        _run_alone(job, screen)
+        with interruptible():
+            _run_alone(job, screen)
     return result_of(job, since_s=screen.started_s)
 
 

@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable
 
 from artefacts.errors import BuilderError
+from artefacts.runs import interruptible
 from artefacts.texts import printable, shortened
 
 __all__ = ["run_command", "say"]
@@ -33,7 +34,8 @@ def run_command(
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # while libraries were imported
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        return step() or 0
+        with interruptible():
+            return step() or 0
     except KeyboardInterrupt:
         sys.stderr.write(f"{interrupted}\n")
         return INTERRUPTED

@@ -22,6 +22,7 @@ import onnx
 from artefacts.errors import ArtefactError, DataError, ModelError
 from artefacts.libraries import require
 from artefacts.litter import scratch_folder
+from artefacts.runs import stoppable
 from calibrators.samples.rows import Arrays, feeds_of, find_layout
 from calibrators.samples.samples import Sample, input_specs
 from calibrators.statistics.collector import Checkpoint, Collector
@@ -184,7 +185,9 @@ class _Session:
         """Run the model; what it returns is the caller's."""
         try:
             # An empty list of names means every output to onnxruntime.
-            arrays = self._session.run(self._fetched, dict(feeds)) if self._fetched else []
+            with stoppable() as stop:
+                names = self._fetched
+                arrays = self._session.run(names, dict(feeds), stop) if names else []
         except self._errors as err:
             shapes = {name: list(array.shape) for name, array in feeds.items()}
             raise DataError(
@@ -205,7 +208,8 @@ class _Session:
             for name, array in feeds.items():
                 binding.bind_cpu_input(name, array)
             try:
-                self._session.run_with_iobinding(binding)
+                with stoppable() as stop:
+                    self._session.run_with_iobinding(binding, stop)
                 return self._with_given(arrays, feeds)
             except self._failures:  # shapes that depend on the data
                 self._local.bound = None

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from artefacts.errors import ModelError
 from artefacts.libraries import require
+from artefacts.runs import stoppable
 
 __all__ = ["Arrays", "Load", "Run", "load_int8", "load_int8_quickly", "load_onnxruntime"]
 
@@ -61,7 +62,8 @@ def load_onnxruntime(
 
     def run(feeds: Arrays) -> dict[str, Array]:
         try:
-            values = session.run(names, dict(feeds))
+            with stoppable() as stop:
+                values = session.run(names, dict(feeds), stop)
         except errors as err:
             raise ModelError(_message(model, "run", err)) from err
         return {name: np.asarray(value) for name, value in zip(names, values, strict=True)}
