@@ -7,7 +7,7 @@ import reprlib
 __all__ = ["printable", "shortened", "shown"]
 
 MOST_CHARACTERS = 200
-_MOST_BITS = 256  # of an integer that is written out
+_MOST_BITS = 4096  # of an integer that is written out
 
 
 class _Repr(reprlib.Repr):
@@ -21,6 +21,10 @@ class _Repr(reprlib.Repr):
     def repr_int(self, x: int, level: int) -> str:
         """Python refuses to write integers of more than 4,300 digits."""
         return repr(x) if x.bit_length() <= _MOST_BITS else f"<integer of {x.bit_length()} bits>"
+
+    def repr_date(self, x: object, level: int) -> str:
+        """As YAML has it."""
+        return str(x)
 
     def repr_str(self, x: str, level: int) -> str:
         """Cut before it is escaped: only so much is looked at."""

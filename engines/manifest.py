@@ -20,9 +20,11 @@ from typing import Any
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
 
+from artefacts.documents import parse_json
 from artefacts.errors import EngineError, InputError
 from artefacts.files import read_bounded, sha256_bytes, write_atomic
 from artefacts.groups import finish_group, folder_lock
+from artefacts.texts import shortened
 from engines.coverage import Int8Coverage
 from engines.tensors import Profile, TensorSpec
 
@@ -205,11 +207,11 @@ def add_measured(engine: str | Path, **results: Mapping[str, Any]) -> Manifest:
 
 def _parse(raw: bytes, what: str) -> dict[str, Any]:
     try:
-        data = json.loads(raw.decode())
-    except (ValueError, RecursionError) as err:
+        data = parse_json(raw)
+    except ValueError as err:
         raise EngineError(
-            f"{what} is no JSON ({err}), expected the file that was written with the engine; "
-            "restore it or build again"
+            f"{what} is no JSON ({shortened(str(err))}), expected the file that was written with "
+            "the engine; restore it or build again"
         ) from err
     if not isinstance(data, dict):
         data = {}  # the schema says what is missing
