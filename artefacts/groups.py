@@ -33,13 +33,17 @@ _held: set[tuple[int, str]] = set()  # thread and folder
 
 @contextmanager
 def replace_group(
-    first: str | Path, *others: str | Path, gone: Sequence[str | Path] = ()
+    first: str | Path,
+    *others: str | Path,
+    group: str | Path | None = None,
+    gone: Sequence[str | Path] = (),
 ) -> Iterator[tuple[Path, ...]]:
     """Yield a temporary path for each of several files; rename all of them on success.
 
     Args:
-        first: names the group.
+        first: a file.
         others: files in the same folder.
+        group: the file that names the group, for :func:`finish_group`; None for ``first``.
         gone: files in that folder that do not fit the new ones and are removed with the rename.
 
     Raises:
@@ -48,7 +52,8 @@ def replace_group(
     paths = [Path(first), *map(Path, others)]
     folder = paths[0].parent
     make_folder(paths[0])
-    finish_group(first)
+    named = Path(first if group is None else group)
+    finish_group(named)
     with ExitStack() as stack:
         for path in reversed(paths):
             stack.enter_context(writing(path))
@@ -59,18 +64,18 @@ def replace_group(
         replaced = {part.name: path.name for part, path in zip(parts, paths, strict=True)}
         record = {"replace": replaced, "remove": [Path(path).name for path in gone]}
         with folder_lock(folder):
-            _finish(_record(paths[0]))
-            write_atomic(_record(paths[0]), json.dumps(record).encode())
-            _finish(_record(paths[0]))
+            _finish(_record(named))
+            write_atomic(_record(named), json.dumps(record).encode())
+            _finish(_record(named))
 
 
-def finish_group(first: str | Path) -> bool:
+def finish_group(group: str | Path) -> bool:
     """Do what a process that was killed in the middle of a rename had left to do.
 
     Returns:
         Whether there was something, and it is done. A folder that may not be written to stays.
     """
-    record = _record(Path(first))
+    record = _record(Path(group))
     if not record.is_file():
         return False
     with suppress(OSError, InputError), folder_lock(record.parent):
@@ -103,8 +108,8 @@ def folder_lock(folder: str | Path, *, shared: bool = False) -> Iterator[None]:
         os.close(handle)
 
 
-def _record(first: Path) -> Path:
-    return first.with_name(f".{first.name}.group")
+def _record(group: Path) -> Path:
+    return group.with_name(f".{group.name}.group")
 
 
 def _finish(record: Path) -> None:

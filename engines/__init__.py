@@ -18,6 +18,7 @@ from engines.openvino.build import compiled_call
 from engines.openvino.cpu_isa import cpu_isa, needed_cpu_isa, resolve_cpu_isa
 from engines.options import BuildOptions, resolve_target
 from engines.serving.pool import EnginePool, PoolStatistics
+from engines.serving.release import Expected, Release
 from engines.serving.signing import sign
 from engines.tensorrt.network import check_opset, takes_types_from_graph
 from engines.tensors import Profile, TensorSpec
@@ -26,12 +27,14 @@ __all__ = [
     "BuildOptions",
     "Engine",
     "EnginePool",
+    "Expected",
     "Int8Coverage",
     "LayerTime",
     "Manifest",
     "NodeCoverage",
     "PoolStatistics",
     "Profile",
+    "Release",
     "TensorSpec",
     "add_measured",
     "build",

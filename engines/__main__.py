@@ -6,12 +6,15 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 
 from artefacts.command import run_command
+from artefacts.errors import InputError
 from artefacts.texts import printable
 from engines.loading import check_machine
 from engines.manifest import Manifest, read_manifest, read_verified
+from engines.serving.release import Expected, Release
 from engines.serving.signing import check_signature, sign
 from engines.serving.triton import export_triton, server_options
 
@@ -36,13 +39,27 @@ def verify(arguments: argparse.Namespace) -> None:
     if arguments.trusted_key is not None:
         check_signature(arguments.engine, manifest, arguments.trusted_key)
         print(f"signed by the key of {arguments.trusted_key}")
+        wanted = Expected(
+            name=arguments.name, version=arguments.model_version, revoked=arguments.revoked
+        )
+        wanted.check(arguments.engine, manifest)
     check_machine(arguments.engine, manifest)
     print("fits this machine")
 
 
 def sign_engine(arguments: argparse.Namespace) -> None:
     """Sign engine and manifest; load(..., trusted_key=...) then refuses any other."""
-    print(f"written: {sign(arguments.engine, arguments.key)}")
+    release = None
+    if arguments.name is not None:
+        release = Release(
+            name=arguments.name, version=arguments.model_version or "", expires=arguments.expires
+        )
+    elif arguments.model_version is not None or arguments.expires is not None:
+        raise InputError(
+            "--model-version or --expires without --name, expected the model's name with them; "
+            "add --name"
+        )
+    print(f"written: {sign(arguments.engine, arguments.key, release=release)}")
 
 
 def triton_export(arguments: argparse.Namespace) -> None:
@@ -53,6 +70,7 @@ def triton_export(arguments: argparse.Namespace) -> None:
         name=arguments.name,
         max_batch=arguments.max_batch,
         instances=arguments.instances,
+        trusted_key=arguments.trusted_key,
     )
     print(f"written: {version} and config.pbtxt beside it")
     command = f"tritonserver --model-repository {shlex.quote(str(version.parents[1]))}"
@@ -102,13 +120,22 @@ def add_flags(name: str, to: argparse.ArgumentParser) -> None:
         to.add_argument("--json", action="store_true", help="print the manifest itself")
     elif name == "verify":
         to.add_argument("--trusted-key", type=Path, help="public key, PEM: check the signature")
+        to.add_argument("--name", help="of the model, that must have been signed")
+        to.add_argument("--model-version", help="likewise")
+        to.add_argument("--revoked", type=Path, help="text file with a SHA-256 a line")
     elif name == "sign":
         to.add_argument("--key", type=Path, required=True, help="private key, PEM (P-256)")
+        to.add_argument("--name", help="of the model, signed with it")
+        to.add_argument("--model-version", help="likewise")
+        to.add_argument("--expires", type=date.fromisoformat, help="last day, e.g. 2030-12-31")
     else:
         to.add_argument("repository", type=Path, help="folder of Triton's models")
         to.add_argument("--name", help="of the model; default: the engine's file name")
         to.add_argument("--max-batch", type=int, help="default: what the profiles allow")
         to.add_argument("--instances", type=int, default=1, help="engines side by side")
+        to.add_argument(
+            "--trusted-key", type=Path, help="public key, PEM: serve only what it signed"
+        )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

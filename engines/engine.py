@@ -66,10 +66,12 @@ class Engine:
     thread its own.
     """
 
-    def __init__(self, runner: Runner, manifest: Manifest) -> None:
+    def __init__(self, runner: Runner, manifest: Manifest, *, check_inputs: bool = False) -> None:
         """``engines.load`` makes engines."""
         self._runner: Runner | None = runner
-        self._check = RequestCheck(manifest.inputs, manifest.profiles, runner.adopt)
+        self._check = RequestCheck(
+            manifest.inputs, manifest.profiles, runner.adopt, finite=check_inputs
+        )
         self._lock = threading.Lock()
         self._process = os.getpid()
         self._proven: dict[str, Any] | None = None
@@ -179,7 +181,8 @@ class Engine:
         """An engine for another thread on the same weights; close each by itself."""
         self._check_process()
         with self._lock:
-            return Engine(self._open_runner().clone(), self.manifest)
+            runner = self._open_runner().clone()
+            return Engine(runner, self.manifest, check_inputs=self._check.finite)
 
     def close(self) -> None:
         """Release the runtime's memory; a second call does nothing.

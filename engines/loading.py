@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from artefacts.errors import EngineError
-from artefacts.groups import folder_lock
 from engines.engine import Engine, Runner
 from engines.manifest import Manifest, read_verified
 from engines.openvino import library as openvino_library
 from engines.openvino.cpu_isa import cpu_isa
 from engines.openvino.runner import OpenvinoRunner
-from engines.serving.signing import check_signature
+from engines.serving.release import Expected
+from engines.serving.signing import trust_by
 from engines.tensorrt.library import check_gpu, tensorrt
 from engines.tensorrt.plan import Plan
 from engines.tensorrt.runner import TensorrtRunner
@@ -29,6 +29,8 @@ def load(
     device: int = 0,
     threads: int | None = None,
     trusted_key: str | Path | None = None,
+    expected: Expected | None = None,
+    check_inputs: bool = False,
 ) -> Engine:
     """Verify an engine against its manifest and this machine, then load it.
 
@@ -36,7 +38,11 @@ def load(
         path: e.g. ``out/model.engine``; its manifest lies beside it.
         device: index of the GPU; the cpu target has one device.
         threads: CPU threads; by default what the manifest says.
-        trusted_key: PEM file with a public key; an engine that it did not sign is refused.
+        trusted_key: PEM file with a public key; an engine that it did not sign is refused, and so
+            is one whose last day is over.
+        expected: name and version that must have been signed, and what was revoked.
+        check_inputs: refuse inputs with NaN or infinite values, which INT8 engines answer with
+            finite numbers; reads every element once.
 
     Raises:
         EngineError: a file is missing, damaged or altered, the signature is missing or wrong, or
@@ -46,9 +52,13 @@ def load(
         MissingLibraryError: the runtime is not installed, or with a key the extra ``signing``.
         UnsupportedError: this machine has no device for it.
     """
-    manifest, data = read_verified(path) if trusted_key is None else _read_signed(path, trusted_key)
+    trust = None if trusted_key is None else trust_by(path, trusted_key)
+    manifest, data = read_verified(path, trust)
+    if trusted_key is not None or expected is not None:
+        (expected or Expected()).check(path, manifest)
     check_machine(path, manifest, device)
-    return Engine(_runner(Path(path), manifest, data, device, threads), manifest)
+    runner = _runner(Path(path), manifest, data, device, threads)
+    return Engine(runner, manifest, check_inputs=check_inputs)
 
 
 def check_machine(path: str | Path, manifest: Manifest, device: int = 0) -> None:
@@ -94,18 +104,6 @@ def _runner(
             dla_core=manifest.options.get("dla_core"),
         )
     )
-
-
-def _read_signed(path: str | Path, trusted_key: str | Path) -> tuple[Manifest, bytes]:
-    """Engine and signature as they belong together; read again where one was just replaced."""
-    manifest, data = read_verified(path)
-    try:
-        check_signature(path, manifest, trusted_key)
-    except EngineError:
-        with folder_lock(Path(path).parent, shared=True):
-            manifest, data = read_verified(path)
-            check_signature(path, manifest, trusted_key)
-    return manifest, data
 
 
 def _reread(path: Path, sha256: str) -> bytes:

@@ -9,7 +9,7 @@ engine can write a manifest for it. Against that, sign.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from functools import cache
@@ -29,6 +29,8 @@ from engines.coverage import Int8Coverage
 from engines.tensors import Profile, TensorSpec
 
 __all__ = ["Manifest", "add_measured", "manifest_path", "read_manifest", "read_verified"]
+
+Trust = Callable[[str, str], None]
 
 VERSION = 1
 LIMIT_BYTES = 64 << 20  # labels and the per-node table of a large model stay far below
@@ -106,8 +108,14 @@ class Manifest:
         return _canonical(data)
 
     @classmethod
-    def from_bytes(cls, raw: bytes, what: str = "manifest") -> Manifest:
+    def from_bytes(cls, raw: bytes, what: str = "manifest", trust: Trust | None = None) -> Manifest:
         """Read and check a manifest; ``what`` names it in errors.
+
+        Args:
+            raw: the file.
+            what: names it in errors.
+            trust: called with the engine's SHA-256 that it names and the manifest's own, before
+                anything else is made of it; raises where nobody signed these.
 
         Raises:
             EngineError: not JSON, of a newer schema, not valid, or altered.
@@ -119,6 +127,8 @@ class Manifest:
                 f"{str(data['digest'])[:12]}… that it carries, expected the file as it was "
                 "written; restore it or build again"
             )
+        if trust is not None:
+            trust(str(data.get("engine_sha256")), sha256_bytes(raw))
         _check_schema(data, what)
         content = {key: data[key] for key in data if key not in ("manifest", "digest")}
         content["inputs"] = tuple(map(TensorSpec.from_json, data["inputs"]))
@@ -135,8 +145,8 @@ def manifest_path(engine: str | Path) -> Path:
     return engine.with_name(f"{engine.name}.json")
 
 
-def read_manifest(engine: str | Path) -> Manifest:
-    """The manifest beside an engine file.
+def read_manifest(engine: str | Path, trust: Trust | None = None) -> Manifest:
+    """The manifest beside an engine file; ``trust`` as for ``Manifest.from_bytes``.
 
     Raises:
         EngineError: it is missing, damaged, altered or of a newer schema.
@@ -148,11 +158,11 @@ def read_manifest(engine: str | Path) -> Manifest:
             "written with it; copy both together"
         )
     raw = read_bounded(path, limit_bytes=LIMIT_BYTES, what="manifest")
-    return Manifest.from_bytes(raw, f"manifest {path}")
+    return Manifest.from_bytes(raw, f"manifest {path}", trust)
 
 
-def read_verified(path: str | Path) -> tuple[Manifest, bytes]:
-    """Manifest and bytes of an engine whose hash is right.
+def read_verified(path: str | Path, trust: Trust | None = None) -> tuple[Manifest, bytes]:
+    """Manifest and bytes of an engine whose hash is right; ``trust`` as for ``from_bytes``.
 
     The bytes are read once: what was hashed is what is loaded, whatever happens to the file. Where
     the two do not fit, they are read once more, when no build renames them: one may just have.
@@ -162,19 +172,19 @@ def read_verified(path: str | Path) -> tuple[Manifest, bytes]:
     """
     path = Path(path)
     try:
-        return _read_verified(path)
+        return _read_verified(path, trust)
     except InputError:
         if not path.parent.is_dir():
             raise
     finish_group(path)
     with folder_lock(path.parent, shared=True):
-        return _read_verified(path)
+        return _read_verified(path, trust)
 
 
-def _read_verified(path: Path) -> tuple[Manifest, bytes]:
+def _read_verified(path: Path, trust: Trust | None) -> tuple[Manifest, bytes]:
     if not path.is_file():
         raise EngineError(f"engine {path} does not exist, expected a file; check the path")
-    manifest = read_manifest(path)
+    manifest = read_manifest(path, trust)
     size = path.stat().st_size
     if size != manifest.engine_bytes:
         raise EngineError(

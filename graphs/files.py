@@ -7,6 +7,7 @@ beside the model, and each tensor must hold as many bytes as its shape says.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 import os
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 from artefacts.errors import ModelError
 from artefacts.files import replace_atomic, write_atomic
 from graphs.edit import check_axes
+from graphs.untrusted import ExternalReads, check_extent, tensors_of_nodes
 
 __all__ = ["load_model", "save_model", "tensor_bytes", "tensors_of", "without_data"]
 
@@ -73,11 +75,13 @@ def load_model(path: str | Path) -> onnx.ModelProto:
         raise _explain(path, data)
     _check_text(model, path)
     _check_versions(path, model)
+    check_extent(model, path)
     check_axes(model.graph)
-    left = EXTERNAL_LIMIT_BYTES
-    for tensor in tensors_of(model.graph):
+    left, reads = EXTERNAL_LIMIT_BYTES, ExternalReads()
+    in_functions = (tensors_of_nodes(function.node) for function in model.functions)
+    for tensor in itertools.chain(tensors_of(model.graph), *in_functions):
         if tensor.data_location == TensorProto.EXTERNAL:
-            left -= _load_external(tensor, path, left)
+            left -= _load_external(tensor, path, left, reads)
         _check_size(tensor, path)
     return model
 
@@ -236,7 +240,7 @@ def _check_versions(path: Path, model: onnx.ModelProto) -> None:
             )
 
 
-def _load_external(tensor: TensorProto, model: Path, limit_bytes: int) -> int:
+def _load_external(tensor: TensorProto, model: Path, limit_bytes: int, reads: ExternalReads) -> int:
     """Read one tensor's external data into it; return its size in bytes."""
     keys = {entry.key: entry.value for entry in tensor.external_data}
     file = _confine(keys.get("location", ""), tensor, model)
@@ -255,6 +259,7 @@ def _load_external(tensor: TensorProto, model: Path, limit_bytes: int) -> int:
             f"tensor {tensor.name!r} of {model} reads bytes {offset} to {offset + length} of "
             f"{file.name}, found a file of {size} bytes; copy the data file again, whole"
         )
+    reads.add(file, length, size)
     with file.open("rb") as handle:
         handle.seek(offset)
         tensor.raw_data = handle.read(length)

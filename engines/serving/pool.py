@@ -15,7 +15,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from artefacts.errors import BusyError, ClosedError, InputError
+from artefacts.errors import BusyError, ClosedError, InputError, NotFiniteError
 from engines.engine import Engine
 from engines.loading import load
 
@@ -36,6 +36,7 @@ class PoolStatistics:
         failed: requests that an engine refused or could not run.
         rejected: requests turned away because too many waited already.
         timed_out: requests whose time was up, waiting or running.
+        not_finite: those of ``failed`` with NaN or infinite values (``check_inputs``).
         failed_in_row: the last so many that ran failed for no fault of theirs; 0 after an answer.
         wait_s: time that lent engines were waited for, all requests together.
         run_s: time that engines were lent, all requests together.
@@ -48,6 +49,7 @@ class PoolStatistics:
     failed: int
     rejected: int
     timed_out: int
+    not_finite: int
     failed_in_row: int
     wait_s: float
     run_s: float
@@ -66,7 +68,7 @@ class EnginePool:
         path: the engine; verified and loaded once, then cloned.
         size: how many requests run at the same time.
         max_waiting: how many more may wait; None for eight for each engine.
-        load_options: for ``engines.load``: ``device``, ``threads``, ``trusted_key``.
+        load_options: for ``engines.load``, e.g. ``threads``, ``trusted_key``, ``check_inputs``.
 
     Raises:
         EngineError: the engine cannot be loaded.
@@ -91,7 +93,7 @@ class EnginePool:
         self._changed = threading.Condition()
         self._queue: deque[object] = deque()
         self._counts = dict.fromkeys(("served", "failed", "rejected", "timed_out"), 0)
-        self._failed_in_row = 0
+        self._failed_in_row = self._not_finite = 0
         self._wait_s = self._run_s = 0.0
         self._closed = False
         self._borrowers: dict[Engine, int] = {}
@@ -153,8 +155,9 @@ class EnginePool:
         except BusyError:
             outcome, in_row = "timed_out", 0
             raise
-        except InputError:  # the request's own fault
+        except InputError as err:  # the request's own fault
             in_row = 0
+            self._not_finite += isinstance(err, NotFiniteError)
             raise
         finally:
             with self._changed:
@@ -173,6 +176,7 @@ class EnginePool:
                 in_use=len(self._engines) - len(self._free),
                 waiting=len(self._queue),
                 failed_in_row=self._failed_in_row,
+                not_finite=self._not_finite,
                 wait_s=self._wait_s,
                 run_s=self._run_s,
                 **self._counts,

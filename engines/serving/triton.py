@@ -17,8 +17,8 @@ from artefacts.files import read_bounded, sync_folder, write_atomic
 from artefacts.groups import folder_lock
 from artefacts.litter import scratch_folder
 from engines.manifest import Manifest, manifest_path, read_verified
-from engines.serving.signing import LIMIT_BYTES, signature_path
-from engines.serving.triton_model import ENGINE
+from engines.serving.signing import LIMIT_BYTES, signature_path, trust_by
+from engines.serving.triton_model import ENGINE, KEY_PARAMETER
 from engines.tensors import TensorSpec
 
 __all__ = ["export_triton", "model_config", "server_options"]
@@ -55,6 +55,7 @@ def export_triton(
     name: str | None = None,
     max_batch: int | None = None,
     instances: int = 1,
+    trusted_key: str | Path | None = None,
 ) -> Path:
     """Add an engine to a model repository, as the next version of its model.
 
@@ -64,6 +65,9 @@ def export_triton(
         name: of the model; by default the engine's file name without ``.engine``.
         max_batch: largest batch Triton may form; by default what the profiles allow.
         instances: engines that run at the same time.
+        trusted_key: PEM file with a public key; an engine that it did not sign is not exported,
+            and a cpu engine is checked again by the server, under this path. Triton itself loads
+            a TensorRT plan, and checks nothing.
 
     Returns:
         The version's folder, e.g. ``repo/model/1``.
@@ -73,7 +77,8 @@ def export_triton(
         InputError: a name or number that cannot be used, or the repository cannot be written.
         UnsupportedError: Triton has no such dtype, or no backend for the target.
     """
-    manifest, data = read_verified(engine)
+    trust = None if trusted_key is None else trust_by(engine, trusted_key)
+    manifest, data = read_verified(engine, trust)
     name = Path(engine).name.removesuffix(".engine") if name is None else name
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", name):
         raise InputError(
@@ -82,6 +87,9 @@ def export_triton(
         )
     config = model_config(manifest, name, max_batch=max_batch, instances=instances)
     file = ENGINE if manifest.target == "cpu" else PLAN
+    if trusted_key is not None and manifest.target == "cpu":
+        where = _quoted(str(Path(trusted_key).absolute()))
+        config += f'parameters {{ key: "{KEY_PARAMETER}" value {{ string_value: {where} }} }}\n'
     files = {file: data, manifest_path(file).name: manifest.to_bytes()}
     if manifest.target == "cpu":
         files["model.py"] = MODEL_PY.encode()
