@@ -331,3 +331,12 @@ def test_the_readme_table_from_stored_results(report: Report, tmp_path: Path) ->
     save_report(report, tmp_path / "desk.json.gz")
     assert render_results([tmp_path / "desk.json.gz"]) == text
     assert render_results([]) == ""
+
+
+def test_names_of_others_are_no_markup_and_no_formulas() -> None:
+    rows = [["system", "p50 ms"], ["=cmd|' /C calc'!A1", "-1.5"], ["a\n<script>|\x1b[2J", "+x"]]
+    assert to_csv(rows) == ("system,p50 ms\n'=cmd|' /C calc'!A1,-1.5\na\\n<script>|\\x1b[2J,'+x\n")
+    assert to_markdown(rows).splitlines()[2:] == [
+        "| =cmd\\|' /C calc'!A1 | -1.5 |",
+        "| a\\n&lt;script>\\|\\x1b[2J | +x |",
+    ]
