@@ -187,11 +187,16 @@ def _decode(kind: Any, value: Any, place: str) -> Any:
         if not math.isfinite(number):
             raise ArtefactError(f"{place} is {number}, expected a finite number; measure again")
         return number
-    if kind in (str, int, bool) and type(value) is not kind:
+    if kind in (str, int, bool) and (type(value) is not kind or _is_beyond(value)):
         raise ArtefactError(
             f"{place} is {shown(value)}, expected a value of type {kind.__name__}; measure again"
         )
     return value
+
+
+def _is_beyond(value: object) -> bool:
+    """Whether an integer is none that anybody measures, and fails wherever it becomes a float."""
+    return type(value) is int and value.bit_length() > 63
 
 
 def _decode_fields(kind: Any, value: Any, place: str) -> Any:
