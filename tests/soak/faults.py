@@ -1,0 +1,151 @@
+"""Kills, two builds at once, loads while an engine is rebuilt, and disks that are full."""
+
+from __future__ import annotations
+
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from artefacts.errors import BuilderError
+from engines.manifest import read_verified
+from tests.soak.commands import (
+    COMMANDS,
+    ROOT,
+    left_over,
+    make,
+    prepare_out,
+    run,
+    start,
+    wrong_files,
+)
+from tests.soak.figures import Figure
+
+__all__ = ["double_builds", "full_disks", "kills", "loads_during_rebuilds"]
+
+
+def kills(count: int, seed: int) -> Iterator[Figure]:
+    """Each command killed at random moments, over what an earlier run left, then run again."""
+    rng = np.random.default_rng(seed)
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / "made"
+        make(made)
+        for name, writer in COMMANDS.items():
+            figure = Figure(attack=f"killed: {name}")
+            out, temporary = Path(folder) / name.replace(" ", "_"), Path(folder) / "tmp"
+            temporary.mkdir(exist_ok=True)
+            prepare_out(name, out, made)
+            words = writer.command(out, made)
+            start_s = time.monotonic()
+            run(words, temporary)
+            usual_s = time.monotonic() - start_s
+            for _ in range(count):
+                process = start(words, temporary)
+                # Most of a command is imports; the second half is where it writes.
+                time.sleep(usual_s * float(rng.uniform(0.4, 1.05)))
+                process.send_signal(signal.SIGKILL)
+                process.communicate()
+                wrong = [f"after the kill, {each}" for each in wrong_files(out)]
+                code, said = run(words, temporary)
+                wrong += [f"run again: {said[-80:]!r}"] if code else []
+                wrong += [f"after another run, {each}" for each in wrong_files(out)]
+                wrong += left_over(out, temporary)
+                figure.count(*wrong)
+                for each in temporary.iterdir():
+                    shutil.rmtree(each, ignore_errors=True)
+                for each in out.rglob(".*.part"):
+                    each.unlink()
+            yield figure
+
+
+def double_builds(count: int) -> Figure:
+    """Two builds of one engine at the same time; the pair must load afterwards."""
+    figure = Figure(attack="two builds of one engine at once")
+    with tempfile.TemporaryDirectory() as folder:
+        temporary = Path(folder) / "tmp"
+        temporary.mkdir()
+        for number in range(count):
+            out = Path(folder) / str(number)
+            names = ("build", "build --precision fp32") if number % 2 else ("build", "build")
+            both = [start(COMMANDS[name].command(out, out), temporary) for name in names]
+            said = [process.communicate()[1] for process in both]
+            codes = [process.returncode for process in both]
+            wrong = [f"exit {codes}: {said[0][-80:]!r}"] if any(codes) else []
+            figure.count(*wrong, *wrong_files(out), *left_over(out, temporary))
+            shutil.rmtree(out)
+    return figure
+
+
+REBUILD = """
+import sys, time
+from pathlib import Path
+import engines
+options = engines.BuildOptions(target="cpu", precision="fp32", threads=1)
+end = time.monotonic() + float(sys.argv[3])
+while time.monotonic() < end:
+    engines.build(sys.argv[1], sys.argv[2], options, {})
+"""
+
+
+def loads_during_rebuilds(seconds: float) -> Figure:
+    """An engine is rebuilt again and again; nobody who reads it may be refused."""
+    figure = Figure(attack="an engine read while it is rebuilt")
+    with tempfile.TemporaryDirectory() as folder:
+        engine = Path(folder) / "m.engine"
+        model = ROOT / "examples" / "01_digits" / "digits.onnx"
+        words = [sys.executable, "-c", REBUILD, str(model), str(engine)]
+        subprocess.run([*words, "0.01"], cwd=ROOT, check=True)
+        process = subprocess.Popen([*words, str(seconds)], cwd=ROOT)
+        while process.poll() is None:
+            try:
+                read_verified(engine)
+                figure.count()
+            except BuilderError as err:
+                figure.count(type(err).__name__)
+            time.sleep(0.001)
+    return figure
+
+
+def full_disks(count: int, seed: int) -> Iterator[Figure]:
+    """Files may grow to a random size only, as on a disk that is almost full.
+
+    By a limit of the process (``RLIMIT_FSIZE``), which needs no rights and no mount.
+    """
+    rng = np.random.default_rng(seed)
+    with tempfile.TemporaryDirectory() as folder:
+        made, temporary = Path(folder) / "made", Path(folder) / "tmp"
+        make(made)
+        temporary.mkdir()
+        for name, writer in COMMANDS.items():
+            figure = Figure(attack=f"no room: {name}")
+            for number in range(count):
+                out = Path(folder) / f"{name.replace(' ', '_')}{number}"
+                prepare_out(name, out, made)
+                limit = int(2 ** rng.uniform(4, 19))
+                done = subprocess.run(
+                    writer.command(out, made),
+                    cwd=ROOT,
+                    preexec_fn=lambda limit=limit: resource.setrlimit(
+                        resource.RLIMIT_FSIZE, (limit, limit)
+                    ),
+                    env={"PATH": "", "PYTHONPATH": str(ROOT), "TMPDIR": str(temporary)},
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                    check=False,
+                )
+                wrong = [f"exit {done.returncode}"] if done.returncode not in (0, 2) else []
+                wrong += ["a trace"] if "Traceback" in done.stderr else []
+                wrong += wrong_files(out) + left_over(out, temporary)
+                figure.count(*wrong)
+                shutil.rmtree(out)
+                for each in temporary.iterdir():
+                    shutil.rmtree(each, ignore_errors=True)
+            yield figure
