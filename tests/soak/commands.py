@@ -17,7 +17,7 @@ from engines.manifest import read_verified
 from quantization import load_model
 from quantization.search.recipe import Recipe
 
-__all__ = ["COMMANDS", "ROOT", "Writer", "run", "start", "wrong_files"]
+__all__ = ["COMMANDS", "ROOT", "Writer", "killed_at", "run", "start", "wrong_files"]
 
 ROOT = Path(__file__).parents[2]
 DIGITS = ROOT / "examples" / "01_digits"
@@ -71,13 +71,43 @@ COMMANDS: dict[str, Writer] = {
         *("-o", "{out}/m.calib.cache"),
     ),
     "quantization prepare": _python(
-        "quantization", "prepare", str(DIGITS / "digits.onnx"), "-o", "{out}/m.prepared.onnx"
+        "quantization", "prepare", str(DIGITS / "digits.onnx"), "--output", "{out}/m.prepared.onnx"
     ),
     "engines sign": _python("engines", "sign", "{out}/m.engine", "--key", "{made}/key.pem"),
     "engines triton-export": _python(
         "engines", "triton-export", "{made}/m.engine", "{out}/models", "--name", "m"
     ),
 }
+
+
+# Runs a command and kills it at its n-th change of a file; prints how many there were.
+KILLED = """
+import os, runpy, sys
+left = int(sys.argv[1])
+count = 0
+def at_each_change(event, arguments):
+    global count
+    writes = event == "open" and isinstance(arguments[2], int) and arguments[2] & 3
+    if writes or event in ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link"):
+        count += 1
+        if count > left >= 0:
+            os.kill(os.getpid(), 9)
+sys.addaudithook(at_each_change)
+sys.argv = sys.argv[2:]
+try:
+    if sys.argv[0] == "-m":
+        del sys.argv[0]
+        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+    else:
+        runpy.run_path(sys.argv[0], run_name="__main__")
+finally:
+    sys.stderr.write(f"changes {count}")
+"""
+
+
+def killed_at(change: int, words: list[str]) -> list[str]:
+    """The same command, killed before so many changes of files are over; never where negative."""
+    return [words[0], "-c", KILLED, str(change), *words[1:]]
 
 
 def start(words: list[str], temporary: Path) -> subprocess.Popen[str]:
@@ -158,4 +188,6 @@ def left_over(*folders: Path) -> list[str]:
     found = [path.name for folder in folders[:1] for path in folder.rglob("*")]
     wrong = ["a temporary file left" for name in found if name.endswith(LEFT_OVER)]
     wrong += ["a temporary folder left" for name in found if ".version." in name]
-    return wrong + ["a folder left in TMPDIR" for folder in folders[1:] for _ in folder.iterdir()]
+    # onnxruntime writes a file of its own there.
+    temporary = [each for folder in folders[1:] for each in folder.iterdir() if each.is_dir()]
+    return wrong + ["a folder left in TMPDIR" for _ in temporary]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import resource
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from engines.manifest import read_verified
 from tests.soak.commands import (
     COMMANDS,
     ROOT,
+    killed_at,
     left_over,
     make,
     prepare_out,
@@ -32,7 +32,7 @@ __all__ = ["double_builds", "full_disks", "kills", "loads_during_rebuilds"]
 
 
 def kills(count: int, seed: int) -> Iterator[Figure]:
-    """Each command killed at random moments, over what an earlier run left, then run again."""
+    """Each command killed at random changes of files, over what an earlier run left; run again."""
     rng = np.random.default_rng(seed)
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "made"
@@ -43,15 +43,10 @@ def kills(count: int, seed: int) -> Iterator[Figure]:
             temporary.mkdir(exist_ok=True)
             prepare_out(name, out, made)
             words = writer.command(out, made)
-            start_s = time.monotonic()
-            run(words, temporary)
-            usual_s = time.monotonic() - start_s
-            for _ in range(count):
-                process = start(words, temporary)
-                # Most of a command is imports; the second half is where it writes.
-                time.sleep(usual_s * float(rng.uniform(0.4, 1.05)))
-                process.send_signal(signal.SIGKILL)
-                process.communicate()
+            changes = int(run(killed_at(-1, words), temporary)[1].rpartition("changes ")[2])
+            steps = rng.permutation(changes)  # the last are those that matter, so they come first
+            for step in sorted(steps[: count * 2], reverse=True)[:count]:
+                run(killed_at(int(step), words), temporary)
                 wrong = [f"after the kill, {each}" for each in wrong_files(out)]
                 code, said = run(words, temporary)
                 wrong += [f"run again: {said[-80:]!r}"] if code else []
