@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 
@@ -31,7 +32,8 @@ def run_command(
     Returns:
         The exit code: 1 a gate missed, 2 bad input, environment or a fault of this program.
     """
-    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # while libraries were imported
+    main = threading.current_thread() is threading.main_thread()
+    if main and signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # while libraries were imported
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with interruptible():

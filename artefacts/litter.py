@@ -24,6 +24,7 @@ except ImportError:  # no POSIX: nothing is locked, nothing is swept
 __all__ = ["job_lock", "new_part", "scratch_folder"]
 
 _PREFIX = "int8-builder-"
+_LOCK, _PART = ".lock", ".part"
 _LONGEST_NAME = 200  # of the 255 bytes that file systems allow
 
 
@@ -34,7 +35,7 @@ def new_part(path: Path) -> Iterator[Path]:
     Its mode is what the umask allows. What dead processes left for the same ``path`` goes first.
     """
     start = f".{path.name[:_LONGEST_NAME]}."
-    _sweep(path.parent, start, ".part")
+    _sweep(path.parent, start, _PART)
     while True:
         part = path.with_name(f"{start}{secrets.token_hex(4)}.part")
         handle = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
@@ -61,23 +62,32 @@ def scratch_folder(purpose: str, folder: Path | None = None) -> Iterator[Path]:
         InputError: it cannot be made there.
     """
     parent = Path(tempfile.gettempdir() if folder is None else folder)
-    _sweep(parent, f"{_PREFIX}{purpose}-", "")
-    while True:
-        try:
-            made = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{purpose}-", dir=parent))
-        except OSError as err:
-            raise InputError(
-                f"temporary folder in {parent} cannot be made ({err.strerror}), expected one that "
-                "may be written to; make room, or set TMPDIR to another"
-            ) from err
-        handle = os.open(made, os.O_RDONLY)
-        if _lock(handle) is not False and made.exists():
-            break
-        os.close(handle)
+    _sweep(parent, _PREFIX, _LOCK)
+    try:
+        made, handle = _own_folder(parent, purpose)
+    except OSError as err:
+        raise InputError(
+            f"temporary folder in {parent} cannot be made ({err.strerror}), expected one that may "
+            "be written to; make room, or set TMPDIR to another"
+        ) from err
     try:
         yield made
     finally:
         shutil.rmtree(made, ignore_errors=True)
+        made.with_name(made.name + _LOCK).unlink(missing_ok=True)
+        os.close(handle)
+
+
+def _own_folder(parent: Path, purpose: str) -> tuple[Path, int]:
+    """A new folder and the handle of the lock beside it, which is there before it."""
+    while True:
+        made = parent / f"{_PREFIX}{purpose}-{secrets.token_hex(6)}"
+        lock = made.with_name(made.name + _LOCK)
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        # Another process may have swept it before it was locked.
+        if _lock(handle) is not False and lock.exists():
+            made.mkdir(mode=0o700)
+            return made, handle
         os.close(handle)
 
 
@@ -121,10 +131,10 @@ def _sweep(folder: Path, start: str, end: str) -> None:
     with suppress(OSError), os.scandir(folder) as entries:
         named = [Path(entry.path) for entry in entries if entry.name.endswith((end, ".group"))]
         # Parts that an unfinished group names are no litter: see artefacts.groups.
-        if end and any(path.name.endswith(".group") for path in named):
+        if end == _PART and any(path.name.endswith(".group") for path in named):
             return
         for path in named:
-            if path.name.startswith(start):
+            if path.name.startswith(start) and path.name.endswith(end):
                 _remove_if_dead(path)
 
 
@@ -133,7 +143,9 @@ def _remove_if_dead(path: Path) -> None:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
         try:
             if os.fstat(handle).st_uid == os.geteuid() and _lock(handle):
-                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
+                if path.name.endswith(_LOCK):  # of a folder
+                    shutil.rmtree(path.with_suffix(""), ignore_errors=True)
+                path.unlink()
         finally:
             os.close(handle)
 

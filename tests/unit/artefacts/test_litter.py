@@ -13,6 +13,7 @@ import pytest
 
 from artefacts.errors import InputError
 from artefacts.files import read_bounded, replace_atomic, write_atomic
+from artefacts.groups import folder_lock, replace_group
 from artefacts.litter import job_lock, scratch_folder
 
 ROOT = Path(__file__).parents[3]
@@ -24,7 +25,8 @@ def names(folder: Path) -> list[str]:
 
 KILLED = {
     "part": "from artefacts.files import replace_atomic as made\nat = sys.argv[1] + '/x.json'",
-    "folder": "from artefacts.litter import scratch_folder\n"
+    "folder": "from artefacts.groups import folder_lock, replace_group
+from artefacts.litter import scratch_folder\n"
     "from functools import partial\nmade = partial(scratch_folder, 'test')\n"
     "at = Path(sys.argv[1])",
 }
@@ -44,7 +46,7 @@ def test_what_a_killed_process_left_goes_with_the_next(tmp_path: Path, kind: str
     with subprocess.Popen(command, cwd=ROOT, text=True, **pipes) as child:
         assert child.stdout.readline() == "ready\n"
         again(kind, tmp_path)
-        assert len(names(tmp_path)) == (2 if kind == "part" else 1)  # a live one's stays
+        assert len(names(tmp_path)) == 2  # a live one's stays: with the result, or with its lock
         child.send_signal(signal.SIGKILL)
         child.wait()
     again(kind, tmp_path)
@@ -57,6 +59,15 @@ def again(kind: str, folder: Path) -> None:
         return
     with scratch_folder("test", folder) as made:
         assert names(made) == []
+
+
+def test_engines_are_built_in_temporary_folders_too(tmp_path: Path) -> None:
+    with scratch_folder("costs", tmp_path) as made, folder_lock(made):
+        with replace_group(made / "a", made / "b") as (a, b):
+            a.write_bytes(b"1")
+            b.write_bytes(b"2")
+        assert names(made) == ["a", "b"]
+    assert names(tmp_path) == []
 
 
 def test_other_files_are_not_litter(tmp_path: Path) -> None:
