@@ -25,8 +25,7 @@ def names(folder: Path) -> list[str]:
 
 KILLED = {
     "part": "from artefacts.files import replace_atomic as made\nat = sys.argv[1] + '/x.json'",
-    "folder": "from artefacts.groups import folder_lock, replace_group
-from artefacts.litter import scratch_folder\n"
+    "folder": "from artefacts.litter import scratch_folder\n"
     "from functools import partial\nmade = partial(scratch_folder, 'test')\n"
     "at = Path(sys.argv[1])",
 }
