@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +28,23 @@ logger = logging.getLogger(__name__)
 def calibrate(
     job: Job,
     prepared: onnx.ModelProto,
-    placement: quantization.Placement,
+    place: Callable[..., quantization.Placement],
     passport: dict[str, Any],
     screen: Screen,
-) -> calibrators.Ranges | None:
+) -> tuple[quantization.Placement, calibrators.Ranges | None]:
     """One pass over the samples, then the range of each tensor by the chosen method.
 
+    Args:
+        job: the flags.
+        prepared: the float model.
+        place: places it, with ``amax=`` again when the ranges are known.
+        passport: told what was found.
+        screen: likewise.
+
     Returns:
-        The ranges; None where ``--shard`` observed only a part.
+        The placement, and the ranges; None where ``--shard`` observed only a part.
     """
+    placement = place()
     samples = None if job.statistics else calibration_samples(job, prepared)
     origin = samples.path if samples is not None else str(job.statistics)
     screen.start(f"calibrate  {origin}, method {job.calibrator}")
@@ -54,15 +62,21 @@ def calibrate(
             "  python -m calibrators merge *.stats.npz -o all.stats.npz",
             "and go on with --statistics all.stats.npz",
         )
-        return None
+        return placement, None
     if job.eval_data is not None and job.random_calibration is None:
         refuse_overlap(statistics.samples, evaluation_samples(job, prepared))
     ranges = _ranges(job, statistics)
     if job.calib_cache is not None:
         _write_cache(job, everything, ranges, screen)
+    placement = place(amax={name: entry.amax for name, entry in ranges.tensors.items()})
     ranges = quantization.unify_ranges(ranges, placement)
     ranges.save(job.beside(".ranges.json"))
     _say_what_was_found(job, statistics, ranges, screen)
+    if placement.joined:
+        screen.add(
+            f"{len(placement.joined)} Concats join branches too far apart for one scale; each "
+            "branch keeps its own"
+        )
     passport |= {
         "ranges_sha256": sha256_file(job.beside(".ranges.json")),
         "statistics_sha256": sha256_file(job.statistics or job.beside(".stats.npz")),
@@ -72,7 +86,7 @@ def calibrate(
         "samples": len(statistics.samples),
         "calibration_samples": sorted(statistics.samples),
     }
-    return ranges
+    return placement, ranges
 
 
 def calibration_samples(job: Job, prepared: onnx.ModelProto) -> calibrators.Samples:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,14 +54,15 @@ def run(job: Job, screen: Screen) -> None:
         passport = {"graph_hash": graph_hash(prepared)}
         source = job.beside(".prepared.onnx")
         if job.precision == "int8" and not job.implicit:
-            placement = quantization.place(
+            place = partial(
+                quantization.place,
                 prepared,
                 profile=profile_of(job, target),
                 exclude=job.exclude,
                 unsigned=job.cpu_unsigned,
                 portable=isa == "portable",
             )
-            ranges = calibrate(job, prepared, placement, passport, screen)
+            placement, ranges = calibrate(job, prepared, place, passport, screen)
             if ranges is None or job.stop_after == "ranges":
                 return
             mixture = mix(job, target, recipe, prepared, placement, ranges, passport, screen)
