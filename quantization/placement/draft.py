@@ -63,8 +63,14 @@ class Draft:
         entry = Floating(node=node.name, op_type=node.op_type, rule=rule, why=why)
         self._floating.setdefault(node.name, entry)
 
-    def quantize(self, node: Node, index: int) -> None:
-        """Let ``node`` read input ``index`` through Q/DQ, unless it is excluded or not float32."""
+    def quantize(self, node: Node, index: int, *, own: bool = False) -> None:
+        """Let ``node`` read input ``index`` through Q/DQ, unless it is excluded or not float32.
+
+        Args:
+            node: the reader.
+            index: of its input.
+            own: the tensor has a range of its own, whatever it is taken from.
+        """
         tensor = node.inputs[index]
         if node.name in self.excluded or not self.is_float(tensor):
             return
@@ -79,7 +85,7 @@ class Draft:
                 axis=channel_axis(self.view, node, index),
             )
             return
-        above = self.sources(tensor) if self._look_up else (tensor,)
+        above = self.sources(tensor) if self._look_up and not own else (tensor,)
         joint = self.view.producer(above[0]) if len(above) == 1 else None
         one = len(above) == 1 and (joint is None or joint.name not in self.apart)
         observed = above[0] if one and self.is_float(above[0]) else tensor

@@ -13,6 +13,7 @@ from graphs.bodies import bodies
 from graphs.view import WEIGHTED_OPS, GraphView, Node
 from quantization.placement import (
     edges,
+    edges_attention,
     edges_cpu,
     edges_dla,
     keep_blocks,
@@ -69,6 +70,7 @@ _TENSORRT = Rules(
         edges.average_pool,
         edges.resize,
         edges.layer_norm,
+        edges_attention.sliced_attention,
         shared.concat,
         shared.linear_resize,
     ),
