@@ -66,7 +66,8 @@ def logged_layers(text: str) -> Iterator[dict[str, Any]]:
         }
         for dimensions, kind in _TENSOR.findall(match["constants"]):
             sizes = [int(size) for size in dimensions.split(",") if size]
-            if sum(size > 1 for size in sizes) > 1:  # else a scale or bias, one value a channel
+            # else a scale or bias, one value a channel; an attention's constant is its mask
+            if sum(size > 1 for size in sizes) > 1 and _ATTENTION not in match["name"]:
                 layer["Weights"] = {"Type": kind, "Count": prod(sizes)}
                 break
         yield layer

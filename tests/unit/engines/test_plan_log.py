@@ -61,6 +61,14 @@ def test_fused_attention_is_arithmetic() -> None:
     assert logged_precisions([layers(glue, code)])["qk"] == "int8"
 
 
+@pytest.mark.parametrize("mask", ["1,1,128,128:Bool", "1,2,49,49:Half"])
+def test_the_constant_of_an_attention_is_its_mask(mask: str) -> None:
+    code = line("_gemm_mha_v2_myl0_5", "kgen", "Int8 Int8 Int8", mask, "qk softmax pv")
+    assert logged_precisions([layers(code)])["qk"] == "int8"
+    code = line("_gemm_mha_v2_myl0_5", "kgen", "Half Half Half", mask, "qk softmax pv")
+    assert logged_precisions([layers(code)])["pv"] == "fp16"
+
+
 def test_weights_made_float_for_a_generated_product_are_no_int8_layer() -> None:
     """What becomes of a product of q, k and v whose slices go straight to an attention."""
     made = line("__myl_CastMulSlicSlicSlicConc_myl0_3", "kgen", "", "1,384,1152:Int8", "w_dq qkv")
