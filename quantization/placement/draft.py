@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cached_property
 
 import onnx
 
-from graphs.view import WEIGHTED_OPS, GraphView, Node
+from graphs.view import WEIGHTED_OPS, GraphView, Node, Shape
+from quantization.placement.batchless import batchless_shapes
 from quantization.placement.result import (
     Floating,
     Placement,
@@ -104,6 +106,18 @@ class Draft:
     def release(self, node: Node, index: int) -> None:
         """Let ``node`` read that activation as it is: a Q/DQ pair upstream serves it."""
         self._edges.pop((node.position, index), None)
+
+    def size(self, tensor: str, axis: int) -> int | None:
+        """A size of ``tensor``; known behind a free batch where the batch does not change it."""
+        shape = self.view.shape(tensor) or ()
+        if -len(shape) <= axis < len(shape) and shape[axis] is not None:
+            return shape[axis]
+        known = self._batchless.get(tensor, ())
+        return known[axis] if -len(known) <= axis < len(known) else None
+
+    @cached_property
+    def _batchless(self) -> dict[str, Shape]:
+        return batchless_shapes(self.view.model)
 
     def is_quantized(self, node: Node, index: int) -> bool:
         """Whether that input is read through Q/DQ."""

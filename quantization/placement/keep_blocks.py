@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from graphs.view import WEIGHTED_OPS, GraphView, Node
 from quantization.placement.draft import Draft
-from quantization.placement.keep_small import matmul_sizes
 from quantization.placement.walk import POINTWISE_OPS, is_pass_through
 
 __all__ = ["follows_softmax", "squeeze_excite", "unfused_attention"]
@@ -28,12 +27,12 @@ def unfused_attention(draft: Draft, node: Node) -> str | None:
     softmax = _attention_softmax(draft.view, node)
     if softmax is None:
         return None
-    lengths = (draft.view.shape(softmax.inputs[0]) or (None, None))[-2:]
+    lengths = [draft.size(softmax.inputs[0], axis) for axis in (-2, -1)]
     if not all(size is not None and size <= _LONGEST_ATTENTION for size in lengths):
         sizes = "×".join("unknown" if size is None else str(size) for size in lengths)
         return f"attention over {sizes} positions, fused in INT8 up to {_LONGEST_ATTENTION}"
-    _, depth, columns = matmul_sizes(draft.view, node)
-    head = columns if follows_softmax(draft.view, node) else depth
+    second = follows_softmax(draft.view, node)
+    head = draft.size(node.inputs[1] if second else node.inputs[0], -1)
     if head in _FUSED_HEADS:
         return None
     return f"attention with heads of {head or 'unknown'} channels, fused in INT8 for 16, 32, 64"

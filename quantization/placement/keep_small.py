@@ -10,7 +10,6 @@ __all__ = [
     "few_group_channels",
     "gemv",
     "grouped_transposed",
-    "matmul_sizes",
     "small_matmul",
     "unbounded_product",
 ]
@@ -68,7 +67,7 @@ def gemv(draft: Draft, node: Node) -> str | None:
     """
     if node.op_type not in ("Gemm", "MatMul"):
         return None
-    rows, _, columns = matmul_sizes(draft.view, node)
+    rows, _, columns = _matmul_sizes(draft.view, node)
     if 1 not in (rows, columns):
         return None
     return f"a matrix-vector product: {_known(rows)} rows, {_known(columns)} columns"
@@ -82,7 +81,7 @@ def small_matmul(draft: Draft, node: Node) -> str | None:
     """
     if node.op_type not in ("Gemm", "MatMul"):
         return None
-    _, depth, columns = matmul_sizes(draft.view, node)
+    _, depth, columns = _matmul_sizes(draft.view, node)
     if min(depth or _TILE, columns or _TILE) >= _TILE:
         return None
     return f"depth {_known(depth)} and {_known(columns)} columns, expected {_TILE} or more"
@@ -112,7 +111,7 @@ def unbounded_product(draft: Draft, node: Node) -> str | None:
     return f"its right side {node.inputs[1]} is computed: sums of its products would saturate"
 
 
-def matmul_sizes(view: GraphView, node: Node) -> tuple[int | None, int | None, int | None]:
+def _matmul_sizes(view: GraphView, node: Node) -> tuple[int | None, int | None, int | None]:
     """Rows, depth and columns (M, K, N) of a Gemm or MatMul; None where unknown.
 
     Rows of a MatMul by a constant matrix count all leading axes: (8, 128, 768) gives 1024.

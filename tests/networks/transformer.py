@@ -16,9 +16,13 @@ def vit(
     layers: int = 2,
     heads: int = 2,
     batch: int | str = 1,
+    class_last: bool = False,
     seed: int = 7,
 ) -> onnx.ModelProto:
-    """Patches of 8×8, a class token, pre-norm blocks with GELU, logits from the class token."""
+    """Patches of 8×8, a class token, pre-norm blocks with GELU, logits from the class token.
+
+    With ``class_last`` the token joins behind the positions; a free batch then hides their number.
+    """
     net = Builder(seed)
     image = net.input("image", (batch, 3, size, size))
     weight = net.weight((width, 3, 8, 8), 3 * 64, 0, 1.0)
@@ -30,11 +34,15 @@ def vit(
     if batch != 1:
         shape = net.op("Concat", _batch_of(net, image), net.ints(1), net.ints(width), axis=0)
         cls = net.op("Expand", cls, shape)
-    x = net.op("Concat", cls, tokens, axis=1)
-    place = 0.3 * net.rng.standard_normal((1, count, width))
-    x = net.op("Add", x, net.constant(place.astype(np.float32), "position"))
+    place = (0.3 * net.rng.standard_normal((1, count, width))).astype(np.float32)
+    if class_last:
+        tokens = net.op("Add", tokens, net.constant(place[:, 1:], "position"))
+        x = net.op("Concat", cls, tokens, axis=1)
+    else:
+        x = net.op("Add", net.op("Concat", cls, tokens, axis=1), net.constant(place, "position"))
+    length = 0 if class_last else count
     for _ in range(layers):
-        x = net.op("Add", x, _attention(net, net.layer_norm(x, width), width, heads, count))
+        x = net.op("Add", x, _attention(net, net.layer_norm(x, width), width, heads, length))
         hidden = net.gelu(net.linear(net.layer_norm(x, width), width, 4 * width))
         x = net.op("Add", x, net.linear(hidden, 4 * width, width))
     token = net.op("Gather", net.layer_norm(x, width), net.constant(np.int64(0), "first"), axis=1)

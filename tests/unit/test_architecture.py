@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "quantization": ("artefacts", "graphs", "calibrators.tensorrt.cache"),
     "quantization.prepare": ("artefacts", "graphs"),
     "quantization.lint": ("artefacts", "graphs"),
-    "quantization.placement": ("artefacts", "graphs"),
+    "quantization.placement": ("artefacts", "graphs", "quantization.prepare.fold"),
     "quantization.write": (
         "artefacts",
         "graphs",

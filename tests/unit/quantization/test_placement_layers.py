@@ -8,7 +8,9 @@ import pytest
 from onnx import TensorProto, helper
 
 from artefacts.errors import ModelError
+from graphs.view import GraphView
 from quantization.placement import Placement, place
+from quantization.prepare.prepare import prepare
 from tests.networks import Builder, bert, vit
 
 
@@ -124,6 +126,35 @@ def test_attention_is_int8_where_it_fuses(size: int, width: int, why: str | None
     assert all(why in text for text in found.values() if why)
     edges = {(edge.node, edge.index) for edge in placement.activations}
     assert (("n_MatMul_3", 0) in edges) == (why is None)
+
+
+@pytest.mark.parametrize(("size", "known"), [(32, ""), (184, "over 530×530 positions")])
+def test_positions_behind_a_free_batch_are_counted(size: int, known: str) -> None:
+    model = prepare(vit(size=size, batch="N", class_last=True, layers=1))
+    softmax = next(node for node in model.graph.node if node.op_type == "Softmax")
+    assert GraphView(model).shape(softmax.input[0]) == (None, 2, None, None)
+    found = {f.why for f in place(model).floating if f.rule == "unfused_attention"}
+    assert [known in why for why in found] == ([True] if known else [])
+
+
+def test_free_axes_behind_the_batch_stay_unknown() -> None:
+    placement = place(bert(batch="N", length="length", layers=1))
+    found = {f.why for f in placement.floating if f.rule == "unfused_attention"}
+    assert len(found) == 1
+    assert "unknown×unknown positions" in found.pop()
+
+
+@pytest.mark.parametrize("batch", ["N", "?"])
+def test_sizes_of_the_batch_stay_unknown(batch: str) -> None:
+    """Attention between the samples of a batch: as many positions as samples."""
+    net = Builder()
+    x = net.linear(net.input("x", (batch, 64)), 64, 64)
+    scores = net.op("MatMul", x, net.op("Transpose", x, perm=[1, 0]))
+    mixed = net.op("MatMul", net.op("Softmax", scores, axis=-1), x)
+    model = prepare(net.build("set", net.linear(net.relu(mixed), 64, 64)))
+    found = {f.why for f in place(model).floating if f.rule == "unfused_attention"}
+    assert len(found) == 1
+    assert "unknown×unknown positions" in found.pop()
 
 
 def test_attention_of_unknown_length_stays_float() -> None:
