@@ -61,6 +61,7 @@ def run(job: Job, screen: Screen) -> None:
                 exclude=job.exclude,
                 unsigned=job.cpu_unsigned,
                 portable=isa == "portable",
+                rtx=target == "tensorrt-rtx",
             )
             placement, ranges = calibrate(job, prepared, place, passport, screen)
             if ranges is None or job.stop_after == "ranges":

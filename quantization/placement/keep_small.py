@@ -11,6 +11,7 @@ __all__ = [
     "gemv",
     "grouped_transposed",
     "small_matmul",
+    "transposed",
     "unbounded_product",
 ]
 
@@ -97,6 +98,16 @@ def grouped_transposed(draft: Draft, node: Node) -> str | None:
     if node.op_type != "ConvTranspose" or groups == 1:
         return None
     return f"a transposed convolution with {groups} groups"
+
+
+def transposed(draft: Draft, node: Node) -> str | None:
+    """A ConvTranspose stays in floating point for TensorRT-RTX.
+
+    Why: TensorRT-RTX 1.7.1 compiles it in float, with and without groups, for SM 8.6, 8.9 and
+    12.0, Q/DQ around it or not.
+    Source: measured
+    """
+    return "a transposed convolution" if node.op_type == "ConvTranspose" else None
 
 
 def unbounded_product(draft: Draft, node: Node) -> str | None:

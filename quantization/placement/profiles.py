@@ -28,7 +28,9 @@ from quantization.placement.keep_outputs import output_layers
 from quantization.placement.result import Placement, Profile
 from quantization.placement.walk import may_be_unsigned
 
-__all__ = ["PORTABLE", "PROFILES", "Rules", "place"]
+__all__ = ["PORTABLE", "PROFILES", "RTX", "Rules", "place"]
+
+Keep = Callable[[Draft, Node], str | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +43,7 @@ class Rules:
         look_up: take ranges from above ops that keep them.
     """
 
-    keep: tuple[Callable[[Draft, Node], str | None], ...]
+    keep: tuple[Keep, ...]
     place: tuple[Callable[[Draft], None], ...]
     look_up: bool = True
 
@@ -101,6 +103,8 @@ _DLA = Rules(
 
 PORTABLE = (keep_small.unbounded_product,)
 """What ``place(portable=True)`` keeps in floating point beside that."""
+RTX = (keep_small.transposed,)
+"""What ``place(rtx=True)`` keeps in floating point beside that."""
 PROFILES: dict[Profile, Rules] = {"tensorrt": _TENSORRT, "cpu": _CPU, "dla": _DLA}
 
 
@@ -111,6 +115,7 @@ def place(
     exclude: Sequence[str] = (),
     unsigned: bool = False,
     portable: bool = False,
+    rtx: bool = False,
     amax: Mapping[str, float] | None = None,
 ) -> Placement:
     """Decide which tensors of a model become INT8.
@@ -122,26 +127,34 @@ def place(
         unsigned: cpu profile only: uint8 with zero point 0 for tensors that are never negative.
         portable: for any x86 CPU: weights are bounded so that none without VNNI saturates, and
             products without a weight to bound stay in floating point.
+        rtx: for TensorRT-RTX, tensorrt profile only: what it has no INT8 kernel for stays in
+            floating point, though TensorRT has one.
         amax: ranges of the tensors of a first placement, if they are known: a Concat whose
             branches are too far apart for one scale leaves them scales of their own, but on DLA.
 
     Raises:
-        ModelError: a pattern of ``exclude`` selects nothing, no layer can be quantized, or
-            ``unsigned`` is asked for another profile than cpu.
+        ModelError: a pattern of ``exclude`` selects nothing, no layer can be quantized,
+            ``unsigned`` is asked for another profile than cpu, or ``rtx`` than tensorrt.
     """
     if unsigned and profile != "cpu":
         raise ModelError(
             f"unsigned activations were asked for the {profile} profile, expected cpu: "
             f"TensorRT reads uint8 as int8; leave it out or choose --target cpu"
         )
+    if rtx and profile != "tensorrt":
+        raise ModelError(
+            f"rtx was asked for the {profile} profile, expected tensorrt: no other target is "
+            f"TensorRT-RTX; leave it out"
+        )
     view = GraphView(model)
+    more = (*(PORTABLE if portable else ()), *(RTX if rtx else ()))
     excluded = excluded_nodes(view, exclude)
     apart: frozenset[str] = frozenset()
-    placement = _placed(view, profile, excluded, apart, portable=portable)
+    placement = _placed(view, profile, excluded, apart, more)
     known = {**(amax or {}), **placement.fixed} if profile != "dla" else {}
     while known and (found := unequal_joins(view, placement, known, apart)):
         apart |= found
-        placement = _placed(view, profile, excluded, apart, portable=portable)
+        placement = _placed(view, profile, excluded, apart, more)
     if not placement.int8_nodes:
         raise ModelError(_nothing_to_quantize(view, placement))
     bounded = tuple(dataclasses.replace(w, bounded=portable) for w in placement.weights)
@@ -158,14 +171,13 @@ def _placed(
     profile: Profile,
     excluded: frozenset[str],
     apart: frozenset[str],
-    *,
-    portable: bool,
+    more: Sequence[Keep],
 ) -> Placement:
     """What the rules of a profile make of a graph."""
     rules = PROFILES[profile]
     draft = Draft(view, excluded, look_up=rules.look_up, apart=apart)
     for node in tuple(draft.layers.values()):
-        for rule in (*rules.keep, *(PORTABLE if portable else ())):
+        for rule in (*rules.keep, *more):
             if (why := rule(draft, node)) is not None:
                 draft.leave(node, rule.__name__, why)
                 break

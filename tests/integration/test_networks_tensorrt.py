@@ -1,7 +1,7 @@
 """Every network through NVIDIA's own parser and compiler: accepted, and INT8 where promised.
 
-TensorRT-RTX 1.7 has no INT8 transposed convolution; TensorRT proper has one, so the placement
-keeps it. Nothing here runs on a GPU.
+TensorRT-RTX 1.7 has no INT8 transposed convolution; TensorRT proper has one. Nothing here runs on
+a GPU.
 """
 
 from __future__ import annotations
@@ -44,12 +44,20 @@ def compiled(model: onnx.ModelProto, placement: Placement) -> Compiled:
 @pytest.mark.parametrize("name", sorted(NETWORKS))
 def test_int8_where_promised(name: str) -> None:
     model = prepare(NETWORKS[name]())
+    placement = place(model, rtx=True)
+    found = compiled(model, placement).int8_nodes()
+    assert set(placement.int8_nodes) <= found
+    assert not found & {layer.node for layer in placement.floating}
+
+
+def test_a_transposed_convolution_is_float_whatever_is_around_it() -> None:
+    model = prepare(NETWORKS["unet_transposed"]())
     placement = place(model)
     transposed = {n.name for n in GraphView(model).nodes if n.op_type == "ConvTranspose"}
-    found = compiled(model, placement).int8_nodes()
-    promised = set(placement.int8_nodes)
-    assert promised - transposed <= found
-    assert not found & {layer.node for layer in placement.floating}
+    promised = compiled(model, placement)
+    assert set(placement.int8_nodes) - promised.int8_nodes() == transposed
+    plain = compiled(model, place(model, rtx=True))
+    assert len(plain.kernels()) <= len(promised.kernels())
 
 
 @pytest.mark.parametrize("name", sorted(NETWORKS))

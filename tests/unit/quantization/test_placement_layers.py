@@ -11,7 +11,7 @@ from artefacts.errors import ModelError
 from graphs.view import GraphView
 from quantization.placement import Placement, place
 from quantization.prepare.prepare import prepare
-from tests.networks import Builder, bert, vit
+from tests.networks import Builder, bert, unet, vit
 
 
 def rules_of(placement: Placement) -> dict[str, str]:
@@ -301,3 +301,14 @@ def test_a_model_without_quantizable_layers_says_why() -> None:
     model = net.build("vector", net.gemm(net.input("x", (1, 8)), 8, 4))
     with pytest.raises(ModelError, match=r"all 1 weighted layers.*n_Gemm_0: a matrix-vector"):
         place(model)
+
+
+def test_transposed_convolutions_are_promised_where_they_run() -> None:
+    model = unet()
+    transposed = {n.name for n in model.graph.node if n.op_type == "ConvTranspose"}
+    assert transposed
+    assert transposed <= set(place(model).int8_nodes)
+    rules = rules_of(place(model, rtx=True))
+    assert {name for name, rule in rules.items() if rule == "transposed"} == transposed
+    with pytest.raises(ModelError, match=r"rtx was asked for the cpu profile, expected tensorrt"):
+        place(model, profile="cpu", rtx=True)
