@@ -129,7 +129,7 @@ GPU_TENSORRT ?= tensorrt-cu13==10.16.1.11
 $(GPU)/.ready: pyproject.toml
 	$(PYTHON) -m venv --system-site-packages $(GPU)
 	$(GPU)/bin/python -c 'import tensorrt' || $(GPU)/bin/python -m pip install '$(GPU_TENSORRT)'
-	$(GPU)/bin/python -m pip install --quiet --editable '.[container,bench]' pytest hypothesis
+	$(GPU)/bin/python -m pip install --quiet --editable '.[container,bench]' pytest pytest-instafail pytest-timeout hypothesis
 	@touch $@
 
 gpu-smoke: $(GPU)/.ready ## two minutes on a GPU: what works there, into out/gpu-smoke.json
