@@ -13,10 +13,10 @@ from dataclasses import replace
 import onnx
 
 from benchmarks.report.document import KernelReport, LayerReport
+from graphs.operators import WEIGHTED_OPS
 
 __all__ = ["name_nodes", "weighted_nodes"]
 
-WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 FUSED_KINDS = ("Conv", "Gemm", "MatMul")  # in the names of fused operators: FusedConv, QLinearConv
 ADDED = re.compile(r"^fused |_nchwc$|_quant$|_token_\d+$|/MatMul\w+Fusion/?$")
 
@@ -26,7 +26,7 @@ def weighted_nodes(model: onnx.ModelProto) -> tuple[LayerReport, ...]:
     return tuple(
         LayerReport(name=_name(node), op_type=node.op_type, precision="unknown", macs=0)
         for node in model.graph.node
-        if node.op_type in WEIGHTED
+        if node.op_type in WEIGHTED_OPS
     )
 
 
@@ -51,7 +51,7 @@ def _nodes_of(
     if node is None:
         return ()
     found = [_name(node)]
-    while node.op_type not in WEIGHTED and any(word in kernel.kind for word in FUSED_KINDS):
+    while node.op_type not in WEIGHTED_OPS and any(word in kernel.kind for word in FUSED_KINDS):
         before = producers.get(node.input[0]) if node.input else None
         if before is None:
             break

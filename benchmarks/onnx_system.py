@@ -19,6 +19,7 @@ from artefacts.libraries import require
 from benchmarks.onnx_nodes import name_nodes, weighted_nodes
 from benchmarks.report.document import KernelReport, LayerReport
 from calibrators.samples.data import InputSpec
+from graphs.operators import PAIR_OPS
 
 __all__ = ["OnnxSystem", "parse_profile"]
 
@@ -26,7 +27,7 @@ Arrays = dict[str, npt.NDArray[np.generic]]
 # onnxruntime spells element types its own way; the rest are numpy's names.
 DTYPES = {"float": "float32", "double": "float64"}
 PROVIDERS = ["CPUExecutionProvider"]
-QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul")
+QUANTIZED = PAIR_OPS | {"QLinearConv", "QLinearMatMul"}
 PROFILED_RUNS = 30
 KERNEL = "_kernel_time"
 

@@ -12,10 +12,10 @@ from google.protobuf.message import DecodeError
 from onnx.external_data_helper import uses_external_data
 
 from artefacts.errors import ModelError
+from graphs.operators import INT8_KEEPING_OPS, PAIR_OPS, SCORE_OPS, WEIGHTED_OPS
 from graphs.shapes import check
 
 __all__ = [
-    "WEIGHTED",
     "Layer",
     "external_files",
     "graph_names",
@@ -26,14 +26,6 @@ __all__ = [
     "weighted_layers",
 ]
 
-WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-# Between a DequantizeLinear and its consumer these leave INT8 as it is (they move or pick values).
-COMMUTING = (
-    *("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "MaxPool"),
-    *("Slice", "Gather", "Split", "Pad", "DepthToSpace", "SpaceToDepth", "Resize", "Upsample"),
-)
-PAIR = ("QuantizeLinear", "DequantizeLinear")
-SCALING = ("Mul", "Div", "Add", "Sub", "Where", "Cast")  # between Q·Kᵀ and Softmax
 NO_SHAPE: tuple[int, ...] = ()
 
 
@@ -107,7 +99,7 @@ def weighted_layers(
             ),
         )
         for node in model.graph.node
-        if node.op_type in WEIGHTED
+        if node.op_type in WEIGHTED_OPS
     ]
 
 
@@ -120,7 +112,7 @@ def graph_names(model: onnx.ModelProto) -> tuple[list[str], list[str]]:
 
 def has_qdq(model: onnx.ModelProto) -> bool:
     """Whether the graph says itself what is INT8."""
-    return any(n.op_type in ("QuantizeLinear", "DequantizeLinear") for n in model.graph.node)
+    return any(n.op_type in PAIR_OPS for n in model.graph.node)
 
 
 def has_float16(model: onnx.ModelProto) -> bool:
@@ -149,7 +141,7 @@ def is_dequantized(name: str, producers: Mapping[str, onnx.NodeProto]) -> bool:
         node = producers.get(pending.pop())
         if node is None:
             return False
-        if node.op_type == "Concat" or node.op_type in COMMUTING:
+        if node.op_type == "Concat" or node.op_type in INT8_KEEPING_OPS:
             sources = node.input if node.op_type == "Concat" else node.input[:1]
             pending += [source for source in sources if source not in seen]
             seen.update(sources)
@@ -179,7 +171,7 @@ def _softmax_names(
     if node.op_type != "MatMul":
         return set()
     before = producers.get(node.input[0])
-    while before is not None and before.op_type in (*COMMUTING, *PAIR):
+    while before is not None and before.op_type in INT8_KEEPING_OPS | PAIR_OPS:
         before = producers.get(before.input[0])
     found = [before] if before is not None and before.op_type == "Softmax" else []
     pending = list(node.output)
@@ -187,7 +179,7 @@ def _softmax_names(
         for after in readers.get(pending.pop(), []):
             if after.op_type == "Softmax":
                 found.append(after)
-            elif after.op_type in (*SCALING, *COMMUTING):
+            elif after.op_type in SCORE_OPS | INT8_KEEPING_OPS:
                 pending += after.output
     return {name for softmax in found for name in (softmax.name, *softmax.output) if name}
 

@@ -23,6 +23,7 @@ from onnx import (
 from artefacts.errors import ModelError
 from graphs.edit import is_default_domain, subgraphs
 from graphs.files import without_data
+from graphs.operators import RESIZE_OPS
 
 __all__ = ["MINIMUM_OPSET", "ONNX_ERRORS", "opset_of", "raise_opset", "reason"]
 
@@ -121,9 +122,7 @@ def _keep_resize_meaning(old: ModelProto, new: ModelProto) -> None:
     """
     renewed = [node for node in _nodes(new.graph) if node.op_type == "Resize"]
     resized = [
-        node
-        for node in _nodes(old.graph)
-        if node.op_type in ("Resize", "Upsample") and is_default_domain(node)
+        node for node in _nodes(old.graph) if node.op_type in RESIZE_OPS and is_default_domain(node)
     ]
     values = {tensor.name: tensor for tensor in old.graph.initializer}
     for node, resize in zip(resized, renewed, strict=True):

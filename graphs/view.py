@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from graphs.operators import REARRANGING_OPS, WEIGHTED_OPS
 from graphs.opset import hide_data, opset_of
 
-__all__ = ["WEIGHTED_OPS", "GraphView", "Node", "Shape", "Use"]
+__all__ = ["GraphView", "Node", "Shape", "Use"]
 
 Array = NDArray[Any]
 Shape = tuple[int | None, ...]
@@ -31,11 +32,8 @@ _IMPOSSIBLE = (
     ValueError,
 )
 
-WEIGHTED_OPS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 # Through these a constant stays a constant; exporters leave them between a weight and its layer.
-_FOLDABLE_OPS = frozenset(
-    {"Constant", "Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Cast"}
-)
+_FOLDABLE_OPS = REARRANGING_OPS | {"Constant", "Cast"}
 _FLOATS = frozenset(
     {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE}
 )

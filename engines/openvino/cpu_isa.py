@@ -20,8 +20,9 @@ from onnx import numpy_helper
 
 from artefacts.errors import InputError
 from artefacts.libraries import require
-from engines.onnx_layers import WEIGHTED, is_dequantized
+from engines.onnx_layers import is_dequantized
 from engines.openvino.library import DEVICE, core, openvino
+from graphs.operators import WEIGHTED_OPS
 from graphs.pairs import pair_partners, reduction_axis, saturating
 
 __all__ = ["CPU_ISAS", "CpuIsa", "cpu_isa", "needed_cpu_isa", "resolve_cpu_isa"]
@@ -80,7 +81,7 @@ def needed_cpu_isa(model: onnx.ModelProto) -> CpuIsa:
     producers = {output: node for node in model.graph.node for output in node.output}
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     for node in model.graph.node:
-        if node.op_type not in WEIGHTED:
+        if node.op_type not in WEIGHTED_OPS:
             continue
         if not all(is_dequantized(name, producers) for name in node.input[:2]):
             continue  # runs in floating point

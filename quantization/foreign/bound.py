@@ -20,6 +20,7 @@ from onnx import ModelProto, NodeProto, helper, numpy_helper
 from graphs.comparable import with_outputs
 from graphs.edit import drop_dead, replace_nodes
 from graphs.layer_matrix import LayerMatrix, columns_by_sample
+from graphs.operators import PRODUCT_OPS, WEIGHTED_OPS
 from graphs.pairs import pair_partners, reduction_axis, saturating
 from graphs.qdq import (
     DEQUANTIZE,
@@ -29,7 +30,7 @@ from graphs.qdq import (
     is_quantized,
     parameters,
 )
-from graphs.view import WEIGHTED_OPS, GraphView, Node
+from graphs.view import GraphView, Node
 from quantization.foreign.constants import codes_of
 from quantization.improve.rounding import round_with_feedback
 from quantization.measure.execution import Arrays, Load, load_int8
@@ -254,7 +255,7 @@ def _release_products(model: ModelProto) -> tuple[str, ...]:
     found: list[str] = []
     added: list[tuple[int, NodeProto]] = []
     for node in view.nodes:
-        if node.op_type not in ("MatMul", "Gemm"):
+        if node.op_type not in PRODUCT_OPS:
             continue
         pair = dequantizer(view, node.inputs[1])
         if pair is not None and _codes(view, pair) is not None:

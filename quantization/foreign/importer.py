@@ -12,6 +12,7 @@ from onnx import ModelProto
 
 from artefacts.errors import ModelError
 from graphs.edit import drop_dead
+from graphs.operators import INTEGER_OPS
 from graphs.qdq import DEQUANTIZE, QUANTIZE
 from quantization.foreign.constants import (
     clip_before_quantizing,
@@ -22,7 +23,6 @@ from quantization.foreign.constants import (
 )
 from quantization.foreign.operators import unfold_operators
 from quantization.foreign.symmetric import Changes, make_symmetric
-from quantization.lint.fatal import INTEGER_OPS
 from quantization.prepare.prepare import prepare
 
 __all__ = ["Imported", "import_quantized", "quantized_format"]

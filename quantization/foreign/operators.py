@@ -17,8 +17,8 @@ from onnx import ModelProto, NodeProto, helper, numpy_helper
 
 from artefacts.errors import ModelError
 from graphs.edit import constants, replace_nodes
+from graphs.operators import INTEGER_OPS
 from graphs.qdq import DEQUANTIZE, QUANTIZE
-from quantization.lint.fatal import INTEGER_OPS
 
 __all__ = ["unfold_operators"]
 

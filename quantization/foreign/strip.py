@@ -20,6 +20,7 @@ from artefacts.errors import ModelError
 from calibrators.ranges.ranges import SMALLEST_AMAX, Range, Ranges
 from graphs.edit import drop_dead, replace_nodes
 from graphs.identity import graph_hash
+from graphs.operators import PARTIAL_OPS
 from graphs.qdq import DEQUANTIZE, QUANTIZE, Parameters, copies, parameters
 from graphs.view import GraphView, Node
 from quantization.foreign.constants import along, codes_of, fold_clipped_codes, fold_integer_biases
@@ -30,7 +31,6 @@ from quantization.prepare.prepare import prepare
 __all__ = ["Stripped", "strip"]
 
 # Behind these is a part of what went in, or several things: ranges go forward only.
-_PARTIAL = frozenset({"Concat", "Gather", "Slice", "Split"})
 _TYPES = (TensorProto.INT8, TensorProto.UINT8, TensorProto.INT16, TensorProto.UINT16)
 
 
@@ -116,7 +116,7 @@ def _spread(view: GraphView, ranges: dict[str, Range]) -> dict[str, Range]:
             _pass_on(known, largest, node.outputs, f"passed on by {node.name}")
     for node in reversed(moving):
         after = known.get(node.outputs[0])
-        if after is not None and node.op_type not in _PARTIAL:
+        if after is not None and node.op_type not in PARTIAL_OPS:
             _pass_on(known, after, _moved(node), f"passed on by {node.name}")
     return known
 

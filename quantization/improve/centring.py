@@ -37,20 +37,14 @@ from onnx import helper, numpy_helper
 
 from graphs.amend import append_operator, can_add_bias, copy_model, fresh_name
 from graphs.layer_matrix import layer_matrix
-from graphs.view import WEIGHTED_OPS, GraphView, Node, Use
+from graphs.operators import SELF_GATED_OPS, SHIFT_KEEPING_OPS, WEIGHTED_OPS
+from graphs.view import GraphView, Node, Use
 from quantization.placement import Placement
 
 __all__ = ["Centrable", "centrable", "centring_shifts", "move_bounds"]
 
-# What these make of x - c is what they make of x, less c.
-_COMMUTING_OPS = frozenset(
-    {
-        "Dropout", "Flatten", "GlobalAveragePool", "GlobalMaxPool", "Identity", "MaxPool",
-        "Reshape", "Squeeze", "Transpose", "Unsqueeze",
-    }
-)  # fmt: skip
-
-_OWN_KERNEL_OPS = frozenset({"Gelu", "HardSwish", "Mish", "Mul", "Swish"})  # Mul: SiLU as exported
+# Activations in a kernel of their own; Mul: SiLU as exported.
+_OWN_KERNEL_OPS = SELF_GATED_OPS | {"Mul"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,7 +213,7 @@ def _commutes(use: Use) -> bool:
     if node.op_type == "AveragePool":
         padded = any(node.integers("pads")) or node.text("auto_pad", "NOTSET").startswith("SAME")
         return not padded and not node.integer("ceil_mode", 0)
-    return node.op_type in _COMMUTING_OPS and len([o for o in node.outputs if o]) == 1
+    return node.op_type in SHIFT_KEEPING_OPS and len([o for o in node.outputs if o]) == 1
 
 
 def _channels(view: GraphView, node: Node) -> int:

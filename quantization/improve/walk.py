@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from artefacts.errors import DataError
-from graphs.view import WEIGHTED_OPS, GraphView, Node
+from graphs.operators import WEIGHTED_OPS
+from graphs.view import GraphView, Node
 from quantization.improve.bias import bias_shift, channel_axis
 from quantization.improve.range_choice import Grid
 from quantization.measure.execution import Arrays, Load, Run

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from graphs.view import WEIGHTED_OPS, GraphView, Node
+from graphs.operators import WEIGHTED_OPS
+from graphs.view import GraphView, Node
 from quantization.placement.draft import Draft
 from quantization.placement.walk import is_pass_through
 

@@ -8,7 +8,8 @@ from typing import Literal
 
 import onnx
 
-from graphs.view import WEIGHTED_OPS, GraphView
+from graphs.operators import WEIGHTED_OPS
+from graphs.view import GraphView
 
 __all__ = ["Floating", "Placement", "Profile", "QuantizedInput", "QuantizedWeight"]
 

@@ -23,12 +23,12 @@ from graphs.edit import (
     readers,
     replace_nodes,
 )
+from graphs.operators import WEIGHTED_OPS
 from graphs.shapes import values
 
 __all__ = ["fold_batchnorm"]
 
 Array = NDArray[np.float64]
-_LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
 
 
@@ -90,7 +90,7 @@ class _Folding:
     def _layer(self, name: str) -> _Layer | None:
         """The foldable layer that makes ``name`` for one reader only."""
         node = self.makers.get(name)
-        if node is None or node.op_type not in _LAYERS or not is_default_domain(node):
+        if node is None or node.op_type not in WEIGHTED_OPS or not is_default_domain(node):
             return None
         if name in self.outputs or len(self.readers.get(name, ())) != 1:
             return None

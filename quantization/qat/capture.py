@@ -22,6 +22,7 @@ import onnx
 
 from artefacts.errors import InputError, ModelError
 from artefacts.libraries import require
+from graphs.operators import SIZE_OPS
 from quantization.qat.attention import decompose_attention
 from quantization.qat.modules import EXTRA
 
@@ -183,7 +184,7 @@ def _write(program: Any, output_names: Sequence[str]) -> Capture:
 
 def _should_fold(node: Any) -> bool | None:
     """No parameter's value, as training changes it; its shape stays. None: as the folder likes."""
-    reads_values = node.op_type not in ("Shape", "Size")
+    reads_values = node.op_type not in SIZE_OPS
     if reads_values and any(value is not None and value.is_initializer() for value in node.inputs):
         return False
     return None

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import onnx
 
-from graphs.view import WEIGHTED_OPS, GraphView
+from graphs.operators import WEIGHTED_OPS
+from graphs.view import GraphView
 from quantization.improve.improve import Improved
 from quantization.placement import Placement
 from quantization.placement.fusion_groups import Group, fusion_groups, leave_float

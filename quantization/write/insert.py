@@ -11,6 +11,7 @@ from onnx import helper
 from artefacts.errors import ArtefactError, ModelError
 from calibrators.ranges.ranges import Range, Ranges
 from graphs.identity import graph_hash
+from graphs.operators import PAIR_OPS
 from graphs.opset import MINIMUM_OPSET, opset_of
 from graphs.shapes import check
 from quantization.placement import Placement
@@ -116,9 +117,7 @@ def insert_qdq(
 
 
 def _check_request(model: onnx.ModelProto, ranges: Ranges) -> None:
-    present = sum(
-        node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in model.graph.node
-    )
+    present = sum(node.op_type in PAIR_OPS for node in model.graph.node)
     if present:
         raise ModelError(
             f"model {model.graph.name!r} has {present} Q/DQ nodes, expected none; build it as it "
