@@ -13,9 +13,9 @@ from collections.abc import Iterator, Sequence
 import onnx
 from onnx import TensorProto, helper
 
-from graphs.edit import reads, subgraphs
 from graphs.operators import REARRANGING_OPS, SHAPE_MAKING_OPS, SIZE_OPS
 from graphs.view import GraphView
+from graphs.walk import nodes, producers, reads, subgraphs, walk
 
 __all__ = ["before_scores", "chosen_shapes", "comparable_outputs", "with_outputs"]
 
@@ -84,8 +84,8 @@ def before_scores(model: onnx.ModelProto) -> onnx.ModelProto:
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    made = {name: node for node in copy.graph.node for name in node.output}
-    readers = Counter(name for node in copy.graph.node for name in node.input)
+    made = producers(copy)
+    readers = Counter(name for node in nodes(copy) for name in node.input)
     for output in copy.graph.output:
         name = output.name
         while name in made and not readers[name] and made[name].op_type in REARRANGING_OPS:
@@ -101,8 +101,8 @@ def before_scores(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _makes_shapes(node: onnx.NodeProto) -> bool:
-    inner = (child for body in subgraphs(node) for child in body.node)
-    return node.op_type in SHAPE_MAKING_OPS or any(map(_makes_shapes, inner))
+    inner = (child for body in subgraphs(node) for child in walk(body))
+    return any(child.op_type in SHAPE_MAKING_OPS for child in (node, *inner))
 
 
 def _floats_above(view: GraphView, tensor: str, chosen: set[str]) -> Iterator[str]:

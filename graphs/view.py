@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,8 +14,10 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from graphs.names import node_names
 from graphs.operators import REARRANGING_OPS, WEIGHTED_OPS
 from graphs.opset import hide_data, opset_of
+from graphs.walk import attributes, operator, output_names, subgraphs, walk
 
 __all__ = ["GraphView", "Node", "Shape", "Use"]
 
@@ -47,7 +48,7 @@ class Node:
 
     Attributes:
         position: index in ``graph.node``, a topological order.
-        name: the node's own name where it is unique, else ``output:`` and its first output.
+        name: what the node is called, see ``graphs.names``: no two nodes alike.
     """
 
     position: int
@@ -60,7 +61,7 @@ class Node:
     @cached_property
     def attributes(self) -> Mapping[str, object]:
         """Attribute values by name, as Python objects."""
-        return {a.name: helper.get_attribute_value(a) for a in self.proto.attribute}
+        return attributes(self.proto)
 
     def integers(self, name: str, default: tuple[int, ...] = ()) -> tuple[int, ...]:
         """A list-of-integers attribute, or ``default``."""
@@ -220,14 +221,11 @@ class GraphView:
 
 
 def _index_nodes(graph: onnx.GraphProto) -> Iterator[Node]:
-    counts = Counter(proto.name for proto in graph.node)
-    for position, proto in enumerate(graph.node):
-        unique = bool(proto.name) and counts[proto.name] == 1
-        standard = proto.domain in ("", "ai.onnx")
+    for position, (proto, name) in enumerate(zip(graph.node, node_names(graph.node), strict=True)):
         yield Node(
             position=position,
-            name=proto.name if unique else f"output:{next(filter(None, proto.output), position)}",
-            op_type=proto.op_type if standard else f"{proto.domain}.{proto.op_type}",
+            name=name,
+            op_type=operator(proto),
             inputs=tuple(proto.input),
             outputs=tuple(proto.output),
             proto=proto,
@@ -236,13 +234,10 @@ def _index_nodes(graph: onnx.GraphProto) -> Iterator[Node]:
 
 def _captured_names(graph: onnx.GraphProto) -> Iterator[str]:
     """Every name read inside the bodies of If, Loop and Scan (their own names included)."""
-    for node in graph.node:
-        for attribute in node.attribute:
-            for body in [attribute.g, *attribute.graphs]:
-                for inner in body.node:
-                    yield from inner.input
-                yield from (output.name for output in body.output)
-                yield from _captured_names(body)
+    for body in (body for node in walk(graph) for body in subgraphs(node)):
+        for inner in body.node:
+            yield from inner.input
+        yield from output_names(body)
 
 
 def _fix_dynamic_axes(skeleton: onnx.ModelProto, names: tuple[str, ...]) -> bool:

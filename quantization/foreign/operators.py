@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
 from artefacts.errors import ModelError
-from graphs.edit import constants, replace_nodes
+from graphs.edit import replace_nodes
 from graphs.operators import INTEGER_OPS
 from graphs.qdq import DEQUANTIZE, QUANTIZE
+from graphs.walk import constants
 
 __all__ = ["unfold_operators"]
 

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 import numpy as np
 from onnx import TensorProto
 
-from graphs.edit import is_default_domain
 from graphs.operators import INTEGER_OPS
 from graphs.qdq import DEQUANTIZE, QUANTIZE, Parameters, parameters
 from graphs.view import GraphView, Node
+from graphs.walk import is_default_domain
 
 __all__ = [
     "UNSUPPORTED_OPS",

@@ -18,15 +18,11 @@ from onnx import (
 )
 from onnx.reference import ReferenceEvaluator
 
-from graphs.edit import (
-    constants,
-    is_default_domain,
-    output_names,
-    replace_nodes,
-)
+from graphs.edit import replace_nodes
 from graphs.files import tensor_bytes, tensors_of
 from graphs.operators import EXACT_OPS, ROUNDED_OPS
 from graphs.shapes import static_shape, values
+from graphs.walk import constants, is_default_domain, nodes, output_names
 
 __all__ = ["GROWTH_LIMIT_BYTES", "constant_bytes", "fold_constants"]
 
@@ -58,7 +54,7 @@ def fold_constants(model: ModelProto, limit_bytes: int) -> bool:
     shapes = values(model)
     outputs = output_names(graph)
     kept: list[NodeProto] = []
-    for node in graph.node:
+    for node in nodes(graph):
         results = None
         if not outputs.intersection(node.output):
             results = _evaluate(node, known, model, shapes, room)
@@ -69,7 +65,7 @@ def fold_constants(model: ModelProto, limit_bytes: int) -> bool:
             known[tensor.name] = graph.initializer.add()
             known[tensor.name].CopyFrom(tensor)
             room -= tensor_bytes(tensor)
-    changed = len(kept) < len(graph.node)
+    changed = len(kept) < len(nodes(graph))
     if changed:
         replace_nodes(graph, kept)
     return changed

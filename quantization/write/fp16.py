@@ -15,18 +15,12 @@ import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from graphs.edit import (
-    captured,
-    check_axes,
-    drop_dead,
-    replace_nodes,
-    rewire,
-    subgraphs,
-)
+from graphs.edit import check_axes, drop_dead, replace_nodes, rewire
 from graphs.opset import opset_of, raise_opset
 from graphs.qdq import DEQUANTIZE, QUANTIZE
 from graphs.shapes import check, infer_shapes
 from graphs.view import GraphView, Node
+from graphs.walk import captured, subgraphs
 from quantization.write.fp16_rules import accepts_half, why_float
 
 __all__ = ["HALF_SCALE_OPSET", "HalfModel", "KeptFloat", "to_float16"]
