@@ -20,6 +20,7 @@ from benchmarks.onnx_nodes import name_nodes, weighted_nodes
 from benchmarks.report.document import KernelReport, LayerReport
 from calibrators.samples.data import InputSpec
 from graphs.operators import PAIR_OPS
+from graphs.walk import nodes
 
 __all__ = ["OnnxSystem", "parse_profile"]
 
@@ -66,7 +67,7 @@ class OnnxSystem:
     def precision(self) -> str:
         """``int8`` where the graph has quantized layers, else by its weights."""
         graph = self._model.graph
-        if any(node.op_type in QUANTIZED for node in graph.node):
+        if any(node.op_type in QUANTIZED for node in nodes(graph)):
             return "int8"
         kinds = {tensor.data_type for tensor in graph.initializer}
         return "fp16" if onnx.TensorProto.FLOAT16 in kinds else "fp32"

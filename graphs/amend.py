@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from artefacts.errors import ModelError
-from graphs.editor import GraphEditor, copy_model
+from graphs.edit import GraphEditor, copy_model
 from graphs.names import stem
 from graphs.operators import WEIGHTED_OPS
 from graphs.view import GraphView, Node

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from graphs.names import node_names
-from graphs.operators import REARRANGING_OPS, WEIGHTED_OPS
+from graphs.operators import REARRANGING_OPS
 from graphs.opset import hide_data, opset_of
 from graphs.walk import attributes, operator, output_names, subgraphs, walk
 
@@ -181,26 +180,11 @@ class GraphView:
         """Whether ``tensor`` is known to hold floats of any width."""
         return self.element_type(tensor) in _FLOATS
 
-    def macs(self, node: Node) -> int:
-        """Multiply-accumulate operations of a weighted layer for one sample; 0 for other ops.
+    def nominal_shape(self, tensor: str) -> tuple[int, ...]:
+        """Shape of a tensor for one sample, to count work by; (1,) where it is unknown.
 
-        Dynamic axes count as 1 (batch), 224 (image sides) or 128 (sequences).
+        Dynamic axes count as 1 (the first), 224 (image sides) or 128 (sequences).
         """
-        if node.op_type not in WEIGHTED_OPS or len(node.inputs) < 2:
-            return 0
-        first, second = (self._nominal_shape(name) for name in node.inputs[:2])
-        output = self._nominal_shape(node.outputs[0])
-        if node.op_type == "Conv":
-            return math.prod(output) * math.prod(second[1:])
-        if node.op_type == "ConvTranspose":
-            return math.prod(first) * math.prod(second[1:])
-        if node.op_type == "Gemm":
-            depth = first[0] if node.integer("transA", 0) else first[-1]
-        else:
-            depth = first[-1] if first else 1
-        return math.prod(output) * depth
-
-    def _nominal_shape(self, tensor: str) -> tuple[int, ...]:
         if tensor in self.initializers:
             return tuple(self.initializers[tensor].dims)
         info = self._nominal.get(tensor)

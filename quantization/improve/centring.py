@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from graphs.amend import append_operator, can_add_bias
-from graphs.editor import GraphEditor, copy_model
+from graphs.edit import GraphEditor, copy_model
 from graphs.layer_matrix import layer_matrix
 from graphs.names import replacement
 from graphs.operators import SELF_GATED_OPS, SHIFT_KEEPING_OPS, WEIGHTED_OPS

@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 
 from graphs.amend import append_operator, replace_constant
 from graphs.channel_groups import ChannelGroups
-from graphs.editor import GraphEditor, copy_model
+from graphs.edit import GraphEditor, copy_model
 from graphs.layer_matrix import LayerMatrix, layer_matrix
 from graphs.view import GraphView
 

@@ -23,6 +23,7 @@ import onnx
 from artefacts.errors import InputError, ModelError
 from artefacts.libraries import require
 from graphs.operators import SIZE_OPS
+from graphs.walk import nodes
 from quantization.qat.attention import decompose_attention
 from quantization.qat.modules import EXTRA
 
@@ -172,7 +173,7 @@ def _write(program: Any, output_names: Sequence[str]) -> Capture:
     sources = {
         node.name: _source(node, operators) for node in program_onnx.exported_program.graph.nodes
     }
-    owners = {node.name: sources[owner] for node in written.graph.node if (owner := _owner(node))}
+    owners = {node.name: sources[owner] for node in nodes(written) if (owner := _owner(node))}
     _drop_notes(model)
     network = program.module(check_guards=False)
     inputs = network.graph.find_nodes(op="placeholder")
@@ -212,7 +213,7 @@ def _owner(node: onnx.NodeProto) -> str:
 
 def _drop_notes(model: onnx.ModelProto) -> None:
     """The exporter writes source paths of this machine into the model; they go no further."""
-    for part in (model, model.graph, *model.graph.node, *model.graph.value_info):
+    for part in (model, model.graph, *nodes(model), *model.graph.value_info):
         del part.metadata_props[:]
     for value in (*model.graph.input, *model.graph.output):
         del value.metadata_props[:]
