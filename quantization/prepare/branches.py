@@ -10,7 +10,7 @@ from onnx import GraphProto, ModelProto, NodeProto, helper, numpy_helper
 
 from graphs.edit import replace_nodes, rewire
 from graphs.names import Names, stem
-from graphs.walk import constants, is_default_domain, nodes
+from graphs.walk import attributes, constants, is_default_domain, nodes
 
 __all__ = ["inline_branches"]
 
@@ -39,7 +39,7 @@ def inline_branches(model: ModelProto) -> bool:
 def _inline(node: NodeProto, branch: str, graph: GraphProto, names: Names) -> list[NodeProto]:
     """The nodes of a branch under names that are free in ``graph``, and its outputs' names."""
     body = GraphProto()
-    body.CopyFrom(next(a.g for a in node.attribute if a.name == branch))
+    body.CopyFrom(attributes(node)[branch])
     made = [tensor.name for tensor in body.initializer]
     made += [name for inner in nodes(body) for name in inner.output if name]
     new = {name: names.tensor(f"{node.output[0]}//{name}") for name in made}

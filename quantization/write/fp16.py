@@ -147,7 +147,9 @@ class _Writer:
             if name and self.view.element_type(name) == _FLOAT:
                 wanted = half and accepts_half(node, self.opset, index)
                 copy.input[index] = self._as(name, _HALF if wanted else _FLOAT)
-        outside = {name: self._as(name, _FLOAT) for name in captured(copy) if name in self.types}
+        outside = {
+            name: self._as(name, _FLOAT) for name in sorted(captured(copy)) if name in self.types
+        }
         for body in subgraphs(copy):
             rewire(body, outside)
 
