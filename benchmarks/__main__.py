@@ -44,6 +44,8 @@ from benchmarks.report.tables import csv_rows, result_rows, to_csv, to_text
 from benchmarks.systems import System, against_graph, unique_names
 from calibrators.preprocessing.preprocess import Preprocess
 from calibrators.samples.data import InputSpec, Samples, open_samples
+from graphs.names import node_name
+from graphs.walk import producers
 
 __all__ = ["main"]
 
@@ -214,12 +216,12 @@ def _simulate(
 ) -> tuple[TensorReport, ...]:
     """Error of each tensor, by the simulator that ``python -m quantization simulate`` runs."""
     reference = quantization.load_model(float_graph)
-    nodes = {output: node for node in reference.graph.node for output in node.output}
+    makers = producers(reference)
     errors = quantization.simulate(reference, quantization.load_model(int8_graph), feeds)
     return tuple(
         TensorReport(
             tensor=error.tensor,
-            node=nodes[error.tensor].name if error.tensor in nodes else "",
+            node=node_name(makers[error.tensor]) if error.tensor in makers else "",
             op_type=error.op_type,
             sqnr_db=_finite(error.sqnr_db),
             own_sqnr_db=_finite(error.own_sqnr_db),

@@ -20,6 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 from artefacts.errors import ModelError
 from artefacts.files import replace_atomic, write_atomic
 from graphs.edit import check_axes
+from graphs.walk import subgraphs
 
 __all__ = ["load_model", "save_model", "tensor_bytes", "tensors_of", "without_data"]
 
@@ -110,10 +111,8 @@ def tensors_of(graph: onnx.GraphProto) -> Iterator[TensorProto]:
             if attribute.HasField("t"):
                 yield attribute.t
             yield from attribute.tensors
-            if attribute.HasField("g"):
-                yield from tensors_of(attribute.g)
-            for subgraph in attribute.graphs:
-                yield from tensors_of(subgraph)
+        for body in subgraphs(node):
+            yield from tensors_of(body)
 
 
 def tensor_bytes(tensor: TensorProto) -> int:

@@ -17,7 +17,8 @@ import quantization
 from artefacts.errors import BuilderError, DataError, ModelError, UnsupportedError
 from graphs.comparable import chosen_shapes, with_outputs
 from graphs.edit import drop_dead
-from graphs.view import WEIGHTED_OPS, GraphView
+from graphs.operators import WEIGHTED_OPS
+from graphs.view import GraphView
 from pipeline.building import build_options
 from pipeline.calibration import calibration_samples, evaluation_samples
 from pipeline.flags import Job

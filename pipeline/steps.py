@@ -12,6 +12,7 @@ import calibrators
 import engines
 import quantization
 from graphs.identity import graph_hash
+from graphs.walk import nodes
 from pipeline.building import build_file, halve, settle_cpu_isa
 from pipeline.calibration import calibrate, calibration_samples
 from pipeline.flags import Job
@@ -129,7 +130,7 @@ def prepare(job: Job, model: onnx.ModelProto, screen: Screen) -> onnx.ModelProto
     prepared = quantization.prepare(model)
     quantization.save_model(prepared, job.beside(".prepared.onnx"))
     inputs = ", ".join(map(str, calibrators.input_specs(prepared)))
-    screen.add(f"{len(model.graph.node)} nodes → {len(prepared.graph.node)}; input {inputs}")
+    screen.add(f"{len(nodes(model))} nodes → {len(nodes(prepared))}; input {inputs}")
     return prepared
 
 

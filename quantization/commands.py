@@ -12,6 +12,7 @@ from onnx import ModelProto
 from artefacts.files import write_atomic
 from calibrators.tensorrt.cache import ALGORITHMS, cache_from_ranges, write_cache
 from graphs.files import load_model, save_model
+from graphs.walk import nodes
 from quantization.foreign.importer import import_quantized
 from quantization.foreign.strip import strip
 from quantization.lint.lint import lint
@@ -76,7 +77,7 @@ def run_prepare(arguments: Namespace) -> Outcome:
     model = load_model(arguments.model)
     prepared = prepare(model)
     save_model(prepared, arguments.output)
-    before, after = len(model.graph.node), len(prepared.graph.node)
+    before, after = len(nodes(model)), len(nodes(prepared))
     return Outcome(text=f"{before} nodes became {after}: {arguments.output}")
 
 

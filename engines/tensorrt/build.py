@@ -22,6 +22,7 @@ from engines.tensorrt.library import MODULES, tensorrt_log, title
 from engines.tensorrt.network import choose_typing, network_specs, parse_network
 from engines.tensorrt.plan_log import logged_precisions
 from engines.tensorrt.timing_cache import attach_timing_cache, save_timing_cache
+from graphs.walk import nodes
 
 __all__ = ["build_plan"]
 
@@ -134,7 +135,7 @@ def _precisions(
 ) -> tuple[dict[str, str] | None, str]:
     """ONNX name → precision and who says so; None where neither inspector nor log tell."""
     if inspected is not None:
-        order = [node.name for node in model.graph.node]
+        order = [node.name for node in nodes(model)]
         return tensorrt_precisions(inspected, order), "TensorRT engine inspector"
     return logged_precisions(log.layers) or None, "TensorRT-RTX builder's list of layers"
 

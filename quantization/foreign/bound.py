@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto
 
 from graphs.comparable import with_outputs
-from graphs.edit import drop_dead, replace_nodes
+from graphs.edit import GraphEditor, drop_dead
 from graphs.layer_matrix import LayerMatrix, columns_by_sample
+from graphs.operators import PRODUCT_OPS, WEIGHTED_OPS
 from graphs.pairs import pair_partners, reduction_axis, saturating
 from graphs.qdq import (
     DEQUANTIZE,
@@ -29,7 +30,7 @@ from graphs.qdq import (
     is_quantized,
     parameters,
 )
-from graphs.view import WEIGHTED_OPS, GraphView, Node
+from graphs.view import GraphView, Node
 from quantization.foreign.constants import codes_of
 from quantization.improve.rounding import round_with_feedback
 from quantization.measure.execution import Arrays, Load, load_int8
@@ -98,12 +99,12 @@ def bound_weights(
     view = GraphView(copy)
     layers = list(_layers(view))
     found = [layer for layer in layers if layer.binding.any()]
-    channels, added = 0, list[NodeProto]()
+    editor, channels = GraphEditor(copy), 0
     for layer, moment in _with_moments(model, found, samples, load):
         codes, factors = _bounded(layer, moment)
-        added.append(_store(copy, view, layer, codes, factors))
+        _store(editor, view, layer, codes, factors)
         channels += int(layer.binding.sum())
-    replace_nodes(copy.graph, [*added, *copy.graph.node])  # they read constants only
+    editor.finish()
     drop_dead(copy.graph)
     return Bounded(
         model=copy,
@@ -231,30 +232,30 @@ def _matrix(layer: _Layer) -> LayerMatrix | None:
 
 
 def _store(
-    model: ModelProto, view: GraphView, layer: _Layer, codes: Array, factors: Floats
-) -> NodeProto:
+    editor: GraphEditor, view: GraphView, layer: _Layer, codes: Array, factors: Floats
+) -> None:
     """A DequantizeLinear of its own for the layer, with one scale for each output channel."""
     old = parameters(view, layer.pair)
     assert old.scale is not None
     scale = np.asarray(old.scale.reshape(-1) * factors, old.scale.dtype)
     if layer.axis is None:
         scale = scale.reshape(old.scale.shape)
-    stem = f"{layer.node.inputs[1]}//bounded//{layer.node.position}"
-    names = [f"{stem}//{part}" for part in ("codes", "scale", "zero")]
-    for name, values in zip(names, (codes, scale, np.zeros(scale.shape, np.int8)), strict=True):
-        model.graph.initializer.append(numpy_helper.from_array(values, name))
+    wanted = f"{layer.node.inputs[1]}//bounded//{layer.node.position}"
+    parts = {"codes": codes, "scale": scale, "zero": np.zeros(scale.shape, np.int8)}
+    names = [editor.constant(f"{wanted}//{part}", values) for part, values in parts.items()]
     axis: dict[str, Any] = {} if layer.axis is None else {"axis": layer.axis}
-    model.graph.node[layer.node.position].input[1] = stem
-    return helper.make_node(DEQUANTIZE, names, [stem], name=f"{stem}//{DEQUANTIZE}", **axis)
+    target = editor.names.tensor(wanted)
+    node = editor.names.node(DEQUANTIZE, names, [target], wanted=f"{wanted}//{DEQUANTIZE}", **axis)
+    editor.insert(0, node)  # it reads constants only
+    editor.redirect(layer.node, 1, target)
 
 
 def _release_products(model: ModelProto) -> tuple[str, ...]:
     """Let products of two quantized activations read the left one as it was before its Q."""
-    view = GraphView(model)
+    view, editor = GraphView(model), GraphEditor(model)
     found: list[str] = []
-    added: list[tuple[int, NodeProto]] = []
     for node in view.nodes:
-        if node.op_type not in ("MatMul", "Gemm"):
+        if node.op_type not in PRODUCT_OPS:
             continue
         pair = dequantizer(view, node.inputs[1])
         if pair is not None and _codes(view, pair) is not None:
@@ -267,14 +268,14 @@ def _release_products(model: ModelProto) -> tuple[str, ...]:
             for number, move in enumerate(reversed(moves)):
                 copy = NodeProto()
                 copy.CopyFrom(move.proto)
-                copy.name = f"{node.outputs[0]}//released//{number}"
-                copy.input[0], copy.output[0] = tensor, copy.name
-                tensor = copy.name
-                added.append((node.position, copy))
-            model.graph.node[node.position].input[0] = tensor
+                released = editor.names.tensor(f"{node.outputs[0]}//released//{number}")
+                editor.names.rename(copy, released)
+                copy.input[0], copy.output[0] = tensor, released
+                tensor = released
+                editor.insert(node.position, copy)
+            editor.redirect(node, 0, tensor)
             found.append(node.name)
-    for position, copy in reversed(added):
-        model.graph.node.insert(position, copy)
+    editor.finish()
     return tuple(found)
 
 

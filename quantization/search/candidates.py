@@ -11,7 +11,8 @@ from pathlib import Path
 
 import onnx
 
-from graphs.view import WEIGHTED_OPS, GraphView
+from graphs.macs import macs
+from graphs.view import GraphView
 from quantization.improve.improve import Improved
 from quantization.placement import Placement
 from quantization.placement.fusion_groups import Group, fusion_groups, leave_float
@@ -140,7 +141,7 @@ class Book:
         self.state = SearchState(state, state_key, [group.name for group in self.groups])
         self._score, self._report = score, report
         self.least_int8, self._deadline = least_int8, deadline
-        self._macs = {n.name: view.macs(n) for n in view.nodes if n.op_type in WEIGHTED_OPS}
+        self._macs = {n.name: macs(n, view.nominal_shape) for n in view.nodes}
         self._total = sum(self._macs.values()) or 1
         self._costs = {group.name: group.macs / self._total for group in self.groups}
 

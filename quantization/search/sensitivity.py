@@ -26,6 +26,7 @@ from artefacts.errors import ModelError
 from graphs.comparable import comparable_outputs, with_outputs
 from graphs.identity import graph_hash
 from graphs.view import GraphView
+from graphs.walk import nodes
 from quantization.arithmetic import dequantize
 from quantization.improve.improve import Improved
 from quantization.improve.range_choice import Grid
@@ -199,7 +200,7 @@ class _Sweep:
         """The network from the group's first node on, fed with what the walk has reached."""
         improved = self._improved.leaving(placement)
         rest = suffix(improved.model, self._view.nodes[group.position].name, values)
-        names = {node.name for node in rest.graph.node}
+        names = {node.name for node in nodes(rest)}
         part = dataclasses.replace(
             placement,
             activations=tuple(e for e in placement.activations if e.node in names),

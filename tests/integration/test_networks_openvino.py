@@ -72,6 +72,7 @@ def test_executed_as_promised(
     if not portable and engines.cpu_isa() != "vnni":
         pytest.skip("this CPU has no VNNI: graphs that need it saturate")
     share = 0.8 if portable and name in ("bert", "vit") else 0.95  # attention stays in float
+    share = 0.18 if name == "lstm" else share  # 82 % of its work are the LSTM's
     int8 = built(prepare(NETWORKS[name]()), tmp_path, portable=portable, least_share=share)
     assert agreement_db(int8, tmp_path, rng) > 20
 
