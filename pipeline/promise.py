@@ -17,6 +17,7 @@ import onnx
 from numpy.typing import NDArray
 
 import calibrators
+from artefacts.decibels import sqnr_db
 from artefacts.files import sha256_file
 from benchmarks.accuracy import AccuracyResult, compare_accuracy, evaluate
 from benchmarks.accuracy.evaluation import Watch
@@ -198,8 +199,8 @@ class Judge:
             signal = np.array([entry.signal for entry in likeness])
             noise = np.array([entry.noise for entry in likeness])
             # The worst output counts: each has a scale of its own.
-            levels = _decibel(draws @ signal, draws @ noise).min(axis=1)
-            score = float(_decibel(signal.sum(axis=0), noise.sum(axis=0)).min())
+            levels = _levels(draws @ signal, draws @ noise).min(axis=1)
+            score = float(_levels(signal.sum(axis=0), noise.sum(axis=0)).min())
         else:
             same = np.array([self._comparison.require_answers(entry) for entry in likeness])
             levels = 100.0 * (draws @ same) / len(self._samples)
@@ -242,10 +243,8 @@ class Judge:
             yield from self._comparison.rows(batch, exact, found)
 
 
-def _decibel(signal: NDArray[np.float64], noise: NDArray[np.float64]) -> NDArray[np.float64]:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        level = 10.0 * np.log10(signal / noise)
-    return np.where(noise == 0, math.inf, level)
+def _levels(signal: NDArray[np.float64], noise: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(np.vectorize(sqnr_db, otypes=[np.float64])(signal, noise))
 
 
 def _finite(value: float) -> float | None:

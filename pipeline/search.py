@@ -19,6 +19,7 @@ import onnx
 import calibrators
 import engines
 import quantization
+from artefacts.decibels import noise_share
 from artefacts.errors import ArtefactError, GateMissedError, InputError, MissingLibraryError
 from artefacts.files import sha256_bytes
 from artefacts.libraries import require
@@ -204,9 +205,7 @@ def _telling(
     int8_run = load_int8_quickly(with_outputs(start.quantized(placement), judged))
     inputs = calibrators.input_specs(prepared)
     feeds = [batch.inputs for batch in calibrators.batches(selection, 1, inputs=inputs)]
-    noise = [
-        -(10.0 ** (-compare(int8_run, [feed], [float_run(feed)]).sqnr_db / 10)) for feed in feeds
-    ]
+    noise = [-noise_share(compare(int8_run, [feed], [float_run(feed)]).sqnr_db) for feed in feeds]
     wanted = max(RANKING_SAMPLES // (calibrators.fixed_batch(inputs) or 1), 2)
     worst, others = np.split(np.argsort(noise, kind="stable"), [wanted // 2])
     step = max(len(others) // (wanted - len(worst)), 1)

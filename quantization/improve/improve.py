@@ -19,6 +19,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from artefacts.decibels import bounded_db
 from artefacts.errors import DataError
 from calibrators.ranges.ranges import Range, Ranges
 from graphs.amend import add_bias
@@ -47,7 +48,6 @@ fit the noise of a small one."""
 _MOST_SAMPLES = 160  # more only lower chance errors that are small already
 _HELD_OUT_SHARE = 0.25
 _FEWEST_HELD_OUT = 2
-_EQUAL_DB = 150.0  # what equal outputs count as
 _LIMIT_BYTES = 2 << 30  # activations of all samples that are alive at once, both copies
 
 
@@ -200,7 +200,7 @@ def _tried(
     return Trial(
         methods=result.methods,
         fidelity=compare(lambda _: next(answers), held, exact),
-        mean_db=float(np.mean(np.clip(levels, -_EQUAL_DB, _EQUAL_DB))),
+        mean_db=float(np.mean([bounded_db(level) for level in levels])),
     )
 
 
