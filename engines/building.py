@@ -12,15 +12,13 @@ import onnx
 
 from artefacts.errors import GateMissedError, ModelError, UnsupportedError
 from artefacts.files import replace_atomic, sha256_bytes, sha256_file
-from engines.built import BuiltEngine, Report
+from engines.built import BuiltEngine, Feeds
 from engines.coverage import Int8Coverage, coverage_of
 from engines.manifest import Manifest, manifest_path
 from engines.onnx_layers import external_files, has_qdq, read_onnx, weighted_layers
-from engines.openvino.build import Feeds, build_blob
-from engines.options import BuildOptions, settle_target
+from engines.options import BuildOptions
 from engines.progress import show_progress
-from engines.tensorrt.build import build_plan
-from engines.tensorrt.library import check_gpu, tensorrt
+from engines.runtimes import runtime_of, settle_target
 
 __all__ = ["build"]
 
@@ -56,7 +54,7 @@ def build(
     _check_quantization(model, options)
     start = time.perf_counter()
     with show_progress(f"build for {options.target}") as report:
-        built = _build_target(onnx_path, model, options, report, feeds)
+        built = runtime_of(options.target).build(onnx_path, model, options, report, feeds)
     facts = {**built.facts, "seconds": round(time.perf_counter() - start, 3)}
     coverage = _coverage(model, built, options)
     check_coverage(coverage, options)
@@ -124,17 +122,6 @@ def _check_quantization(model: onnx.ModelProto, options: BuildOptions) -> None:
             "model has no QuantizeLinear or DequantizeLinear nodes, expected a Q/DQ model for "
             "precision int8; quantize it first or give a calibration cache"
         )
-
-
-def _build_target(
-    path: Path, model: onnx.ModelProto, options: BuildOptions, report: Report, feeds: Feeds
-) -> BuiltEngine:
-    if options.target == "cpu":
-        return build_blob(path, model, options, feeds)
-    trt = tensorrt(options.target)
-    # TensorRT times kernels on the GPU that the plan is for; TensorRT-RTX compiles without one.
-    device = check_gpu(options.target, "build on") if options.target == "tensorrt" else None
-    return build_plan(trt, path, model, options, device, report)
 
 
 def _coverage(

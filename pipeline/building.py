@@ -26,10 +26,10 @@ def halve(job: Job, target: str, source: Path, passport: dict[str, Any], screen:
     """The floating-point part in float16, where the target takes types from the graph."""
     part = "fp16" if job.precision == "fp16" else job.float_part
     if part is None:
-        part = "fp32" if target == "cpu" or job.precision == "fp32" else "fp16"
-    if part == "fp32" or target == "cpu" or job.implicit:
+        part = "fp32" if job.precision == "fp32" else "fp16"
+    if part == "fp32" or job.implicit:
         return source
-    if not engines.takes_types_from_graph(target):
+    if not engines.runtime_of(target).takes_types():
         return source  # TensorRT 8 reads scales as float32 and casts by itself
     amax = {}
     if "statistics_sha256" in passport:
@@ -74,7 +74,8 @@ def settle_cpu_isa(job: Job, target: str) -> str | None:
     Raises:
         InputError: VNNI is asked of a CPU without it, or of another target.
     """
-    if target != "cpu":
+    runtime = engines.runtime_of(target)
+    if runtime.resolve_isa is None:
         if job.cpu_isa != "auto":
             raise InputError(
                 f"--cpu-isa {job.cpu_isa} with --target {target}, expected it only with cpu; drop "
@@ -85,18 +86,19 @@ def settle_cpu_isa(job: Job, target: str) -> str | None:
         return None
     if job.stop_after is not None and job.cpu_isa != "auto":
         return job.cpu_isa
-    if job.stop_after is not None and not engines.has_module("openvino"):
+    if job.stop_after is not None and not engines.has_module(runtime.library):
         return "portable"  # right wherever it is built
-    if job.cpu_isa == "vnni" and engines.cpu_isa() != "vnni":
+    if job.cpu_isa == "vnni" and runtime.resolve_isa("auto") != "vnni":
         raise InputError(
             "--cpu-isa vnni on a CPU without VNNI, whose 16-bit sums would saturate, expected auto "
             "or portable; drop it, or write the ONNX for another machine with --stop-after onnx"
         )
-    return engines.resolve_cpu_isa(job.cpu_isa)
+    return runtime.resolve_isa(job.cpu_isa)
 
 
 def build_options(job: Job, target: str, prepared: onnx.ModelProto) -> engines.BuildOptions:
     """What the builder is told."""
+    runtime = engines.runtime_of(target)
     return engines.BuildOptions(
         target=target,  # type: ignore[arg-type]
         precision=job.precision,
@@ -107,7 +109,7 @@ def build_options(job: Job, target: str, prepared: onnx.ModelProto) -> engines.B
         optimization_level=job.optimization_level,
         tf32=not job.no_tf32,
         compute_capabilities=job.compute_capability,
-        float_part=job.float_part if target == "tensorrt" else None,
+        float_part=job.float_part if "float_part" in runtime.options else None,
         dla_core=job.dla_core,
         allow_gpu_fallback=job.allow_gpu_fallback,
         hardware_compatibility=job.hardware_compatibility,
@@ -122,7 +124,7 @@ def build_options(job: Job, target: str, prepared: onnx.ModelProto) -> engines.B
 
 def _trial_feeds(job: Job, target: str, prepared: onnx.ModelProto) -> list[Any]:
     """A sample alone and a batch of them, to hold a cpu engine against itself while it is built."""
-    if target != "cpu" or job.calib_data is None:
+    if engines.runtime_of(target).compiled is None or job.calib_data is None:
         return []
     inputs = calibrators.input_specs(prepared)
     samples = calibration_samples(job, prepared)
@@ -179,7 +181,7 @@ def _profiles(job: Job, target: str, prepared: onnx.ModelProto) -> tuple[engines
         )
     inputs = calibrators.input_specs(prepared)
     dynamic = any(not isinstance(size, int) for spec in inputs for size in spec.shape)
-    if target == "cpu" or not dynamic or job.calib_data is None:
+    if not engines.runtime_of(target).needs_profiles or not dynamic or job.calib_data is None:
         return ()
     low, high = calibrators.shape_limits(calibration_samples(job, prepared))
     batch = job.calib_batch if calibrators.has_batch_axis(inputs) else 1

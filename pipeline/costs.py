@@ -39,7 +39,7 @@ def measured_costs(
         Node name → FP32 time less INT8 time; None on other targets, where building two engines
         takes longer than the search: multiply-accumulates stand in.
     """
-    if target != "cpu":
+    if engines.runtime_of(target).compiled is None:
         screen.add(f"costs: multiply-accumulates; layers are not timed on target {target}")
         return None
     inputs = calibrators.input_specs(prepared)

@@ -203,7 +203,7 @@ def _float_limit(job: Job, manifest: engines.Manifest) -> float | None:
 
 
 def _cause(manifest: engines.Manifest, model: onnx.ModelProto) -> str:
-    if manifest.target != "cpu":
+    if engines.runtime_of(manifest.target).resolve_isa is None:
         return ""
     if engines.cpu_isa() == "portable" and engines.needed_cpu_isa(model) == "vnni":
         return (
@@ -226,7 +226,8 @@ def _first_layer(
 
     By halving: what is wrong at a layer is taken to be wrong behind it, too.
     """
-    if manifest.target != "cpu":
+    compile_model = engines.runtime_of(manifest.target).compiled
+    if compile_model is None:
         return ""
     options = build_options(job, manifest.target, prepared)
     layers = [node for node in GraphView(model).nodes if node.op_type in WEIGHTED_OPS]
@@ -237,7 +238,7 @@ def _first_layer(
         part.CopyFrom(with_outputs(model, [tensor]))
         drop_dead(part.graph)
         meter = GapMeter(batch=1, limit_db=limit_db)
-        graph, compiled = load_int8(part), engines.compiled_call(part, options)
+        graph, compiled = load_int8(part), compile_model(part, options)
         read = {value.name for value in part.graph.input}
         for inputs in feeds:
             given = {name: array for name, array in inputs.items() if name in read}

@@ -165,14 +165,15 @@ def _check_parts(passport: dict[str, Any], selection: Part, test: Part) -> None:
 
 def _computed_by(job: Job, target: str, prepared: onnx.ModelProto, screen: Screen) -> Load:
     """What computes a candidate: the target itself where it runs here."""
-    if target != "cpu" or job.stop_after is not None:
+    compiled = engines.runtime_of(target).compiled
+    if compiled is None or job.stop_after is not None:
         screen.add(
             "scored as the INT8 graph is written, since the target does not run here: its engine "
             "may differ by rounding, and is measured where it runs"
         )
         return load_int8_quickly
     options = replace(build_options(job, target, prepared), require_int8=None)
-    return lambda model: engines.compiled_call(model, options)
+    return lambda model: compiled(model, options)
 
 
 class _Scorer:

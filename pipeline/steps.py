@@ -43,7 +43,7 @@ def run(job: Job, screen: Screen) -> None:
     obstacle = ""
     model = quantization.load_model(job.onnx)
     if job.stop_after is None:  # else the engine is built elsewhere, by a release not known here
-        engines.check_opset(target, model)
+        engines.runtime_of(target).check_model(model)
     if job.precision == "int8" and quantization.quantized_format(model) is not None:
         refuse_searching(job)
         prepared, source = take(job, isa, model, screen)
@@ -81,7 +81,7 @@ def run(job: Job, screen: Screen) -> None:
 
 def profile_of(job: Job, target: str) -> quantization.Profile:
     """Whose placement rules: those of the target, or of the one that the cpu simulates."""
-    return "tensorrt" if target != "cpu" or job.simulate_target else "cpu"
+    return "tensorrt" if job.simulate_target else engines.runtime_of(target).placement
 
 
 def take(

@@ -21,8 +21,8 @@ from onnx import TensorProto, helper, numpy_helper
 import engines
 from artefacts.errors import EngineError
 from artefacts.files import write_atomic
-from engines import loading
 from engines.manifest import manifest_path
+from engines.openvino import runtime as openvino_runtime
 from engines.openvino.cpu_isa import cpu_isa, needed_cpu_isa
 from engines.openvino.files import is_archive
 from quantization.foreign.bound import bound_weights
@@ -154,10 +154,10 @@ def test_an_engine_that_needs_vnni_is_refused_without(
     facts = {**manifest.build, "cpu_isa": "vnni", "needs_cpu_isa": "vnni"}
     written = dataclasses.replace(manifest, build=facts)
     write_atomic(manifest_path(tmp_path / "m.engine"), written.to_bytes())
-    monkeypatch.setattr(loading, "cpu_isa", lambda: "portable")
+    monkeypatch.setattr(openvino_runtime, "cpu_isa", lambda: "portable")
     with pytest.raises(EngineError, match=r"built for CPUs with VNNI.*--cpu-isa portable"):
         engines.load(tmp_path / "m.engine")
-    monkeypatch.setattr(loading, "cpu_isa", lambda: "vnni")
+    monkeypatch.setattr(openvino_runtime, "cpu_isa", lambda: "vnni")
     engines.load(tmp_path / "m.engine").close()
 
 

@@ -15,9 +15,10 @@ import pytest
 import engines
 from artefacts.errors import BuilderError, EngineError, UnsupportedError
 from artefacts.files import sha256_bytes
-from engines import BuildOptions, loading
+from engines import BuildOptions
 from engines.__main__ import main
 from engines.manifest import manifest_path, read_manifest
+from engines.openvino.runner import OpenvinoRunner
 from tests.engine_models import convnet, save
 
 
@@ -41,7 +42,7 @@ def runtime_sees_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         pytest.fail("the runtime was given bytes that should have been refused")
 
-    monkeypatch.setattr(loading, "_runner", refuse)
+    monkeypatch.setattr(OpenvinoRunner, "load", refuse)
 
 
 def change(path: Path, **changes: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from artefacts.errors import GateMissedError, UnsupportedError
-from engines import BuildOptions, Manifest, TensorSpec, building, read_manifest
+from engines import RUNTIMES, BuildOptions, Manifest, TensorSpec, building, read_manifest
 from engines.built import BuiltEngine
 from tests.engine_models import convnet, save
 
@@ -35,7 +36,8 @@ def build(
             source="test",
         )
 
-    monkeypatch.setattr(building, "_build_target", built)
+    runtime = replace(RUNTIMES["tensorrt"], build=built)
+    monkeypatch.setattr(building, "runtime_of", lambda target: runtime)
     options = BuildOptions(target="tensorrt", precision="int8", require_int8=0.5)
     return building.build(model, model.with_name("m.engine"), options, {})
 
