@@ -16,6 +16,14 @@ from engines.loading import load
 from engines.manifest import Manifest, add_measured, read_manifest
 from engines.openvino.cpu_isa import cpu_isa, needed_cpu_isa, resolve_cpu_isa
 from engines.options import BuildOptions, resolve_target
+from engines.passport import (
+    FloatLayer,
+    FloatOperator,
+    Passport,
+    PlacementRecord,
+    PromiseRecord,
+    RecipeRecord,
+)
 from engines.runtime import Runtime
 from engines.runtimes import RUNTIMES, runtime_of
 from engines.serving.pool import EnginePool, PoolStatistics
@@ -27,12 +35,18 @@ __all__ = [
     "BuildOptions",
     "Engine",
     "EnginePool",
+    "FloatLayer",
+    "FloatOperator",
     "Int8Coverage",
     "LayerTime",
     "Manifest",
     "NodeCoverage",
+    "Passport",
+    "PlacementRecord",
     "PoolStatistics",
     "Profile",
+    "PromiseRecord",
+    "RecipeRecord",
     "Runtime",
     "TensorSpec",
     "add_measured",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ from artefacts.files import replace_atomic, sha256_bytes, sha256_file
 from engines.built import BuiltEngine, Feeds
 from engines.coverage import Int8Coverage, coverage_of
 from engines.manifest import Manifest, manifest_path
-from engines.onnx_layers import external_files, has_qdq, read_onnx, weighted_layers
-from engines.options import BuildOptions
+from engines.onnx_layers import external_files, has_float16, has_qdq, read_onnx, weighted_layers
+from engines.options import BuildOptions, Precision
+from engines.passport import Passport
 from engines.progress import show_progress
 from engines.runtimes import runtime_of, settle_target
 
@@ -28,8 +29,8 @@ logger = logging.getLogger(__name__)
 def build(
     onnx_path: str | Path,
     engine_path: str | Path,
-    options: BuildOptions,
-    passport: Mapping[str, Any],
+    options: BuildOptions | None = None,
+    passport: Passport | None = None,
     feeds: Feeds = (),
 ) -> Manifest:
     """Build an engine and write it with its manifest beside it: both or neither.
@@ -37,8 +38,9 @@ def build(
     Args:
         onnx_path: FP32, FP16 or Q/DQ model.
         engine_path: e.g. ``out/model.engine``.
-        options: what to build.
-        passport: what the caller knows and the manifest should carry (see the schema).
+        options: what to build; by default for ``auto`` and in the precision that the model says.
+        passport: what the caller knows and the manifest should carry, e.g. the preprocessing and
+            the calibration samples; without it an INT8 engine is said to lack them.
         feeds: a few inputs as requests will have them; a cpu engine is held against itself on
             them, read back from its bytes.
 
@@ -49,8 +51,10 @@ def build(
         GateMissedError: less work runs INT8 than ``options.require_int8``.
     """
     onnx_path, engine_path = Path(onnx_path), Path(engine_path)
-    options = settle_target(options)
+    options = settle_target(options or BuildOptions())
     model = read_onnx(onnx_path)
+    precision = options.precision or _stated_precision(model, options)
+    options = replace(options, precision=precision)
     _check_quantization(model, options)
     start = time.perf_counter()
     with show_progress(f"build for {options.target}") as report:
@@ -62,7 +66,7 @@ def build(
         engine_sha256=sha256_bytes(built.data),
         engine_bytes=len(built.data),
         target=options.target,
-        precision=options.precision,
+        precision=precision,
         onnx=_onnx_facts(onnx_path),
         library=built.library,
         device=built.device,
@@ -72,12 +76,19 @@ def build(
         options=options.to_json(),
         build=facts,
         coverage=coverage,
-        passport=passport,
+        passport=passport or Passport(),
     )
     beside_path = manifest_path(engine_path)
     with replace_atomic(engine_path) as engine, replace_atomic(beside_path) as beside:
         engine.write_bytes(built.data)
         beside.write_bytes(manifest.to_bytes())
+    if passport is None and precision == "int8":
+        logger.warning(
+            "engine %s was built without a passport: its manifest has no preprocessing for those "
+            "who call it, and no calibration samples to tell from those of an evaluation; give "
+            "engines.Passport(preprocess=..., calibration_samples=...)",
+            engine_path,
+        )
     if coverage is None and options.require_int8 is not None:
         raise UnsupportedError(
             f"engine {engine_path} is written, and nothing here tells which of its layers run "
@@ -85,6 +96,13 @@ def build(
             "with another release"
         )
     return manifest
+
+
+def _stated_precision(model: onnx.ModelProto, options: BuildOptions) -> Precision:
+    """What the model says, or a calibration beside it."""
+    if options.implicit or has_qdq(model):
+        return "int8"
+    return "fp16" if has_float16(model) else "fp32"
 
 
 def check_coverage(coverage: Int8Coverage | None, options: BuildOptions) -> None:

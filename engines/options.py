@@ -25,6 +25,8 @@ class BuildOptions:
     Attributes:
         target: the runtime that the engine is for; ``auto`` is settled by ``resolve_target``.
         precision: of the layers that are quantized or cast; what really runs is in the manifest.
+            None is what the model says: int8 with Q/DQ pairs or a calibration, fp16 with float16
+            tensors, else fp32.
         profiles: ranges of shapes; TensorRT needs one where an input is dynamic.
         workspace_mib: scratch memory of the builder, in MiB.
         memory_pools_mib: other pools by trtexec's or TensorRT's name, ``{"dlaSRAM": 0.5}``.
@@ -51,7 +53,7 @@ class BuildOptions:
     """
 
     target: Target = "auto"
-    precision: Precision = "fp32"
+    precision: Precision | None = None
     profiles: tuple[Profile, ...] = ()
     workspace_mib: int | None = None
     memory_pools_mib: Mapping[str, float] = field(default_factory=dict)
@@ -75,7 +77,8 @@ class BuildOptions:
     def __post_init__(self) -> None:
         """Refuse what no library could make sense of, naming the field."""
         _check_member("target", self.target, get_args(Target))
-        _check_member("precision", self.precision, get_args(Precision))
+        if self.precision is not None:
+            _check_member("precision", self.precision, get_args(Precision))
         if self.hardware_compatibility is not None:
             _check_member("hardware_compatibility", self.hardware_compatibility, HARDWARE)
         _check_between("workspace_mib", self.workspace_mib, 1, 1 << 30)
@@ -103,7 +106,7 @@ class BuildOptions:
                 "both a calibrator and a calibration cache are given, expected one source of "
                 "ranges; drop one of them"
             )
-        if self.implicit and self.precision != "int8":
+        if self.implicit and self.precision not in (None, "int8"):
             raise InputError(
                 f"precision is {self.precision} with a calibrator or calibration cache, expected "
                 "int8; drop the calibration or choose int8"

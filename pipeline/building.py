@@ -58,7 +58,8 @@ def build_file(
     with ExitStack() as stack:
         if job.implicit and job.calib is None:
             options = _with_calibrator(job, prepared, options, stack, screen)
-        manifest = engines.build(source, job.engine, options, passport, feeds)
+        record = engines.Passport.from_json(passport)
+        manifest = engines.build(source, job.engine, options, record, feeds)
     if manifest.coverage is not None and job.precision == "int8":
         coverage = manifest.coverage
         screen.add(

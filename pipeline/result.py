@@ -64,7 +64,7 @@ class Result:
 
     @property
     def _passport(self) -> Mapping[str, Any]:
-        return {} if self.manifest is None else self.manifest.passport
+        return {} if self.manifest is None else self.manifest.passport.to_json()
 
     @property
     def _measured(self) -> Mapping[str, Any]:

@@ -61,7 +61,7 @@ def our_int8(
 def our_engine(path: Path, threads: int) -> engines.Engine:
     """An engine of this project beside its ONNX file, loaded again."""
     built = path.with_suffix(".engine")
-    engines.build(path, built, engines.BuildOptions(target="cpu", threads=threads), {})
+    engines.build(path, built, engines.BuildOptions(target="cpu", threads=threads))
     return engines.load(built)
 
 

@@ -189,7 +189,7 @@ def _alike(wanted: NDArray[Any], got: NDArray[Any]) -> bool:
     return bool(((a[known] - b[known]) ** 2).sum() <= LARGEST_NOISE * (a[known] ** 2).sum())
 
 
-def _inference_precision(precision: str) -> str:
+def _inference_precision(precision: str | None) -> str:
     """The floating-point type that layers outside INT8 run in.
 
     fp32 and int8 state float32, so an FP32 baseline is one on every CPU (left alone, OpenVINO

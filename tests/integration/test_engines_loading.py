@@ -26,7 +26,7 @@ from tests.engine_models import convnet, save
 def master(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("master")
     model = save(convnet(np.random.default_rng()), folder)
-    engines.build(model, folder / "m.engine", BuildOptions(target="cpu", precision="int8"), {})
+    engines.build(model, folder / "m.engine", BuildOptions(target="cpu", precision="int8"))
     return folder / "m.engine"
 
 
@@ -171,7 +171,7 @@ def test_building_over_a_link_leaves_its_target_alone(master: Path, tmp_path: Pa
     precious.write_text("mine")
     link = tmp_path / "m.engine"
     link.symlink_to(precious)
-    engines.build(master.with_name("model.onnx"), link, BuildOptions(target="cpu"), {})
+    engines.build(master.with_name("model.onnx"), link, BuildOptions(target="cpu"))
     assert precious.read_text() == "mine"
     assert not link.is_symlink()
     engines.load(link).close()

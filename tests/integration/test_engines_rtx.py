@@ -102,9 +102,7 @@ def test_external_data_is_found(tmp_path: Path, rng: np.random.Generator) -> Non
         convnet(rng, batch=1), path, save_as_external_data=True, location="w.bin", size_threshold=0
     )
     options = BuildOptions(target="tensorrt-rtx", precision="int8")
-    assert list(engines.build(path, tmp_path / "m.engine", options, {}).onnx["external"]) == [
-        "w.bin"
-    ]
+    assert list(engines.build(path, tmp_path / "m.engine", options).onnx["external"]) == ["w.bin"]
 
 
 def test_every_parser_error_is_in_one_message(tmp_path: Path, rng: np.random.Generator) -> None:

@@ -49,7 +49,9 @@ def test_an_altered_engine_never_reaches_the_runtime(
     """Altered by somebody who knows the format: hash and digest of the manifest fit."""
     other = tmp_path / "m.engine"
     options = engines.BuildOptions(target="cpu", precision="fp32", threads=1)
-    engines.build(DIGITS / "digits.onnx", other, options, {"labels": ["not what you signed"]})
+    engines.build(
+        DIGITS / "digits.onnx", other, options, engines.Passport(labels=("not what you signed",))
+    )
     signature_path(other).write_bytes(signature_path(built).read_bytes())
     engines.load(other).close()
     monkeypatch.setattr(

@@ -91,7 +91,7 @@ def test_samples_as_a_person_has_them(
     )
     assert capsys.readouterr().out == ""
     assert result.manifest is not None
-    assert result.manifest.passport["samples"] == 12
+    assert result.manifest.passport.samples == 12
     assert result.placement["int8_mac_share"] == 1.0
     assert result.accuracy["INT8 engine"]["sqnr_db"] > 20
     assert result.runtime["explained_by_rounding"] is True
