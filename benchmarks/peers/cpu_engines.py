@@ -16,7 +16,7 @@ import engines
 import quantization
 from calibrators import Sample
 from engines.openvino.library import DEVICE, core, cpu_facts, settings
-from pipeline.flags import IMPROVEMENT_SAMPLES
+from pipeline.settle import IMPROVEMENT_SAMPLES
 from quantization.improve.improve import improve
 from quantization.measure.execution import Array, Arrays, Run
 

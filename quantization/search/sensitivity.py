@@ -28,7 +28,7 @@ from graphs.comparable import comparable_outputs, with_outputs
 from graphs.identity import graph_hash
 from graphs.view import GraphView
 from quantization.arithmetic import dequantize
-from quantization.improve.improve import Improved
+from quantization.improve.improved import Improved
 from quantization.improve.range_choice import Grid
 from quantization.improve.walk import Decision, LayerVisit, Twins, can_walk, reads
 from quantization.measure.execution import Arrays, Load, load_int8, load_onnxruntime

@@ -17,7 +17,7 @@ from artefacts.files import write_atomic
 from artefacts.libraries import require
 from calibrators.ranges.ranges import Ranges
 from quantization.commands import Outcome
-from quantization.improve.improve import Improved
+from quantization.improve.improved import Improved
 from quantization.improve.methods import NOTHING
 from quantization.measure.execution import Arrays
 from quantization.measure.plots import save_figure
