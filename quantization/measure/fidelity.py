@@ -112,7 +112,7 @@ def _mean_sqnr_db(signal: Mapping[str, float], noise: Mapping[str, float]) -> fl
         return math.inf
     shares = [noise[name] / signal[name] for name in signal if signal[name] > 0]
     mean = sum(shares) / len(shares) if shares else math.inf
-    return sqnr_db(1.0, mean) if mean > 0 else -math.inf
+    return -sqnr_db(mean, 1.0) if mean > 0 else -math.inf  # the mean is of noise over signal
 
 
 def _kl(p: Array, q: Array) -> float:

@@ -191,7 +191,7 @@ def test_groups_return_to_int8_with_ranges_of_the_improved_graph(
     harmless = "n_Flatten_0"
     monkeypatch.setattr(
         quantization.search.search,
-        "_affordable",
+        "affordable",
         lambda book, order, budget: [g for g in order if g.name in (HARMFUL, harmless)],
     )
     assert work.run("two", "--max-drop", "20", "--stop-after", "onnx") == 0
