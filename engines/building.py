@@ -25,6 +25,12 @@ __all__ = ["build"]
 
 logger = logging.getLogger(__name__)
 
+NO_PASSPORT = (
+    "engine %s was built without a passport: its manifest has no preprocessing for those who call "
+    "it, and no calibration samples to tell from those of an evaluation; give "
+    "engines.Passport(preprocess=..., calibration_samples=...)"
+)
+
 
 def build(
     onnx_path: str | Path,
@@ -78,17 +84,9 @@ def build(
         coverage=coverage,
         passport=passport or Passport(),
     )
-    beside_path = manifest_path(engine_path)
-    with replace_atomic(engine_path) as engine, replace_atomic(beside_path) as beside:
-        engine.write_bytes(built.data)
-        beside.write_bytes(manifest.to_bytes())
+    _write(engine_path, built.data, manifest)
     if passport is None and precision == "int8":
-        logger.warning(
-            "engine %s was built without a passport: its manifest has no preprocessing for those "
-            "who call it, and no calibration samples to tell from those of an evaluation; give "
-            "engines.Passport(preprocess=..., calibration_samples=...)",
-            engine_path,
-        )
+        logger.warning(NO_PASSPORT, engine_path)
     if coverage is None and options.require_int8 is not None:
         raise UnsupportedError(
             f"engine {engine_path} is written, and nothing here tells which of its layers run "
@@ -96,6 +94,13 @@ def build(
             "with another release"
         )
     return manifest
+
+
+def _write(path: Path, data: bytes, manifest: Manifest) -> None:
+    beside_path = manifest_path(path)
+    with replace_atomic(path) as engine, replace_atomic(beside_path) as beside:
+        engine.write_bytes(data)
+        beside.write_bytes(manifest.to_bytes())
 
 
 def _stated_precision(model: onnx.ModelProto, options: BuildOptions) -> Precision:

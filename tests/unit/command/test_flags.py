@@ -155,3 +155,17 @@ def test_calibration_samples_are_held_out_only_without_others() -> None:
     assert not job(*LABELLED, "--min-sqnr", "20").data.holds_out
     assert not job(*CALIBRATED).data.holds_out
     assert str(job(*LABELLED, "--max-drop", "1").quantize.promise) == "--max-drop 1"
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (("--builderOptimizationLevel", "9"), "optimization_level is 9, expected 0 to 5"),
+        (("--calib", "m.cache", "--precision", "fp16"), "precision is fp16 with a calibrator or"),
+    ],
+)
+def test_what_no_builder_makes_sense_of_is_refused_at_once(
+    flags: tuple[str, ...], sentence: str
+) -> None:
+    with pytest.raises(InputError, match=sentence):
+        job(*flags)
