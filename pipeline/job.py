@@ -10,6 +10,7 @@ from typing import Any, Literal
 import engines
 from artefacts.errors import InputError
 from calibrators import Preprocess
+from engines.openvino.cpu_isa import CPU_ISAS
 from engines.options import Precision
 from pipeline.promise import Promise
 
@@ -28,6 +29,18 @@ SUFFIXES = (
     ".fp16.onnx",
 )
 Source = Path | Callable[[], Any]
+
+
+def _check_least(name: str, found: int | None, least: int) -> None:
+    if found is not None and found < least:
+        raise InputError(f"{name} is {found}, expected at least {least}; correct it")
+
+
+def _check_member(name: str, found: object, known: tuple[object, ...]) -> None:
+    if found not in known:
+        raise InputError(
+            f"{name} is {found!r}, expected one of {', '.join(map(str, known))}; choose one"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +110,16 @@ class Data:
     holds_out: bool = False
     searched: bool = False
 
+    def __post_init__(self) -> None:
+        """Refuse numbers of samples that are none."""
+        for name in ("calib_num", "batch", "random_calibration"):
+            _check_least(name, getattr(self, name), 1)
+        part, parts = self.shard or (1, 1)
+        if not 1 <= part <= parts:
+            raise InputError(
+                f"shard is {part} of {parts}, expected a part of 1 to {parts}; correct it"
+            )
+
     @property
     def learns(self) -> bool:
         """Whether there is anything to learn from."""
@@ -120,6 +143,10 @@ class Calibrate:
     cache: Path | None = None
     cache_version: str = "10.3.0"
     workers: Literal["ray"] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse workers that are not known."""
+        _check_member("workers", self.workers, (None, "ray"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +176,10 @@ class Quantize:
     recipe: Path | None = None
 
     def __post_init__(self) -> None:
-        """Refuse to search without knowing for what."""
+        """Refuse to search without knowing for what, and what no step knows."""
+        _check_least("improvement_samples", self.improvement_samples, 0)
+        _check_member("weights", self.weights, ("int8", "float"))
+        _check_member("isa", self.isa, CPU_ISAS)
         if self.search_time_s is not None and self.promise is None:
             raise InputError(
                 "--search-time without a promise, expected --max-drop, --min-sqnr or "
