@@ -198,14 +198,16 @@ def _open(path: Path, name: str) -> System:
         target=engine.manifest.target,
         precision=engine.manifest.precision,
         settings={**_settings(engine.manifest), **against_graph(engine.manifest.measured)},
-        passport=engine.manifest.passport,
+        passport=engine.manifest.passport.to_json(),
         layers=_layers(engine.manifest),
         clone=engine.clone,
         device_times=None if engine.manifest.target == "cpu" else engine.device_times,
         layer_times=lambda request: [
             KernelReport(**asdict(time)) for time in engine.layer_times(request)
         ],
-        graphs=partial(find_graphs, path, {**engine.manifest.passport, **engine.manifest.onnx})
+        graphs=partial(
+            find_graphs, path, {**engine.manifest.passport.to_json(), **engine.manifest.onnx}
+        )
         if engine.manifest.precision == "int8"
         else None,
     )
@@ -266,11 +268,9 @@ def _layers(manifest: engines.Manifest) -> tuple[LayerReport, ...]:
     """Weighted layers with the reason that kept each in floating point."""
     if manifest.coverage is None:
         return ()
-    placement = manifest.passport.get("placement") or {}
-    reasons = {
-        entry.get("node"): f"{entry.get('rule')}: {entry.get('why')}"
-        for entry in placement.get("floating") or ()
-    }
+    placement = manifest.passport.placement
+    floating = () if placement is None else placement.floating
+    reasons = {entry.node: f"{entry.rule}: {entry.why}" for entry in floating}
     return tuple(
         LayerReport(
             name=node.name,

@@ -14,29 +14,43 @@ from engines.environment import has_module
 from engines.layer_times import LayerTime
 from engines.loading import load
 from engines.manifest import Manifest, add_measured, read_manifest
-from engines.openvino.build import compiled_call
 from engines.openvino.cpu_isa import cpu_isa, needed_cpu_isa, resolve_cpu_isa
 from engines.options import BuildOptions, resolve_target
+from engines.passport import (
+    FloatLayer,
+    FloatOperator,
+    Passport,
+    PlacementRecord,
+    PromiseRecord,
+    RecipeRecord,
+)
+from engines.runtime import Runtime
+from engines.runtimes import RUNTIMES, runtime_of
 from engines.serving.pool import EnginePool, PoolStatistics
 from engines.serving.signing import sign
-from engines.tensorrt.network import check_opset, takes_types_from_graph
 from engines.tensors import Profile, TensorSpec
 
 __all__ = [
+    "RUNTIMES",
     "BuildOptions",
     "Engine",
     "EnginePool",
+    "FloatLayer",
+    "FloatOperator",
     "Int8Coverage",
     "LayerTime",
     "Manifest",
     "NodeCoverage",
+    "Passport",
+    "PlacementRecord",
     "PoolStatistics",
     "Profile",
+    "PromiseRecord",
+    "RecipeRecord",
+    "Runtime",
     "TensorSpec",
     "add_measured",
     "build",
-    "check_opset",
-    "compiled_call",
     "cpu_isa",
     "has_module",
     "load",
@@ -44,6 +58,6 @@ __all__ = [
     "read_manifest",
     "resolve_cpu_isa",
     "resolve_target",
+    "runtime_of",
     "sign",
-    "takes_types_from_graph",
 ]

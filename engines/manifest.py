@@ -23,6 +23,7 @@ from jsonschema.exceptions import best_match
 from artefacts.errors import EngineError
 from artefacts.files import read_bounded, sha256_bytes, write_atomic
 from engines.coverage import Int8Coverage
+from engines.passport import Passport
 from engines.tensors import Profile, TensorSpec
 
 __all__ = ["Manifest", "add_measured", "manifest_path", "read_manifest", "read_verified"]
@@ -67,7 +68,7 @@ class Manifest:
     options: Mapping[str, Any]
     build: Mapping[str, Any]
     coverage: Int8Coverage | None
-    passport: Mapping[str, Any]
+    passport: Passport
     measured: Mapping[str, Any] = field(default_factory=dict)
     created: str = field(
         default_factory=lambda: datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -81,6 +82,7 @@ class Manifest:
             "outputs": [spec.to_json() for spec in self.outputs],
             "profiles": [profile.to_json() for profile in self.profiles],
             "coverage": self.coverage.to_json() if self.coverage else None,
+            "passport": self.passport.to_json(),
         }
         return content | {"digest": _digest(content)}
 
@@ -123,6 +125,7 @@ class Manifest:
         content["profiles"] = tuple(map(Profile.from_json, data["profiles"]))
         if data["coverage"] is not None:
             content["coverage"] = Int8Coverage.from_json(data["coverage"])
+        content["passport"] = Passport.from_json(data["passport"])
         return cls(**content)
 
 

@@ -19,7 +19,7 @@ from benchmarks.accuracy.result import Arrays
 from benchmarks.accuracy.task import Task
 from benchmarks.statistics import binomial_tail
 from calibrators import Sample
-from pipeline.flags import Job
+from pipeline.promise import Promise
 
 __all__ = ["Baseline", "LabelFit"]
 
@@ -136,8 +136,11 @@ class Baseline:
             if 0 <= label + offset < scores.size
         }
 
-    def check(self, job: Job) -> list[str]:
+    def check(self, promise: Promise | None) -> list[str]:
         """Hold what was counted against chance.
+
+        Args:
+            promise: that is judged by it, if any.
 
         Returns:
             What a person should read; nothing where the baseline is sound.
@@ -150,6 +153,6 @@ class Baseline:
         fit = LabelFit(classes=self._classes, samples=self._samples, right=self._right)
         if not fit.near_chance:
             return []
-        if job.max_drop is not None:
-            raise DataError(f"--max-drop {job.max_drop:g} has a baseline near chance: {fit}")
+        if promise is not None and promise.kind == "drop":
+            raise DataError(f"{promise} has a baseline near chance: {fit}")
         return [f"warning: {fit}"]

@@ -13,7 +13,9 @@ import numpy as np
 
 from artefacts.errors import InputError
 from calibrators import Preprocess
-from pipeline.flags import Job, parser, settle_job
+from pipeline.flags import parser
+from pipeline.job import Job
+from pipeline.settle import settle_job
 
 __all__ = ["job_of"]
 

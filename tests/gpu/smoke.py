@@ -151,7 +151,7 @@ def mismatched_inputs(folder: Path) -> Seen:
     options = BuildOptions(
         target="tensorrt", profiles=(Profile(min=low, opt=high, max=high),), tf32=False
     )
-    engines.build(save(scaled_sum(), folder), folder / "m.engine", options, {})
+    engines.build(save(scaled_sum(), folder), folder / "m.engine", options)
     said = []
 
     def request(left: int, right: int) -> dict[str, Any]:
@@ -269,7 +269,7 @@ def _built_and_run(folder: Path, precision: Any, model: onnx.ModelProto, **optio
     """Build, load, run, compare with ONNX Runtime on the same graph; what the manifest says."""
     path = save(model, folder)
     settings = BuildOptions(target="tensorrt", precision=precision, **options)
-    manifest = engines.build(path, folder / "m.engine", settings, {})
+    manifest = engines.build(path, folder / "m.engine", settings)
     x = _images(BATCH)
     session = require("onnxruntime", extra="cpu").InferenceSession(str(path))
     expected = session.run(None, {"input": x})[0]

@@ -30,7 +30,7 @@ BATCHES = Profile(min=shapes(1), opt=shapes(8), max=shapes(32))
 
 def build(folder: Path, model: onnx.ModelProto, **options: Any) -> engines.Manifest:
     settings = {"target": "tensorrt", "profiles": (BATCHES,)} | options
-    return engines.build(save(model, folder), folder / "m.engine", BuildOptions(**settings), {})
+    return engines.build(save(model, folder), folder / "m.engine", BuildOptions(**settings))
 
 
 def images(rng: np.random.Generator, batch: int = 8) -> Floats:

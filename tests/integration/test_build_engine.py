@@ -94,9 +94,9 @@ def test_the_shipped_model_becomes_a_measured_engine(
     assert measured["INT8 engine"]["top1"] >= measured["FP32 ONNX"]["top1"] - 0.005
     assert manifest.coverage is not None
     assert manifest.coverage.int8_mac_share >= 0.9
-    assert manifest.passport["preprocess"]["color"] == "gray"
+    assert manifest.passport.preprocess["color"] == "gray"
     ranges = json.loads((tmp_path / "digits.ranges.json").read_text())
-    assert ranges["graph_hash"] == manifest.passport["improved_graph_hash"]
+    assert ranges["graph_hash"] == manifest.passport.improved_graph_hash
 
 
 def test_a_fresh_process_gives_the_same_bits(

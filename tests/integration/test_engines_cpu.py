@@ -25,7 +25,7 @@ from artefacts.errors import (
     RequestError,
     UnsupportedError,
 )
-from engines import BuildOptions, Profile
+from engines import BuildOptions, Passport, Profile
 from tests.engine_models import convnet, save, scaled_sum
 
 ROOT = Path(__file__).parents[2]
@@ -44,19 +44,19 @@ class Built:
 def build(
     folder: Path,
     model: onnx.ModelProto,
-    passport: dict[str, object] | None = None,
+    passport: Passport | None = None,
     **options: object,
 ) -> Built:
     path, engine = save(model, folder), folder / "model.engine"
     settings = {"target": "cpu", "threads": 2} | options
-    manifest = engines.build(path, engine, BuildOptions(**settings), passport or {})  # type: ignore[arg-type]
+    manifest = engines.build(path, engine, BuildOptions(**settings), passport)  # type: ignore[arg-type]
     return Built(path, engine, manifest)
 
 
 @pytest.fixture(scope="module")
 def int8(tmp_path_factory: pytest.TempPathFactory) -> Built:
     model = convnet(np.random.default_rng())
-    passport: dict[str, object] = {"preprocess": {"layout": "NCHW"}}
+    passport = Passport(preprocess={"layout": "NCHW"})
     return build(tmp_path_factory.mktemp("int8"), model, passport, precision="int8")
 
 
@@ -438,7 +438,7 @@ def test_truncated_models_are_refused(tmp_path: Path, rng: np.random.Generator, 
     path = save(convnet(rng), tmp_path)
     path.write_bytes(path.read_bytes()[:size])
     with pytest.raises(ModelError, match="cannot be read"):
-        engines.build(path, tmp_path / "m.engine", BuildOptions(target="cpu"), {})
+        engines.build(path, tmp_path / "m.engine", BuildOptions(target="cpu"))
     assert [p.name for p in tmp_path.iterdir()] == ["model.onnx"]
 
 
@@ -447,7 +447,7 @@ def test_external_data_stays_in_its_folder(tmp_path: Path, rng: np.random.Genera
     path = tmp_path / "model" / "m.onnx"
     model = convnet(rng, quantized=False)
     onnx.save(model, path, save_as_external_data=True, location="w.bin", size_threshold=0)
-    manifest = engines.build(path, tmp_path / "m.engine", BuildOptions(target="cpu"), {})
+    manifest = engines.build(path, tmp_path / "m.engine", BuildOptions(target="cpu"))
     assert list(manifest.onnx["external"]) == ["w.bin"]
     stolen = onnx.load(path, load_external_data=False)
     for tensor in stolen.graph.initializer:
@@ -457,7 +457,7 @@ def test_external_data_stays_in_its_folder(tmp_path: Path, rng: np.random.Genera
     (path.parent / "w.bin").rename(tmp_path / "secret.bin")
     path.write_bytes(stolen.SerializeToString())
     with pytest.raises(ModelError, match="cannot be read"):
-        engines.build(path, tmp_path / "m2.engine", BuildOptions(target="cpu"), {})
+        engines.build(path, tmp_path / "m2.engine", BuildOptions(target="cpu"))
 
 
 def test_an_output_folder_that_is_a_file(tmp_path: Path, rng: np.random.Generator) -> None:
@@ -470,7 +470,7 @@ def test_an_output_folder_that_is_a_file(tmp_path: Path, rng: np.random.Generato
 
 def test_a_missing_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"model .*none\.onnx does not exist"):
-        engines.build(tmp_path / "none.onnx", tmp_path / "m.engine", BuildOptions(), {})
+        engines.build(tmp_path / "none.onnx", tmp_path / "m.engine", BuildOptions())
 
 
 def test_importing_openvino_reports_nothing_to_anyone(int8: Built, tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ def served(triton: Triton, tmp_path_factory: pytest.TempPathFactory) -> Served:
         options = engines.BuildOptions(
             target="cpu", precision=precision, threads=1, profiles=profiles
         )
-        engines.build(save(model, folder, f"{name}.onnx"), paths[name], options, {})
+        engines.build(save(model, folder, f"{name}.onnx"), paths[name], options)
         assert main(["triton-export", str(paths[name]), str(repository), "--instances", "1"]) == 0
     shutil.copytree(repository, folder / "exported")
     for name in ("sum", "types"):
@@ -138,7 +138,8 @@ def served(triton: Triton, tmp_path_factory: pytest.TempPathFactory) -> Served:
         np.savez(exchange / f"{name}.npz", **arrays)
         shutil.copy(folder / "exported" / name / "config.pbtxt", exchange / f"{name}.pbtxt")
     # The example's model, with the preprocessing that its client reads from the manifest.
-    passport = {"preprocess": Preprocess.from_yaml(DIGITS / "preprocess.yaml").to_dict()}
+    spec = Preprocess.from_yaml(DIGITS / "preprocess.yaml")
+    passport = engines.Passport(preprocess=spec.to_dict())
     options = engines.BuildOptions(target="cpu", precision="fp32", threads=1)
     engines.build(DIGITS / "digits.onnx", folder / "digits.engine", options, passport)
     assert main(["triton-export", str(folder / "digits.engine"), str(repository)]) == 0

@@ -46,7 +46,7 @@ def built(
     int8 = insert_qdq(model, placement, ranges)
     onnx.save(int8, folder / "int8.onnx")
     options = BuildOptions(target="cpu", threads=1, precision="int8")
-    manifest = engines.build(folder / "int8.onnx", folder / "int8.engine", options, {})
+    manifest = engines.build(folder / "int8.onnx", folder / "int8.engine", options)
     assert manifest.coverage is not None
     assert set(manifest.coverage.int8_layers) == set(placement.int8_nodes)
     share = placement.int8_mac_share(model)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from onnx import defs
+
+from engines import RUNTIMES, BuildOptions
+from engines.options import Target
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = (
@@ -233,6 +238,25 @@ def test_no_module_is_longer_than_500_lines() -> None:
         if p.suffix == ".py" and (lines := len(p.read_text().splitlines())) > 500
     }
     assert not long
+
+
+def test_targets_are_records_and_not_compared() -> None:
+    """A new runtime is a folder with its record, and a line in the table of runtimes."""
+    wrong = []
+    for path in (p for p in modules() if p.relative_to(ROOT).parts[0] in ("engines", "pipeline")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Compare):
+                sides = [getattr(side, "value", None) for side in (node.left, *node.comparators)]
+                if {*RUNTIMES} & {side for side in sides if isinstance(side, str)}:
+                    wrong.append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    assert not wrong
+
+
+@pytest.mark.parametrize("target", RUNTIMES)
+def test_every_option_of_a_runtime_is_one_of_the_builder(target: str) -> None:
+    known = {field.name for field in dataclasses.fields(BuildOptions)}
+    assert RUNTIMES[target].options <= known
+    assert target in get_args(Target)
 
 
 def test_no_catch_all_names() -> None:

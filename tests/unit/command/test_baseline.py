@@ -12,7 +12,8 @@ from benchmarks.accuracy import ClassificationTask, CustomTask, evaluate
 from benchmarks.accuracy.task import Task
 from calibrators import Sample
 from pipeline.baseline import Baseline, LabelFit
-from pipeline.flags import Job, parse_job
+from pipeline.flags import parse_job
+from pipeline.promise import Promise
 
 WORDS = ["--onnx", "m.onnx", "--engine", "o/m.engine", "--calib-data", "c", "--eval-data", "e"]
 PREPROCESSING = (
@@ -21,8 +22,8 @@ PREPROCESSING = (
 )
 
 
-def job(*flags: str) -> Job:
-    return parse_job([*WORDS, *flags])
+def promised(*flags: str) -> Promise | None:
+    return parse_job([*WORDS, *flags]).quantize.promise
 
 
 def watched(scores: np.ndarray, labels: np.ndarray, task: Task | None = None) -> Baseline:
@@ -62,18 +63,18 @@ def test_a_perfect_model_with_shifted_labels_is_refused_and_the_shift_named(
         f"labels {sign} {abs(shift)} would give 100.00%; write label_offset: {offset + shift} (now "
         f"{offset}) beside task: classification into the file for --task, or correct the labels"
     )
-    assert baseline.check(job()) == [f"warning: {said}"]
+    assert baseline.check(promised()) == [f"warning: {said}"]
     with pytest.raises(DataError) as caught:
-        baseline.check(job("--max-drop", "0.5"))
+        baseline.check(promised("--max-drop", "0.5"))
     assert str(caught.value) == f"--max-drop 0.5 has a baseline near chance: {said}"
     mended = watched(scores, labels, ClassificationTask(label_offset=offset + shift))
-    assert mended.check(job("--max-drop", "0.5")) == []
+    assert mended.check(promised("--max-drop", "0.5")) == []
 
 
 @given(st.integers(2, 1001), st.integers(1, 300))
 def test_a_perfect_model_is_never_refused(classes: int, count: int) -> None:
     answers = np.arange(count) % classes
-    assert watched(answering(answers, classes), answers).check(job("--max-drop", "0.5")) == []
+    assert watched(answering(answers, classes), answers).check(promised("--max-drop", "0.5")) == []
 
 
 @pytest.mark.parametrize("classes", [10, 100, 1000])
@@ -91,22 +92,22 @@ def test_a_model_that_guesses_is_refused_for_its_preprocessing(
         f"classes.; {PREPROCESSING}"
     )
     with pytest.raises(DataError, match=message):
-        watched(answering(answers, classes), labels).check(job("--max-drop", "1"))
+        watched(answering(answers, classes), labels).check(promised("--max-drop", "1"))
 
 
 def test_a_model_that_answers_nothing_is_refused(rng: np.random.Generator) -> None:
     labels = rng.integers(0, 10, 50)
     with pytest.raises(DataError, match=f"top1 0.00% on 50 samples.*{PREPROCESSING}"):
-        watched(np.zeros((50, 10), np.float32), labels).check(job("--max-drop", "1"))
+        watched(np.zeros((50, 10), np.float32), labels).check(promised("--max-drop", "1"))
 
 
 def test_a_few_samples_accuse_nobody() -> None:
     """A model halfway to perfect (55 %) has none of five right in 1.8 %, of six in 0.8 %."""
     labels = np.arange(1, 7)
     scores = answering(labels - 1, 10)
-    assert watched(scores[:5], labels[:5]).check(job("--max-drop", "1")) == []
+    assert watched(scores[:5], labels[:5]).check(promised("--max-drop", "1")) == []
     with pytest.raises(DataError, match=r"labels minus 1 would give 100\.00%"):
-        watched(scores, labels).check(job("--max-drop", "1"))
+        watched(scores, labels).check(promised("--max-drop", "1"))
 
 
 @pytest.mark.parametrize(
@@ -148,7 +149,7 @@ def test_an_offset_that_leaves_labels_without_a_class_is_not_named() -> None:
     """Two classes the wrong way round: half of the labels plus 1 would be right."""
     labels = np.repeat([0, 1], [40, 10])
     with pytest.raises(DataError, match=f"top1 0.00% on 50 samples.*{PREPROCESSING}"):
-        watched(answering(1 - labels, 2), labels).check(job("--max-drop", "1"))
+        watched(answering(1 - labels, 2), labels).check(promised("--max-drop", "1"))
 
 
 @pytest.mark.parametrize(
@@ -156,8 +157,8 @@ def test_an_offset_that_leaves_labels_without_a_class_is_not_named() -> None:
 )
 def test_what_has_no_classes_passes(task: Task | None, classes: int) -> None:
     scores, labels = np.zeros((50, classes), np.float32), np.zeros(50, np.int64)
-    assert watched(scores, labels, task).check(job("--max-drop", "1")) == []
+    assert watched(scores, labels, task).check(promised("--max-drop", "1")) == []
 
 
 def test_nothing_watched_is_no_doubt() -> None:
-    assert Baseline(None).check(job()) == []
+    assert Baseline(None).check(promised()) == []
