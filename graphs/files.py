@@ -47,8 +47,6 @@ _SIGNATURES = (
     (4, b"ORTM", "an onnxruntime .ort file"),
 )
 _HELP = "expected an ONNX model; export one or check the path"
-# Top-level fields of onnx.ModelProto; another number means that the file is something else.
-_MODEL_FIELDS = frozenset(field.number for field in onnx.ModelProto.DESCRIPTOR.fields)
 
 
 def load_model(path: str | Path) -> onnx.ModelProto:
@@ -165,40 +163,10 @@ def _explain(path: Path, data: bytes) -> ModelError:
     for offset, signature, what in _SIGNATURES:
         if data[offset : offset + len(signature)] == signature:
             return ModelError(f"model {path} is {what}, {_HELP}")
-    missing = _missing_bytes(data)
-    if missing:
-        return ModelError(
-            f"model {path} is truncated: it ends {missing} bytes before its last field does, "
-            f"expected a whole ONNX file; copy or download it again"
-        )
-    return ModelError(f"model {path} is not an ONNX file ({len(data)} bytes), {_HELP}")
-
-
-def _missing_bytes(data: bytes) -> int:
-    """How many bytes the last top-level protobuf field lacks; 0 where these are no ONNX fields."""
-    position, fields = 0, 0
-    while position < len(data):
-        tag, position = _varint(data, position)
-        number, wire = tag >> 3, tag & 7
-        if number not in _MODEL_FIELDS or wire not in (0, 2):
-            return 0
-        fields += 1
-        value, position = _varint(data, position)
-        if wire == 2:
-            position += value
-    return position - len(data) if fields > 1 else 0
-
-
-def _varint(data: bytes, position: int) -> tuple[int, int]:
-    """One base-128 number and the position after it (protobuf.dev/programming-guides/encoding)."""
-    value = shift = 0
-    while position < len(data) and shift < 70:
-        byte = data[position]
-        value |= (byte & 0x7F) << shift
-        position, shift = position + 1, shift + 7
-        if byte < 0x80:
-            return value, position
-    return value, position + 1
+    return ModelError(
+        f"model {path} is not an ONNX file, or a truncated one ({len(data)} bytes), expected a "
+        "whole ONNX model; copy or download it again, or check the path"
+    )
 
 
 def _check_text(message: Message, path: Path) -> None:

@@ -121,7 +121,7 @@ def test_truncated_file(model: onnx.ModelProto, tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     data = model.SerializeToString()
     path.write_bytes(data[:-7])
-    with pytest.raises(ModelError, match=r"truncated: it ends \d+ bytes before"):
+    with pytest.raises(ModelError, match=rf"truncated one \({len(data) - 7} bytes\).*copy"):
         load_model(path)
 
 
