@@ -22,7 +22,7 @@ from onnx import (
 
 from artefacts.errors import ModelError
 from graphs.edit import is_default_domain, subgraphs
-from graphs.files import without_data
+from graphs.tensor_data import without_data
 
 __all__ = ["MINIMUM_OPSET", "ONNX_ERRORS", "opset_of", "raise_opset", "reason"]
 

@@ -24,8 +24,8 @@ from graphs.edit import (
     output_names,
     replace_nodes,
 )
-from graphs.files import tensor_bytes, tensors_of
 from graphs.shapes import static_shape, values
+from graphs.tensor_data import tensor_bytes, tensors_of
 
 __all__ = ["GROWTH_LIMIT_BYTES", "constant_bytes", "fold_constants"]
 
