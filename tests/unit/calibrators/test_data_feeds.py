@@ -96,6 +96,8 @@ def test_gray_images_without_channel_axis(tmp_path: Path, rng: np.random.Generat
     found = list(open_samples(npz(tmp_path, x=digits), inputs=inputs, preprocess=spec))
     np.testing.assert_array_equal(np.stack([s.inputs["x"][0, 0] for s in found]), digits)
     assert "has shape [1, 1, 6, 7]" in refusal(npz(tmp_path, x=array), inputs, preprocess=spec)
+    (single,) = open_samples(lambda: iter([{"x": digits[2]}]), inputs=inputs, preprocess=spec)
+    np.testing.assert_array_equal(single.inputs["x"][0, 0], digits[2])
 
 
 def test_integers_for_real_inputs_need_a_meaning(tmp_path: Path) -> None:
