@@ -19,8 +19,8 @@ from onnx import (
 )
 
 from artefacts.errors import ModelError
-from graphs.files import without_data
 from graphs.operators import RESIZE_OPS
+from graphs.tensor_data import without_data
 from graphs.walk import is_default_domain, subgraphs, walk
 
 __all__ = ["MINIMUM_OPSET", "ONNX_ERRORS", "opset_of", "raise_opset", "reason"]

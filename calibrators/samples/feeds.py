@@ -225,7 +225,7 @@ def _plan_input(
 def _plan_image(
     shape: tuple[int, ...], spec: InputSpec, preprocess: Preprocess, where: str
 ) -> Plan:
-    """uint8 (N, H, W, C), (N, H, W), (N, C, H, W), or one image (H, W, 3)."""
+    """uint8 (N, H, W, C), (N, H, W), (N, C, H, W), or one image (H, W, 3) or (H, W)."""
     # A model may take a single image, without a batch axis.
     batched = len(spec.shape) > len(preprocess.shape)
     many = "rows" if batched else "items"
@@ -241,7 +241,7 @@ def _plan_image(
         return Plan(spec=spec, kind=many, count=shape[0], convert=prepare)
     if len(shape) == 4 and shape[1] in (1, 3):
         return Plan(spec=spec, kind=many, count=shape[0], convert=prepare_planes)
-    if len(shape) == 3 and shape[2] == 3:
+    if len(shape) == 2 or (len(shape) == 3 and shape[2] == 3):
         return Plan(spec=spec, kind="whole", count=1, convert=prepare)
     if len(shape) == 3:
         return Plan(spec=spec, kind=many, count=shape[0], convert=prepare)

@@ -62,9 +62,7 @@ def build_plan(
         config = configure(trt, builder, options, typing, inputs)
         # The configuration keeps raw pointers: these must live until the build has returned.
         calibrator = _attach_calibrator(trt, config, options)
-        monitor = create_monitor(trt, report)
-        if monitor is not None:
-            config.progress_monitor = monitor
+        monitor = _attach_monitor(trt, config, report)
         cached = attach_timing_cache(trt, config, options.timing_cache)
         log.layers.clear()
         with cancellable(monitor):
@@ -109,6 +107,14 @@ def _attach_calibrator(trt: Any, config: Any, options: BuildOptions) -> Any:
     if calibrator is not None:
         config.int8_calibrator = calibrator
     return calibrator
+
+
+def _attach_monitor(trt: Any, config: Any, report: Report) -> Any:
+    """Set and return the progress monitor; the caller keeps it alive. None before TensorRT 10."""
+    monitor = create_monitor(trt, report)
+    if monitor is not None:
+        config.progress_monitor = monitor
+    return monitor
 
 
 def _failure(

@@ -33,7 +33,7 @@ from graphs.qdq import (
 from graphs.view import GraphView, Node
 from quantization.foreign.constants import codes_of
 from quantization.improve.rounding import round_with_feedback
-from quantization.measure.execution import Arrays, Load, load_int8
+from quantization.measure.execution import Arrays, load_int8
 from quantization.write.bounded_weights import as_rows, bounded_codes, bounded_scale, from_rows
 
 __all__ = ["Bounded", "bound_weights"]
@@ -80,15 +80,12 @@ class _Layer:
         return np.asarray(saturating(self.rows, self.partners).any(axis=-1))
 
 
-def bound_weights(
-    model: ModelProto, samples: Sequence[Arrays] = (), *, load: Load = load_int8
-) -> Bounded:
+def bound_weights(model: ModelProto, samples: Sequence[Arrays] = ()) -> Bounded:
     """A new model whose INT8 layers no pair of weights can saturate.
 
     Args:
         model: an imported Q/DQ model; it is not changed.
         samples: feeds to weigh errors by, if there are any.
-        load: runs Q/DQ models, in float arithmetic.
 
     Raises:
         ModelError: the model cannot be run on the samples.
@@ -100,7 +97,7 @@ def bound_weights(
     layers = list(_layers(view))
     found = [layer for layer in layers if layer.binding.any()]
     editor, channels = GraphEditor(copy), 0
-    for layer, moment in _with_moments(model, found, samples, load):
+    for layer, moment in _with_moments(model, found, samples):
         codes, factors = _bounded(layer, moment)
         _store(editor, view, layer, codes, factors)
         channels += int(layer.binding.sum())
@@ -182,7 +179,7 @@ def _made_up_moment(size: int, taps: int) -> Floats:
 
 
 def _with_moments(
-    model: ModelProto, layers: list[_Layer], samples: Sequence[Arrays], load: Load
+    model: ModelProto, layers: list[_Layer], samples: Sequence[Arrays]
 ) -> Iterator[tuple[_Layer, Floats | None]]:
     """Each layer with the second moments of what it reads; None without samples."""
     if not samples:
@@ -193,14 +190,14 @@ def _with_moments(
         now, numbers = [pending.pop(0)], 0
         while pending and (numbers := numbers + len(now[-1].partners) ** 2) < _MOMENTS:
             now.append(pending.pop(0))
-        yield from zip(now, _moments(model, now, samples, load), strict=True)
+        yield from zip(now, _moments(model, now, samples), strict=True)
 
 
 def _moments(
-    model: ModelProto, layers: list[_Layer], samples: Sequence[Arrays], load: Load
+    model: ModelProto, layers: list[_Layer], samples: Sequence[Arrays]
 ) -> list[Floats | None]:
     matrices = [_matrix(layer) for layer in layers]
-    run = load(with_outputs(model, sorted({layer.node.inputs[0] for layer in layers})))
+    run = load_int8(with_outputs(model, sorted({layer.node.inputs[0] for layer in layers})))
     found: list[Floats | None] = [None] * len(layers)
     for number, sample in enumerate(samples):
         values = run(sample)

@@ -19,9 +19,9 @@ from onnx import (
 from onnx.reference import ReferenceEvaluator
 
 from graphs.edit import replace_nodes
-from graphs.files import tensor_bytes, tensors_of
 from graphs.operators import EXACT_OPS, ROUNDED_OPS
 from graphs.shapes import static_shape, values
+from graphs.tensor_data import tensor_bytes, tensors_of
 from graphs.walk import constants, is_default_domain, nodes, output_names
 
 __all__ = ["GROWTH_LIMIT_BYTES", "constant_bytes", "fold_constants"]

@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
 
 import calibrators
 import engines
@@ -150,6 +151,39 @@ def test_the_stages_by_hand(
     passport = engines.Passport(calibration_samples=tuple(statistics.samples))
     found = engines.build(int8, engine, passport=passport).passport
     assert set(found.calibration_samples or ()) == {sample.digest for sample in samples}
+
+
+def in_hand(path: Path) -> Image.Image:
+    with Image.open(path) as image:
+        return image.copy()
+
+
+def test_files_pairs_and_specs_as_a_person_has_them(tmp_path: Path) -> None:
+    """The ranges are those of the command, whatever samples and spec came in."""
+    spec = DIGITS / "preprocess.yaml"
+    with np.load(DIGITS / "test.npz") as stored:
+        test = dict(stored)
+    calib = sorted((DIGITS / "calib").rglob("*.png"))
+    found = []
+    given = [
+        (DIGITS / "calib", str(spec), DIGITS / "test.npz"),
+        (calib, spec, tuple(test.values())),
+        ([in_hand(path) for path in calib], Preprocess.from_yaml(spec).to_dict(), test),
+    ]
+    for number, (calib_data, preprocess, eval_data) in enumerate(given):
+        result = build(
+            str(DIGITS / "digits.onnx"),
+            tmp_path / f"{number}/m.engine",
+            calib_data=calib_data,
+            preprocess=preprocess,
+            eval_data=eval_data,
+            calibrator="minmax",
+            stop_after="onnx",
+            target="tensorrt",
+        )
+        assert result.engine is None
+        found.append(sha256_file(tmp_path / f"{number}/m.int8.onnx"))
+    assert len(set(found)) == 1
 
 
 @pytest.mark.parametrize(
