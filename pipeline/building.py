@@ -185,9 +185,15 @@ def _profiles(job: Job, target: str, prepared: onnx.ModelProto) -> tuple[engines
     batch = job.calib_batch if calibrators.has_batch_axis(inputs) else 1
 
     def scaled(shapes: Mapping[str, tuple[int, ...]], factor: int) -> dict[str, tuple[int, ...]]:
-        sized = {spec.name: isinstance(spec.shape[0], int) for spec in inputs if spec.shape}
+        free = {
+            spec.name: spec.axis
+            for spec in calibrators.resolved(inputs)
+            if spec.axis is not None and not isinstance(spec.shape[spec.axis], int)
+        }
         return {
-            name: shape if sized.get(name, True) else (shape[0] * factor, *shape[1:])
+            name: tuple(
+                size * factor if at == free.get(name) else size for at, size in enumerate(shape)
+            )
             for name, shape in shapes.items()
         }
 

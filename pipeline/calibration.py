@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,13 @@ from pipeline.flags import Job
 from pipeline.parts import learning_part
 from pipeline.screen import Screen
 
-__all__ = ["calibrate", "calibration_samples", "evaluation_samples", "held_out_samples"]
+__all__ = [
+    "any_samples",
+    "calibrate",
+    "calibration_samples",
+    "evaluation_samples",
+    "held_out_samples",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +68,8 @@ def calibrate(
         _write_cache(job, everything, ranges, screen)
     ranges = quantization.unify_ranges(ranges, placement)
     ranges.save(job.beside(".ranges.json"))
-    _say_what_was_found(job, statistics, ranges, screen)
+    axes = calibrators.say_axes(calibrators.input_specs(prepared))
+    _say_what_was_found(job, statistics, ranges, axes, screen)
     passport |= {
         "ranges_sha256": sha256_file(job.beside(".ranges.json")),
         "statistics_sha256": sha256_file(job.statistics or job.beside(".stats.npz")),
@@ -88,6 +95,14 @@ def calibration_samples(job: Job, prepared: onnx.ModelProto) -> calibrators.Samp
 def held_out_samples(job: Job, prepared: onnx.ModelProto) -> calibrators.Samples:
     """The calibration data that is not learned from, where a promise has no other samples."""
     return learning_part(_given_samples(job, prepared))[1]
+
+
+def any_samples(job: Job, inputs: Sequence[calibrators.InputSpec]) -> calibrators.Samples:
+    """Those of the flags, whatever they are for, to see what one of them is."""
+    given = job.calib_data if job.calib_data is not None else job.eval_data
+    if given is None:
+        return calibrators.random_samples(inputs, count=2, seed=0)
+    return calibrators.open_samples(given, inputs=inputs, preprocess=_spec(job))
 
 
 def _given_samples(job: Job, prepared: onnx.ModelProto) -> calibrators.Samples:
@@ -196,9 +211,13 @@ def _algorithm(calibrator: str) -> str:
 
 
 def _say_what_was_found(
-    job: Job, statistics: calibrators.Statistics, ranges: calibrators.Ranges, screen: Screen
+    job: Job,
+    statistics: calibrators.Statistics,
+    ranges: calibrators.Ranges,
+    axes: str,
+    screen: Screen,
 ) -> None:
-    screen.add(f"{len(statistics.samples)} samples, {len(ranges.tensors)} ranges")
+    screen.add(f"{len(statistics.samples)} samples, {axes}; {len(ranges.tensors)} ranges")
     if job.calibrator != "auto":
         screen.add(str(calibrators.convergence(statistics, method=job.calibrator)))
     for report in calibrators.describe(statistics, ranges):

@@ -99,7 +99,11 @@ def check_feeds(job: Job, prepared: onnx.ModelProto, largest: int) -> list[list[
     alone: list[Arrays] = [batch.inputs for batch in calibrators.batches(few, 1, inputs=inputs)]
     if not alone:
         raise DataError("0 samples were read, expected at least 1; check the data path")
-    if largest == 1 or not calibrators.has_batch_axis(inputs):
+    if (
+        largest == 1
+        or not calibrators.has_batch_axis(inputs)
+        or calibrators.fixed_batch(inputs) == 1
+    ):
         return [alone]
     many = list(itertools.islice(itertools.cycle(few), largest))
     together: list[Arrays] = [
@@ -124,7 +128,7 @@ def check_engine(
         manifest: of the engine.
         engine: as it was loaded from its file.
     """
-    batch = _largest_batch(job, manifest)
+    batch = _largest_batch(job, prepared, manifest)
     try:
         feeds = check_feeds(job, prepared, batch)
         graph = load_int8(source)
@@ -146,8 +150,15 @@ def check_engine(
     )
 
 
-def _largest_batch(job: Job, manifest: engines.Manifest) -> int:
-    sizes = [shape[0] for p in manifest.profiles for shape in p.max.values() if shape]
+def _largest_batch(job: Job, prepared: onnx.ModelProto, manifest: engines.Manifest) -> int:
+    inputs = calibrators.resolved(calibrators.input_specs(prepared))
+    axes = {spec.name: spec.axis for spec in inputs}
+    sizes = [
+        shape[axis]
+        for profile in manifest.profiles
+        for name, shape in profile.max.items()
+        if (axis := axes.get(name)) is not None
+    ]
     return max(sizes, default=job.calib_batch)
 
 
@@ -177,9 +188,8 @@ def _compare(
     names = [name for name in view.outputs if view.is_float(name) and name not in chosen]
     gaps: list[Gap] = []
     for number, requests in enumerate(feeds):
-        first = next(iter(requests[0].values()))
         meter = GapMeter(
-            batch=first.shape[0] if number and first.ndim else 1,
+            batch=_rows(requests[0], prepared) if number else 1,
             limit_db=_float_limit(job, manifest),
         )
         for inputs in requests:
@@ -193,6 +203,12 @@ def _compare(
             meter.add(float_outputs, written, engine(dict(inputs)), names)
         gaps += meter.gaps()
     return sorted(gaps, key=lambda gap: gap.sqnr_db - gap.limit_db)
+
+
+def _rows(request: Arrays, prepared: onnx.ModelProto) -> int:
+    """Samples of a request of several."""
+    specs = calibrators.resolved(calibrators.input_specs(prepared))
+    return max(int(request[spec.name].shape[spec.axis or 0]) for spec in specs)
 
 
 def _float_limit(job: Job, manifest: engines.Manifest) -> float | None:

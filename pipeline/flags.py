@@ -68,6 +68,8 @@ class Job:
     cache_version: str
     calib: Path | None
     random_calibration: int | None
+    batch_axis: Mapping[str, int]
+    whole_samples: bool
     shard: tuple[int, int] | None
     workers: Literal["ray"] | None
     statistics: Path | None
@@ -122,6 +124,11 @@ class Job:
             raise InputError(
                 f"--sign names the key {self.sign}, which is no file, expected a PEM file with a "
                 "private key; correct the path"
+            )
+        if self.batch_axis and self.whole_samples:
+            raise InputError(
+                "--batch-axis with --whole-samples, expected one of them: samples lie along an "
+                "axis, or each is a whole feed; drop one of the two"
             )
         _refuse_uneven_profiles(self.min_shapes, self.opt_shapes, self.max_shapes)
         refuse_promises(self)
@@ -265,6 +272,21 @@ def parse_pools(text: str) -> dict[str, float]:
     return pools
 
 
+def parse_axes(text: str) -> dict[str, int]:
+    """Axes of samples, ``image=0,state=1``; names may hold equals signs.
+
+    Raises:
+        argparse.ArgumentTypeError: the text is not of that form.
+    """
+    axes = {}
+    for part in text.split(","):
+        name, _, axis = part.rpartition("=")
+        if not (name and axis.isdigit()):
+            raise argparse.ArgumentTypeError(f"{part!r} is not of the form INPUT=0")
+        axes[name] = int(axis)
+    return axes
+
+
 def names(text: str) -> tuple[str, ...]:
     """Comma-separated names."""
     return tuple(name.strip() for name in text.split(",") if name.strip())
@@ -323,6 +345,18 @@ def parser() -> argparse.ArgumentParser:
     add = root.add_argument_group("calibration").add_argument
     add("--calib-data", type=Path, help="image folder, .npz, .npy, or a file with load_data()")
     add("--preprocess", type=Path, help="preprocessing spec, YAML (docs/data.md)")
+    add(
+        "--batch-axis",
+        type=parse_axes,
+        default={},
+        metavar="INPUT=AXIS,...",
+        help="each row along these axes is a sample (default: found by running the model)",
+    )
+    add(
+        "--whole-samples",
+        action="store_true",
+        help="each dict, file or further axis of an array is one sample, whatever its rows are",
+    )
     add("--calibrator", help="mse (default), entropy, minmax, percentile:99.99, auto")
     add("--calib-num", type=count, help="use only this many samples")
     add(

@@ -156,7 +156,7 @@ class Judge:
         self._promise = promise
         self._samples = samples
         self._inputs = calibrators.input_specs(prepared)
-        self._batch = job.calib_batch
+        self._batch = calibrators.evaluation_batch(self._inputs, job.calib_batch)
         self._task: Task | None = read_task(job.task) if job.task else None
         self._task_path = job.task
         self._known: list[Arrays] = []

@@ -17,6 +17,7 @@ from pipeline.calibration import calibrate, calibration_samples
 from pipeline.flags import Job
 from pipeline.improvement import improve
 from pipeline.recipes import follow, with_recipe
+from pipeline.sample_axes import settle_axes
 from pipeline.screen import Screen
 from pipeline.search import Mixture, keep_promise, refuse_if_missed, refuse_searching
 from pipeline.verification import judge_onnx, refuse_gap, verify
@@ -96,13 +97,14 @@ def take(
     imported = quantization.import_quantized(model)
     screen.add(f"{imported.format} model of {imported.origin}: taken as it is, not calibrated")
     screen.add(*imported.notes)
+    taken = settle_axes(job, imported.model, screen)
     source = job.beside(".int8.onnx")
-    quantization.save_model(imported.model, source)
-    portable = bounded(job, imported.model, screen) if isa == "portable" else None
+    quantization.save_model(taken, source)
+    portable = bounded(job, taken, screen) if isa == "portable" else None
     if portable is not None:
         source = job.beside(".portable.onnx")
         quantization.save_model(portable, source)
-    return imported.model, source
+    return taken, source
 
 
 def bounded(job: Job, model: onnx.ModelProto, screen: Screen) -> onnx.ModelProto | None:
@@ -127,9 +129,10 @@ def prepare(job: Job, model: onnx.ModelProto, screen: Screen) -> onnx.ModelProto
     """Load, check and normalise the graph that every artefact refers to."""
     screen.start(f"prepare    {job.onnx}")
     prepared = quantization.prepare(model)
-    quantization.save_model(prepared, job.beside(".prepared.onnx"))
     inputs = ", ".join(map(str, calibrators.input_specs(prepared)))
     screen.add(f"{len(model.graph.node)} nodes → {len(prepared.graph.node)}; input {inputs}")
+    prepared = settle_axes(job, prepared, screen)
+    quantization.save_model(prepared, job.beside(".prepared.onnx"))
     return prepared
 
 
