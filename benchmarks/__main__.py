@@ -43,6 +43,7 @@ from benchmarks.report.results import insert_results, render_results
 from benchmarks.report.tables import csv_rows, result_rows, to_csv, to_text
 from benchmarks.systems import System, against_graph, unique_names
 from calibrators.preprocessing.preprocess import Preprocess
+from calibrators.samples.axes import NOTE, SampleAxes
 from calibrators.samples.data import InputSpec, Samples, open_samples
 
 __all__ = ["main"]
@@ -189,10 +190,7 @@ def _open(path: Path, name: str) -> System:
         name=name,
         path=path,
         call=engine,
-        inputs=tuple(
-            InputSpec(name=spec.name, dtype=np.dtype(spec.dtype), shape=spec.shape)
-            for spec in engine.inputs
-        ),
+        inputs=_inputs(engine),
         target=engine.manifest.target,
         precision=engine.manifest.precision,
         settings={**_settings(engine.manifest), **against_graph(engine.manifest.measured)},
@@ -207,6 +205,16 @@ def _open(path: Path, name: str) -> System:
         if engine.manifest.precision == "int8"
         else None,
     )
+
+
+def _inputs(engine: engines.Engine) -> tuple[InputSpec, ...]:
+    """With the axes of samples that the passport tells."""
+    specs = tuple(
+        InputSpec(name=spec.name, dtype=np.dtype(spec.dtype), shape=spec.shape)
+        for spec in engine.inputs
+    )
+    note = engine.manifest.passport.get(NOTE)
+    return specs if note is None else SampleAxes.from_dict(note).of(specs)
 
 
 def _simulate(

@@ -11,6 +11,7 @@ import onnx
 import calibrators
 import engines
 import quantization
+from calibrators.samples.axes import NOTE
 from graphs.identity import graph_hash
 from pipeline.building import build_file, halve, settle_cpu_isa
 from pipeline.calibration import calibrate, calibration_samples
@@ -48,10 +49,10 @@ def run(job: Job, screen: Screen) -> None:
     if job.precision == "int8" and quantization.quantized_format(model) is not None:
         refuse_searching(job)
         prepared, source = take(job, isa, model, screen)
-        passport: dict[str, Any] = {"graph_hash": graph_hash(prepared)}
+        passport = first_facts(prepared)
     else:
         prepared = prepare(job, model, screen)
-        passport = {"graph_hash": graph_hash(prepared)}
+        passport = first_facts(prepared)
         source = job.beside(".prepared.onnx")
         if job.precision == "int8" and not job.implicit:
             placement = quantization.place(
@@ -78,6 +79,17 @@ def run(job: Job, screen: Screen) -> None:
     refuse_gap(job, check)
     gap = "" if check.explained else f"the runtime is the cause: {check}"
     refuse_if_missed(job, job.engine, obstacle, verdict, gap)
+
+
+def first_facts(prepared: onnx.ModelProto) -> dict[str, Any]:
+    """What the engine's passport says of the graph: its hash, and what a sample of it is."""
+    inputs = calibrators.resolved(calibrators.input_specs(prepared))
+    axes = {spec.name: spec.axis for spec in inputs}
+    apart = all(spec.apart for spec in inputs)
+    return {
+        "graph_hash": graph_hash(prepared),
+        NOTE: calibrators.SampleAxes(axes=axes, apart=apart).to_dict(),
+    }
 
 
 def profile_of(job: Job, target: str) -> quantization.Profile:
