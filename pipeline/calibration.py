@@ -92,6 +92,8 @@ def calibrate(
         )
     ranges = quantization.unify_ranges(ranges, placement)
     ranges.save(paths.beside(".ranges.json"))
+    axes = calibrators.say_axes(calibrators.input_specs(prepared))
+    screen.add(f"{len(statistics.samples)} samples, {axes}; {len(ranges.tensors)} ranges")
     _say_what_was_found(asked.method, statistics, ranges, screen)
     return Calibrated(
         model=prepared,
@@ -176,7 +178,6 @@ def _write_cache(
 def _say_what_was_found(
     method: str, statistics: calibrators.Statistics, ranges: calibrators.Ranges, screen: Screen
 ) -> None:
-    screen.add(f"{len(statistics.samples)} samples, {len(ranges.tensors)} ranges")
     if method != "auto":
         screen.add(str(calibrators.convergence(statistics, method=method)))
     for report in calibrators.describe(statistics, ranges):

@@ -14,6 +14,7 @@ from pipeline.flag_values import (
     amount,
     count,
     names,
+    parse_axes,
     parse_pools,
     parse_shapes,
     parse_shard,
@@ -66,6 +67,18 @@ def _add_calibration(root: argparse.ArgumentParser) -> None:
     add = root.add_argument_group("calibration").add_argument
     add("--calib-data", type=Path, help="image folder, .npz, .npy, or a file with load_data()")
     add("--preprocess", type=Path, help="preprocessing spec, YAML (docs/data.md)")
+    add(
+        "--batch-axis",
+        type=parse_axes,
+        default={},
+        metavar="INPUT=AXIS,...",
+        help="each row along these axes is a sample (default: found by running the model)",
+    )
+    add(
+        "--whole-samples",
+        action="store_true",
+        help="each dict, file or further axis of an array is one sample, whatever its rows are",
+    )
     add("--calibrator", help="mse (default), entropy, minmax, percentile:99.99, auto")
     add("--calib-num", type=count, help="use only this many samples")
     add(
