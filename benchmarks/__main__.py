@@ -24,11 +24,11 @@ from artefacts.errors import BuilderError
 from artefacts.files import read_bounded, write_atomic
 from benchmarks.arguments import limits_of, parse_arguments, plan_of
 from benchmarks.campaign import run_campaign
-from benchmarks.feeds import Feed
 from benchmarks.graph_files import find_graphs
-from benchmarks.machine.memory import MemoryResult, peak_bytes, probe_process
 from benchmarks.machine.nvml import open_gpu
+from benchmarks.machine.peak_memory import MemoryResult, peak_bytes, probe_process
 from benchmarks.onnx_system import OnnxSystem
+from benchmarks.queries import Feed
 from benchmarks.report import load_report, save_report
 from benchmarks.report.document import (
     KernelReport,
