@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,14 +53,23 @@ def calibrate(
     data: Data,
     asked: Calibrate,
     prepared: onnx.ModelProto,
-    placement: quantization.Placement,
+    place: Callable[..., quantization.Placement],
     screen: Screen,
 ) -> Calibrated | None:
     """One pass over the samples, then the range of each tensor by the chosen method.
 
+    Args:
+        paths: where statistics and ranges are written.
+        data: the samples.
+        asked: the method.
+        prepared: the float model.
+        place: places it, with ``amax=`` again when the ranges are known.
+        screen: told what was found.
+
     Returns:
         The network with its ranges; None where ``--shard`` observed only a part.
     """
+    placement = place()
     samples = None if asked.statistics else calibration_samples(data, prepared)
     origin = samples.path if samples is not None else str(asked.statistics)
     screen.start(f"calibrate  {origin}, method {asked.method}")
@@ -90,11 +99,17 @@ def calibrate(
             f"wrote {asked.cache} for TensorRT {asked.cache_version}: "
             f"{count} tensors of {paths.beside('.prepared.onnx')}"
         )
+    placement = place(amax={name: entry.amax for name, entry in ranges.tensors.items()})
     ranges = quantization.unify_ranges(ranges, placement)
     ranges.save(paths.beside(".ranges.json"))
     axes = calibrators.say_axes(calibrators.input_specs(prepared))
     screen.add(f"{len(statistics.samples)} samples, {axes}; {len(ranges.tensors)} ranges")
     _say_what_was_found(asked.method, statistics, ranges, screen)
+    if placement.joined:
+        screen.add(
+            f"{len(placement.joined)} Concats join branches too far apart for one scale; each "
+            "branch keeps its own"
+        )
     return Calibrated(
         model=prepared,
         placement=placement,
