@@ -43,7 +43,7 @@ from benchmarks.report.results import insert_results, render_results
 from benchmarks.report.tables import csv_rows, result_rows, to_csv, to_text
 from benchmarks.systems import System, against_graph, unique_names
 from calibrators.preprocessing.preprocess import Preprocess
-from calibrators.samples.data import InputSpec, Samples, open_samples
+from calibrators.samples.data import InputSpec, Samples, open_samples, preprocess_named
 
 __all__ = ["main"]
 
@@ -287,7 +287,7 @@ def _samples(arguments: argparse.Namespace, systems: Sequence[System]) -> Sample
     stated = [s.passport["preprocess"] for s in systems if s.passport.get("preprocess")]
     spec = None
     if arguments.preprocess:
-        spec = Preprocess.from_yaml(arguments.preprocess)
+        spec = preprocess_named(arguments.preprocess, systems[0].inputs)
     elif stated:
         spec = Preprocess.from_dict(stated[0])
     return open_samples(

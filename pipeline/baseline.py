@@ -152,4 +152,4 @@ class Baseline:
             return []
         if job.max_drop is not None:
             raise DataError(f"--max-drop {job.max_drop:g} has a baseline near chance: {fit}")
-        return [f"warning: {fit}"]
+        return [str(fit)]

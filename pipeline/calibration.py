@@ -18,6 +18,7 @@ from calibrators.statistics.on_ray import observe_on_ray
 from calibrators.tensorrt.cache import cache_from_ranges, write_cache
 from pipeline.flags import Job
 from pipeline.parts import learning_part
+from pipeline.preprocessing import sample_classes
 from pipeline.screen import Screen
 
 __all__ = ["calibrate", "calibration_samples", "evaluation_samples", "held_out_samples"]
@@ -46,7 +47,7 @@ def calibrate(
         statistics = calibrators.Statistics.load(Path(origin))
     else:
         if job.random_calibration is None:
-            screen.add(*(f"warning: {text}" for text in check_unnormalised(samples)))
+            screen.warn(*check_unnormalised(samples))
         statistics = _observe(job, prepared, tensors, samples, screen)
     if job.shard is not None:
         screen.add(
@@ -55,8 +56,10 @@ def calibrate(
             "and go on with --statistics all.stats.npz",
         )
         return None
+    sources = [] if samples is None else [samples]
     if job.eval_data is not None and job.random_calibration is None:
-        refuse_overlap(statistics.samples, evaluation_samples(job, prepared))
+        sources.append(evaluation_samples(job, prepared))
+        refuse_overlap(statistics.samples, sources[-1])
     ranges = _ranges(job, statistics)
     if job.calib_cache is not None:
         _write_cache(job, everything, ranges, screen)
@@ -66,8 +69,8 @@ def calibrate(
     passport |= {
         "ranges_sha256": sha256_file(job.beside(".ranges.json")),
         "statistics_sha256": sha256_file(job.statistics or job.beside(".stats.npz")),
-        "preprocess": ranges.preprocess,
-        "labels": list(samples.classes) or None if samples is not None else None,
+        "preprocess": ranges.preprocess or passport.get("preprocess"),
+        "labels": passport.get("labels") or sample_classes(job, prepared, sources, screen),
         "calibrator": job.calibrator,
         "samples": len(statistics.samples),
         "calibration_samples": sorted(statistics.samples),
@@ -121,9 +124,9 @@ def evaluation_samples(job: Job, prepared: onnx.ModelProto) -> calibrators.Sampl
 
 
 def _spec(job: Job) -> calibrators.Preprocess | None:
-    if job.preprocess is None or isinstance(job.preprocess, calibrators.Preprocess):
-        return job.preprocess
-    return calibrators.Preprocess.from_yaml(job.preprocess)
+    """The spec that ``settle_preprocess`` put there."""
+    assert not isinstance(job.preprocess, Path)
+    return job.preprocess
 
 
 def _statistics_path(job: Job) -> Path:

@@ -322,7 +322,12 @@ def parser() -> argparse.ArgumentParser:
 
     add = root.add_argument_group("calibration").add_argument
     add("--calib-data", type=Path, help="image folder, .npz, .npy, or a file with load_data()")
-    add("--preprocess", type=Path, help="preprocessing spec, YAML (docs/data.md)")
+    add(
+        "--preprocess",
+        type=Path,
+        help="YAML spec or preset: torchvision, timm:NAME, yolox, … (docs/data.md); default: what "
+        "the model itself says",
+    )
     add("--calibrator", help="mse (default), entropy, minmax, percentile:99.99, auto")
     add("--calib-num", type=count, help="use only this many samples")
     add(

@@ -16,6 +16,7 @@ from pipeline.building import build_file, halve, settle_cpu_isa
 from pipeline.calibration import calibrate, calibration_samples
 from pipeline.flags import Job
 from pipeline.improvement import improve
+from pipeline.preprocessing import settle_preprocess
 from pipeline.recipes import follow, with_recipe
 from pipeline.screen import Screen
 from pipeline.search import Mixture, keep_promise, refuse_if_missed, refuse_searching
@@ -42,15 +43,16 @@ def run(job: Job, screen: Screen) -> None:
     job, recipe = with_recipe(job)
     obstacle = ""
     model = quantization.load_model(job.onnx)
+    job, known = settle_preprocess(job, model, screen)
     if job.stop_after is None:  # else the engine is built elsewhere, by a release not known here
         engines.check_opset(target, model)
     if job.precision == "int8" and quantization.quantized_format(model) is not None:
         refuse_searching(job)
         prepared, source = take(job, isa, model, screen)
-        passport: dict[str, Any] = {"graph_hash": graph_hash(prepared)}
+        passport: dict[str, Any] = {"graph_hash": graph_hash(prepared), **known}
     else:
         prepared = prepare(job, model, screen)
-        passport = {"graph_hash": graph_hash(prepared)}
+        passport = {"graph_hash": graph_hash(prepared), **known}
         source = job.beside(".prepared.onnx")
         if job.precision == "int8" and not job.implicit:
             placement = quantization.place(

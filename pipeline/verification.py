@@ -56,7 +56,7 @@ def verify(
         screen.add(f"not run here: {err}")
     else:
         check = check_engine(job, prepared, source, manifest, engine)
-        screen.add(str(check) if check.explained else f"warning: {check}")
+        (screen.add if check.explained else screen.warn)(str(check))
     engines.add_measured(job.engine, runtime=check.to_dict())
     verdict = None
     if job.eval_data is not None or job.calib_data is not None:
@@ -152,7 +152,7 @@ def _measure(
                 "tell more: --eval-data with a --task"
             )
     engines.add_measured(job.engine, accuracy=measured)
-    screen.add(*baseline.check(job))
+    screen.warn(*baseline.check(job))
     promise = promise_of(job)
     if promise is None:
         return None

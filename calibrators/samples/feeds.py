@@ -20,7 +20,7 @@ from calibrators.samples.fit import check_kind, fit_array, fits, remedy, without
 from calibrators.samples.labels import LABEL_ARRAYS
 from calibrators.samples.samples import InputSpec, has_batch_axis
 
-__all__ = ["FeedPlan", "check_preprocess", "image_input", "plan_feed"]
+__all__ = ["FeedPlan", "check_preprocess", "image_input", "image_shape", "plan_feed"]
 
 _SINGLE = ("images", "image", "x", "X", "data", "inputs", "input", "features", "samples", "arr_0")
 
@@ -179,6 +179,12 @@ def image_input(preprocess: Preprocess | None, inputs: Sequence[InputSpec]) -> s
     if len(inputs) > 1:
         free = [spec for spec in free if len(spec.shape) == 4]
     return free[0].name if len(free) == 1 else None
+
+
+def image_shape(inputs: Sequence[InputSpec]) -> tuple[int | str | None, ...] | None:
+    """Shape of the only input with four axes; None where none or several have them."""
+    shapes = [spec.shape for spec in inputs if len(spec.shape) == 4]
+    return shapes[0] if len(shapes) == 1 else None
 
 
 def match_names(found: Sequence[str], inputs: Sequence[InputSpec], *, where: str) -> dict[str, str]:

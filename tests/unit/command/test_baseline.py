@@ -62,7 +62,7 @@ def test_a_perfect_model_with_shifted_labels_is_refused_and_the_shift_named(
         f"labels {sign} {abs(shift)} would give 100.00%; write label_offset: {offset + shift} (now "
         f"{offset}) beside task: classification into the file for --task, or correct the labels"
     )
-    assert baseline.check(job()) == [f"warning: {said}"]
+    assert baseline.check(job()) == [said]
     with pytest.raises(DataError) as caught:
         baseline.check(job("--max-drop", "0.5"))
     assert str(caught.value) == f"--max-drop 0.5 has a baseline near chance: {said}"
