@@ -26,6 +26,7 @@ from pipeline.baseline import Baseline
 from pipeline.calibration import evaluation_samples, held_out_samples
 from pipeline.flags import Job
 from pipeline.likeness import Comparison, Likeness
+from pipeline.parity import better_preprocessing
 from pipeline.parts import KEPT_BYTES, Part, divide
 from quantization.measure.execution import load_onnxruntime
 from quantization.search.search import Goal
@@ -168,7 +169,8 @@ class Judge:
         if promise.kind == "drop":
             baseline = Baseline(self._task)
             self._plain = self._accuracy(self._exact, baseline.add)
-            baseline.check(job)
+            run = self._exact
+            baseline.check(job, lambda fit: better_preprocessing(job, prepared, run, fit))
 
     @property
     def digest(self) -> str:

@@ -18,6 +18,7 @@ from pipeline.baseline import Baseline
 from pipeline.calibration import calibration_samples, evaluation_samples
 from pipeline.engine_check import EngineCheck, check_engine
 from pipeline.flags import SUFFIXES, Job
+from pipeline.parity import better_preprocessing
 from pipeline.promise import Judge, Promise, Verdict, drop_verdict, judging_parts, promise_of
 from pipeline.screen import Screen
 from quantization.measure.execution import Run, load_int8, load_onnxruntime
@@ -152,7 +153,8 @@ def _measure(
                 "tell more: --eval-data with a --task"
             )
     engines.add_measured(job.engine, accuracy=measured)
-    screen.warn(*baseline.check(job))
+    run = systems[reference]
+    screen.warn(*baseline.check(job, lambda fit: better_preprocessing(job, prepared, run, fit)))
     promise = promise_of(job)
     if promise is None:
         return None

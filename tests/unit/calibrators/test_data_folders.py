@@ -276,7 +276,10 @@ def test_a_single_image(tmp_path: Path) -> None:
 
 def test_images_need_a_spec_and_one_input(tmp_path: Path) -> None:
     picture(tmp_path / "a.png")
-    with pytest.raises(DataError, match=r"--preprocess with a preset .torchvision.* or a YAML file with at least 'scale: 1/255'"):
+    with pytest.raises(
+        DataError,
+        match=r"--preprocess with a preset .torchvision.* YAML file with at least 'scale: 1/255'",
+    ):
         open_samples(tmp_path, inputs=INPUTS)
     two = (*INPUTS, InputSpec(name="ids", dtype=np.dtype(np.int64), shape=("N", 8)))
     with pytest.raises(DataError, match="expected data for x, ids"):
