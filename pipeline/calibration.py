@@ -13,6 +13,7 @@ import calibrators
 import quantization
 from artefacts.errors import ArtefactError, InputError
 from artefacts.files import sha256_file, write_atomic
+from artefacts.words import counted
 from calibrators.samples.checks import check_unnormalised, refuse_overlap
 from calibrators.statistics.on_ray import observe_on_ray
 from calibrators.tensorrt.cache import cache_from_ranges, write_cache
@@ -46,14 +47,17 @@ def calibrate(
     if samples is None:
         statistics = calibrators.Statistics.load(Path(origin))
     else:
+        if samples.unused:
+            screen.add(f"{samples.path}: {samples.unused} not used")
         if job.random_calibration is None:
             screen.warn(*check_unnormalised(samples))
         statistics = _observe(job, prepared, tensors, samples, screen)
     if job.shard is not None:
+        joined = job.beside(".stats.npz")
         screen.add(
             f"wrote {_statistics_path(job)}; when all shards are there, join them with",
-            "  python -m calibrators merge *.stats.npz -o all.stats.npz",
-            "and go on with --statistics all.stats.npz",
+            f"  python -m calibrators merge {job.beside('.shard*.stats.npz')} -o {joined}",
+            f"and go on with --statistics {joined}",
         )
         return None
     sources = [] if samples is None else [samples]
@@ -201,7 +205,8 @@ def _algorithm(calibrator: str) -> str:
 def _say_what_was_found(
     job: Job, statistics: calibrators.Statistics, ranges: calibrators.Ranges, screen: Screen
 ) -> None:
-    screen.add(f"{len(statistics.samples)} samples, {len(ranges.tensors)} ranges")
+    samples = counted(len(statistics.samples), "sample")
+    screen.add(f"{samples}, {counted(len(ranges.tensors), 'range')}")
     if job.calibrator != "auto":
         screen.add(str(calibrators.convergence(statistics, method=job.calibrator)))
     for report in calibrators.describe(statistics, ranges):

@@ -19,6 +19,7 @@ __all__ = [
     "SUFFIXES",
     "Job",
     "Shapes",
+    "local_path",
     "parse_job",
     "parse_pools",
     "parse_shapes",
@@ -270,6 +271,20 @@ def names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
+def local_path(text: str) -> Path:
+    """A file or folder on this machine.
+
+    Raises:
+        argparse.ArgumentTypeError: the text is an address; a path would lose one of its slashes.
+    """
+    scheme, found, _ = text.partition("://")
+    if found and scheme.isalnum():
+        raise argparse.ArgumentTypeError(
+            f"{text} is an address, expected a file or folder on this machine; fetch it first"
+        )
+    return Path(text)
+
+
 def count(text: str) -> int:
     """A whole number of at least one."""
     if not text.isdigit() or int(text) < 1:
@@ -313,6 +328,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    root.register("type", Path, local_path)
     add = root.add_argument_group("model and engine").add_argument
     add("--onnx", type=Path, required=True, help="the FP32 model (or one with Q/DQ nodes)")
     add("--engine", type=Path, required=True, help="the engine to write; artefacts lie beside it")

@@ -13,7 +13,7 @@ import numpy as np
 
 from artefacts.errors import InputError
 from calibrators import Preprocess
-from pipeline.flags import Job, parser, settle_job
+from pipeline.flags import Job, local_path, parser, settle_job
 
 __all__ = ["job_of"]
 
@@ -66,7 +66,7 @@ def _converted(action: argparse.Action, value: Any) -> Any:
     flag = action.option_strings[-1]
     if isinstance(value, Path):
         value = str(value)
-    convert = action.type
+    convert = local_path if action.type is Path else action.type
     if isinstance(action, argparse._StoreTrueAction) and not isinstance(value, bool):
         raise InputError(f"option {action.dest} is {value!r}, expected True or False; correct it")
     try:
@@ -82,12 +82,21 @@ def _converted(action: argparse.Action, value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+def _local(text: str) -> Path:
+    try:
+        return local_path(text)
+    except argparse.ArgumentTypeError as err:
+        raise InputError(str(err)) from err
+
+
 def _samples(value: Any, stem: Path) -> Path | Loader | None:
     """A path, a loader, or arrays in a file that lives as long as the job."""
     if value is None or callable(value):
         return value  # type: ignore[no-any-return] # a loader, as it is
-    if isinstance(value, (str, Path)):
-        return Path(value)
+    if isinstance(value, str):
+        return _local(value)
+    if isinstance(value, Path):
+        return value
     if isinstance(value, np.ndarray):
         path = stem.with_suffix(".npy")
         np.save(path, value, allow_pickle=False)

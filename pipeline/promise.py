@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 import calibrators
 from artefacts.files import sha256_file
+from artefacts.words import counted
 from benchmarks.accuracy import AccuracyResult, compare_accuracy, evaluate
 from benchmarks.accuracy.evaluation import Watch
 from benchmarks.accuracy.task import Task, read_task
@@ -94,7 +95,7 @@ class Verdict:
     def __str__(self) -> str:
         low, high = sorted(0.0 - end if self.goal.drop else end for end in self.interval)
         said = self.goal.say(self.score)
-        return f"{said} [{low:.3g}, {high:.3g}] on {self.samples} samples"
+        return f"{said} [{low:.3g}, {high:.3g}] on {counted(self.samples, 'sample')}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON; numbers that are not finite (equal outputs) are null."""

@@ -12,6 +12,7 @@ import calibrators
 import engines
 import quantization
 from artefacts.errors import GateMissedError, ModelError, RequestError, UnsupportedError
+from artefacts.words import counted
 from benchmarks.accuracy import AccuracyResult, evaluate_all
 from benchmarks.accuracy.task import read_task
 from pipeline.baseline import Baseline
@@ -119,6 +120,8 @@ def _measure(
 ) -> Verdict | None:
     """Accuracy on ``--eval-data``, else likeness to FP32 on calibration samples; kept."""
     samples, reference = _samples(job, prepared), reference_name(prepared)
+    if job.eval_data is not None and samples.unused:
+        screen.add(f"{samples.path}: {samples.unused} not used")
     inputs = calibrators.input_specs(prepared)
     labelled = job.eval_data is not None and not (job.label_free and samples.unlabelled)
     task = read_task(job.task) if job.task else None
@@ -146,7 +149,7 @@ def _measure(
         elif (same := measured[name].get("same")) is not None:
             parts.append(f"{same:.2%} of the answers as those of {reference}")
         if parts:
-            screen.add(f"{name}: {', '.join(parts)} ({result.samples} samples)")
+            screen.add(f"{name}: {', '.join(parts)} ({counted(result.samples, 'sample')})")
         elif result.agreement is not None:
             screen.add(
                 f"{name}: not compared, the shape of its outputs depends on what is chosen; labels "

@@ -131,6 +131,7 @@ class Samples(Protocol):
         preprocess: the spec that was applied, or None.
         unlabelled: why samples carry no labels; empty where they do.
         classes: class names by label, empty where unknown.
+        unused: how much else lies in the folder, ``2 files and 1 folder``; empty for nothing.
     """
 
     @property
@@ -141,6 +142,8 @@ class Samples(Protocol):
     def unlabelled(self) -> str: ...  # noqa: D102 - see the class
     @property
     def classes(self) -> tuple[str, ...]: ...  # noqa: D102 - see the class
+    @property
+    def unused(self) -> str: ...  # noqa: D102 - see the class
 
     def __iter__(self) -> Iterator[Sample]: ...
 

@@ -32,6 +32,7 @@ class Source(Protocol):
     path: str
     preprocess: Preprocess | None
     unlabelled: str
+    unused: str
     classes: tuple[str, ...]
 
     def __len__(self) -> int: ...
@@ -72,6 +73,11 @@ class Chosen:
         return self.source.unlabelled
 
     @property
+    def unused(self) -> str:
+        """How much else lies in the folder."""
+        return self.source.unused
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """Class names by label."""
         return self.source.classes
@@ -105,6 +111,7 @@ class ImageFiles:
         self.preprocess: Preprocess | None = preprocess
         self.unlabelled = "" if listed.labels is not None else listed.unlabelled
         self.classes = listed.classes
+        self.unused = listed.unused
         self._listed, self._spec, self._prepare = listed, inputs[0], preprocess
         self._axis = None if len(inputs[0].shape) > len(preprocess.shape) else ...
 
@@ -171,6 +178,7 @@ class RandomRows:
 
     preprocess: Preprocess | None = None
     unlabelled = "random samples have no labels"
+    unused = ""
     classes: tuple[str, ...] = ()
 
     def __init__(self, inputs: Sequence[InputSpec], count: int, seed: int) -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 from artefacts.errors import DataError
 from calibrators.preprocessing.preprocess import Preprocess
 from calibrators.samples.data import InputSpec, open_samples, require_labels
+from calibrators.samples.folders import list_folder
 
 SPEC = Preprocess(resize=(4, 4), scale="1/255")
 INPUTS = (InputSpec(name="x", dtype=np.dtype(np.float32), shape=("N", 3, 4, 4)),)
@@ -372,3 +373,18 @@ def test_labels_of_a_thousand_files_are_read_once(tmp_path: Path) -> None:
     samples = open_samples(tmp_path, inputs=INPUTS, preprocess=SPEC)
     assert all(table[sample.name] == sample.label for sample in samples)
     assert len(samples) == 300
+
+
+def test_what_is_not_used_is_counted(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png", "c.npy", "notes.docx", "labels.json", "labels.npy", ".DS_Store"):
+        picture(tmp_path / name) if name.endswith(".png") else (tmp_path / name).write_text("{}")
+    (tmp_path / "old").mkdir()
+    kinds = ((".png",), (".npy",))
+    assert list_folder(tmp_path, kinds).unused == "2 files and 1 folder"
+    classes = tmp_path / "classes"
+    for name in ("cat", "dog"):
+        (classes / name).mkdir(parents=True)
+        picture(classes / name / "x.png")
+    assert list_folder(classes, kinds).unused == ""
+    (classes / "cat" / "x.tiff").write_bytes(b"")
+    assert list_folder(classes, kinds).unused == "1 file"

@@ -145,3 +145,12 @@ def test_calibration_samples_are_held_out_only_without_others() -> None:
     assert not job(*LABELLED, "--min-sqnr", "20").holds_out
     assert not job(*CALIBRATED).holds_out
     assert job(*LABELLED, "--max-drop", "1").promise == "--max-drop"
+
+
+@pytest.mark.parametrize("flag", ["--onnx", "--calib-data", "--eval-data", "--preprocess"])
+def test_addresses_are_no_files(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        job(flag, "https://example.org/a.zip")
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert f"argument {flag}: https://example.org/a.zip is an address, expected a file" in said
