@@ -23,8 +23,9 @@ from artefacts.errors import EngineError
 from artefacts.files import write_atomic
 from engines import loading
 from engines.manifest import manifest_path
-from engines.openvino.cpu_isa import cpu_isa, needed_cpu_isa
+from engines.openvino.cpu_isa import cpu_isa
 from engines.openvino.files import is_archive
+from engines.openvino.needed_isa import needed_cpu_isa
 from quantization.foreign.bound import bound_weights
 from quantization.foreign.importer import import_quantized
 from quantization.measure.execution import load_int8
