@@ -44,6 +44,8 @@ from benchmarks.report.tables import csv_rows, result_rows, to_csv, to_text
 from benchmarks.systems import System, against_graph, unique_names
 from calibrators.preprocessing.preprocess import Preprocess
 from calibrators.samples.data import InputSpec, Samples, open_samples, preprocess_named
+from graphs.names import node_name
+from graphs.walk import producers
 
 __all__ = ["main"]
 
@@ -196,14 +198,16 @@ def _open(path: Path, name: str) -> System:
         target=engine.manifest.target,
         precision=engine.manifest.precision,
         settings={**_settings(engine.manifest), **against_graph(engine.manifest.measured)},
-        passport=engine.manifest.passport,
+        passport=engine.manifest.passport.to_json(),
         layers=_layers(engine.manifest),
         clone=engine.clone,
         device_times=None if engine.manifest.target == "cpu" else engine.device_times,
         layer_times=lambda request: [
             KernelReport(**asdict(time)) for time in engine.layer_times(request)
         ],
-        graphs=partial(find_graphs, path, {**engine.manifest.passport, **engine.manifest.onnx})
+        graphs=partial(
+            find_graphs, path, {**engine.manifest.passport.to_json(), **engine.manifest.onnx}
+        )
         if engine.manifest.precision == "int8"
         else None,
     )
@@ -214,12 +218,12 @@ def _simulate(
 ) -> tuple[TensorReport, ...]:
     """Error of each tensor, by the simulator that ``python -m quantization simulate`` runs."""
     reference = quantization.load_model(float_graph)
-    nodes = {output: node for node in reference.graph.node for output in node.output}
+    makers = producers(reference)
     errors = quantization.simulate(reference, quantization.load_model(int8_graph), feeds)
     return tuple(
         TensorReport(
             tensor=error.tensor,
-            node=nodes[error.tensor].name if error.tensor in nodes else "",
+            node=node_name(makers[error.tensor]) if error.tensor in makers else "",
             op_type=error.op_type,
             sqnr_db=_finite(error.sqnr_db),
             own_sqnr_db=_finite(error.own_sqnr_db),
@@ -264,11 +268,9 @@ def _layers(manifest: engines.Manifest) -> tuple[LayerReport, ...]:
     """Weighted layers with the reason that kept each in floating point."""
     if manifest.coverage is None:
         return ()
-    placement = manifest.passport.get("placement") or {}
-    reasons = {
-        entry.get("node"): f"{entry.get('rule')}: {entry.get('why')}"
-        for entry in placement.get("floating") or ()
-    }
+    placement = manifest.passport.placement
+    floating = () if placement is None else placement.floating
+    reasons = {entry.node: f"{entry.rule}: {entry.why}" for entry in floating}
     return tuple(
         LayerReport(
             name=node.name,
@@ -285,11 +287,9 @@ def _layers(manifest: engines.Manifest) -> tuple[LayerReport, ...]:
 def _samples(arguments: argparse.Namespace, systems: Sequence[System]) -> Samples:
     """The samples, preprocessed as the flag or the first manifest says."""
     stated = [s.passport["preprocess"] for s in systems if s.passport.get("preprocess")]
-    spec = None
+    spec = Preprocess.from_dict(stated[0]) if stated else None
     if arguments.preprocess:
         spec = preprocess_named(arguments.preprocess, systems[0].inputs)
-    elif stated:
-        spec = Preprocess.from_dict(stated[0])
     return open_samples(
         arguments.data, inputs=systems[0].inputs, preprocess=spec, limit=arguments.num
     )

@@ -74,34 +74,27 @@ def run_campaign(systems: Sequence[System], samples: Samples, plan: Plan, say: S
     feeds = feeds_of(systems, samples, plan.batch)
     watch = MachineWatch(gpu=gpu)
     latency = _latency(systems, feeds, plan, watch, say)
-    steadiness = watch.verdict()
-    overhead_us = measure_overhead_us()
+    steadiness, overhead_us = watch.verdict(), measure_overhead_us()
     scenarios = run_scenarios(systems, samples, latency, plan, say)
     sweeps = run_sweeps(systems, samples, feeds, plan, say)
     energy = _energy(systems, feeds, plan, say)
-    reports = tuple(
-        _with_insight(
-            SystemReport(
-                name=system.name,
-                **file_facts(system.path),
-                target=system.target,
-                precision=system.precision,
-                settings=system.settings,
-                latency=latency[system.name],
-                device=_device(system, feeds),
-                accuracy=accuracy[system.name],
-                memory=plan.probe(system.path) if plan.probe else None,
-                energy=energy.get(system.name),
-            ),
-            system,
-            feeds,
-            plan,
-            say,
+    reports = []
+    for system in systems:
+        report = SystemReport(
+            name=system.name,
+            **file_facts(system.path),
+            target=system.target,
+            precision=system.precision,
+            settings=system.settings,
+            latency=latency[system.name],
+            device=_device(system, feeds),
+            accuracy=accuracy[system.name],
+            memory=plan.probe(system.path) if plan.probe else None,
+            energy=energy.get(system.name),
         )
-        for system in systems
-    )
+        reports.append(_with_insight(report, system, feeds, plan, say))
     comparisons = _comparisons(reports)
-    found = (
+    explained = (
         explain(c, reports[0], r, environment, overhead_us, steadiness.reasons)
         for c, r in zip(comparisons, reports[1:], strict=True)
     )
@@ -114,12 +107,12 @@ def run_campaign(systems: Sequence[System], samples: Samples, plan: Plan, say: S
         batch=plan.batch,
         overhead_us=overhead_us,
         steadiness=steadiness,
-        systems=reports,
+        systems=tuple(reports),
         comparisons=comparisons,
         scenarios=scenarios,
         sweeps=sweeps,
         ranges=_ranges(systems),
-        explanations=tuple(entry for entry in found if entry),
+        explanations=tuple(entry for entry in explained if entry),
         warnings=_warnings(reports, steadiness.reasons),
     )
 

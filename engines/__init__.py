@@ -18,31 +18,45 @@ from engines.loading import load
 from engines.manifest import Manifest, add_measured, read_manifest
 from engines.openvino.cpu_isa import cpu_isa, resolve_cpu_isa
 from engines.options import BuildOptions, resolve_target
+from engines.passport import (
+    FloatLayer,
+    FloatOperator,
+    Passport,
+    PlacementRecord,
+    PromiseRecord,
+    RecipeRecord,
+)
+from engines.runtime import Runtime
+from engines.runtimes import RUNTIMES, runtime_of
 from engines.serving.pool import EnginePool, PoolStatistics
 from engines.serving.signing import sign
 from engines.tensors import Profile, TensorSpec
 
 if TYPE_CHECKING:
     from engines.building import build
-    from engines.openvino.build import compiled_call
     from engines.openvino.needed_isa import needed_cpu_isa
-    from engines.tensorrt.network import check_opset, takes_types_from_graph
 
 __all__ = [
+    "RUNTIMES",
     "BuildOptions",
     "Engine",
     "EnginePool",
+    "FloatLayer",
+    "FloatOperator",
     "Int8Coverage",
     "LayerTime",
     "Manifest",
     "NodeCoverage",
+    "Passport",
+    "PlacementRecord",
     "PoolStatistics",
     "Profile",
+    "PromiseRecord",
+    "RecipeRecord",
+    "Runtime",
     "TensorSpec",
     "add_measured",
     "build",
-    "check_opset",
-    "compiled_call",
     "cpu_isa",
     "has_module",
     "load",
@@ -50,17 +64,14 @@ __all__ = [
     "read_manifest",
     "resolve_cpu_isa",
     "resolve_target",
+    "runtime_of",
     "sign",
-    "takes_types_from_graph",
 ]
 
 # Building needs onnx, which a service that loads engines has no use for: imported when asked for.
 _BUILDING = {
     "build": "engines.building",
-    "check_opset": "engines.tensorrt.network",
-    "compiled_call": "engines.openvino.build",
     "needed_cpu_isa": "engines.openvino.needed_isa",
-    "takes_types_from_graph": "engines.tensorrt.network",
 }
 
 

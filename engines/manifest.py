@@ -22,6 +22,7 @@ from artefacts.files import read_bounded, sha256_bytes, write_atomic
 from artefacts.libraries import require
 from engines.coverage import Int8Coverage
 from engines.environment import has_module
+from engines.passport import Passport
 from engines.tensors import Profile, TensorSpec
 
 __all__ = ["Manifest", "add_measured", "manifest_path", "read_manifest", "read_verified"]
@@ -66,7 +67,7 @@ class Manifest:
     options: Mapping[str, Any]
     build: Mapping[str, Any]
     coverage: Int8Coverage | None
-    passport: Mapping[str, Any]
+    passport: Passport
     measured: Mapping[str, Any] = field(default_factory=dict)
     created: str = field(
         default_factory=lambda: datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -80,6 +81,7 @@ class Manifest:
             "outputs": [spec.to_json() for spec in self.outputs],
             "profiles": [profile.to_json() for profile in self.profiles],
             "coverage": self.coverage.to_json() if self.coverage else None,
+            "passport": self.passport.to_json(),
         }
         return content | {"digest": _digest(content)}
 
@@ -132,6 +134,7 @@ class Manifest:
         content["profiles"] = tuple(map(Profile.from_json, data["profiles"]))
         if data["coverage"] is not None:
             content["coverage"] = Int8Coverage.from_json(data["coverage"])
+        content["passport"] = Passport.from_json(data["passport"])
         return cls(**content)
 
 

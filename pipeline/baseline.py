@@ -20,7 +20,7 @@ from benchmarks.accuracy.result import Arrays
 from benchmarks.accuracy.task import Task
 from benchmarks.statistics import binomial_tail
 from calibrators import Sample
-from pipeline.flags import Job
+from pipeline.promise import Promise
 
 __all__ = ["Baseline", "LabelFit"]
 
@@ -174,11 +174,13 @@ class Baseline:
             return None
         return LabelFit(classes=self._classes, samples=self._samples, right=self._right)
 
-    def check(self, job: Job, otherwise: Callable[[LabelFit], str] = lambda fit: "") -> list[str]:
+    def check(
+        self, promise: Promise | None, otherwise: Callable[[LabelFit], str] = lambda fit: ""
+    ) -> list[str]:
         """Hold what was counted against chance.
 
         Args:
-            job: what it promises.
+            promise: that is judged by it, if any.
             otherwise: what would be better, asked where FP32 knows the labels badly.
 
         Returns:
@@ -193,8 +195,6 @@ class Baseline:
         better = otherwise(fit)
         if not fit.near_chance:
             return [fit.told(better)] if better else []
-        if job.max_drop is not None:
-            raise DataError(
-                f"--max-drop {job.max_drop:g} has a baseline near chance: {fit.told(better)}"
-            )
+        if promise is not None and promise.kind == "drop":
+            raise DataError(f"{promise} has a baseline near chance: {fit.told(better)}")
         return [fit.told(better)]

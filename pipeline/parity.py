@@ -19,8 +19,8 @@ from benchmarks.accuracy import evaluate, read_task
 from benchmarks.statistics import binomial_tail
 from calibrators import Preprocess
 from pipeline.baseline import DOUBT, SHIFTS, Baseline, LabelFit
-from pipeline.calibration import evaluation_samples
-from pipeline.flags import Job
+from pipeline.job import Data
+from pipeline.samples import evaluation_samples
 from quantization.measure.execution import Run
 
 __all__ = ["Variant", "better_preprocessing", "variants"]
@@ -79,13 +79,25 @@ def _numbers(spec: Preprocess, kept: bool) -> dict[str, Any]:
     }
 
 
-def better_preprocessing(job: Job, prepared: onnx.ModelProto, run: Run, fit: LabelFit) -> str:
+def better_preprocessing(
+    data: Data,
+    prepared: onnx.ModelProto,
+    run: Run,
+    samples: calibrators.Samples,
+    fit: LabelFit,
+) -> str:
     """What FP32 would know under the best of the variants; empty where none is clearly better.
 
     By exact one-sided binomial tests against the accuracy that was found (the best label offset),
     1 % for all tries together.
+
+    Args:
+        data: where the samples are read again, prepared otherwise.
+        prepared: the float model.
+        run: the same, running.
+        samples: that were judged.
+        fit: what it knew of them.
     """
-    samples = evaluation_samples(job, prepared)
     if samples.preprocess is None:
         return ""
     tried = list(variants(samples.preprocess))
@@ -93,10 +105,10 @@ def better_preprocessing(job: Job, prepared: onnx.ModelProto, run: Run, fit: Lab
     known = max(fit.best, fit.chance)
     best: tuple[float, str] = (0.0, "")
     for variant in tried:
-        others = _spread(evaluation_samples(replace(job, preprocess=variant.preprocess), prepared))
+        others = _spread(evaluation_samples(replace(data, preprocess=variant.preprocess), prepared))
         if next(iter(others)).digest == first:
             return ""  # arrays that were prepared elsewhere: no spec changes them
-        found = _counted(job, prepared, run, others)
+        found = _counted(data, prepared, run, others)
         if found is None:
             continue
         offset = max(found.right, key=lambda shift: found.right[shift])
@@ -112,10 +124,10 @@ def better_preprocessing(job: Job, prepared: onnx.ModelProto, run: Run, fit: Lab
 
 
 def _counted(
-    job: Job, prepared: onnx.ModelProto, run: Run, samples: calibrators.Samples
+    data: Data, prepared: onnx.ModelProto, run: Run, samples: calibrators.Samples
 ) -> LabelFit | None:
     """The labels against the answers; None where the model cannot be fed so."""
-    task = read_task(job.task) if job.task else None
+    task = read_task(data.task) if data.task else None
     baseline = Baseline(task)
     try:
         evaluate(run, samples, task, inputs=calibrators.input_specs(prepared), watch=baseline.add)

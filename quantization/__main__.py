@@ -72,6 +72,11 @@ COMMANDS: dict[str, Command] = {
         configure=commands.add_prepare,
         run=commands.run_prepare,
     ),
+    "insert": Command(
+        summary="write ranges into a prepared model as Q/DQ pairs, with INT8 weights",
+        configure=commands.add_insert,
+        run=commands.run_insert,
+    ),
     "import": Command(
         summary="take a quantized model of another tool, without calibration",
         configure=commands.add_import,

@@ -16,8 +16,9 @@ from benchmarks.report.document import (
     Report,
     SystemReport,
 )
-from benchmarks.report.sections import NOISE, Section, sections, times_section
-from benchmarks.report.tables import Rows, format_score, result_rows
+from benchmarks.report.layer_sections import NOISE, times_section
+from benchmarks.report.sections import sections
+from benchmarks.report.tables import Rows, Section, format_score, result_rows
 
 __all__ = ["render_html"]
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from artefacts.decibels import sqnr_db
 from artefacts.words import counted
 from calibrators.ranges.methods import check_usable, compute_range
 from calibrators.ranges.mse import quantization_error
@@ -149,7 +150,7 @@ def _describe(name: str, cell: TensorStatistics, amax: float) -> TensorReport:
         largest=cell.amax,
         clipped_share=clipped_share(cell, amax),
         zero_share=cell.zeros / max(cell.count, 1),
-        sqnr_db=10 * math.log10(signal / error) if error > 0 and signal > 0 else math.inf,
+        sqnr_db=sqnr_db(signal, error) if signal > 0 else math.inf,
         remark=_remark(cell),
     )
 

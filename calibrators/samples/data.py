@@ -20,7 +20,7 @@ from calibrators.preprocessing.preprocess import Preprocess
 from calibrators.preprocessing.presets import PRESETS
 from calibrators.preprocessing.spec_file import read_yaml
 from calibrators.samples.array_samples import ArrayFiles
-from calibrators.samples.feeds import check_preprocess, image_shape
+from calibrators.samples.feeds import check_preprocess
 from calibrators.samples.folders import FileList, list_folder, list_text
 from calibrators.samples.loaders import Feed, LoaderSamples, load_function
 from calibrators.samples.samples import (
@@ -29,6 +29,7 @@ from calibrators.samples.samples import (
     Samples,
     fixed_batch,
     has_batch_axis,
+    image_shape,
     input_specs,
 )
 from calibrators.samples.sources import Chosen, ImageFiles, RandomRows

@@ -20,7 +20,7 @@ from calibrators.samples.fit import check_kind, fit_array, fits, remedy, without
 from calibrators.samples.labels import LABEL_ARRAYS
 from calibrators.samples.samples import InputSpec, has_batch_axis
 
-__all__ = ["FeedPlan", "check_preprocess", "image_input", "image_shape", "plan_feed"]
+__all__ = ["FeedPlan", "check_preprocess", "image_input", "plan_feed"]
 
 _SINGLE = ("images", "image", "x", "X", "data", "inputs", "input", "features", "samples", "arr_0")
 
@@ -181,12 +181,6 @@ def image_input(preprocess: Preprocess | None, inputs: Sequence[InputSpec]) -> s
     return free[0].name if len(free) == 1 else None
 
 
-def image_shape(inputs: Sequence[InputSpec]) -> tuple[int | str | None, ...] | None:
-    """Shape of the only input with four axes; None where none or several have them."""
-    shapes = [spec.shape for spec in inputs if len(spec.shape) == 4]
-    return shapes[0] if len(shapes) == 1 else None
-
-
 def match_names(found: Sequence[str], inputs: Sequence[InputSpec], *, where: str) -> dict[str, str]:
     """Input name → array name.
 
@@ -231,7 +225,7 @@ def _plan_input(
 def _plan_image(
     shape: tuple[int, ...], spec: InputSpec, preprocess: Preprocess, where: str
 ) -> Plan:
-    """uint8 (N, H, W, C), (N, H, W), (N, C, H, W), or one image (H, W, 3)."""
+    """uint8 (N, H, W, C), (N, H, W), (N, C, H, W), or one image (H, W, 3) or (H, W)."""
     # A model may take a single image, without a batch axis.
     batched = len(spec.shape) > len(preprocess.shape)
     many = "rows" if batched else "items"
@@ -247,7 +241,7 @@ def _plan_image(
         return Plan(spec=spec, kind=many, count=shape[0], convert=prepare)
     if len(shape) == 4 and shape[1] in (1, 3):
         return Plan(spec=spec, kind=many, count=shape[0], convert=prepare_planes)
-    if len(shape) == 3 and shape[2] == 3:
+    if len(shape) == 2 or (len(shape) == 3 and shape[2] == 3):
         return Plan(spec=spec, kind="whole", count=1, convert=prepare)
     if len(shape) == 3:
         return Plan(spec=spec, kind=many, count=shape[0], convert=prepare)

@@ -15,7 +15,15 @@ from numpy.typing import NDArray
 from artefacts.errors import DataError, ModelError
 from calibrators.preprocessing.preprocess import Preprocess
 
-__all__ = ["InputSpec", "Sample", "Samples", "fixed_batch", "has_batch_axis", "input_specs"]
+__all__ = [
+    "InputSpec",
+    "Sample",
+    "Samples",
+    "fixed_batch",
+    "has_batch_axis",
+    "image_shape",
+    "input_specs",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,3 +177,9 @@ def check_slice(rows: slice) -> slice:
             "of at least 0 and a step of at least 1; correct the shard"
         )
     return slice(start, rows.stop, step)
+
+
+def image_shape(inputs: Sequence[InputSpec]) -> tuple[int | str | None, ...] | None:
+    """Shape of the only input with four axes; None where none or several have them."""
+    shapes = [spec.shape for spec in inputs if len(spec.shape) == 4]
+    return shapes[0] if len(shapes) == 1 else None

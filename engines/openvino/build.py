@@ -13,7 +13,7 @@ import onnx
 from numpy.typing import NDArray
 
 from artefacts.errors import ModelError
-from engines.built import BuiltEngine
+from engines.built import BuiltEngine, Feeds
 from engines.coverage import openvino_kernels, openvino_precisions
 from engines.onnx_layers import graph_names
 from engines.openvino.cpu_isa import cpu_isa
@@ -37,9 +37,7 @@ from engines.openvino.unsigned_codes import use_unsigned_codes
 from engines.options import BuildOptions
 from engines.tensors import TensorSpec
 
-__all__ = ["Feeds", "build_blob", "compiled_call"]
-
-Feeds = Sequence[Mapping[str, NDArray[Any]]]
+__all__ = ["build_blob", "compiled_call"]
 
 # OpenVINO's name → numpy's
 DTYPES = {
@@ -192,7 +190,7 @@ def _alike(wanted: NDArray[Any], got: NDArray[Any]) -> bool:
     return bool(((a[known] - b[known]) ** 2).sum() <= LARGEST_NOISE * (a[known] ** 2).sum())
 
 
-def _inference_precision(precision: str) -> str:
+def _inference_precision(precision: str | None) -> str:
     """The floating-point type that layers outside INT8 run in.
 
     fp32 and int8 state float32, so an FP32 baseline is one on every CPU (left alone, OpenVINO

@@ -9,9 +9,11 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from engines.onnx_layers import WEIGHTED, is_dequantized
+from engines.onnx_layers import is_dequantized
 from engines.openvino.cpu_isa import CpuIsa
+from graphs.operators import WEIGHTED_OPS
 from graphs.pairs import pair_partners, reduction_axis, saturating
+from graphs.view import GraphView, Node
 
 __all__ = ["needed_cpu_isa"]
 
@@ -22,23 +24,21 @@ def needed_cpu_isa(model: onnx.ModelProto) -> CpuIsa:
     A layer whose right side is no constant (a product of two activations) needs VNNI: its codes
     cannot be known. So does one whose weight codes are not INT8 constants.
     """
-    producers = {output: node for node in model.graph.node for output in node.output}
-    constants = {tensor.name: tensor for tensor in model.graph.initializer}
-    for node in model.graph.node:
-        if node.op_type not in WEIGHTED:
+    view = GraphView(model)
+    for node in view.nodes:
+        if node.op_type not in WEIGHTED_OPS:
             continue
-        if not all(is_dequantized(name, producers) for name in node.input[:2]):
+        if not all(is_dequantized(view, name) for name in node.inputs[:2]):
             continue  # runs in floating point
-        pair = producers.get(node.input[1])
-        codes = constants.get(pair.input[0]) if pair is not None else None
+        pair = view.producer(node.inputs[1])
+        codes = view.initializers.get(pair.inputs[0]) if pair is not None else None
         if codes is None or _saturates(node, numpy_helper.to_array(codes)):
             return "vnni"
     return "portable"
 
 
-def _saturates(node: onnx.NodeProto, codes: NDArray[Any]) -> bool:
-    attributes = {entry.name: entry.i for entry in node.attribute}
-    transposed = bool(attributes.get("transB", 0))
+def _saturates(node: Node, codes: NDArray[Any]) -> bool:
+    transposed = bool(node.integer("transB", 0))
     axis = reduction_axis(node.op_type, codes.ndim, transposed=transposed)
     if axis is None or codes.dtype != np.int8:
         return True

@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from artefacts.errors import DataError
-from graphs.view import WEIGHTED_OPS, GraphView, Node
+from graphs.operators import WEIGHTED_OPS
+from graphs.view import GraphView, Node
+from graphs.walk import nodes, subgraphs
 from quantization.improve.bias import bias_shift, channel_axis
 from quantization.improve.range_choice import Grid
 from quantization.measure.execution import Arrays, Load, Run
@@ -229,11 +231,10 @@ def _variable_inputs(view: GraphView, node: Node) -> list[str]:
 def reads(proto: onnx.NodeProto) -> dict[str, None]:
     """Every tensor a node reads, and every name inside its bodies, each once."""
     names = dict.fromkeys(name for name in proto.input if name)
-    for attribute in proto.attribute:
-        for body in (attribute.g, *attribute.graphs):
-            for inner in body.node:
-                names.update(reads(inner))
-            names.update(dict.fromkeys(output.name for output in body.output))
+    for body in subgraphs(proto):
+        for inner in nodes(body):
+            names.update(reads(inner))
+        names.update(dict.fromkeys(output.name for output in body.output))
     return names
 
 

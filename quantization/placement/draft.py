@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 import onnx
 
-from graphs.view import WEIGHTED_OPS, GraphView, Node
+from graphs.operators import WEIGHTED_OPS
+from graphs.view import GraphView, Node
 from quantization.placement.result import (
     Floating,
     Placement,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from graphs.operators import CONVOLUTION_OPS, PRODUCT_OPS
 from graphs.view import GraphView, Node
 from quantization.placement.draft import Draft
 
@@ -27,7 +28,7 @@ def few_channels(draft: Draft, node: Node) -> str | None:
     Why: tiny channels waste INT8 tiles.
     Source: [modelopt]
     """
-    if node.op_type not in ("Conv", "ConvTranspose") or node.integer("group", 1) != 1:
+    if node.op_type not in CONVOLUTION_OPS or node.integer("group", 1) != 1:
         return None
     outputs, inputs, kernel = _conv_sizes(draft.view, node)
     if min(outputs, inputs) >= _TILE:
@@ -49,7 +50,7 @@ def few_group_channels(draft: Draft, node: Node) -> str | None:
     Source: [modelopt], [modelopt#80]
     """
     groups = node.integer("group", 1)
-    if node.op_type not in ("Conv", "ConvTranspose") or groups == 1:
+    if node.op_type not in CONVOLUTION_OPS or groups == 1:
         return None
     outputs, inputs, kernel = _conv_sizes(draft.view, node)
     if min(outputs, inputs) >= _TILE or (outputs % 8 == 0 and min(kernel, default=0) >= 3):
@@ -66,7 +67,7 @@ def gemv(draft: Draft, node: Node) -> str | None:
     Why: with one row or column no tensor core is used, and Q/DQ costs more than it saves.
     Source: [modelopt]
     """
-    if node.op_type not in ("Gemm", "MatMul"):
+    if node.op_type not in PRODUCT_OPS:
         return None
     rows, _, columns = matmul_sizes(draft.view, node)
     if 1 not in (rows, columns):
@@ -80,7 +81,7 @@ def small_matmul(draft: Draft, node: Node) -> str | None:
     Why: it fills no INT8 tile.
     Source: [modelopt]
     """
-    if node.op_type not in ("Gemm", "MatMul"):
+    if node.op_type not in PRODUCT_OPS:
         return None
     _, depth, columns = matmul_sizes(draft.view, node)
     if min(depth or _TILE, columns or _TILE) >= _TILE:

@@ -10,7 +10,8 @@ import onnx
 
 from artefacts.errors import ModelError
 from graphs.bodies import bodies
-from graphs.view import WEIGHTED_OPS, GraphView, Node
+from graphs.operators import WEIGHTED_OPS
+from graphs.view import GraphView, Node
 from quantization.placement import (
     edges,
     edges_cpu,

@@ -82,13 +82,13 @@ def test_a_model_that_says_its_preprocessing_needs_no_flag(
     assert "FP32 ONNX: top1 100.00%" in said
     assert "warning" not in warned
     manifest = engines.read_manifest(engine)
-    assert manifest.passport["preprocess"]["resize"] == 16
-    assert manifest.passport["labels"] == ["b", "g", "r"]
+    assert manifest.passport.preprocess["resize"] == 16
+    assert manifest.passport.labels == ("b", "g", "r")
     # An engine in FP32 has them, too: a service needs them for either.
     plain = tmp_path / "out/m.fp32.engine"
     assert run("--onnx", model, "--engine", plain, "--target", "cpu", "--precision", "fp32") == 0
-    assert engines.read_manifest(plain).passport["preprocess"] == manifest.passport["preprocess"]
-    assert engines.read_manifest(plain).passport["labels"] == ["b", "g", "r"]
+    assert engines.read_manifest(plain).passport.preprocess == manifest.passport.preprocess
+    assert engines.read_manifest(plain).passport.labels == ("b", "g", "r")
 
 
 def test_class_names_of_folders_come_with_the_label_offset(
@@ -101,7 +101,7 @@ def test_class_names_of_folders_come_with_the_label_offset(
     words = ["--onnx", model, "--engine", engine, "--target", "cpu", "--calib-data", calib]
     words += ["--preprocess", "ultralytics-classify", "--task", tmp_path / "task.yaml"]
     assert run(*words, "--eval-data", pictures(tmp_path / "val", rng, 2)) == 0
-    assert engines.read_manifest(engine).passport["labels"] == ["background", *COLORS]
+    assert engines.read_manifest(engine).passport.labels == ("background", *COLORS)
 
 
 def test_names_that_are_not_as_many_as_classes_are_left_out(
@@ -112,7 +112,7 @@ def test_names_that_are_not_as_many_as_classes_are_left_out(
     engine = tmp_path / "m.fp32.engine"
     assert run("--onnx", model, "--engine", engine, "--target", "cpu", "--precision", "fp32") == 0
     assert "warning: 2 class names for a model of 3 classes" in capsys.readouterr().err
-    assert engines.read_manifest(engine).passport["labels"] is None
+    assert engines.read_manifest(engine).passport.labels is None
 
 
 def test_the_order_of_colours_that_fits_the_labels_is_named(

@@ -138,7 +138,7 @@ def test_a_build_for_any_cpu_takes_the_codes_as_they_are(tmp_path: Path) -> None
 def test_the_engine_computes_the_trained_network_on_this_cpu(tmp_path: Path) -> None:
     model = exported(small("portable"), tmp_path)
     options = BuildOptions(target="cpu", precision="int8")
-    engines.build(tmp_path / "qat.onnx", tmp_path / "qat.engine", options, {})
+    engines.build(tmp_path / "qat.onnx", tmp_path / "qat.engine", options)
     x = images(8)
     name = model.graph.input[0].name
     [found] = engines.load(tmp_path / "qat.engine")({name: x.numpy()}).values()

@@ -20,8 +20,9 @@ from quantization.lint.lint import lint
 from quantization.measure.execution import load_int8, load_onnxruntime
 from quantization.measure.fidelity import compare, run_all
 from quantization.placement.fusion_groups import fusion_groups, leave_float
+from quantization.search.problem import Goal, Point, Search
 from quantization.search.recipe import Recipe
-from quantization.search.search import Goal, Point, search
+from quantization.search.search import search
 from quantization.search.splits import check_disjoint, digest_of, split_digests
 
 KWS = {"inputs": {"input": {"scale": 0.5847029, "zero_point": 83}}}
@@ -111,14 +112,16 @@ def test_search_to_recipe_to_the_same_model(keywords: Real, tmp_path: Path) -> N
     start = score(best.quantized(keywords.placement))
     seen: list[Point] = []
     found = search(
-        keywords.model,
-        best,
-        keywords.placement,
-        selection,
-        score,
-        Goal(minimum=start + 4.0, unit="dB SQNR"),
-        state=tmp_path / "kws.search.json",
-        report=seen.append,
+        Search(
+            reference=keywords.model,
+            improved=best,
+            placement=keywords.placement,
+            samples=selection,
+            score=score,
+            goal=Goal(minimum=start + 4.0, unit="dB SQNR"),
+            state=tmp_path / "kws.search.json",
+            report=seen.append,
+        )
     )
     assert found.met
     assert found.point.score >= start + 4.0

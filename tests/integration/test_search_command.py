@@ -99,11 +99,11 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Work:
 
 def test_exactly_the_harmful_layer_is_left_in_float(work: Work) -> None:
     manifest = engines.read_manifest(work.file("found", ".int8.engine"))
-    floating = manifest.passport["placement"]["floating"]
-    assert [(entry["node"], entry["rule"]) for entry in floating] == [(HARMFUL, "search")]
-    assert floating[0]["why"] == "the search needs it for a drop of 20 points of top1"
-    assert manifest.passport["promise"]["released"] == [HARMFUL]
-    assert manifest.passport["promise"]["kept_on_selection"] is True
+    floating = manifest.passport.placement.floating
+    assert [(entry.node, entry.rule) for entry in floating] == [(HARMFUL, "search")]
+    assert floating[0].why == "the search needs it for a drop of 20 points of top1"
+    assert manifest.passport.promise.released == (HARMFUL,)
+    assert manifest.passport.promise.kept_on_selection is True
     assert manifest.coverage is not None
     assert HARMFUL not in manifest.coverage.int8_layers
     promise = manifest.measured["promise"]
@@ -117,9 +117,9 @@ def test_exactly_the_harmful_layer_is_left_in_float(work: Work) -> None:
 def test_reported_on_samples_that_chose_nothing(work: Work) -> None:
     manifest = engines.read_manifest(work.file("found", ".int8.engine"))
     assert manifest.measured["promise"]["samples"] == 120
-    assert manifest.passport["promise"]["selection_samples"] == 120
+    assert manifest.passport.promise.selection_samples == 120
     assert manifest.measured["accuracy"]["FP32 ONNX"]["samples"] == 120
-    assert manifest.passport["samples"] == 60
+    assert manifest.passport.samples == 60
 
 
 def test_recipe_front_and_plot_lie_beside_the_engine(work: Work) -> None:
@@ -191,7 +191,7 @@ def test_groups_return_to_int8_with_ranges_of_the_improved_graph(
     harmless = "n_Flatten_0"
     monkeypatch.setattr(
         quantization.search.search,
-        "_affordable",
+        "affordable",
         lambda book, order, budget: [g for g in order if g.name in (HARMFUL, harmless)],
     )
     assert work.run("two", "--max-drop", "20", "--stop-after", "onnx") == 0
@@ -221,14 +221,14 @@ def test_out_of_reach_is_exit_1_with_the_best_found_and_the_reason(
     assert isinstance(first, dict)
     assert first["kept_on_selection"] is False
     assert best < 60
-    assert manifest.passport["placement"]["int8_mac_share"] >= 0.9
+    assert manifest.passport.placement.int8_mac_share >= 0.9
 
 
 def test_without_labels_calibration_samples_are_held_out(work: Work) -> None:
     assert work.run("alike", "--min-agreement", "70%", evaluate=None) == 0
     manifest = engines.read_manifest(work.file("alike", ".int8.engine"))
-    assert manifest.passport["samples"] == 36
-    assert manifest.passport["promise"]["selection_samples"] == 12
+    assert manifest.passport.samples == 36
+    assert manifest.passport.promise.selection_samples == 12
     promise = manifest.measured["promise"]
     assert promise["samples"] == 12
     assert promise["score"] >= 70

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
+from onnx import defs
+
+from engines import RUNTIMES, BuildOptions
+from engines.options import Target
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = (
@@ -32,7 +38,12 @@ MAY_IMPORT = {
     "calibrators.statistics": ("artefacts", "graphs", "calibrators.samples"),
     "calibrators.ranges": ("artefacts", "calibrators.samples", "calibrators.statistics"),
     "calibrators.tensorrt": ("artefacts", "calibrators.ranges", "calibrators.samples"),
-    "quantization": ("artefacts", "graphs", "calibrators.tensorrt.cache"),
+    "quantization": (
+        "artefacts",
+        "graphs",
+        "calibrators.ranges",
+        "calibrators.tensorrt.cache",
+    ),
     "quantization.prepare": ("artefacts", "graphs"),
     "quantization.lint": ("artefacts", "graphs"),
     "quantization.placement": ("artefacts", "graphs"),
@@ -116,6 +127,8 @@ MORE_FILES = {
 MAIN_MAY_IMPORT = {
     "benchmarks/__main__.py": ("engines", "quantization"),
     "quantization/__main__.py": ("calibrators",),
+    # Which tensors are observed is placement's to say.
+    "calibrators/__main__.py": ("graphs", "quantization.commands"),
 }
 OPTIONAL = (
     "tensorrt",
@@ -225,13 +238,23 @@ def test_each_room_says_what_comes_in_and_what_goes_out(room: str) -> None:
     assert "May import: " in text
 
 
-def test_no_module_is_longer_than_500_lines() -> None:
-    long = {
-        str(p.relative_to(ROOT)): lines
-        for p in sources()
-        if p.suffix == ".py" and (lines := len(p.read_text().splitlines())) > 500
-    }
-    assert not long
+def test_targets_are_records_and_not_compared() -> None:
+    """A new runtime is a folder with its record, and a line in the table of runtimes."""
+    wrong = []
+    for path in (p for p in modules() if p.relative_to(ROOT).parts[0] in ("engines", "pipeline")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Compare):
+                sides = [getattr(side, "value", None) for side in (node.left, *node.comparators)]
+                if {*RUNTIMES} & {side for side in sides if isinstance(side, str)}:
+                    wrong.append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    assert not wrong
+
+
+@pytest.mark.parametrize("target", RUNTIMES)
+def test_every_option_of_a_runtime_is_one_of_the_builder(target: str) -> None:
+    known = {field.name for field in dataclasses.fields(BuildOptions)}
+    assert RUNTIMES[target].options <= known
+    assert target in get_args(Target)
 
 
 def test_no_catch_all_names() -> None:
@@ -258,3 +281,175 @@ def test_the_page_names_files_that_exist() -> None:
     named = re.findall(r"`([a-z_]+/[\w/]+(?:\.py|/))`", answers)
     assert len(named) >= 10
     assert not [name for name in named if not (ROOT / name).exists()]
+
+
+# Words that end the name of what holds nodes; ``use.node`` and its like are one node each.
+CHANGES = ("add", "append", "extend", "insert", "pop", "remove")
+READS = ("enumerate", "iter", "len", "list", "reversed", "tuple")
+HOLDERS = ("graph", "body", "branch", "function", "model", "subgraph")
+
+
+def last_name(value: ast.expr) -> str:
+    if isinstance(value, ast.Attribute):
+        return value.attr
+    if isinstance(value, ast.Subscript):
+        return last_name(value.value)
+    return value.id if isinstance(value, ast.Name) else ""
+
+
+def iterated(tree: ast.AST) -> set[ast.expr]:
+    """Expressions that are gone through, measured, indexed, unpacked or asked for a method."""
+    found: list[ast.expr] = []
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.For, ast.comprehension)):
+            found.append(node.iter)
+        elif isinstance(node, (ast.Subscript, ast.Starred)):
+            found.append(node.value)
+        elif isinstance(node, ast.Call):
+            called = last_name(node.func)
+            if isinstance(node.func, ast.Attribute) and called in CHANGES:
+                found.append(node.func.value)
+            if isinstance(node.func, ast.Name) and called in READS:
+                found.extend(node.args)
+    return set(found)
+
+
+def opens_a_graph(tree: ast.AST) -> list[int]:
+    """Lines that read the nodes of an ONNX graph, or the bodies in a node's attributes."""
+    lists = iterated(tree)
+    return [
+        node.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and (
+            (node.attr == "node" and (last_name(node.value) in HOLDERS or node in lists))
+            or (node.attr in ("g", "graphs") and last_name(node.value) in ("attribute", "a"))
+        )
+    ]
+
+
+def names_a_node(tree: ast.AST) -> list[int]:
+    """Lines that give an ONNX node a name, or make one up for a node that has none."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and last_name(node.func) in ("make_node", "NodeProto"):
+            named = any(entry.arg == "name" for entry in node.keywords)
+            found += [node.lineno] if named or any(e.arg is None for e in node.keywords) else []
+        elif isinstance(node, (ast.Assign, ast.AugAssign, ast.AnnAssign)):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            found += [
+                node.lineno
+                for target in targets
+                if isinstance(target, ast.Attribute)
+                and target.attr == "name"
+                and last_name(target.value) not in ("self", "tensor", "graph")
+            ]
+        elif isinstance(node, ast.BoolOp) and isinstance(node.op, ast.Or):
+            first = node.values[0]
+            named = isinstance(first, ast.Attribute) and first.attr == "name"
+            of_node = named and last_name(first.value) in ("node", "proto", "inner", "maker")
+            found += [node.lineno] if of_node else []
+    return found
+
+
+def lists_operators(tree: ast.AST) -> list[int]:
+    """Lines with a literal list of four operators or more, or a table of facts about as many.
+
+    A table from operators to functions is code, a rule may name the two or three it is about.
+    """
+    known = {schema.name for schema in defs.get_all_schemas_with_history()}
+    found = []
+    for node in ast.walk(tree):
+        words: list[object] = []
+        if isinstance(node, (ast.Set, ast.Tuple, ast.List)):
+            words = [e.value for e in node.elts if isinstance(e, ast.Constant)]
+        elif isinstance(node, ast.Dict):
+            facts = zip(node.keys, node.values, strict=True)
+            words = [
+                key.value
+                for key, value in facts
+                if isinstance(key, ast.Constant) and isinstance(value, ast.Constant)
+            ]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            words = [*node.value.split()]
+            if len(known.intersection(words)) < 0.8 * len(words):
+                continue  # a sentence
+        if len(known.intersection(map(str, words))) >= 4:
+            found.append(node.lineno)
+    return found
+
+
+# What a target has or lacks stays with the target.
+TARGETS_OPERATORS = {
+    "engines/openvino/reductions.py": "operators of OpenVINO",
+    "engines/openvino/unsigned_codes.py": "operators of OpenVINO",
+    "quantization/lint/fatal.py": "what NVIDIA's parser lacks",
+    "quantization/placement/edges_dla.py": "what DLA has",
+}
+
+
+def outside_graphs() -> list[Path]:
+    return [p for p in (*modules(), ROOT / "build_engine.py") if p.parts[-2] != "graphs"]
+
+
+@pytest.mark.parametrize("path", outside_graphs(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_only_graphs_touches_nodes_names_them_and_lists_operators(path: Path) -> None:
+    relative = str(path.relative_to(ROOT))
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    opened, named, listed = opens_a_graph(tree), names_a_node(tree), lists_operators(tree)
+    assert not opened, f"{relative}:{opened}: go through graphs.walk, GraphView or GraphEditor"
+    assert not named, f"{relative}:{named}: take a name from graphs.names"
+    if relative in TARGETS_OPERATORS:
+        assert listed, f"{relative} lists no operators any more: take its exception away"
+    else:
+        assert not listed, f"{relative}:{listed}: a meaning of operators is a column of the table"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "for node in model.graph.node: pass",
+        "len(copy.graph.node)",
+        "xs = [n for n in functions[key].node]",
+        "model.graph.node[3].input[0] = name",
+        "body.node.insert(0, node)",
+        "nodes = self.graph.node",
+        "for inner in attribute.graphs: pass",
+        "walk(attribute.g)",
+    ],
+)
+def test_touching_nodes_is_noticed(source: str) -> None:
+    assert opens_a_graph(ast.parse(source))
+
+
+@pytest.mark.parametrize("source", ["use.node.op_type", "f(edge.node)", "(w.node, w.index)"])
+def test_one_node_may_be_held(source: str) -> None:
+    assert not opens_a_graph(ast.parse(source))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "helper.make_node('Add', a, b, name='x')",
+        "onnx.NodeProto(op_type='Add', name=stem)",
+        "helper.make_node('Add', a, b, **more)",
+        "node.name = 'x'",
+        "print(node.name or node.output[0])",
+    ],
+)
+def test_naming_a_node_is_noticed(source: str) -> None:
+    assert names_a_node(ast.parse(source))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "X = frozenset({'Conv', 'Gemm', 'MatMul', 'Relu'})",
+        "X = ('Add', 'Mul', 'Div', 'Sub', 'Thing')",
+        "X = frozenset('Add Mul Div Sub'.split())",
+        "X = {'Exp': 'grows', 'Pow': 'grows', 'Log': 'sinks', 'Reciprocal': 'grows'}",
+    ],
+)
+def test_a_list_of_operators_is_noticed(source: str) -> None:
+    assert lists_operators(ast.parse(source))
+    assert not lists_operators(ast.parse("X = {'Exp': f, 'Pow': f, 'Log': g, 'Sub': h}"))
