@@ -24,11 +24,11 @@ from artefacts.errors import BuilderError
 from artefacts.files import read_bounded, write_atomic
 from benchmarks.arguments import limits_of, parse_arguments, plan_of
 from benchmarks.campaign import run_campaign
-from benchmarks.feeds import Feed
 from benchmarks.graph_files import find_graphs
-from benchmarks.machine.memory import MemoryResult, peak_bytes, probe_process
 from benchmarks.machine.nvml import open_gpu
+from benchmarks.machine.peak_memory import MemoryResult, peak_bytes, probe_process
 from benchmarks.onnx_system import OnnxSystem
+from benchmarks.queries import Feed
 from benchmarks.report import load_report, save_report
 from benchmarks.report.document import (
     KernelReport,
@@ -43,6 +43,7 @@ from benchmarks.report.results import insert_results, render_results
 from benchmarks.report.tables import csv_rows, result_rows, to_csv, to_text
 from benchmarks.systems import System, against_graph, unique_names
 from calibrators.preprocessing.preprocess import Preprocess
+from calibrators.samples.axes import SampleAxes
 from calibrators.samples.data import InputSpec, Samples, open_samples, preprocess_named
 from graphs.names import node_name
 from graphs.walk import producers
@@ -191,10 +192,7 @@ def _open(path: Path, name: str) -> System:
         name=name,
         path=path,
         call=engine,
-        inputs=tuple(
-            InputSpec(name=spec.name, dtype=np.dtype(spec.dtype), shape=spec.shape)
-            for spec in engine.inputs
-        ),
+        inputs=_inputs(engine),
         target=engine.manifest.target,
         precision=engine.manifest.precision,
         settings={**_settings(engine.manifest), **against_graph(engine.manifest.measured)},
@@ -211,6 +209,16 @@ def _open(path: Path, name: str) -> System:
         if engine.manifest.precision == "int8"
         else None,
     )
+
+
+def _inputs(engine: engines.Engine) -> tuple[InputSpec, ...]:
+    """With the axes of samples that the passport tells."""
+    specs = tuple(
+        InputSpec(name=spec.name, dtype=np.dtype(spec.dtype), shape=spec.shape)
+        for spec in engine.inputs
+    )
+    note = engine.manifest.passport.sample_axes
+    return specs if note is None else SampleAxes.from_dict(note).of(specs)
 
 
 def _simulate(

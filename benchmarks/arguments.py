@@ -11,9 +11,9 @@ from typing import Any, get_args
 
 from artefacts.errors import DataError
 from benchmarks.accuracy import CustomTask, Task, read_task
+from benchmarks.campaign_plan import Plan
 from benchmarks.latency import ScenarioRules, TimingRules
 from benchmarks.latency.scenarios import Scenario
-from benchmarks.plan import Plan
 from benchmarks.report.codec import load_report
 from benchmarks.report.gate import Limits
 

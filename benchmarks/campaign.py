@@ -18,7 +18,7 @@ from benchmarks.accuracy import (
     evaluate_all,
 )
 from benchmarks.accuracy.overlap import refuse_calibration_samples
-from benchmarks.feeds import Feed, common_inputs, feeds_of, length_of
+from benchmarks.campaign_plan import Plan
 from benchmarks.latency import (
     LatencyResult,
     compare_speed,
@@ -35,7 +35,7 @@ from benchmarks.machine import (
     measure_energy,
 )
 from benchmarks.machine.nvml import open_gpu
-from benchmarks.plan import Plan
+from benchmarks.queries import Feed, common_inputs, feeds_of, length_of
 from benchmarks.range_files import find_ranges
 from benchmarks.report.document import (
     Comparison,

@@ -18,6 +18,7 @@ from artefacts.errors import ModelError, RequestError
 from artefacts.libraries import require
 from benchmarks.onnx_nodes import name_nodes, weighted_nodes
 from benchmarks.report.document import KernelReport, LayerReport
+from calibrators.samples.axes import noted
 from calibrators.samples.data import InputSpec
 from graphs.operators import PAIR_OPS
 from graphs.walk import nodes
@@ -47,14 +48,15 @@ class OnnxSystem:
                 f"model {path} cannot be loaded by onnxruntime ({str(err)[:200]}), expected a "
                 "valid ONNX file; check it with onnx.checker"
             ) from err
-        self.inputs = tuple(
+        specs = [
             InputSpec(
                 name=entry.name,
                 dtype=_dtype(entry.type),
                 shape=tuple(size if isinstance(size, int) else None for size in entry.shape),
             )
             for entry in self._session.get_inputs()
-        )
+        ]
+        self.inputs = noted(specs, self._session.get_modelmeta().custom_metadata_map)
         self._names = [entry.name for entry in self._session.get_outputs()]
 
         self._path = Path(path)

@@ -128,6 +128,7 @@ class Passport:
 
     Attributes:
         graph_hash: of the prepared float graph.
+        sample_axes: which axis of each input counts samples.
         ranges_sha256: of the ``*.ranges.json``.
         statistics_sha256: of the ``*.stats.npz``.
         preprocess: how raw samples become inputs, as ``Preprocess.to_dict`` says it.
@@ -145,6 +146,7 @@ class Passport:
     """
 
     graph_hash: str | None = None
+    sample_axes: Mapping[str, Any] | None = None
     ranges_sha256: str | None = None
     statistics_sha256: str | None = None
     preprocess: Mapping[str, Any] | None = None

@@ -137,9 +137,13 @@ def build_options(
     )
 
 
-def largest_batch(profiles: tuple[engines.Profile, ...], data: Data) -> int:
+def largest_batch(
+    profiles: tuple[engines.Profile, ...], data: Data, prepared: onnx.ModelProto
+) -> int:
     """Samples that may come at once."""
-    sizes = [shape[0] for profile in profiles for shape in profile.max.values() if shape]
+    specs = calibrators.resolved(calibrators.input_specs(prepared))
+    axes = {spec.name: spec.axis for spec in specs if spec.axis is not None}
+    sizes = [p.max[name][axis] for p in profiles for name, axis in axes.items() if name in p.max]
     return max(sizes, default=data.batch)
 
 
@@ -149,7 +153,7 @@ def trial_feeds(
     """What a builder that can hold its engine against itself does so on: one, then a batch."""
     if engines.runtime_of(options.target).compiled is None or data.calib_data is None:
         return []
-    largest = largest_batch(options.profiles, data)
+    largest = largest_batch(options.profiles, data, prepared)
     return [requests[0] for requests in trial_requests(data, prepared, largest)]
 
 
@@ -201,9 +205,15 @@ def _profiles(
     batch = data.batch if calibrators.has_batch_axis(inputs) else 1
 
     def scaled(shapes: Mapping[str, tuple[int, ...]], factor: int) -> dict[str, tuple[int, ...]]:
-        sized = {spec.name: isinstance(spec.shape[0], int) for spec in inputs if spec.shape}
+        free = {
+            spec.name: spec.axis
+            for spec in calibrators.resolved(inputs)
+            if spec.axis is not None and not isinstance(spec.shape[spec.axis], int)
+        }
         return {
-            name: shape if sized.get(name, True) else (shape[0] * factor, *shape[1:])
+            name: tuple(
+                size * factor if at == free.get(name) else size for at, size in enumerate(shape)
+            )
             for name, shape in shapes.items()
         }
 

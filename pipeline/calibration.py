@@ -13,7 +13,6 @@ import calibrators
 import quantization
 from artefacts.errors import ArtefactError
 from artefacts.files import write_atomic
-from artefacts.words import counted
 from calibrators.samples.checks import check_unnormalised, refuse_overlap
 from calibrators.statistics.on_ray import observe_on_ray
 from calibrators.tensorrt.cache import cache_from_ranges, write_cache
@@ -99,6 +98,9 @@ def calibrate(
         )
     ranges = quantization.unify_ranges(ranges, placement)
     ranges.save(paths.beside(".ranges.json"))
+    axes = calibrators.say_axes(calibrators.input_specs(prepared))
+    found = counted(len(statistics.samples), "sample")
+    screen.add(f"{found}, {axes}; {counted(len(ranges.tensors), 'range')}")
     _say_what_was_found(asked.method, statistics, ranges, screen)
     return Calibrated(
         model=prepared,
@@ -183,8 +185,6 @@ def _write_cache(
 def _say_what_was_found(
     method: str, statistics: calibrators.Statistics, ranges: calibrators.Ranges, screen: Screen
 ) -> None:
-    samples = counted(len(statistics.samples), "sample")
-    screen.add(f"{samples}, {counted(len(ranges.tensors), 'range')}")
     if method != "auto":
         screen.add(str(calibrators.convergence(statistics, method=method)))
     for report in calibrators.describe(statistics, ranges):

@@ -9,6 +9,7 @@ from typing import Any
 import onnx
 from numpy.typing import NDArray
 
+import calibrators
 import engines
 import quantization
 from artefacts.errors import BuilderError, ModelError, UnsupportedError
@@ -88,7 +89,7 @@ def check_engine(built: Built, sessions: Sessions, data: Data, engine: Call) -> 
         data: samples for the requests.
         engine: as it was loaded from its file.
     """
-    batch = largest_batch(built.manifest.profiles, data)
+    batch = largest_batch(built.manifest.profiles, data, built.prepared)
     try:
         feeds = trial_requests(data, built.prepared, batch)
         gaps = _compare(built, sessions, engine, feeds)
@@ -117,9 +118,8 @@ def _compare(
     names = [name for name in view.outputs if view.is_float(name) and name not in chosen]
     gaps: list[Gap] = []
     for number, requests in enumerate(feeds):
-        first = next(iter(requests[0].values()))
         meter = GapMeter(
-            batch=first.shape[0] if number and first.ndim else 1,
+            batch=_rows(requests[0], built.prepared) if number else 1,
             limit_db=_float_limit(built.manifest),
         )
         for inputs in requests:
@@ -133,6 +133,12 @@ def _compare(
             meter.add(float_outputs, written, engine(dict(inputs)), names)
         gaps += meter.gaps()
     return sorted(gaps, key=lambda gap: gap.sqnr_db - gap.limit_db)
+
+
+def _rows(request: Arrays, prepared: onnx.ModelProto) -> int:
+    """Samples of a request of several."""
+    specs = calibrators.resolved(calibrators.input_specs(prepared))
+    return max(int(request[spec.name].shape[spec.axis or 0]) for spec in specs)
 
 
 def _float_limit(manifest: engines.Manifest) -> float | None:

@@ -13,6 +13,7 @@ __all__ = [
     "count",
     "local_path",
     "names",
+    "parse_axes",
     "parse_pools",
     "parse_shapes",
     "parse_shard",
@@ -66,6 +67,21 @@ def parse_pools(text: str) -> dict[str, float]:
             raise argparse.ArgumentTypeError(f"{part!r} is not of the form POOL:MiB")
         pools[name] = amount(size)
     return pools
+
+
+def parse_axes(text: str) -> dict[str, int]:
+    """Axes of samples, ``image=0,state=1``; names may hold equals signs.
+
+    Raises:
+        argparse.ArgumentTypeError: the text is not of that form.
+    """
+    axes = {}
+    for part in text.split(","):
+        name, _, axis = part.rpartition("=")
+        if not (name and axis.isdigit()):
+            raise argparse.ArgumentTypeError(f"{part!r} is not of the form INPUT=0")
+        axes[name] = int(axis)
+    return axes
 
 
 def names(text: str) -> tuple[str, ...]:

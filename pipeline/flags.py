@@ -15,6 +15,7 @@ from pipeline.flag_values import (
     count,
     local_path,
     names,
+    parse_axes,
     parse_pools,
     parse_shapes,
     parse_shard,
@@ -72,6 +73,18 @@ def _add_calibration(root: argparse.ArgumentParser) -> None:
         type=Path,
         help="YAML spec or preset: torchvision, timm:NAME, yolox, … (docs/data.md); default: what "
         "the model itself says",
+    )
+    add(
+        "--batch-axis",
+        type=parse_axes,
+        default={},
+        metavar="INPUT=AXIS,...",
+        help="each row along these axes is a sample (default: found by running the model)",
+    )
+    add(
+        "--whole-samples",
+        action="store_true",
+        help="each dict, file or further axis of an array is one sample, whatever its rows are",
     )
     add("--calibrator", help="mse (default), entropy, minmax, percentile:99.99, auto")
     add("--calib-num", type=count, help="use only this many samples")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -95,6 +95,9 @@ class Data:
         task: what their labels mean; None for classification.
         labelled: whether judging needs labels.
         holds_out: whether a part of ``calib_data`` is held back to judge by.
+        batch_axis: input name → axis whose rows are samples; what it lacks is whole. Where it is
+            empty, that is found by running the model.
+        whole_samples: each dict or file is one sample, whatever its rows are.
         searched: whether some of them may have chosen the model: others must be reported on.
     """
 
@@ -109,11 +112,18 @@ class Data:
     labelled: bool = True
     holds_out: bool = False
     searched: bool = False
+    batch_axis: Mapping[str, int] = field(default_factory=dict)
+    whole_samples: bool = False
 
     def __post_init__(self) -> None:
         """Refuse numbers of samples that are none."""
         for name in ("calib_num", "batch", "random_calibration"):
             _check_least(name, getattr(self, name), 1)
+        if self.batch_axis and self.whole_samples:
+            raise InputError(
+                "--batch-axis with --whole-samples, expected one of them: samples lie along an "
+                "axis, or each is a whole feed; drop one of the two"
+            )
         part, parts = self.shard or (1, 1)
         if not 1 <= part <= parts:
             raise InputError(

@@ -122,7 +122,7 @@ class Judge:
         self._promise = promise
         self._samples = samples
         self._inputs = calibrators.input_specs(prepared)
-        self._batch = data.batch
+        self._batch = calibrators.evaluation_batch(self._inputs, data.batch)
         self._task: Task | None = read_task(data.task) if data.task else None
         self._task_path = data.task
         self._known: list[Arrays] = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import engines
 import quantization
@@ -10,6 +10,7 @@ from artefacts.files import sha256_file
 from graphs.identity import graph_hash
 from pipeline.calibration import Calibrated
 from pipeline.job import Paths
+from pipeline.sample_axes import graph_passport
 from quantization.improve.improved import Improved
 
 __all__ = ["Mixture", "passport_of", "record"]
@@ -49,8 +50,8 @@ def record(paths: Paths, mixture: Mixture) -> None:
 def passport_of(paths: Paths, given: Calibrated, mixture: Mixture) -> engines.Passport:
     """What the manifest of an engine of this mixture carries; its files are written."""
     placement, model = mixture.placement, mixture.improved.model
-    return engines.Passport(
-        graph_hash=graph_hash(given.model),
+    return replace(
+        graph_passport(given.model),
         ranges_sha256=sha256_file(paths.beside(".ranges.json")),
         statistics_sha256=sha256_file(given.statistics),
         preprocess=given.ranges.preprocess,

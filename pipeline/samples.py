@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import onnx
@@ -15,6 +15,7 @@ from pipeline.job import Data
 from pipeline.parts import Part, divide, learning_part
 
 __all__ = [
+    "any_samples",
     "calibration_samples",
     "evaluation_samples",
     "judging_parts",
@@ -90,13 +91,22 @@ def trial_requests(data: Data, prepared: onnx.ModelProto, largest: int) -> list[
     alone: list[Arrays] = [batch.inputs for batch in calibrators.batches(few, 1, inputs=inputs)]
     if not alone:
         raise DataError("0 samples were read, expected at least 1; check the data path")
-    if largest == 1 or not calibrators.has_batch_axis(inputs):
+    stacks = calibrators.has_batch_axis(inputs) and calibrators.fixed_batch(inputs) != 1
+    if largest == 1 or not stacks:
         return [alone]
     many = list(itertools.islice(itertools.cycle(few), largest))
     together: list[Arrays] = [
         batch.inputs for batch in calibrators.batches(many, largest, inputs=inputs)
     ]
     return [alone, together]
+
+
+def any_samples(data: Data, inputs: Sequence[calibrators.InputSpec]) -> calibrators.Samples:
+    """Those that are given, whatever they are for, to see what one of them is."""
+    given = data.calib_data if data.calib_data is not None else data.eval_data
+    if given is None:
+        return calibrators.random_samples(inputs, count=2, seed=0)
+    return calibrators.open_samples(given, inputs=inputs, preprocess=_spec(data))
 
 
 def _given_samples(data: Data, prepared: onnx.ModelProto) -> calibrators.Samples:

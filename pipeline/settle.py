@@ -95,6 +95,8 @@ def _data(given: dict[str, Any], promise: Promise | None) -> Data:
         task=given["task"],
         labelled=promise is None or promise.kind == "drop",
         holds_out=promise is not None and given["eval_data"] is None,
+        batch_axis=given["batch_axis"],
+        whole_samples=given["whole_samples"],
         searched=promise is not None or given["recipe"] is not None,
     )
 

@@ -14,7 +14,6 @@ import calibrators
 import engines
 import quantization
 from artefacts.errors import InputError
-from graphs.identity import graph_hash
 from graphs.walk import nodes
 from pipeline.building import (
     build_file,
@@ -32,6 +31,7 @@ from pipeline.job import Data, Job, Paths, Quantize
 from pipeline.mixture import Mixture, passport_of, record
 from pipeline.preprocessing import settle_preprocess, with_description
 from pipeline.recipes import follow, with_recipe
+from pipeline.sample_axes import graph_passport, settle_axes
 from pipeline.samples import calibration_samples
 from pipeline.screen import Screen
 from pipeline.search import PromiseSearch
@@ -84,13 +84,12 @@ def run(job: Job, screen: Screen) -> None:
         refuse_searching(job.quantize, job.paths.onnx)
         source: Source | None = take(job.paths, job.data, isa, model, screen)
     else:
-        prepared = prepare(job.paths, model, screen)
+        prepared = prepare(job.paths, job.data, model, screen)
         if quantizes and not job.build.implicit:
             source = quantized(job, target, isa, recipe, prepared, screen)
         else:
             path = job.paths.beside(".prepared.onnx")
-            passport = engines.Passport(graph_hash=graph_hash(prepared))
-            source = Source(prepared=prepared, path=path, passport=passport)
+            source = Source(prepared=prepared, path=path, passport=graph_passport(prepared))
     promise = job.quantize.promise
     if source is None:
         return
@@ -134,14 +133,14 @@ def take(
     imported = quantization.import_quantized(model)
     screen.add(f"{imported.format} model of {imported.origin}: taken as it is, not calibrated")
     screen.add(*imported.notes)
+    taken = settle_axes(data, imported.model, screen)
     path = paths.beside(".int8.onnx")
-    quantization.save_model(imported.model, path)
-    portable = bounded(data, imported.model, screen) if isa == "portable" else None
+    quantization.save_model(taken, path)
+    portable = bounded(data, taken, screen) if isa == "portable" else None
     if portable is not None:
         path = paths.beside(".portable.onnx")
         quantization.save_model(portable, path)
-    passport = engines.Passport(graph_hash=graph_hash(imported.model))
-    return Source(prepared=imported.model, path=path, passport=passport)
+    return Source(prepared=taken, path=path, passport=graph_passport(taken))
 
 
 def bounded(data: Data, model: onnx.ModelProto, screen: Screen) -> onnx.ModelProto | None:
@@ -162,13 +161,14 @@ def bounded(data: Data, model: onnx.ModelProto, screen: Screen) -> onnx.ModelPro
     return found.model if found.layers or found.released else None
 
 
-def prepare(paths: Paths, model: onnx.ModelProto, screen: Screen) -> onnx.ModelProto:
+def prepare(paths: Paths, data: Data, model: onnx.ModelProto, screen: Screen) -> onnx.ModelProto:
     """Load, check and normalise the graph that every artefact refers to."""
     screen.start(f"prepare    {paths.onnx}")
     prepared = quantization.prepare(model)
-    quantization.save_model(prepared, paths.beside(".prepared.onnx"))
     inputs = ", ".join(map(str, calibrators.input_specs(prepared)))
     screen.add(f"{len(nodes(model))} nodes → {len(nodes(prepared))}; input {inputs}")
+    prepared = settle_axes(data, prepared, screen)
+    quantization.save_model(prepared, paths.beside(".prepared.onnx"))
     return prepared
 
 

@@ -18,6 +18,7 @@ from benchmarks.accuracy.classification import ClassificationTask
 from benchmarks.accuracy.detection import DetectionTask
 from benchmarks.accuracy.result import AccuracyResult, Arrays, Scorer
 from benchmarks.accuracy.task import Task
+from calibrators.samples.axes import evaluation_batch
 from calibrators.samples.data import Batch, InputSpec, Sample, batches
 
 __all__ = ["System", "Watch", "evaluate", "evaluate_all"]
@@ -121,7 +122,7 @@ def _batched(samples: Iterable[Sample], size: int, inputs: Sequence[InputSpec]) 
             for name, array in first.inputs.items()
         ]
         iterator = chain([first], iterator)
-    yield from batches(iterator, size, inputs=inputs)
+    yield from batches(iterator, evaluation_batch(inputs, size), inputs=inputs)
 
 
 def _answers(outputs: Arrays, batch: Batch) -> Iterator[tuple[Arrays, Sample]]:

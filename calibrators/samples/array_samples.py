@@ -45,8 +45,12 @@ class _File:
 
     def _column(self, name: str, indices: Sequence[int]) -> Iterator[NDArray[Any]]:
         array = self.arrays[self.plan.names[name]]
-        if self.plan.rows is None or self.plan.plans[name].kind == "whole":
+        plan = self.plan.plans[name]
+        if self.plan.rows is None or plan.kind == "whole":
             return iter([array.read()] * len(indices))
+        if plan.axis:
+            rows = np.moveaxis(array.read(), plan.axis, 0)
+            return iter([rows[index] for index in indices])
         return array.rows(indices)
 
     def _label(self, index: int) -> int | NDArray[Any] | None:

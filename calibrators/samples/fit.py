@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from artefacts.errors import DataError
-from calibrators.samples.samples import InputSpec
+from calibrators.samples.samples import AS_DECLARED, InputSpec
 
-__all__ = ["check_kind", "fit_array", "fits", "remedy", "without_ones"]
+__all__ = ["check_kind", "fit_array", "fits", "fits_beside", "remedy", "without_ones"]
 
 
 def fit_array(array: NDArray[Any], spec: InputSpec, *, where: str) -> NDArray[Any]:
@@ -21,9 +21,11 @@ def fit_array(array: NDArray[Any], spec: InputSpec, *, where: str) -> NDArray[An
         DataError: another shape, a dtype that does not convert without loss, NaN or Inf.
     """
     shape = array.shape
-    batch_of_one = len(shape) == len(spec.shape) > 0 and shape[0] == 1
-    dims = spec.shape[1:] if batch_of_one else spec.shape
-    if not fits(shape[1:] if batch_of_one else shape, dims):
+    axis = 0 if spec.axis == AS_DECLARED else spec.axis
+    single = (
+        axis is not None and fits_beside(axis, shape, spec.shape) and shape[axis] == 1
+    )  # of a batch that may be fixed
+    if not single and not fits(shape, spec.shape):
         raise DataError(
             f"{where} has shape {list(shape)} after preprocessing, expected one for input {spec}; "
             f"{remedy(shape, spec)}"
@@ -80,6 +82,15 @@ def fits(shape: Sequence[int], dims: Sequence[int | str | None]) -> bool:
     """Whether ``shape`` is one that ``dims`` allow."""
     return len(shape) == len(dims) and all(
         not isinstance(dim, int) or dim == have for have, dim in zip(shape, dims, strict=True)
+    )
+
+
+def fits_beside(axis: int, shape: Sequence[int], dims: Sequence[int | str | None]) -> bool:
+    """Whether ``shape`` is one that ``dims`` allow, whatever its length along ``axis``."""
+    return (
+        len(shape) == len(dims) > axis
+        and fits(shape[:axis], dims[:axis])
+        and fits(shape[axis + 1 :], dims[axis + 1 :])
     )
 
 

@@ -100,7 +100,7 @@ class LoaderSamples:
             values = {
                 name: arrays[plan.names[name]]
                 if plan.rows is None or entry.kind == "whole"
-                else arrays[plan.names[name]][row]
+                else np.moveaxis(arrays[plan.names[name]], entry.axis, 0)[row]
                 for name, entry in plan.plans.items()
             }
             label = labels if labels is None or plan.rows is None else labels[row]

@@ -18,10 +18,11 @@ import numpy as np
 from artefacts.errors import DataError
 from calibrators.preprocessing.images import open_image
 from calibrators.preprocessing.preprocess import Preprocess
+from calibrators.samples.axes import resolved
 from calibrators.samples.feeds import image_input
 from calibrators.samples.fit import check_kind, fit_array, remedy
 from calibrators.samples.folders import FileList
-from calibrators.samples.samples import InputSpec, Sample, Samples, check_slice, has_batch_axis
+from calibrators.samples.samples import InputSpec, Sample, Samples, check_slice
 
 __all__ = ["Chosen", "ImageFiles", "RandomRows", "Source"]
 
@@ -98,6 +99,7 @@ class ImageFiles:
     def __init__(
         self, listed: FileList, *, inputs: Sequence[InputSpec], preprocess: Preprocess
     ) -> None:
+        inputs = resolved(inputs)
         target = image_input(preprocess, inputs)
         others = [spec.name for spec in inputs if spec.name != target]
         if target is None or others:
@@ -183,8 +185,8 @@ class RandomRows:
 
     def __init__(self, inputs: Sequence[InputSpec], count: int, seed: int) -> None:
         self.path = f"random data (seed {seed})"
-        self._inputs, self._count, self._seed = tuple(inputs), count, seed
-        self._shapes = {spec.name: _static(spec, has_batch_axis(self._inputs)) for spec in inputs}
+        self._inputs, self._count, self._seed = resolved(inputs), count, seed
+        self._shapes = {spec.name: _static(spec) for spec in self._inputs}
 
     def __len__(self) -> int:
         return self._count
@@ -206,8 +208,8 @@ class RandomRows:
             )
 
 
-def _static(spec: InputSpec, batched: bool) -> tuple[int, ...]:
-    dims = (1, *spec.shape[1:]) if batched else spec.shape
+def _static(spec: InputSpec) -> tuple[int, ...]:
+    dims = [1 if axis == spec.axis else dim for axis, dim in enumerate(spec.shape)]
     if not all(isinstance(dim, int) for dim in dims):
         raise DataError(
             f"random data for input {spec} needs a fixed shape, expected no dynamic dimension but "

@@ -22,8 +22,9 @@ import onnx
 
 from artefacts.errors import ArtefactError, DataError, ModelError
 from artefacts.libraries import require
+from calibrators.samples.axes import input_specs
 from calibrators.samples.rows import Arrays, feeds_of, find_layout
-from calibrators.samples.samples import Sample, input_specs
+from calibrators.samples.samples import Sample
 from calibrators.statistics.collector import Checkpoint, Collector
 from calibrators.statistics.exposed import write_exposed
 from calibrators.statistics.pipeline import Pipeline

@@ -17,8 +17,8 @@ from engines.built import BuiltEngine, Feeds
 from engines.coverage import openvino_kernels, openvino_precisions
 from engines.onnx_layers import graph_names
 from engines.openvino.cpu_isa import cpu_isa
+from engines.openvino.engine_files import load_bytes, network_bytes
 from engines.openvino.fake_quantize import fuse_qdq
-from engines.openvino.files import load_bytes, network_bytes
 from engines.openvino.layer_bias import add_missing_biases
 from engines.openvino.library import (
     DEVICE,

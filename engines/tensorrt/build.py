@@ -14,7 +14,7 @@ from engines.built import BuiltEngine, Report
 from engines.onnx_layers import has_float16, has_qdq
 from engines.options import BuildOptions
 from engines.progress import cancellable, create_monitor
-from engines.tensorrt.calibration import create_cache_calibrator
+from engines.tensorrt.cache_calibrator import create_cache_calibrator
 from engines.tensorrt.config import configure
 from engines.tensorrt.inspection import inspect_plan
 from engines.tensorrt.layers import tensorrt_precisions

@@ -24,6 +24,7 @@ from quantization.prepare.noops import drop_noops
 from quantization.prepare.pads import write_pads
 from quantization.prepare.sequences import drop_sequences
 from quantization.prepare.sizes import fold_sizes
+from quantization.prepare.states import declare_states, forget_states
 from quantization.prepare.widen import widen_floats
 
 __all__ = ["prepare"]
@@ -56,6 +57,7 @@ def prepare(model: ModelProto, *, widen: bool = True) -> ModelProto:
     _check_outputs(prepared.graph)
     sort_nodes(prepared.graph)
     _hide_initializers(prepared.graph)
+    forget_states(prepared.graph)
     check_axes(prepared.graph)
     check(prepared)  # before anything else of onnx, which crashes on what this refuses
     prepared = raise_opset(inline_functions(prepared), MINIMUM_OPSET)
@@ -75,7 +77,8 @@ def _simplify(model: ModelProto) -> None:
     changed = True
     while changed:
         infer_shapes(model)
-        changed = fold_constants(model, limit_bytes)
+        changed = declare_states(model)
+        changed |= fold_constants(model, limit_bytes)
         changed |= fold_sizes(model)
         changed |= inline_branches(model)
         changed |= drop_sequences(model)

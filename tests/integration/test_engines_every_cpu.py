@@ -24,7 +24,7 @@ from artefacts.files import write_atomic
 from engines.manifest import manifest_path
 from engines.openvino import runtime as openvino_runtime
 from engines.openvino.cpu_isa import cpu_isa
-from engines.openvino.files import is_archive
+from engines.openvino.engine_files import is_archive
 from quantization.foreign.bound import bound_weights
 from quantization.foreign.importer import import_quantized
 from quantization.measure.execution import load_int8
@@ -270,7 +270,7 @@ def test_an_archive_that_grows_when_it_is_read_is_refused(tmp_path: Path) -> Non
     with zipfile.ZipFile(raw, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("model.xml", "<net/>" * 1000)
         archive.writestr("model.bin", b"\0" * 1000)
-    from engines.openvino.files import load_bytes
+    from engines.openvino.engine_files import load_bytes
 
     with pytest.raises(EngineError, match=r"model\.xml is compressed"):
         load_bytes(raw.getvalue(), {})

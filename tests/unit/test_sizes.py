@@ -10,7 +10,6 @@ MOST_LINES = 300
 MOST_FUNCTION_LINES = 60
 MOST_PARAMETERS = 7
 _CLASS = "a class inside, since its base is an optional library"
-_PENDING = "pending: the room is being rebuilt"
 # A module, or a module and a function in it → why it is larger.
 LARGE = {
     "benchmarks/accuracy/evaluation.py evaluate_all": "one pass for all that is to be known of it",
@@ -18,23 +17,6 @@ LARGE = {
     "quantization/qat/modules.py activation_quantizer": _CLASS,
     "quantization/qat/quantizer.py quantizer_class": _CLASS,
     "tests/networks/mobilenet.py _inverted_residual": "the columns of the papers' tables",
-    "pipeline/flags.py": _PENDING,
-    "pipeline/flags.py parser": _PENDING,
-    "pipeline/improvement.py improve": _PENDING,
-    "pipeline/search.py": _PENDING,
-    "pipeline/search.py keep_promise": _PENDING,
-    "pipeline/search.py _other_method": _PENDING,
-    "pipeline/search.py _search": _PENDING,
-    "pipeline/steps.py mix": _PENDING,
-    "quantization/improve/improve.py": _PENDING,
-    "quantization/improve/improve.py improve": _PENDING,
-    "quantization/improve/improve.py improve_layers": _PENDING,
-    "quantization/improve/improve.py _walked": _PENDING,
-    "quantization/search/candidates.py __init__": _PENDING,
-    "quantization/search/search.py": _PENDING,
-    "quantization/search/search.py search": _PENDING,
-    "tests/integration/test_search_command.py": _PENDING,
-    "tests/unit/quantization/test_search.py": _PENDING,
 }
 
 

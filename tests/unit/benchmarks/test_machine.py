@@ -10,10 +10,10 @@ import pytest
 
 from benchmarks.machine import MachineWatch, capture_environment, find_meter
 from benchmarks.machine import meters as meters_module
-from benchmarks.machine.environment import parse_nvpmodel
-from benchmarks.machine.memory import peak_bytes
+from benchmarks.machine.facts import parse_nvpmodel
 from benchmarks.machine.meters import NvmlMeter, RaplMeter, find_zones
 from benchmarks.machine.nvml import Gpu, slowdown_names
+from benchmarks.machine.peak_memory import peak_bytes
 from benchmarks.machine.rails import find_rails, parse_jtop, total_power
 from tests.unit.benchmarks.recorded import (
     AGX_ORIN,

@@ -1,6 +1,6 @@
 """What ``engine(...)`` costs over the runtime's own call, on a model that does next to nothing.
 
-    python benchmarks/peers/overhead.py [--calls 5000]
+    python benchmarks/peers/call_overhead.py [--calls 5000]
 
 Three ways to run the same engine file, one call of each in turn, so that drift hits all alike:
 
