@@ -44,7 +44,7 @@ from benchmarks.report.tables import csv_rows, result_rows, to_csv, to_text
 from benchmarks.systems import System, against_graph, unique_names
 from calibrators.preprocessing.preprocess import Preprocess
 from calibrators.samples.axes import SampleAxes
-from calibrators.samples.data import InputSpec, Samples, open_samples
+from calibrators.samples.data import InputSpec, Samples, open_samples, preprocess_named
 from graphs.names import node_name
 from graphs.walk import producers
 
@@ -295,11 +295,9 @@ def _layers(manifest: engines.Manifest) -> tuple[LayerReport, ...]:
 def _samples(arguments: argparse.Namespace, systems: Sequence[System]) -> Samples:
     """The samples, preprocessed as the flag or the first manifest says."""
     stated = [s.passport["preprocess"] for s in systems if s.passport.get("preprocess")]
-    spec = None
+    spec = Preprocess.from_dict(stated[0]) if stated else None
     if arguments.preprocess:
-        spec = Preprocess.from_yaml(arguments.preprocess)
-    elif stated:
-        spec = Preprocess.from_dict(stated[0])
+        spec = preprocess_named(arguments.preprocess, systems[0].inputs)
     return open_samples(
         arguments.data, inputs=systems[0].inputs, preprocess=spec, limit=arguments.num
     )

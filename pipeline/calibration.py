@@ -17,6 +17,7 @@ from calibrators.samples.checks import check_unnormalised, refuse_overlap
 from calibrators.statistics.on_ray import observe_on_ray
 from calibrators.tensorrt.cache import cache_from_ranges, write_cache
 from pipeline.job import Calibrate, Data, Paths
+from pipeline.preprocessing import sample_classes
 from pipeline.samples import calibration_samples, evaluation_samples
 from pipeline.screen import Screen
 
@@ -78,20 +79,25 @@ def calibrate(
     if samples is None:
         statistics = calibrators.Statistics.load(path)
     else:
+        if samples.unused:
+            screen.add(f"{samples.path}: {samples.unused} not used")
         if data.random_calibration is None:
-            screen.add(*(f"warning: {text}" for text in check_unnormalised(samples)))
+            screen.warn(*check_unnormalised(samples))
         tensors = sorted({*placement.tensors, *everything.tensors})
         observed = _Observation(prepared, tensors, samples, path, data.batch, asked.workers)
         statistics = observed.run(screen)
     if data.shard is not None:
+        joined = paths.beside(".stats.npz")
         screen.add(
             f"wrote {path}; when all shards are there, join them with",
-            "  python -m calibrators merge *.stats.npz -o all.stats.npz",
-            "and go on with --statistics all.stats.npz",
+            f"  python -m calibrators merge {paths.beside('.shard*.stats.npz')} -o {joined}",
+            f"and go on with --statistics {joined}",
         )
         return None
+    sources = [] if samples is None else [samples]
     if data.eval_data is not None and data.random_calibration is None:
-        refuse_overlap(statistics.samples, evaluation_samples(data, prepared))
+        sources.append(evaluation_samples(data, prepared))
+        refuse_overlap(statistics.samples, sources[-1])
     ranges = _ranges(asked.method, statistics)
     if asked.cache is not None:
         count = _write_cache(asked, asked.cache, everything, ranges)
@@ -103,7 +109,8 @@ def calibrate(
     ranges = quantization.unify_ranges(ranges, placement)
     ranges.save(paths.beside(".ranges.json"))
     axes = calibrators.say_axes(calibrators.input_specs(prepared))
-    screen.add(f"{len(statistics.samples)} samples, {axes}; {len(ranges.tensors)} ranges")
+    found = counted(len(statistics.samples), "sample")
+    screen.add(f"{found}, {axes}; {counted(len(ranges.tensors), 'range')}")
     _say_what_was_found(asked.method, statistics, ranges, screen)
     if placement.joined:
         screen.add(
@@ -117,7 +124,7 @@ def calibrate(
         method=asked.method,
         statistics=path,
         digests=tuple(sorted(statistics.samples)),
-        labels=None if samples is None else tuple(samples.classes) or None,
+        labels=sample_classes(data, prepared, sources, screen),
     )
 
 
