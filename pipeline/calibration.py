@@ -13,6 +13,7 @@ import calibrators
 import quantization
 from artefacts.errors import ArtefactError
 from artefacts.files import write_atomic
+from artefacts.words import counted
 from calibrators.samples.checks import check_unnormalised, refuse_overlap
 from calibrators.statistics.on_ray import observe_on_ray
 from calibrators.tensorrt.cache import cache_from_ranges, write_cache
@@ -76,14 +77,11 @@ def calibrate(
     screen.start(f"calibrate  {origin}, method {asked.method}")
     everything = quantization.place(prepared, profile="dla") if asked.cache else placement
     path = asked.statistics or _statistics_path(paths, data)
+    tensors = sorted({*placement.tensors, *everything.tensors})
     if samples is None:
         statistics = calibrators.Statistics.load(path)
     else:
-        if samples.unused:
-            screen.add(f"{samples.path}: {samples.unused} not used")
-        if data.random_calibration is None:
-            screen.warn(*check_unnormalised(samples))
-        tensors = sorted({*placement.tensors, *everything.tensors})
+        _say_what_is_odd(data, samples, screen)
         observed = _Observation(prepared, tensors, samples, path, data.batch, asked.workers)
         statistics = observed.run(screen)
     if data.shard is not None:
@@ -108,16 +106,7 @@ def calibrate(
     placement = place(amax={name: entry.amax for name, entry in ranges.tensors.items()})
     ranges = quantization.unify_ranges(ranges, placement)
     ranges.save(paths.beside(".ranges.json"))
-    axes = calibrators.say_axes(calibrators.input_specs(prepared))
-    found = counted(len(statistics.samples), "sample")
-    screen.add(f"{found}, {axes}; {counted(len(ranges.tensors), 'range')}")
-    _say_what_was_found(asked.method, statistics, ranges, screen)
-    if placement.joined:
-        screen.add(
-            f"{len(placement.joined)} Concats join branches too far apart for one scale; each "
-            "branch keeps its own"
-        )
-    return Calibrated(
+    found = Calibrated(
         model=prepared,
         placement=placement,
         ranges=ranges,
@@ -126,6 +115,15 @@ def calibrate(
         digests=tuple(sorted(statistics.samples)),
         labels=sample_classes(data, prepared, sources, screen),
     )
+    _say_what_was_found(found, statistics, screen)
+    return found
+
+
+def _say_what_is_odd(data: Data, samples: calibrators.Samples, screen: Screen) -> None:
+    if samples.unused:
+        screen.add(f"{samples.path}: {samples.unused} not used")
+    if data.random_calibration is None:
+        screen.warn(*check_unnormalised(samples))
 
 
 def _statistics_path(paths: Paths, data: Data) -> Path:
@@ -198,10 +196,18 @@ def _write_cache(
 
 
 def _say_what_was_found(
-    method: str, statistics: calibrators.Statistics, ranges: calibrators.Ranges, screen: Screen
+    found: Calibrated, statistics: calibrators.Statistics, screen: Screen
 ) -> None:
-    if method != "auto":
-        screen.add(str(calibrators.convergence(statistics, method=method)))
-    for report in calibrators.describe(statistics, ranges):
+    axes = calibrators.say_axes(calibrators.input_specs(found.model))
+    samples = counted(len(statistics.samples), "sample")
+    screen.add(f"{samples}, {axes}; {counted(len(found.ranges.tensors), 'range')}")
+    if found.method != "auto":
+        screen.add(str(calibrators.convergence(statistics, method=found.method)))
+    for report in calibrators.describe(statistics, found.ranges):
         if report.remark in ("dead", "constant"):
             screen.add(f"tensor {report.name} is {report.remark}: it gets a safe scale")
+    if found.placement.joined:
+        screen.add(
+            f"{len(found.placement.joined)} Concats join branches too far apart for one scale; "
+            "each branch keeps its own"
+        )

@@ -106,7 +106,7 @@ def any_samples(data: Data, inputs: Sequence[calibrators.InputSpec]) -> calibrat
     given = data.calib_data if data.calib_data is not None else data.eval_data
     if given is None:
         return calibrators.random_samples(inputs, count=2, seed=0)
-    return calibrators.open_samples(given, inputs=inputs, preprocess=_spec(data))
+    return calibrators.open_samples(given, inputs=inputs, preprocess=_spec(data, tuple(inputs)))
 
 
 def _given_samples(data: Data, prepared: onnx.ModelProto) -> calibrators.Samples:
