@@ -49,7 +49,7 @@ def build(onnx: str | Path, engine: str | Path, *, show: bool = False, **options
     with job_of(onnx, engine, options) as job:
         screen = Screen(bars=show and sys.stderr.isatty(), steps=job.steps, quiet=not show)
         run(job, screen)
-    return result_of(job, since_s=screen.started_s)
+    return result_of(job.paths, since_s=screen.started_s)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

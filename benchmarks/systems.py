@@ -14,6 +14,7 @@ import numpy.typing as npt
 from artefacts.errors import DataError
 from artefacts.files import sha256_file
 from benchmarks.report.document import AGAINST_GRAPH, KernelReport, LayerReport
+from calibrators.samples.axes import has_batch_axis, resolved
 from calibrators.samples.data import InputSpec
 
 __all__ = [
@@ -71,7 +72,9 @@ class System:
     @property
     def free_batch(self) -> bool:
         """Whether the number of images per query may be chosen."""
-        return all(spec.shape and not isinstance(spec.shape[0], int) for spec in self.inputs)
+        return has_batch_axis(self.inputs) and all(
+            spec.axis == 0 and not isinstance(spec.shape[0], int) for spec in resolved(self.inputs)
+        )
 
 
 def against_graph(measured: Mapping[str, Any]) -> dict[str, str]:

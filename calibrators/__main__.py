@@ -1,4 +1,4 @@
-"""Tools for what calibration leaves behind: ``python -m calibrators COMMAND ...``."""
+"""Calibration, step by step: ``python -m calibrators COMMAND ...``."""
 
 from __future__ import annotations
 
@@ -10,12 +10,27 @@ from collections.abc import Callable, Sequence
 
 from artefacts.errors import BuilderError
 from calibrators import commands
+from graphs.files import load_model
+from quantization.commands import add_placement, placement_of
 
 __all__ = ["main"]
 
 _Command = tuple[Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], str]]
 
+
+def _add_observe(parser: argparse.ArgumentParser) -> None:
+    commands.add_observe(parser)
+    add_placement(parser)
+
+
+def _observe(arguments: argparse.Namespace) -> str:
+    """Run a prepared model over samples; keep statistics of what becomes INT8."""
+    model = load_model(arguments.model)
+    return commands.observe_on(arguments, model, placement_of(arguments, model).tensors)
+
+
 COMMANDS: dict[str, _Command] = {
+    "observe": (_add_observe, _observe),
     "merge": (commands.add_merge, commands.merge),
     "ranges": (commands.add_ranges, commands.ranges),
     "cache": (commands.add_cache, commands.cache),

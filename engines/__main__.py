@@ -83,8 +83,8 @@ def describe(manifest: Manifest) -> list[tuple[str, str]]:
         )
         lines += [("not int8", name) for name in cover.float_layers]
     for name in ("calibrator", "samples", "preprocess"):
-        if manifest.passport.get(name) is not None:
-            lines.append((name, str(manifest.passport[name])))
+        if (value := getattr(manifest.passport, name)) is not None:
+            lines.append((name, str(value)))
     return lines + [(name, str(result)) for name, result in sorted(manifest.measured.items())]
 
 

@@ -9,8 +9,7 @@ from typing import Any
 
 import engines
 from artefacts.errors import EngineError
-from pipeline.flags import Job
-from pipeline.verification import written
+from pipeline.job import Paths
 
 __all__ = ["Result", "result_of"]
 
@@ -64,19 +63,19 @@ class Result:
 
     @property
     def _passport(self) -> Mapping[str, Any]:
-        return {} if self.manifest is None else self.manifest.passport
+        return {} if self.manifest is None else self.manifest.passport.to_json()
 
     @property
     def _measured(self) -> Mapping[str, Any]:
         return {} if self.manifest is None else self.manifest.measured
 
 
-def result_of(job: Job, *, since_s: float) -> Result:
-    """What the job that began at ``since_s`` left."""
-    files = tuple(written(job, since_s=since_s))
-    built = job.engine in files
+def result_of(paths: Paths, *, since_s: float) -> Result:
+    """What the run that began at ``since_s`` left."""
+    files = tuple(paths.written(since_s=since_s))
+    built = paths.engine in files
     return Result(
-        engine=job.engine if built else None,
+        engine=paths.engine if built else None,
         files=files,
-        manifest=engines.read_manifest(job.engine) if built else None,
+        manifest=engines.read_manifest(paths.engine) if built else None,
     )

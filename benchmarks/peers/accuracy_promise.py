@@ -45,11 +45,12 @@ def kept_promise(case: Case, assets: Path, folder: Path) -> dict[str, Any]:
         print(f"  --max-drop failed:\n{done.stderr[-2000:]}", file=sys.stderr)
         return {}
     manifest = engines.read_manifest(engine)
+    passport = manifest.passport.to_json()
     return {
         **manifest.measured["promise"],
         "exit": done.returncode,
-        "how": manifest.passport["promise"]["how"],
-        "int8_mac_share": manifest.passport["placement"]["int8_mac_share"],
+        "how": passport["promise"]["how"],
+        "int8_mac_share": passport["placement"]["int8_mac_share"],
         "seconds": time.perf_counter() - start,
     }
 

@@ -13,12 +13,12 @@ import onnx
 from numpy.typing import NDArray
 
 from artefacts.errors import ModelError
-from engines.built import BuiltEngine
+from engines.built import BuiltEngine, Feeds
 from engines.coverage import openvino_kernels, openvino_precisions
 from engines.onnx_layers import graph_names
-from engines.openvino.cpu_isa import cpu_isa, needed_cpu_isa
+from engines.openvino.cpu_isa import cpu_isa
+from engines.openvino.engine_files import load_bytes, network_bytes
 from engines.openvino.fake_quantize import fuse_qdq
-from engines.openvino.files import load_bytes, network_bytes
 from engines.openvino.layer_bias import add_missing_biases
 from engines.openvino.library import (
     DEVICE,
@@ -31,14 +31,13 @@ from engines.openvino.library import (
     reason,
     settings,
 )
+from engines.openvino.needed_isa import needed_cpu_isa
 from engines.openvino.reductions import separate_reductions
 from engines.openvino.unsigned_codes import use_unsigned_codes
 from engines.options import BuildOptions
 from engines.tensors import TensorSpec
 
-__all__ = ["Feeds", "build_blob", "compiled_call"]
-
-Feeds = Sequence[Mapping[str, NDArray[Any]]]
+__all__ = ["build_blob", "compiled_call"]
 
 # OpenVINO's name → numpy's
 DTYPES = {
@@ -191,7 +190,7 @@ def _alike(wanted: NDArray[Any], got: NDArray[Any]) -> bool:
     return bool(((a[known] - b[known]) ** 2).sum() <= LARGEST_NOISE * (a[known] ** 2).sum())
 
 
-def _inference_precision(precision: str) -> str:
+def _inference_precision(precision: str | None) -> str:
     """The floating-point type that layers outside INT8 run in.
 
     fp32 and int8 state float32, so an FP32 baseline is one on every CPU (left alone, OpenVINO

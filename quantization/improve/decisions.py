@@ -13,10 +13,14 @@ from calibrators.ranges.ranges import Ranges
 from graphs.layer_matrix import LayerMatrix, columns_by_sample, layer_matrix, sample_columns
 from graphs.view import GraphView
 from quantization.improve.centring import centrable
-from quantization.improve.clipping import clipped_scale, largest_scale
 from quantization.improve.methods import Methods
 from quantization.improve.range_choice import RANGE_POSITIONS, Grid, Reader, best_grid, candidates
-from quantization.improve.rounding import refit, round_with_feedback, second_moment
+from quantization.improve.rounding import (
+    largest_scale,
+    refit,
+    round_with_feedback,
+    second_moment,
+)
 from quantization.improve.walk import Decision, LayerVisit
 from quantization.placement import Placement, QuantizedInput, QuantizedWeight
 from quantization.write.bounded_weights import bounded_codes, bounded_scale, partners_of
@@ -140,7 +144,7 @@ class Decisions:
     ) -> QuantizedTensor:
         methods, matrix, hessian = self._methods, layer.matrix, None
         partners = partners_of(self._view, weight) if weight.bounded else None
-        if methods.rounding or methods.refitting or methods.clipping:
+        if methods.rounding or methods.refitting:
             name = layer.node.inputs[0]
             read = [grid(x) if grid else x for x in visit.actual[name]]
             exact, actual = (
@@ -154,9 +158,9 @@ class Decisions:
                 size = matrix.shape[-1]
                 cross = second_moment(exact, actual)
                 matrix = refit(matrix, cross, hessian, ridge=size / len(visit.exact[name]))
-        power = None if hessian is None else np.diagonal(hessian, axis1=1, axis2=2)
-        scale = clipped_scale(matrix, power) if methods.clipping else largest_scale(matrix)
+        scale = largest_scale(matrix)
         if partners is not None:
+            power = None if hessian is None else np.diagonal(hessian, axis1=1, axis2=2)
             importance = None if power is None else power[:, None]
             scale = bounded_scale(matrix, scale, partners, importance)
         if methods.rounding and hessian is not None:

@@ -21,9 +21,9 @@ from calibrators.ranges.ranges import SMALLEST_AMAX, Range, Ranges
 from graphs.channel_groups import ChannelGroups
 from graphs.layer_matrix import LayerMatrix, layer_matrix, sample_columns
 from graphs.view import GraphView
-from quantization.improve.clipping import largest_scale
 from quantization.improve.equalize import equalize, group_scales, insert_scalings, scalable
 from quantization.improve.range_choice import RANGE_POSITIONS, Reader, best_grid, candidates
+from quantization.improve.rounding import largest_scale
 from quantization.improve.walk import Decision, LayerVisit, Twins
 from quantization.measure.execution import Arrays, Load
 from quantization.placement import Placement

@@ -5,10 +5,10 @@ from __future__ import annotations
 from onnx import ModelProto
 
 from artefacts.errors import ModelError
-from graphs.edit import is_default_domain
 from graphs.opset import hide_data
 from graphs.shapes import infer_shapes, values
 from graphs.view import Shape
+from graphs.walk import is_default_domain
 from quantization.prepare.fold import constant_bytes, fold_constants
 
 __all__ = ["batchless_shapes"]

@@ -7,7 +7,8 @@ from functools import cached_property
 
 import onnx
 
-from graphs.view import WEIGHTED_OPS, GraphView, Node, Shape
+from graphs.operators import WEIGHTED_OPS
+from graphs.view import GraphView, Node, Shape
 from quantization.placement.batchless import batchless_shapes
 from quantization.placement.result import (
     Floating,
@@ -30,12 +31,14 @@ class Draft:
         excluded: names of nodes the user excluded.
         look_up: take a tensor's range from above ops that keep it; else each has its own.
         apart: names of Concats whose inputs keep scales of their own.
+        lacking: operators that the runtime has no INT8 kernel for.
 
     Attributes:
         view: the graph.
         layers: weighted layers that no rule has left in floating point, in graph order.
         excluded: names of nodes the user excluded.
         apart: names of Concats whose inputs keep scales of their own.
+        lacking: operators that the runtime has no INT8 kernel for.
         extra: tensors that need a range and get no Q/DQ pair.
     """
 
@@ -46,8 +49,10 @@ class Draft:
         *,
         look_up: bool = True,
         apart: frozenset[str] = frozenset(),
+        lacking: frozenset[str] = frozenset(),
     ) -> None:
         self.view = view
+        self.lacking = lacking
         self.apart = apart
         self._look_up = look_up
         self.excluded = excluded

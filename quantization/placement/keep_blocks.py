@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from graphs.view import WEIGHTED_OPS, GraphView, Node
+from graphs.operators import AVERAGE_OPS, POINTWISE_OPS, SCORE_OPS, WEIGHTED_OPS
+from graphs.view import GraphView, Node
 from quantization.placement.draft import Draft
-from quantization.placement.walk import POINTWISE_OPS, is_pass_through
+from quantization.placement.walk import is_pass_through
 
 __all__ = ["follows_softmax", "squeeze_excite", "unfused_attention"]
 
@@ -62,7 +63,7 @@ def _attention_softmax(view: GraphView, node: Node) -> Node | None:
 
 def _softmax_after(view: GraphView, node: Node) -> Node | None:
     """The Softmax reached from ``node`` through scaling, masking and reshapes."""
-    between = {"Add", "Mul", "Div", "Sub", "Where", "Cast", "Max"}
+    between = SCORE_OPS | {"Max"}
     pending = [node]
     while pending:
         current = pending.pop()
@@ -85,7 +86,7 @@ def squeeze_excite(draft: Draft) -> None:
     Source: [modelopt]
     """
     for pool in draft.view.nodes:
-        if pool.op_type in ("GlobalAveragePool", "ReduceMean", "AveragePool"):
+        if pool.op_type in AVERAGE_OPS:
             why = f"gate of a squeeze-and-excite block behind {pool.name}"
             for node in _gate_layers(draft.view, pool):
                 draft.leave(node, "squeeze_excite", why)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from graphs.operators import CONVOLUTION_OPS, PRODUCT_OPS
 from graphs.view import GraphView, Node
 from quantization.placement.draft import Draft
 
@@ -11,7 +12,6 @@ __all__ = [
     "gemv",
     "grouped_transposed",
     "small_matmul",
-    "transposed",
     "unbounded_product",
 ]
 
@@ -27,7 +27,7 @@ def few_channels(draft: Draft, node: Node) -> str | None:
     Why: tiny channels waste INT8 tiles.
     Source: [modelopt]
     """
-    if node.op_type not in ("Conv", "ConvTranspose") or node.integer("group", 1) != 1:
+    if node.op_type not in CONVOLUTION_OPS or node.integer("group", 1) != 1:
         return None
     outputs, inputs, kernel = _conv_sizes(draft.view, node)
     if min(outputs, inputs) >= _TILE:
@@ -49,7 +49,7 @@ def few_group_channels(draft: Draft, node: Node) -> str | None:
     Source: [modelopt], [modelopt#80]
     """
     groups = node.integer("group", 1)
-    if node.op_type not in ("Conv", "ConvTranspose") or groups == 1:
+    if node.op_type not in CONVOLUTION_OPS or groups == 1:
         return None
     outputs, inputs, kernel = _conv_sizes(draft.view, node)
     if min(outputs, inputs) >= _TILE or (outputs % 8 == 0 and min(kernel, default=0) >= 3):
@@ -66,7 +66,7 @@ def gemv(draft: Draft, node: Node) -> str | None:
     Why: with one row or column no tensor core is used, and Q/DQ costs more than it saves.
     Source: [modelopt]
     """
-    if node.op_type not in ("Gemm", "MatMul"):
+    if node.op_type not in PRODUCT_OPS:
         return None
     rows, _, columns = _matmul_sizes(draft.view, node)
     if 1 not in (rows, columns):
@@ -80,7 +80,7 @@ def small_matmul(draft: Draft, node: Node) -> str | None:
     Why: it fills no INT8 tile.
     Source: [modelopt]
     """
-    if node.op_type not in ("Gemm", "MatMul"):
+    if node.op_type not in PRODUCT_OPS:
         return None
     _, depth, columns = _matmul_sizes(draft.view, node)
     if min(depth or _TILE, columns or _TILE) >= _TILE:
@@ -98,16 +98,6 @@ def grouped_transposed(draft: Draft, node: Node) -> str | None:
     if node.op_type != "ConvTranspose" or groups == 1:
         return None
     return f"a transposed convolution with {groups} groups"
-
-
-def transposed(draft: Draft, node: Node) -> str | None:
-    """A ConvTranspose stays in floating point for TensorRT-RTX.
-
-    Why: TensorRT-RTX 1.7.1 compiles it in float, with and without groups, for SM 8.6, 8.9 and
-    12.0, Q/DQ around it or not.
-    Source: measured
-    """
-    return "a transposed convolution" if node.op_type == "ConvTranspose" else None
 
 
 def unbounded_product(draft: Draft, node: Node) -> str | None:

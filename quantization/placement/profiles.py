@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import onnx
 
 from artefacts.errors import ModelError
 from graphs.bodies import bodies
-from graphs.view import WEIGHTED_OPS, GraphView, Node
+from graphs.operators import WEIGHTED_OPS
+from graphs.view import GraphView, Node
 from quantization.placement import (
     edges,
     edges_attention,
@@ -28,9 +30,7 @@ from quantization.placement.keep_outputs import output_layers
 from quantization.placement.result import Placement, Profile
 from quantization.placement.walk import may_be_unsigned
 
-__all__ = ["PORTABLE", "PROFILES", "RTX", "Rules", "place"]
-
-Keep = Callable[[Draft, Node], str | None]
+__all__ = ["PORTABLE", "PROFILES", "Rules", "place"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class Rules:
         look_up: take ranges from above ops that keep them.
     """
 
-    keep: tuple[Keep, ...]
+    keep: tuple[Callable[[Draft, Node], str | None], ...]
     place: tuple[Callable[[Draft], None], ...]
     look_up: bool = True
 
@@ -53,6 +53,7 @@ _GENERAL = (
     keep_general.constant_layer,
     keep_general.not_float32,
     keep_general.computed_weights,
+    keep_general.lacking_kernel,
 )
 _TENSORRT = Rules(
     keep=(
@@ -103,8 +104,6 @@ _DLA = Rules(
 
 PORTABLE = (keep_small.unbounded_product,)
 """What ``place(portable=True)`` keeps in floating point beside that."""
-RTX = (keep_small.transposed,)
-"""What ``place(rtx=True)`` keeps in floating point beside that."""
 PROFILES: dict[Profile, Rules] = {"tensorrt": _TENSORRT, "cpu": _CPU, "dla": _DLA}
 
 
@@ -115,7 +114,7 @@ def place(
     exclude: Sequence[str] = (),
     unsigned: bool = False,
     portable: bool = False,
-    rtx: bool = False,
+    lacking: Collection[str] = (),
     amax: Mapping[str, float] | None = None,
 ) -> Placement:
     """Decide which tensors of a model become INT8.
@@ -127,34 +126,29 @@ def place(
         unsigned: cpu profile only: uint8 with zero point 0 for tensors that are never negative.
         portable: for any x86 CPU: weights are bounded so that none without VNNI saturates, and
             products without a weight to bound stay in floating point.
-        rtx: for TensorRT-RTX, tensorrt profile only: what it has no INT8 kernel for stays in
-            floating point, though TensorRT has one.
+        lacking: operators that the runtime has no INT8 kernel for, e.g. ``ConvTranspose`` with
+            TensorRT-RTX; they stay in floating point.
         amax: ranges of the tensors of a first placement, if they are known: a Concat whose
             branches are too far apart for one scale leaves them scales of their own, but on DLA.
 
     Raises:
-        ModelError: a pattern of ``exclude`` selects nothing, no layer can be quantized,
-            ``unsigned`` is asked for another profile than cpu, or ``rtx`` than tensorrt.
+        ModelError: a pattern of ``exclude`` selects nothing, no layer can be quantized, or
+            ``unsigned`` is asked for another profile than cpu.
     """
     if unsigned and profile != "cpu":
         raise ModelError(
             f"unsigned activations were asked for the {profile} profile, expected cpu: "
             f"TensorRT reads uint8 as int8; leave it out or choose --target cpu"
         )
-    if rtx and profile != "tensorrt":
-        raise ModelError(
-            f"rtx was asked for the {profile} profile, expected tensorrt: no other target is "
-            f"TensorRT-RTX; leave it out"
-        )
     view = GraphView(model)
-    more = (*(PORTABLE if portable else ()), *(RTX if rtx else ()))
     excluded = excluded_nodes(view, exclude)
+    start = partial(_placed, view, profile, excluded, frozenset(lacking), portable=portable)
     apart: frozenset[str] = frozenset()
-    placement = _placed(view, profile, excluded, apart, more)
+    placement = start(apart)
     known = {**(amax or {}), **placement.fixed} if profile != "dla" else {}
     while known and (found := unequal_joins(view, placement, known, apart)):
         apart |= found
-        placement = _placed(view, profile, excluded, apart, more)
+        placement = start(apart)
     if not placement.int8_nodes:
         raise ModelError(_nothing_to_quantize(view, placement))
     bounded = tuple(dataclasses.replace(w, bounded=portable) for w in placement.weights)
@@ -170,14 +164,16 @@ def _placed(
     view: GraphView,
     profile: Profile,
     excluded: frozenset[str],
+    lacking: frozenset[str],
     apart: frozenset[str],
-    more: Sequence[Keep],
+    *,
+    portable: bool,
 ) -> Placement:
     """What the rules of a profile make of a graph."""
     rules = PROFILES[profile]
-    draft = Draft(view, excluded, look_up=rules.look_up, apart=apart)
+    draft = Draft(view, excluded, look_up=rules.look_up, apart=apart, lacking=lacking)
     for node in tuple(draft.layers.values()):
-        for rule in (*rules.keep, *more):
+        for rule in (*rules.keep, *(PORTABLE if portable else ())):
             if (why := rule(draft, node)) is not None:
                 draft.leave(node, rule.__name__, why)
                 break

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from graphs.operators import RESIZE_OPS
 from quantization.placement.draft import Draft
 
 __all__ = ["concat", "linear_resize"]
@@ -31,5 +32,5 @@ def linear_resize(draft: Draft) -> None:
     Source: [explicit]
     """
     for node in draft.view.nodes:
-        if node.op_type in ("Resize", "Upsample") and draft.is_quantized(node, 0):
+        if node.op_type in RESIZE_OPS and draft.is_quantized(node, 0):
             draft.share([*draft.sources(node.inputs[0]), node.outputs[0]])

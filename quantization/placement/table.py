@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from quantization.placement.profiles import PORTABLE, PROFILES, RTX
+from quantization.placement.profiles import PORTABLE, PROFILES
 
 __all__ = ["SOURCES", "rule_table"]
 
@@ -33,8 +33,6 @@ def rule_table() -> str:
         steps: list[Callable[..., Any]] = [*parts.keep, *parts.place]
         for rule in steps:
             rules.setdefault(rule, []).append(profile)
-        if profile == "tensorrt":
-            rules |= {rule: ["tensorrt (`rtx`)"] for rule in RTX}
         if profile == "cpu":
             rules |= {rule: ["cpu (`portable`)"] for rule in PORTABLE}
     lines = ["| rule | what | why | source | profiles |", "|---|---|---|---|---|"]

@@ -7,10 +7,20 @@ from collections.abc import Collection
 
 import numpy as np
 
-from graphs.view import WEIGHTED_OPS, GraphView, Node
+from graphs.operators import (
+    AVERAGE_OPS,
+    CONV_FUSED_OPS,
+    CONVOLUTION_OPS,
+    POINTWISE_OPS,
+    POSITIVE_OPS,
+    PRODUCT_OPS,
+    RANGE_KEEPING_OPS,
+    RESIZE_OPS,
+    WEIGHTED_OPS,
+)
+from graphs.view import GraphView, Node
 
 __all__ = [
-    "POINTWISE_OPS",
     "above",
     "conv_behind",
     "conv_partition",
@@ -23,31 +33,12 @@ __all__ = [
     "values_of",
 ]
 
-# Output values are a subset of the input's (or zero): one scale fits both, and Q and DQ commute
-# with the op (rule 9 of the TensorRT guide). Resize, Pad and Split get their conditions below.
-_PASS_THROUGH_OPS = frozenset(
-    {
-        "DepthToSpace", "Dropout", "Expand", "Flatten", "Gather", "GatherElements", "GatherND",
-        "Identity", "MaxPool", "Pad", "Reshape", "Resize", "Slice", "SpaceToDepth", "Split",
-        "Squeeze", "Tile", "Transpose", "Unsqueeze", "Upsample",
-    }
-)  # fmt: skip
-POINTWISE_OPS = frozenset(
-    {
-        "Add", "Clip", "Div", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu",
-        "Mish", "Mul", "Neg", "Pow", "PRelu", "Relu", "Selu", "Sigmoid", "Softplus", "Sqrt", "Sub",
-        "Tanh", "ThresholdedRelu",
-    }
-)  # fmt: skip
-_POSITIVE_OPS = frozenset({"Abs", "Exp", "HardSigmoid", "Relu", "Sigmoid", "Softmax", "Softplus"})
-_ACTIVATIONS = frozenset({"BatchNormalization", "Clip", "LeakyRelu", "MaxPool", "PRelu", "Relu"})
-
 
 def is_pass_through(view: GraphView, node: Node) -> bool:
     """Whether ``node`` hands on values of its first input and nothing larger."""
-    if node.op_type not in _PASS_THROUGH_OPS or view.is_constant(node.inputs[0]):
+    if node.op_type not in RANGE_KEEPING_OPS or view.is_constant(node.inputs[0]):
         return False
-    if node.op_type in ("Resize", "Upsample"):
+    if node.op_type in RESIZE_OPS:
         return node.text("mode", "nearest") == "nearest"
     if node.op_type == "Pad":
         return _pads_with_own_values(view, node)
@@ -133,9 +124,9 @@ def never_negative(view: GraphView, tensor: str) -> bool:
         node = view.producer(name)
         if node is None:
             return False
-        if node.op_type in _POSITIVE_OPS or _clips_at_zero(view, node):
+        if node.op_type in POSITIVE_OPS or _clips_at_zero(view, node):
             continue
-        if node.op_type in ("Concat", "AveragePool", "GlobalAveragePool", "ReduceMean"):
+        if node.op_type in AVERAGE_OPS | {"Concat"}:
             pending.extend(i for i in node.inputs if i and not view.is_constant(i))
         elif is_pass_through(view, node):
             pending.append(node.inputs[0])
@@ -152,7 +143,7 @@ def may_be_unsigned(view: GraphView, tensor: str) -> bool:
     pending, seen = [tensor], {tensor}
     while pending:
         for use in view.uses(pending.pop()):
-            if use.node.op_type in ("MatMul", "Gemm") and use.index == 1:
+            if use.node.op_type in PRODUCT_OPS and use.index == 1:
                 return False
             if use.node.op_type == "Concat" or is_pass_through(view, use.node):
                 pending += [name for name in use.node.outputs if name not in seen]
@@ -175,10 +166,12 @@ def conv_behind(view: GraphView, tensor: str) -> Node | None:
     through, a two-input Add is not.
     """
     while (node := view.producer(tensor)) is not None:
-        if node.op_type in ("Conv", "ConvTranspose"):
+        if node.op_type in CONVOLUTION_OPS:
             return node
         variable = [name for name in node.inputs if name and not view.is_constant(name)]
-        if node.op_type in _ACTIVATIONS or (node.op_type in ("Add", "Mul") and len(variable) == 1):
+        if node.op_type in CONV_FUSED_OPS or (
+            node.op_type in ("Add", "Mul") and len(variable) == 1
+        ):
             tensor = variable[0] if variable else ""
         elif (gated := _self_gated(view, node)) is not None:
             tensor = gated
@@ -211,7 +204,7 @@ def conv_partition(view: GraphView, tensor: str) -> Node | None:
         variable = [name for name in node.inputs if name and not view.is_constant(name)]
         if (gated := _self_gated(view, node)) is not None:
             tensor = gated
-        elif node.op_type in POINTWISE_OPS | _ACTIVATIONS and len(variable) == 1:
+        elif node.op_type in POINTWISE_OPS | CONV_FUSED_OPS and len(variable) == 1:
             tensor = variable[0]
         else:
             return None

@@ -11,6 +11,7 @@ import onnx
 from onnx import numpy_helper
 
 from artefacts.errors import UnsupportedError
+from graphs.operators import REARRANGING_OPS
 from graphs.pairs import reduction_axis
 from graphs.view import GraphView, Node
 from quantization.placement import Placement, QuantizedInput, QuantizedWeight, place
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = ["ActivationEdge", "WeightEdge", "decide", "edges_of"]
-
-# Between a tensor that an operator of torch reads and the one that its ONNX nodes read.
-_MOVES = ("Identity", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +149,7 @@ class _Matching:
             if found:
                 return found[0], turned
             node = self._view.producer(name)
-            if node is None or node.op_type not in _MOVES:
+            if node is None or node.op_type not in REARRANGING_OPS:
                 raise self._unsupported(edge)
             turned = _through(node, turned)
             name = node.inputs[0]

@@ -9,7 +9,8 @@ from typing import Any
 
 from artefacts.libraries import require
 from quantization.measure.plots import save_figure
-from quantization.search.candidates import Goal, Point, SearchResult
+from quantization.search.candidates import SearchResult
+from quantization.search.problem import Goal, Point
 
 __all__ = ["found_of", "pareto_plot", "point_text"]
 

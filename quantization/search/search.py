@@ -23,145 +23,63 @@ the shrinking answer what they leave open: monotony is assumed to be fast and ch
 from __future__ import annotations
 
 import dataclasses
-import time
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
-import onnx
-
-from artefacts.errors import InputError
-from quantization.improve.improve import Improved
-from quantization.measure.execution import Arrays, Load, load_int8, load_onnxruntime
-from quantization.placement import Placement
 from quantization.placement.fusion_groups import Group
-from quantization.search.candidates import (
-    ROUNDING,
-    Book,
-    Fit,
-    Goal,
-    LateError,
-    Point,
-    Refit,
-    Score,
-    SearchResult,
-)
+from quantization.search.candidates import Book, LateError, SearchResult
+from quantization.search.heads import affordable, by_price, cheapest_head, halfway, shrunk
+from quantization.search.problem import Goal, Point, Refit, Search
 from quantization.search.sensitivity import Sensitivity, sensitivities
 
-__all__ = ["Goal", "Point", "Score", "SearchResult", "search"]
+__all__ = ["Goal", "Point", "Search", "SearchResult", "search"]
 
-
-def search(
-    reference: onnx.ModelProto,
-    improved: Improved,
-    placement: Placement,
-    samples: Sequence[Arrays],
-    score: Score,
-    goal: Goal,
-    *,
-    saved_ms: Mapping[str, float] | Callable[[], Mapping[str, float] | None] | None = None,
-    least_int8: float = 0.0,
-    refit: Refit | None = None,
-    unfitted: Fit | None = None,
-    limit_s: float | None = None,
-    state: Path | None = None,
-    state_key: str = "",
-    load: Load = load_onnxruntime,
-    load_quantized: Load = load_int8,
-    report: Callable[[Point], None] | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> SearchResult:
-    """Leave as little as possible in float so that ``score`` reaches the goal.
-
-    Args:
-        reference: the prepared float network.
-        improved: the network and everything INT8 needs, from ``improve`` or ``improve_layers``.
-        placement: of it, with every layer that may be INT8 in INT8.
-        samples: feeds of the selection part, one sample each, for the sensitivities.
-        score: judges a Q/DQ model on the selection part.
-        goal: what to reach.
-        saved_ms: layer name → milliseconds that INT8 saves on the target, or what measures them
-            once a layer must be given up; None counts multiply-accumulates. Groups that are
-            missing save nothing.
-        least_int8: share of the multiply-accumulates that must stay in INT8, 0 to 1.
-        refit: improves the network for a placement that leaves layers in float, the same one for
-            the same placement; None keeps what was fitted with all layers in INT8.
-        unfitted: makes the network without refitted weights and biases, for the sensitivities;
-            None takes them from ``improved``.
-        limit_s: stop with the best found after so many seconds.
-        state: a file to continue from and to keep up to date.
-        state_key: what else the scores depend on, e.g. digests of the samples.
-        load: runs float models.
-        load_quantized: runs Q/DQ models.
-        report: called with every mixture scored.
-        progress: called with sensitivities done and their number.
-
-    Raises:
-        InputError: the time limit is not positive.
-        ArtefactError: the state is of another search, or damaged.
-    """
-    if limit_s is not None and limit_s <= 0:
-        raise InputError(f"search time is {limit_s} s, expected more than 0; give it time")
-    ranges, unsigned = improved.ranges, bool(placement.unsigned)
-    book = Book(
-        improved,
-        placement,
-        score,
-        goal,
-        report=report,
-        least_int8=least_int8,
-        deadline=None if limit_s is None else time.monotonic() + limit_s,
-        state=state,
-        state_key=f"{ranges.digest} {ranges.graph_hash} {goal.unit} {unsigned} {state_key}",
-    )
-    start = book.point([])
-    if book.meets(start):
-        return book.result(start, (), "no layer had to be left in float")
-    book.price(saved_ms)
-    everything = book.point(list(book.groups))
-    ranked: tuple[Sensitivity, ...] = ()
-    cheapest: Point | None = None
-    if book.meets(everything):
-        ranked = _ranked(book, reference, samples, load, load_quantized, progress, unfitted)
-        found = _fitted(book, ranked, refit) if refit is not None else None
-        best, cheapest = found or (book, _shrunk(book, _cheapest_head(book, ranked) or everything))
-        if best.allowed(cheapest):
-            return _finish(best, ranked, cheapest)
-    within = [point for point in book.points.values() if book.within(point)] or [start]
-    top = max(within, key=lambda point: (point.score, -point.cost))
-    return book.result(top, ranked, _obstacle(book, everything, cheapest, ranked))
-
-
-_FEW = 8  # groups that are returned to INT8 one by one
 _FITS = 2  # for what shrinking leaves, and for what that allows (or for half of it)
 _RUNGS = (0.01, 0.025, 0.06, 0.15, 0.35, 0.7)  # shares of all cost that fitted mixtures give back
 
 
-def _ranked(
-    book: Book,
-    reference: onnx.ModelProto,
-    samples: Sequence[Arrays],
-    load: Load,
-    load_quantized: Load,
-    progress: Callable[[int, int], None] | None,
-    unfitted: Fit | None,
-) -> tuple[Sensitivity, ...]:
+def search(given: Search) -> SearchResult:
+    """Leave as little as possible in float so that the score reaches the goal.
+
+    Raises:
+        ArtefactError: the state is of another search, or damaged.
+    """
+    book = Book(given)
+    start = book.point([])
+    if book.meets(start):
+        return book.result(start, (), "no layer had to be left in float")
+    book.price()
+    everything = book.point(list(book.groups))
+    ranked: tuple[Sensitivity, ...] = ()
+    cheapest: Point | None = None
+    if book.meets(everything):
+        ranked = _ranked(given, book)
+        found = _fitted(book, ranked, given.refit) if given.refit is not None else None
+        best, cheapest = found or (book, shrunk(book, cheapest_head(book, ranked) or everything))
+        if best.allowed(cheapest):
+            return _finish(best, ranked, cheapest)
+    within = [point for point in book.points.values() if book.within(point)] or [start]
+    top = max(within, key=lambda point: (point.score, -point.cost))
+    return book.result(top, ranked, _obstacle(given, book, everything, cheapest, ranked))
+
+
+def _ranked(given: Search, book: Book) -> tuple[Sensitivity, ...]:
     """Sensitivities, most noise first, from the state where it has them; none where time ends."""
     known = book.state.sensitivities(book.groups)
     if known is None:
 
         def in_time(done: int, total: int) -> None:
-            if progress is not None:
-                progress(done, total)
+            if given.progress is not None:
+                given.progress(done, total)
             book.keep_time(done, total)
 
         try:
+            improved = given.improved if given.unfitted is None else given.unfitted(book.keep_time)
             known = sensitivities(
-                reference,
-                unfitted(book.keep_time) if unfitted is not None else book.improved,
-                book.placement,
-                samples,
-                load=load,
-                load_quantized=load_quantized,
+                given.reference,
+                improved,
+                given.placement,
+                given.samples,
+                load_quantized=given.load_quantized,
                 progress=in_time,
             )
         except LateError:
@@ -170,13 +88,6 @@ def _ranked(
     named = {group.name: group for group in book.groups}
     order = sorted(known, key=lambda s: (-s.noise, s.group.position))
     return tuple(dataclasses.replace(s, group=named[s.group.name]) for s in order)
-
-
-def _by_price(book: Book, ranked: Sequence[Sensitivity]) -> list[Group]:
-    """Most noise for the cost first; what costs nothing counts as a little."""
-    smallest = min((book.cost(s.group) for s in ranked if book.cost(s.group) > 0), default=1.0)
-    order = sorted(ranked, key=lambda s: -s.noise / max(book.cost(s.group), smallest * 1e-3))
-    return [s.group for s in order]
 
 
 def _fitted(book: Book, ranked: Sequence[Sensitivity], refit: Refit) -> tuple[Book, Point] | None:
@@ -189,11 +100,11 @@ def _fitted_head(
     book: Book, ranked: Sequence[Sensitivity], refit: Refit
 ) -> tuple[Book, Point] | None:
     """The first of a few heads of the ranking, cheapest first, that meets the goal when fitted."""
-    order = _by_price(book, ranked)
+    order = by_price(book, ranked)
     total = sum(book.cost(group) for group in order)
     last: list[Group] = []
     for share in _RUNGS:
-        head = _affordable(book, order, share * total) or order[:1]
+        head = affordable(book, order, share * total) or order[:1]
         if head == last or len(head) == len(book.groups):
             continue
         last = head
@@ -218,60 +129,9 @@ def _fitted_to(book: Book, groups: Sequence[Group], refit: Refit) -> tuple[Book,
     return fitted, point
 
 
-def _affordable(book: Book, order: Sequence[Group], budget: float) -> list[Group]:
-    """Groups in this order as far as they fit into the budget; what does not is left out."""
-    found, spent = [], 0.0
-    for group in order:
-        if spent + book.cost(group) <= budget * (1 + ROUNDING):
-            found.append(group)
-            spent += book.cost(group)
-    return found
-
-
-def _cheapest_head(book: Book, ranked: Sequence[Sensitivity]) -> Point | None:
-    """The cheaper of the shortest heads of both rankings that meet the goal."""
-    orders = (_by_price(book, ranked), [s.group for s in ranked])
-    found = [_shortest_head(book, order) for order in orders]
-    return min((p for p in found if p is not None), key=lambda p: p.cost, default=None)
-
-
-def _shortest_head(book: Book, order: Sequence[Group]) -> Point | None:
-    """Bisect for the smallest k with the first k groups in float meeting the goal."""
-    low, high = 0, len(order)  # low does not meet the goal, high is thought to
-    best: Point | None = None
-    while high - low > 1 and book.in_time():
-        middle = (low + high) // 2
-        point = book.point(order[:middle])
-        if book.meets(point):
-            best, high = point, middle
-        else:
-            low = middle
-    return best
-
-
-def _shrunk(book: Book, point: Point) -> Point:
-    """Return groups to INT8 while the goal holds, the most expensive first.
-
-    Several at a time while there are many (as delta debugging does), in the end each by itself.
-    """
-    groups = {group.name: group for group in book.groups}
-    size = len(point.released) // 4 if len(point.released) > _FEW else 1
-    while size:
-        order = sorted(point.released, key=lambda name: (-book.cost(groups[name]), name))
-        for start in range(0, len(order), size):
-            if not book.in_time():
-                return point
-            back = set(order[start : start + size])
-            fewer = book.point([groups[name] for name in point.released if name not in back])
-            if book.meets(fewer):
-                point = fewer
-        size //= 2
-    return point
-
-
 def _fitted_smaller(book: Book, point: Point, refit: Refit) -> tuple[Book, Point]:
     """Shrink, and fit again for what is left; what does not keep the goal then was luck."""
-    smaller = _shrunk(book, point)
+    smaller = shrunk(book, point)
     for fits_left in reversed(range(_FITS)):
         if smaller.released == point.released:
             break
@@ -285,16 +145,8 @@ def _fitted_smaller(book: Book, point: Point, refit: Refit) -> tuple[Book, Point
         else:
             book.earlier = (*book.earlier, found[1])
         if fits_left:
-            smaller = _shrunk(book, point) if confirmed else _halfway(book, point, smaller)
+            smaller = shrunk(book, point) if confirmed else halfway(book, point, smaller)
     return book, point
-
-
-def _halfway(book: Book, point: Point, smaller: Point) -> Point:
-    """With the more expensive half of what shrinking returned to INT8."""
-    returned = book.named({*point.released} - {*smaller.released})
-    returned.sort(key=lambda group: (book.cost(group), group.name))
-    kept = {*smaller.released, *(group.name for group in returned[: (len(returned) + 1) // 2])}
-    return book.point(book.named(kept))
 
 
 def _finish(book: Book, ranked: tuple[Sensitivity, ...], point: Point) -> SearchResult:
@@ -310,7 +162,11 @@ def _late(book: Book) -> str:
 
 
 def _obstacle(
-    book: Book, everything: Point, cheapest: Point | None, ranked: Sequence[Sensitivity]
+    given: Search,
+    book: Book,
+    everything: Point,
+    cheapest: Point | None,
+    ranked: Sequence[Sensitivity],
 ) -> str:
     count = len(book.groups)
     if cheapest is None:
@@ -323,10 +179,10 @@ def _obstacle(
     worst = ", ".join(s.group.name for s in ranked[:3])
     return (
         f"{book.goal} needs {len(cheapest.released)} of {count} groups in float, which leaves "
-        f"{cheapest.int8_share:.1%} of the MACs in INT8, expected {_wanted(book)}; most is lost "
-        f"in: {worst}{_late(book)}"
+        f"{cheapest.int8_share:.1%} of the MACs in INT8, expected "
+        f"{_wanted(given.least_int8)}; most is lost in: {worst}{_late(book)}"
     )
 
 
-def _wanted(book: Book) -> str:
-    return f"at least {book.least_int8:.1%}" if book.least_int8 else "some"
+def _wanted(least: float) -> str:
+    return f"at least {least:.1%}" if least else "some"

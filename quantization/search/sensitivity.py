@@ -22,12 +22,14 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
+from artefacts.decibels import noise_share
 from artefacts.errors import ModelError
 from graphs.comparable import comparable_outputs, with_outputs
 from graphs.identity import graph_hash
 from graphs.view import GraphView
+from graphs.walk import nodes
 from quantization.arithmetic import dequantize
-from quantization.improve.improve import Improved
+from quantization.improve.improved import Improved
 from quantization.improve.range_choice import Grid
 from quantization.improve.walk import Decision, LayerVisit, Twins, can_walk, reads
 from quantization.measure.execution import Arrays, Load, load_int8, load_onnxruntime
@@ -62,7 +64,7 @@ class Sensitivity:
     @property
     def noise(self) -> float:
         """Noise power that this group alone adds, as a share of the signal."""
-        return _noise(self.alone)
+        return noise_share(self.alone.sqnr_db)
 
 
 def sensitivities(
@@ -148,13 +150,13 @@ class _Sweep:
         for view, visit in ((plain, self._visit_float), (self._view, self._visit_int8)):
             self._twins = Twins(view=view, load=self._load, samples=self._samples, correct=False)
             self._twins.walk(visit)
-        noise = _noise(whole)
+        noise = noise_share(whole.sqnr_db)
         found = [
             Sensitivity(
                 group=group,
                 alone=self._alone[group.name],
                 without=self._without[group.name],
-                gained=1 - _noise(self._without[group.name]) / noise if noise else 0.0,
+                gained=1 - noise_share(self._without[group.name].sqnr_db) / noise if noise else 0.0,
             )
             for group in self._groups
         ]
@@ -199,7 +201,7 @@ class _Sweep:
         """The network from the group's first node on, fed with what the walk has reached."""
         improved = self._improved.leaving(placement)
         rest = suffix(improved.model, self._view.nodes[group.position].name, values)
-        names = {node.name for node in rest.graph.node}
+        names = {node.name for node in nodes(rest)}
         part = dataclasses.replace(
             placement,
             activations=tuple(e for e in placement.activations if e.node in names),
@@ -259,8 +261,3 @@ def suffix(
     stored = [tensor for tensor in model.graph.initializer if tensor.name in read]
     graph = helper.make_graph([n.proto for n in kept], "rest", inputs, outputs, stored)
     return helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
-
-
-def _noise(fidelity: Fidelity) -> float:
-    """Noise power as a share of the signal."""
-    return float(10 ** (-fidelity.sqnr_db / 10))

@@ -13,20 +13,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 
-from graphs.edit import (
-    captured,
-    check_axes,
-    drop_dead,
-    replace_nodes,
-    rewire,
-    subgraphs,
-)
+from graphs.edit import check_axes, drop_dead, replace_nodes, rewire
+from graphs.names import Names
+from graphs.operators import PAIR_OPS
 from graphs.opset import opset_of, raise_opset
-from graphs.qdq import DEQUANTIZE, QUANTIZE
 from graphs.shapes import check, infer_shapes
 from graphs.view import GraphView, Node
+from graphs.walk import captured, nodes, subgraphs
 from quantization.write.fp16_pairs import layers_in_float
 from quantization.write.fp16_rules import accepts_half, why_float
 
@@ -82,7 +77,7 @@ def to_float16(
     copy.CopyFrom(model)
     check_axes(copy.graph)
     check(copy)
-    quantized = any(node.op_type in (QUANTIZE, DEQUANTIZE) for node in copy.graph.node)
+    quantized = any(node.op_type in PAIR_OPS for node in nodes(copy))
     if quantized and opset_of(copy) < HALF_SCALE_OPSET:
         copy = raise_opset(copy, HALF_SCALE_OPSET)
     infer_shapes(copy)
@@ -126,9 +121,9 @@ class _Writer:
         self.nodes: list[NodeProto] = []
         self.types: dict[str, int] = {}  # of float tensors, once written
         self.cast: dict[tuple[str, int], str] = {}
-        pairs = (node for node in view.nodes if node.op_type in (QUANTIZE, DEQUANTIZE))
+        pairs = (node for node in view.nodes if node.op_type in PAIR_OPS)
         self.scales = {node.inputs[1] for node in pairs}
-        self.names = {name for node in view.nodes for name in (*node.inputs, *node.outputs)}
+        self.names = Names(view.model.graph)
 
     def write(self) -> ModelProto:
         """The converted model."""
@@ -158,7 +153,9 @@ class _Writer:
             if name and self.view.element_type(name) == _FLOAT:
                 wanted = half and accepts_half(node, self.opset, index)
                 copy.input[index] = self._as(name, _HALF if wanted else _FLOAT)
-        outside = {name: self._as(name, _FLOAT) for name in captured(copy) if name in self.types}
+        outside = {
+            name: self._as(name, _FLOAT) for name in sorted(captured(copy)) if name in self.types
+        }
         for body in subgraphs(copy):
             rewire(body, outside)
 
@@ -184,8 +181,8 @@ class _Writer:
         if self.types.get(name, _FLOAT) == wanted:
             return name
         if (name, wanted) not in self.cast:
-            target = self._new(f"{name}//{'half' if wanted == _HALF else 'float'}")
-            self.nodes.append(helper.make_node("Cast", [name], [target], name=target, to=wanted))
+            target = self.names.tensor(f"{name}//{'half' if wanted == _HALF else 'float'}")
+            self.nodes.append(self.names.node("Cast", [name], [target], wanted=target, to=wanted))
             self.cast[name, wanted] = target
         return self.cast[name, wanted]
 
@@ -193,7 +190,7 @@ class _Writer:
         if wanted == _FLOAT:
             return name
         if (name, wanted) not in self.cast:
-            target = self._new(f"{name}//half")
+            target = self.names.tensor(f"{name}//half")
             value = numpy_helper.to_array(self.view.initializers[name]).astype(np.float16)
             if name in self.scales:
                 value = np.maximum(value, _SMALLEST_SCALE)
@@ -208,19 +205,12 @@ class _Writer:
             if not self.keep_io:
                 value.type.tensor_type.elem_type = _HALF
                 continue
-            inner = self._new(f"{value.name}//half")
+            inner = self.names.tensor(f"{value.name}//half")
             for node in self.nodes:
                 node.input[:] = [inner if name == value.name else name for name in node.input]
                 node.output[:] = [inner if name == value.name else name for name in node.output]
             self.nodes.append(
-                helper.make_node(
-                    "Cast", [inner], [value.name], name=f"{value.name}//float", to=_FLOAT
+                self.names.node(
+                    "Cast", [inner], [value.name], wanted=f"{value.name}//float", to=_FLOAT
                 )
             )
-
-    def _new(self, wanted: str) -> str:
-        name = wanted
-        while name in self.names:
-            name += "_"
-        self.names.add(name)
-        return name

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
+from graphs.operators import WEIGHTED_OPS
 from graphs.qdq import DEQUANTIZE, copies, source
-from graphs.view import WEIGHTED_OPS, GraphView, Node
+from graphs.view import GraphView, Node
 
 __all__ = ["layers_in_float"]
 

@@ -11,8 +11,10 @@ from onnx import helper
 from artefacts.errors import ArtefactError, ModelError
 from calibrators.ranges.ranges import Range, Ranges
 from graphs.identity import graph_hash
+from graphs.operators import PAIR_OPS
 from graphs.opset import MINIMUM_OPSET, opset_of
 from graphs.shapes import check
+from graphs.walk import nodes
 from quantization.placement import Placement
 from quantization.write.editor import Editor
 from quantization.write.weights import QuantizedTensor
@@ -125,9 +127,7 @@ def insert_qdq(
 
 
 def _check_request(model: onnx.ModelProto, ranges: Ranges) -> None:
-    present = sum(
-        node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in model.graph.node
-    )
+    present = sum(node.op_type in PAIR_OPS for node in nodes(model))
     if present:
         raise ModelError(
             f"model {model.graph.name!r} has {present} Q/DQ nodes, expected none; build it as it "

@@ -55,10 +55,11 @@ def commanded(folder: Path, words: list[str]) -> dict[str, Any]:
         given += [f"--{name}Shapes", "input:4x3x8x8"]
     job = parse_job(given)
     with contextlib.redirect_stdout(io.StringIO()):
-        path = halve(job, "tensorrt", source, {}, Screen(bars=False, steps=5))
+        screen = Screen(bars=False, steps=5)
+        path = halve(job.paths, job.build, "tensorrt", source, None, screen).source
     surface = Surface(trt, answers())
     prepared = read_onnx(source)
-    settings = build_options(job, "tensorrt", prepared)
+    settings = build_options(job.build, job.data, "tensorrt", prepared)
     try:
         built = build_plan(surface, path, read_onnx(path), settings, GPU, lambda *event: None)
     except BuilderError as err:

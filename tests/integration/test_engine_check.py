@@ -89,7 +89,7 @@ def test_an_engine_of_another_graph_is_a_failure_with_its_layer(
     x = rng.normal(size=(16, 16)).astype(np.float32)
     right = building.build_file
 
-    def wrong(job: Any, target: Any, prepared: Any, source: Path, *rest: Any) -> Any:
+    def wrong(source: Path, *rest: Any) -> Any:
         graph = onnx.load(source)
         for tensor in graph.graph.initializer:
             codes = numpy_helper.to_array(tensor)
@@ -97,7 +97,7 @@ def test_an_engine_of_another_graph_is_a_failure_with_its_layer(
                 tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(-codes), tensor.name))
         other = source.with_name("other.onnx")
         onnx.save(graph, other)
-        return right(job, target, prepared, other, *rest)
+        return right(other, *rest)
 
     monkeypatch.setattr(steps, "build_file", wrong)
     assert build(model, x) == 1

@@ -46,7 +46,7 @@ def built(
     int8 = insert_qdq(model, placement, ranges)
     onnx.save(int8, folder / "int8.onnx")
     options = BuildOptions(target="cpu", threads=1, precision="int8")
-    manifest = engines.build(folder / "int8.onnx", folder / "int8.engine", options, {})
+    manifest = engines.build(folder / "int8.onnx", folder / "int8.engine", options)
     assert manifest.coverage is not None
     assert set(manifest.coverage.int8_layers) == set(placement.int8_nodes)
     share = placement.int8_mac_share(model)
@@ -72,6 +72,7 @@ def test_executed_as_promised(
     if not portable and engines.cpu_isa() != "vnni":
         pytest.skip("this CPU has no VNNI: graphs that need it saturate")
     share = 0.8 if portable and name in ("bert", "vit") else 0.95  # attention stays in float
+    share = 0.18 if name == "lstm" else share  # 82 % of its work are the LSTM's
     int8 = built(prepare(NETWORKS[name]()), tmp_path, portable=portable, least_share=share)
     assert agreement_db(int8, tmp_path, rng) > 20
 

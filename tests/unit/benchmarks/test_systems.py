@@ -140,8 +140,15 @@ def test_fused_kernels_are_led_back_to_their_weighted_node() -> None:
         kernel("conv1/MatMulAddFusion", "Gemm", "unknown", 0.6),
     )
     found = [entry.nodes for entry in name_nodes(model, kernels)]
-    assert found == [("conv1", "relu1"), ("c2",), (), ("softmax",), ("c2", "add"), ("conv1",)]
-    assert [layer.name for layer in weighted_nodes(model)] == ["conv1", "c2"]
+    assert found == [
+        ("conv1", "relu1"),
+        ("Conv:c2",),
+        (),
+        ("softmax",),
+        ("Conv:c2", "add"),
+        ("conv1",),
+    ]
+    assert [layer.name for layer in weighted_nodes(model)] == ["conv1", "Conv:c2"]
 
 
 @pytest.fixture

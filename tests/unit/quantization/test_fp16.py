@@ -185,6 +185,25 @@ def test_output_that_is_read_inside(rng: np.random.Generator) -> None:
     assert error(run(model, feeds), run(result.model, feeds)) < 1e-3
 
 
+def test_casts_for_a_body_are_in_order_and_named_once() -> None:
+    names = [f"h{place}" for place in range(8)]
+    made = " ".join(f"{name} = Relu(x)" for name in names)
+    read = f"{{ z = Sum({', '.join(names)}) }}"
+    model = build(
+        f"{made} h0_too = Neg(h0) y = If (yes) <"
+        f"then_branch = t () => (float[N,4] z) {read}, "
+        f"else_branch = e () => (float[N,4] z) {read}> ",
+        yes=True,
+    )
+    model.graph.node[-1].name = "h0//float"
+    result = to_float16(model).model
+    casts = [node.input[0] for node in result.graph.node if node.op_type == "Cast"]
+    assert [name for name in casts if name in names] == names
+    found = [node.name for node in result.graph.node]
+    assert len(set(found)) == len(found)
+    onnx.checker.check_model(result)
+
+
 def _scaled_product(scale: float, *, copied: bool = False) -> onnx.ModelProto:
     """Two products of one pair of this scale, and one of a pair of its own."""
     weight = {"w": np.ones((4, 4), np.int8), "sw": np.full(4, 1000, np.float32)}

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import json
 import math
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,18 @@ import onnx
 import pytest
 
 from artefacts.errors import ArtefactError, InputError
+from graphs.macs import macs
 from graphs.view import GraphView
-from quantization.improve.improve import Improved
+from quantization.improve.improved import Improved
 from quantization.improve.methods import NOTHING
 from quantization.measure.execution import load_int8, load_int8_quickly, load_onnxruntime
 from quantization.measure.fidelity import compare, run_all
 from quantization.placement import Placement
 from quantization.placement.fusion_groups import fusion_groups
 from quantization.search.candidates import Book
-from quantization.search.search import Goal, Point, _shrunk, search
+from quantization.search.heads import shrunk
+from quantization.search.problem import Goal, Point, Search
+from quantization.search.search import search
 from tests.accuracy_models import calibrated, samples_of
 from tests.networks import Builder, resnet
 
@@ -54,10 +58,16 @@ class Fixture:
         self.saved = {g.name: float(rng.uniform(0.1, 1.0)) for g in self.groups}
         self.calls = 0
 
-    @property
-    def inputs(self) -> tuple[onnx.ModelProto, Improved, Placement, list[dict[str, np.ndarray]]]:
-        """What every search is given, up to the samples."""
-        return self.model, self.improved, self.placement, self.feeds
+    def problem(self, goal: Goal, **given: Any) -> Search:
+        """A search in it; ``score`` is that of the table where no other is given."""
+        return Search(
+            reference=self.model,
+            improved=self.improved,
+            placement=self.placement,
+            samples=self.feeds,
+            goal=goal,
+            **({"score": self.score} | given),
+        )
 
     def score(self, model: onnx.ModelProto) -> float:
         """Additive noise of the layers whose weight is behind a DequantizeLinear."""
@@ -109,9 +119,8 @@ def test_it_meets_the_goal_at_nearly_the_least_cost(
     fixture.noise[fixture.groups[3].name] = 1e-6  # one layer can always stay in INT8
     truthful(fixture, monkeypatch)
     minimum = -10 * math.log10(1e-3 + share * sum(fixture.noise.values()))
-    result = search(
-        *fixture.inputs, fixture.score, Goal(minimum=minimum, unit=DB), saved_ms=fixture.saved
-    )
+    goal = Goal(minimum=minimum, unit=DB)
+    result = search(fixture.problem(goal, saved_ms=fixture.saved))
     assert result.met
     assert result.point.score >= minimum
     assert result.cost_unit == "ms"
@@ -128,9 +137,7 @@ def test_it_meets_the_goal_at_nearly_the_least_cost(
 def test_nothing_is_given_up_where_int8_is_good_enough(rng: np.random.Generator) -> None:
     fixture = Fixture(rng, 2)
     goal = Goal(minimum=-100.0, unit=DB)
-    result = search(
-        fixture.model, fixture.improved, fixture.placement, fixture.feeds, fixture.score, goal
-    )
+    result = search(fixture.problem(goal))
     assert result.met
     assert result.point == Point(
         released=(), cost=0, score=result.point.score, int8_share=result.point.int8_share
@@ -143,9 +150,7 @@ def test_nothing_is_given_up_where_int8_is_good_enough(rng: np.random.Generator)
 def test_a_goal_out_of_reach_is_said_so(rng: np.random.Generator) -> None:
     fixture = Fixture(rng, 2)
     goal = Goal(minimum=31.0, unit=DB)
-    result = search(
-        fixture.model, fixture.improved, fixture.placement, fixture.feeds, fixture.score, goal
-    )
+    result = search(fixture.problem(goal))
     assert not result.met
     assert [point.score for point in result.points] == [result.point.score, pytest.approx(30.0)]
     count = len(fixture.groups)
@@ -161,9 +166,7 @@ def test_the_front_holds_what_nothing_beats(
     fixture = Fixture(rng)
     truthful(fixture, monkeypatch)
     goal = Goal(minimum=15.0, unit=DB)
-    result = search(
-        fixture.model, fixture.improved, fixture.placement, fixture.feeds, fixture.score, goal
-    )
+    result = search(fixture.problem(goal))
     costs = [point.cost for point in result.front]
     scores = [point.score for point in result.front]
     assert costs == sorted(costs)
@@ -180,7 +183,7 @@ def test_the_front_holds_what_nothing_beats(
 
 def _total_macs(fixture: Fixture) -> int:
     view = GraphView(fixture.model)
-    return sum(view.macs(node) for node in view.nodes)
+    return sum(macs(node, view.nominal_shape) for node in view.nodes)
 
 
 def test_it_goes_on_where_it_was_killed(
@@ -189,9 +192,7 @@ def test_it_goes_on_where_it_was_killed(
     fixture = Fixture(rng)
     truthful(fixture, monkeypatch)
     goal, state = Goal(minimum=10.0, unit=DB), tmp_path / "x.search.json"
-    whole = search(
-        fixture.model, fixture.improved, fixture.placement, fixture.feeds, fixture.score, goal
-    )
+    whole = search(fixture.problem(goal))
     needed, fixture.calls = fixture.calls, 0
 
     class KilledError(Exception):
@@ -202,10 +203,9 @@ def test_it_goes_on_where_it_was_killed(
             raise KilledError
         return fixture.score(model)
 
-    arguments = (fixture.model, fixture.improved, fixture.placement, fixture.feeds)
     with pytest.raises(KilledError):
-        search(*arguments, dying, goal, state=state)
-    again = search(*arguments, fixture.score, goal, state=state)
+        search(fixture.problem(goal, score=dying, state=state))
+    again = search(fixture.problem(goal, state=state))
     assert fixture.calls == needed
     assert (again.point, again.points) == (whole.point, whole.points)
 
@@ -213,32 +213,30 @@ def test_it_goes_on_where_it_was_killed(
 def test_a_state_of_something_else_is_refused(tmp_path: Path, rng: np.random.Generator) -> None:
     fixture = Fixture(rng, 2)
     goal, state = Goal(minimum=-100.0, unit=DB), tmp_path / "x.search.json"
-    arguments = (*fixture.inputs, fixture.score, goal)
-    search(*arguments, state=state, state_key="these samples")
+    search(fixture.problem(goal, state=state, state_key="these samples"))
     with pytest.raises(ArtefactError, match=r"x\.search\.json is of another network"):
-        search(*arguments, state=state, state_key="other samples")
+        search(fixture.problem(goal, state=state, state_key="other samples"))
     content = json.loads(state.read_text())
     content["scores"] = ["broken"]
     state.write_text(json.dumps(content))
     with pytest.raises(ArtefactError, match=r"x\.search\.json cannot be read"):
-        search(*arguments, state=state, state_key="these samples")
+        search(fixture.problem(goal, state=state, state_key="these samples"))
 
 
 def test_the_time_limit_ends_with_the_best_so_far(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from quantization.search import search as module
 
     fixture = Fixture(rng)
     clock = iter(range(1000))
-    monkeypatch.setattr(module.time, "monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(clock)))
     goal = Goal(minimum=29.0, unit=DB)
-    result = search(*fixture.inputs, fixture.score, goal, limit_s=0.5)
+    result = search(fixture.problem(goal, limit_s=0.5))
     assert not result.met
     assert result.point.released == ()
     assert result.why == ("the time limit ended the search before 29 dB, with no layer ranked yet")
     with pytest.raises(InputError, match="search time is 0 s"):
-        search(*fixture.inputs, fixture.score, goal, limit_s=0)
+        search(fixture.problem(goal, limit_s=0))
 
 
 def test_a_share_that_must_stay_in_int8_is_kept(
@@ -247,7 +245,7 @@ def test_a_share_that_must_stay_in_int8_is_kept(
     fixture = Fixture(rng)
     truthful(fixture, monkeypatch)
     goal = Goal(minimum=29.99, unit=DB)
-    result = search(*fixture.inputs, fixture.score, goal, least_int8=0.6)
+    result = search(fixture.problem(goal, least_int8=0.6))
     assert not result.met
     assert result.point.int8_share >= 0.6
     within = [point.score for point in result.points if point.int8_share >= 0.6]
@@ -259,10 +257,10 @@ def test_a_share_that_must_stay_in_int8_is_kept(
 def test_many_groups_are_returned_several_at_a_time(rng: np.random.Generator) -> None:
     fixture = Fixture(rng, 40)
     goal = Goal(minimum=0.0, unit=DB)
-    book = Book(fixture.improved, fixture.placement, fixture.score, goal)
+    book = Book(fixture.problem(goal))
     needed = fixture.groups[7].name
     fixture.noise = {group.name: 0.01 for group in fixture.groups} | {needed: 10.0}
-    left = _shrunk(book, book.point(list(fixture.groups)))
+    left = shrunk(book, book.point(list(fixture.groups)))
     assert left.released == (needed,)
     assert fixture.calls < len(fixture.groups)
 
@@ -297,7 +295,7 @@ def test_what_fitting_mends_stays_in_int8(
 ) -> None:
     fixture, names = noisy([5.0, 2.0, 0.01, 0.01], rng, monkeypatch)
     refit = Fits(fixture, {names[1]: 0.02})
-    result = search(*fixture.inputs, fixture.score, Goal(minimum=10.0, unit=DB), refit=refit)
+    result = search(fixture.problem(Goal(minimum=10.0, unit=DB), refit=refit))
     assert result.met
     assert refit.asked == [[names[0]]]
     assert result.point.released == result.fitted_without == (names[0],)
@@ -308,7 +306,7 @@ def test_fitted_mixtures_grow_until_one_keeps_the_goal(
 ) -> None:
     fixture, names = noisy([5.0, 2.0, 0.01, 0.01], rng, monkeypatch)
     refit = Fits(fixture)
-    result = search(*fixture.inputs, fixture.score, Goal(minimum=10.0, unit=DB), refit=refit)
+    result = search(fixture.problem(Goal(minimum=10.0, unit=DB), refit=refit))
     assert result.met
     assert refit.asked == [names[:1], names[:2]]
     assert result.point.released == result.fitted_without == tuple(names[:2])
@@ -321,7 +319,7 @@ def test_a_smaller_mixture_counts_only_if_fitting_confirms_it(
 ) -> None:
     fixture, names = noisy([5.0, 2.0, 0.03, 0.01, 0.01], rng, monkeypatch)
     refit = Fits(fixture, {}, {}, {names[2]: 1.0} if lucky else {})
-    result = search(*fixture.inputs, fixture.score, Goal(minimum=10.0, unit=DB), refit=refit)
+    result = search(fixture.problem(Goal(minimum=10.0, unit=DB), refit=refit))
     assert result.met
     assert refit.asked == [names[:1], names[:3], names[:2]]
     assert result.point.released == tuple(names[:3] if lucky else names[:2])
@@ -334,7 +332,7 @@ def test_half_of_a_lucky_mixture_is_tried_next(
     noise = [5.0, 2.0, 0.014, 0.013, 0.012, *[0.01] * 5]
     fixture, names = noisy(noise, rng, monkeypatch)
     refit = Fits(fixture, {}, {names[3]: 1.0}, {names[3]: 0.013}, {names[2]: 0.2})
-    result = search(*fixture.inputs, fixture.score, Goal(minimum=9.5, unit=DB), refit=refit)
+    result = search(fixture.problem(Goal(minimum=9.5, unit=DB), refit=refit))
     assert result.met
     assert [len(asked) for asked in refit.asked] == [1, 3, 7, 2, 5]
     assert len(result.point.released) == 5
@@ -347,9 +345,9 @@ def test_what_was_fitted_and_missed_is_not_fitted_again(
     fixture, names = noisy([5.0, 2.0, 0.01, 0.01], rng, monkeypatch)
     goal, state = Goal(minimum=10.0, unit=DB), tmp_path / "x.search.json"
     first = Fits(fixture)
-    whole = search(*fixture.inputs, fixture.score, goal, refit=first, state=state)
+    whole = search(fixture.problem(goal, refit=first, state=state))
     scored, second = fixture.calls, Fits(fixture)
-    again = search(*fixture.inputs, fixture.score, goal, refit=second, state=state)
+    again = search(fixture.problem(goal, refit=second, state=state))
     assert first.asked == [names[:1], names[:2]]
     assert second.asked == [names[:2]], "the network itself is not in the state"
     assert fixture.calls == scored
@@ -360,11 +358,10 @@ def test_what_was_fitted_and_missed_is_not_fitted_again(
 def test_the_time_limit_ends_a_fit(
     fits: int, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from quantization.search import search as module
 
     fixture, names = noisy([5.0, 2.0, 0.03, 0.01, 0.01], rng, monkeypatch)
     now = 0.0
-    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     fitted = Fits(fixture)
 
     def refit(placement: Placement, between_steps: Callable[[int, int], None]) -> Improved:
@@ -374,7 +371,7 @@ def test_the_time_limit_ends_a_fit(
         return fitted(placement, between_steps)
 
     goal = Goal(minimum=10.0, unit=DB)
-    result = search(*fixture.inputs, fixture.score, goal, refit=refit, limit_s=60.0)
+    result = search(fixture.problem(goal, refit=refit, limit_s=60.0))
     assert len(fitted.asked) == fits
     assert "the time limit ended the search" in result.why
     assert result.met == (fits == 2)
@@ -398,7 +395,7 @@ def test_groups_are_ranked_where_nothing_is_fitted(
 
     monkeypatch.setattr(module, "sensitivities", sensitivities)
     goal = Goal(minimum=29.0, unit=DB)
-    search(*fixture.inputs, fixture.score, goal, refit=Fits(fixture), unfitted=lambda _: plain)
+    search(fixture.problem(goal, refit=Fits(fixture), unfitted=lambda _: plain))
     assert seen == [plain]
 
 
@@ -412,11 +409,11 @@ def test_real_scores_and_real_sensitivities(rng: np.random.Generator) -> None:
     start = score(fixture.improved.quantized(fixture.placement))
     goal = Goal(minimum=start + 3.0, unit=DB)
     tried: list[Point] = []
-    result = search(*fixture.inputs, score, goal, report=tried.append)
+    result = search(fixture.problem(goal, score=score, report=tried.append))
     assert result.met
     assert 0 < len(result.point.released) < len(fixture.groups)
     assert tuple(tried) == result.points
-    again = search(*fixture.inputs, score, goal)
+    again = search(fixture.problem(goal, score=score))
     assert again.point == result.point
 
 

@@ -1,6 +1,6 @@
 """What ``engine(...)`` costs over the runtime's own call, on a model that does next to nothing.
 
-    python benchmarks/peers/overhead.py [--calls 5000]
+    python benchmarks/peers/call_overhead.py [--calls 5000]
 
 Three ways to run the same engine file, one call of each in turn, so that drift hits all alike:
 
@@ -60,7 +60,7 @@ def measure(calls: int) -> dict[str, dict[str, float]]:
     with tempfile.TemporaryDirectory() as folder:
         model, path = Path(folder) / "tiny.onnx", Path(folder) / "tiny.engine"
         onnx.save(tiny_model(), model)
-        engines.build(model, path, engines.BuildOptions(target="cpu", threads=1), {})
+        engines.build(model, path, engines.BuildOptions(target="cpu", threads=1))
         blob, engine = path.read_bytes(), engines.load(path)
     settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": 1}
     request = core().import_model(io.BytesIO(blob), DEVICE, settings).create_infer_request()

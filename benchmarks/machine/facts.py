@@ -9,8 +9,8 @@ import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks.machine.files import read_number, read_text
 from benchmarks.machine.nvml import Gpu, open_gpu
+from benchmarks.machine.proc_files import read_number, read_text
 
 __all__ = ["UNKNOWN", "capture_environment", "parse_nvpmodel"]
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.machine.files import read_text
+from benchmarks.machine.proc_files import read_text
 
 __all__ = ["MemoryResult", "peak_bytes", "probe_process"]
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.accuracy import Task
-from benchmarks.feeds import Feed
 from benchmarks.latency import ScenarioRules, TimingRules
 from benchmarks.latency.scenarios import Scenario
 from benchmarks.machine import MemoryResult
+from benchmarks.queries import Feed
 from benchmarks.report.document import TensorReport
 
 __all__ = ["Plan"]
