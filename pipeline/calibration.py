@@ -13,6 +13,7 @@ import calibrators
 import quantization
 from artefacts.errors import ArtefactError
 from artefacts.files import write_atomic
+from artefacts.words import counted
 from calibrators.samples.checks import check_unnormalised, refuse_overlap
 from calibrators.statistics.on_ray import observe_on_ray
 from calibrators.tensorrt.cache import cache_from_ranges, write_cache
@@ -78,12 +79,7 @@ def calibrate(
         observed = _Observation(prepared, tensors, samples, path, data.batch, asked.workers)
         statistics = observed.run(screen)
     if data.shard is not None:
-        joined = paths.beside(".stats.npz")
-        screen.add(
-            f"wrote {path}; when all shards are there, join them with",
-            f"  python -m calibrators merge {paths.beside('.shard*.stats.npz')} -o {joined}",
-            f"and go on with --statistics {joined}",
-        )
+        _say_what_comes_next(paths, path, screen)
         return None
     sources = [] if samples is None else [samples]
     if data.eval_data is not None and data.random_calibration is None:
@@ -110,6 +106,15 @@ def calibrate(
         statistics=path,
         digests=tuple(sorted(statistics.samples)),
         labels=sample_classes(data, prepared, sources, screen),
+    )
+
+
+def _say_what_comes_next(paths: Paths, shard: Path, screen: Screen) -> None:
+    joined = paths.beside(".stats.npz")
+    screen.add(
+        f"wrote {shard}; when all shards are there, join them with",
+        f"  python -m calibrators merge {paths.beside('.shard*.stats.npz')} -o {joined}",
+        f"and go on with --statistics {joined}",
     )
 
 
