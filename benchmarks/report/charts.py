@@ -117,6 +117,8 @@ def plot_pareto(systems: Sequence[SystemReport]) -> str:
     first = next(s.accuracy for s in systems if s.accuracy)
     axes.set_ylabel(f"{first.metric}, %" if shares else first.metric)
     axes.margins(x=0.18, y=0.35)
+    if shares:
+        axes.set_ylim(top=min(axes.get_ylim()[1], 100.5))  # nothing is better than all
     axes.set_xlim(left=0)
     axes.ticklabel_format(axis="y", useOffset=False)
     return to_svg(figure, "Accuracy against latency")
