@@ -30,12 +30,7 @@ from benchmarks.machine.peak_memory import MemoryResult, peak_bytes, probe_proce
 from benchmarks.onnx_system import OnnxSystem
 from benchmarks.queries import Feed
 from benchmarks.report import load_report, save_report
-from benchmarks.report.document import (
-    KernelReport,
-    LayerReport,
-    Report,
-    TensorReport,
-)
+from benchmarks.report.document import KernelReport, LayerReport, Report, TensorReport
 from benchmarks.report.gate import check_limits, raise_if_missed
 from benchmarks.report.html import render_html
 from benchmarks.report.markdown import render_markdown
@@ -188,6 +183,8 @@ def _open(path: Path, name: str) -> System:
             layer_times=model.layer_times,
         )
     engine = engines.load(path)
+    passport = engine.manifest.passport.to_json()
+    graphs = partial(find_graphs, path, {**passport, **engine.manifest.onnx})
     return System(
         name=name,
         path=path,
@@ -195,19 +192,20 @@ def _open(path: Path, name: str) -> System:
         inputs=_inputs(engine),
         target=engine.manifest.target,
         precision=engine.manifest.precision,
+<<<<<<< HEAD
         settings=_settings(engine.manifest) | found_at_build(engine.manifest.measured),
         passport=engine.manifest.passport.to_json(),
+=======
+        settings={**_settings(engine.manifest), **against_graph(engine.manifest.measured)},
+        passport=passport,
+>>>>>>> main
         layers=_layers(engine.manifest),
         clone=engine.clone,
         device_times=None if engine.manifest.target == "cpu" else engine.device_times,
         layer_times=lambda request: [
             KernelReport(**asdict(time)) for time in engine.layer_times(request)
         ],
-        graphs=partial(
-            find_graphs, path, {**engine.manifest.passport.to_json(), **engine.manifest.onnx}
-        )
-        if engine.manifest.precision == "int8"
-        else None,
+        graphs=graphs if engine.manifest.precision == "int8" else None,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,27 +55,33 @@ def calibrate(
     data: Data,
     asked: Calibrate,
     prepared: onnx.ModelProto,
-    placement: quantization.Placement,
+    place: Callable[..., quantization.Placement],
     screen: Screen,
 ) -> Calibrated | None:
     """One pass over the samples, then the range of each tensor by the chosen method.
 
+    Args:
+        paths: where statistics and ranges are written.
+        data: the samples.
+        asked: the method.
+        prepared: the float model.
+        place: places it, with ``amax=`` again when the ranges are known.
+        screen: told what was found.
+
     Returns:
         The network with its ranges; None where ``--shard`` observed only a part.
     """
+    placement = place()
     samples = None if asked.statistics else calibration_samples(data, prepared)
     origin = samples.path if samples is not None else str(asked.statistics)
     screen.start(f"calibrate  {origin}, method {asked.method}")
     everything = quantization.place(prepared, profile="dla") if asked.cache else placement
     path = asked.statistics or _statistics_path(paths, data)
+    tensors = sorted({*placement.tensors, *everything.tensors})
     if samples is None:
         statistics = calibrators.Statistics.load(path)
     else:
-        if samples.unused:
-            screen.add(f"{samples.path}: {samples.unused} not used")
-        if data.random_calibration is None:
-            screen.warn(*check_unnormalised(samples))
-        tensors = sorted({*placement.tensors, *everything.tensors})
+        _say_what_is_odd(data, samples, screen)
         observed = _Observation(prepared, tensors, samples, path, data.batch, asked.workers)
         statistics = observed.run(screen)
     if data.shard is not None:
@@ -92,13 +98,10 @@ def calibrate(
             f"wrote {asked.cache} for TensorRT {asked.cache_version}: "
             f"{count} tensors of {paths.beside('.prepared.onnx')}"
         )
+    placement = place(amax={name: entry.amax for name, entry in ranges.tensors.items()})
     ranges = quantization.unify_ranges(ranges, placement)
     ranges.save(paths.beside(".ranges.json"))
-    axes = calibrators.say_axes(calibrators.input_specs(prepared))
-    found = counted(len(statistics.samples), "sample")
-    screen.add(f"{found}, {axes}; {counted(len(ranges.tensors), 'range')}")
-    _say_what_was_found(asked.method, statistics, ranges, screen)
-    return Calibrated(
+    found = Calibrated(
         model=prepared,
         placement=placement,
         ranges=ranges,
@@ -107,6 +110,15 @@ def calibrate(
         digests=tuple(sorted(statistics.samples)),
         labels=sample_classes(data, prepared, sources, screen),
     )
+    _say_what_was_found(found, statistics, screen)
+    return found
+
+
+def _say_what_is_odd(data: Data, samples: calibrators.Samples, screen: Screen) -> None:
+    if samples.unused:
+        screen.add(f"{samples.path}: {samples.unused} not used")
+    if data.random_calibration is None:
+        screen.warn(*check_unnormalised(samples))
 
 
 def _say_what_comes_next(paths: Paths, shard: Path, screen: Screen) -> None:
@@ -188,10 +200,18 @@ def _write_cache(
 
 
 def _say_what_was_found(
-    method: str, statistics: calibrators.Statistics, ranges: calibrators.Ranges, screen: Screen
+    found: Calibrated, statistics: calibrators.Statistics, screen: Screen
 ) -> None:
-    if method != "auto":
-        screen.add(str(calibrators.convergence(statistics, method=method)))
-    for report in calibrators.describe(statistics, ranges):
+    axes = calibrators.say_axes(calibrators.input_specs(found.model))
+    samples = counted(len(statistics.samples), "sample")
+    screen.add(f"{samples}, {axes}; {counted(len(found.ranges.tensors), 'range')}")
+    if found.method != "auto":
+        screen.add(str(calibrators.convergence(statistics, method=found.method)))
+    for report in calibrators.describe(statistics, found.ranges):
         if report.remark in ("dead", "constant"):
             screen.add(f"tensor {report.name} is {report.remark}: it gets a safe scale")
+    if found.placement.joined:
+        screen.add(
+            f"{len(found.placement.joined)} Concats join branches too far apart for one scale; "
+            "each branch keeps its own"
+        )

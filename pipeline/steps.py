@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -182,14 +183,15 @@ def quantized(
 ) -> Source | None:
     """Calibrate, mix and write the Q/DQ model; None where the job ends with its ranges."""
     profile = engines.runtime_of(target).placement
-    placement = quantization.place(
+    place = partial(
+        quantization.place,
         prepared,
         profile="tensorrt" if job.quantize.simulate_target else profile,
         exclude=job.quantize.exclude,
         unsigned=job.quantize.unsigned,
         portable=isa == "portable",
     )
-    given = calibrate(job.paths, job.data, job.calibrate, prepared, placement, screen)
+    given = calibrate(job.paths, job.data, job.calibrate, prepared, place, screen)
     if given is None or job.stop_after == "ranges":
         return None
     path = job.paths.beside(".int8.onnx")

@@ -21,8 +21,8 @@ from calibrators.preprocessing.presets import PRESETS
 from calibrators.preprocessing.spec_file import read_yaml
 from calibrators.samples.array_samples import ArrayFiles
 from calibrators.samples.axes import fixed_batch, has_batch_axis, input_specs, resolved
-from calibrators.samples.feeds import check_preprocess
 from calibrators.samples.folders import FileList, list_folder, list_text
+from calibrators.samples.input_names import check_preprocess
 from calibrators.samples.loaders import Feed, LoaderSamples, load_function
 from calibrators.samples.samples import InputSpec, Sample, Samples, image_shape
 from calibrators.samples.sources import Chosen, ImageFiles, RandomRows

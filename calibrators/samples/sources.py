@@ -19,9 +19,9 @@ from artefacts.errors import DataError
 from calibrators.preprocessing.images import open_image
 from calibrators.preprocessing.preprocess import Preprocess
 from calibrators.samples.axes import resolved
-from calibrators.samples.feeds import image_input
 from calibrators.samples.fit import check_kind, fit_array, remedy
 from calibrators.samples.folders import FileList
+from calibrators.samples.input_names import image_input
 from calibrators.samples.samples import InputSpec, Sample, Samples, check_slice
 
 __all__ = ["Chosen", "ImageFiles", "RandomRows", "Source"]

@@ -8,7 +8,7 @@ from quantization.placement.draft import Draft
 from quantization.placement.keep_small import matmul_sizes
 from quantization.placement.walk import is_pass_through
 
-__all__ = ["squeeze_excite", "unfused_attention"]
+__all__ = ["follows_softmax", "squeeze_excite", "unfused_attention"]
 
 # What TensorRT-RTX 1.7.1 compiles to one INT8 kernel for SM 8.0, 8.6, 8.9 and 12.0.
 _LONGEST_ATTENTION = 512
@@ -34,13 +34,13 @@ def unfused_attention(draft: Draft, node: Node) -> str | None:
         sizes = "×".join("unknown" if size is None else str(size) for size in lengths)
         return f"attention over {sizes} positions, fused in INT8 up to {_LONGEST_ATTENTION}"
     _, depth, columns = matmul_sizes(draft.view, node)
-    head = columns if _is_second(draft.view, node) else depth
+    head = columns if follows_softmax(draft.view, node) else depth
     if head in _FUSED_HEADS:
         return None
     return f"attention with heads of {head or 'unknown'} channels, fused in INT8 for 16, 32, 64"
 
 
-def _is_second(view: GraphView, node: Node) -> bool:
+def follows_softmax(view: GraphView, node: Node) -> bool:
     """Whether ``node`` is the product of probabilities and values."""
     maker = view.producer(node.inputs[0])
     while maker is not None and is_pass_through(view, maker):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx
@@ -14,6 +14,7 @@ from graphs.operators import WEIGHTED_OPS
 from graphs.view import GraphView, Node
 from quantization.placement import (
     edges,
+    edges_attention,
     edges_cpu,
     edges_dla,
     keep_blocks,
@@ -21,6 +22,7 @@ from quantization.placement import (
     keep_small,
     shared,
 )
+from quantization.placement.apart import joined_tensors, unequal_joins
 from quantization.placement.draft import Draft
 from quantization.placement.exclude import excluded_nodes
 from quantization.placement.keep_outputs import output_layers
@@ -69,6 +71,7 @@ _TENSORRT = Rules(
         edges.average_pool,
         edges.resize,
         edges.layer_norm,
+        edges_attention.sliced_attention,
         shared.concat,
         shared.linear_resize,
     ),
@@ -109,6 +112,7 @@ def place(
     exclude: Sequence[str] = (),
     unsigned: bool = False,
     portable: bool = False,
+    amax: Mapping[str, float] | None = None,
 ) -> Placement:
     """Decide which tensors of a model become INT8.
 
@@ -119,6 +123,8 @@ def place(
         unsigned: cpu profile only: uint8 with zero point 0 for tensors that are never negative.
         portable: for any x86 CPU: weights are bounded so that none without VNNI saturates, and
             products without a weight to bound stay in floating point.
+        amax: ranges of the tensors of a first placement, if they are known: a Concat whose
+            branches are too far apart for one scale leaves them scales of their own, but on DLA.
 
     Raises:
         ModelError: a pattern of ``exclude`` selects nothing, no layer can be quantized, or
@@ -130,8 +136,35 @@ def place(
             f"TensorRT reads uint8 as int8; leave it out or choose --target cpu"
         )
     view = GraphView(model)
+    excluded = excluded_nodes(view, exclude)
+    apart: frozenset[str] = frozenset()
+    placement = _placed(view, profile, excluded, apart, portable=portable)
+    known = {**(amax or {}), **placement.fixed} if profile != "dla" else {}
+    while known and (found := unequal_joins(view, placement, known, apart)):
+        apart |= found
+        placement = _placed(view, profile, excluded, apart, portable=portable)
+    if not placement.int8_nodes:
+        raise ModelError(_nothing_to_quantize(view, placement))
+    bounded = tuple(dataclasses.replace(w, bounded=portable) for w in placement.weights)
+    return dataclasses.replace(
+        placement,
+        weights=bounded,
+        unsigned=_unsigned(view, placement) if unsigned else (),
+        joined=joined_tensors(view, apart, known),
+    )
+
+
+def _placed(
+    view: GraphView,
+    profile: Profile,
+    excluded: frozenset[str],
+    apart: frozenset[str],
+    *,
+    portable: bool,
+) -> Placement:
+    """What the rules of a profile make of a graph."""
     rules = PROFILES[profile]
-    draft = Draft(view, excluded_nodes(view, exclude), look_up=rules.look_up)
+    draft = Draft(view, excluded, look_up=rules.look_up, apart=apart)
     for node in tuple(draft.layers.values()):
         for rule in (*rules.keep, *(PORTABLE if portable else ())):
             if (why := rule(draft, node)) is not None:
@@ -139,13 +172,7 @@ def place(
                 break
     for step in rules.place:
         step(draft)
-    placement = draft.finish(profile)
-    if not placement.int8_nodes:
-        raise ModelError(_nothing_to_quantize(view, placement))
-    bounded = tuple(dataclasses.replace(w, bounded=portable) for w in placement.weights)
-    return dataclasses.replace(
-        placement, weights=bounded, unsigned=_unsigned(view, placement) if unsigned else ()
-    )
+    return draft.finish(profile)
 
 
 def _unsigned(view: GraphView, placement: Placement) -> tuple[str, ...]:

@@ -77,6 +77,8 @@ class Placement:
         fixed: amax of tensors whose range is known without data, e.g. Softmax outputs: 1.0.
         extra: tensors that need a range but no Q/DQ pair (DLA: network outputs).
         unsigned: observed tensors that are uint8 with zero point 0, sorted (cpu profile only).
+        joined: what a Concat of very different branches makes → the observed tensors it consists
+            of, which keep scales of their own; the largest of their ranges is its range.
     """
 
     profile: Profile
@@ -88,6 +90,7 @@ class Placement:
     fixed: Mapping[str, float] = field(default_factory=dict)
     extra: tuple[str, ...] = ()
     unsigned: tuple[str, ...] = ()
+    joined: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def tensors(self) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Collection
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from graphs.operators import (
 from graphs.view import GraphView, Node
 
 __all__ = [
+    "above",
     "conv_behind",
     "conv_partition",
     "is_pass_through",
@@ -63,7 +65,11 @@ def joins_only_variables(view: GraphView, node: Node) -> bool:
 
 
 def sources(
-    view: GraphView, tensor: str, known: dict[str, tuple[str, ...]] | None = None
+    view: GraphView,
+    tensor: str,
+    known: dict[str, tuple[str, ...]] | None = None,
+    *,
+    apart: Collection[str] = (),
 ) -> tuple[str, ...]:
     """The tensors whose values ``tensor`` consists of, looking up through pass-through and Concat.
 
@@ -74,11 +80,12 @@ def sources(
         view: the graph.
         tensor: where to start.
         known: answers so far, read and added to: chains are walked once, not once a node.
+        apart: names of Concats whose inputs keep scales of their own; nothing is above them.
     """
     known = {} if known is None else known
     passed = [tensor]  # up to the first Concat all have the same sources
-    while passed[-1] not in known and (above := _above(view, passed[-1])) and len(above) == 1:
-        passed.append(above[0])
+    while passed[-1] not in known and len(up := above(view, passed[-1], apart)) == 1:
+        passed.append(up[0])
     top = passed[-1]
     found: dict[str, None] = dict.fromkeys(known.get(top, ()))
     pending, seen = ([] if top in known else [top]), set[str]()
@@ -86,18 +93,18 @@ def sources(
         name = pending.pop()
         if name not in seen:
             seen.add(name)
-            above = _above(view, name)
-            pending.extend(reversed(above))
-            found.update({} if above else {name: None})
+            up = above(view, name, apart)
+            pending.extend(reversed(up))
+            found.update({} if up else {name: None})
     known.update(dict.fromkeys(passed, tuple(found)))
     return tuple(found)
 
 
-def _above(view: GraphView, tensor: str) -> tuple[str, ...]:
+def above(view: GraphView, tensor: str, apart: Collection[str] = ()) -> tuple[str, ...]:
     """What ``tensor`` takes its values from: nothing, one tensor, or those that a Concat joins."""
     node = view.producer(tensor)
     if node is not None and joins_only_variables(view, node):
-        return node.inputs
+        return () if node.name in apart else node.inputs
     if node is not None and values_of(node, tensor) and is_pass_through(view, node):
         return node.inputs[:1]
     return ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -103,7 +104,7 @@ def edges_of(
             argument=matching.argument(edge)[0].name,
             scale=group.get(edge.observed, edge.observed),
         )
-        for edge in placement.activations
+        for edge in map(matching.outside, placement.activations)
     )
     return activations, tuple(matching.weight(edge) for edge in placement.weights)
 
@@ -114,6 +115,16 @@ class _Matching:
         self._view = GraphView(capture.written)
         self._nodes = {node.name: node for node in self._view.nodes}
         self._operators = {node.name: node for node in capture.network.graph.nodes}
+
+    def outside(self, edge: QuantizedInput) -> QuantizedInput:
+        """The same edge behind what one operator of torch does: unbind is a Split and a Squeeze."""
+        node, owners = self._nodes[edge.node], self._capture.owners
+        maker, uses = self._view.producer(node.inputs[edge.index]), self._view.uses(node.outputs[0])
+        inside = maker is not None and owners.get(maker.name, "") == owners.get(edge.node)
+        if not inside or node.op_type != "Squeeze" or len(uses) != 1:
+            return edge
+        use, tensor = uses[0], node.outputs[0]
+        return dataclasses.replace(edge, node=use.node.name, index=use.index, tensor=tensor)
 
     def reader(self, edge: QuantizedInput | QuantizedWeight) -> torch.fx.Node:
         """The operator that the reading node is a part of."""

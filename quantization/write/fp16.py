@@ -22,6 +22,7 @@ from graphs.opset import opset_of, raise_opset
 from graphs.shapes import check, infer_shapes
 from graphs.view import GraphView, Node
 from graphs.walk import captured, nodes, subgraphs
+from quantization.write.fp16_pairs import layers_in_float
 from quantization.write.fp16_rules import accepts_half, why_float
 
 __all__ = ["HALF_SCALE_OPSET", "HalfModel", "KeptFloat", "to_float16"]
@@ -60,7 +61,8 @@ def to_float16(
     """A new model whose floating-point operators compute in float16 where that is safe.
 
     Q/DQ pairs get float16 scales, for which opset 19 is needed: an older model with pairs is
-    raised to it. Scales that float16 cannot hold stay float32, between casts.
+    raised to it. Scales that float16 cannot hold stay float32, and so does the layer that
+    multiplies by them, with all its scales.
 
     Args:
         model: a prepared model, with or without Q/DQ.
@@ -98,7 +100,11 @@ def _kept(view: GraphView, amax: Mapping[str, float], keep: frozenset[str]) -> l
         why = "asked for" if node.name in keep else why_float(view, node, amax)
         if why is not None:
             found.append(KeptFloat(node=node.name, op_type=node.op_type, why=why))
-    return found
+    together = layers_in_float(view, {entry.node for entry in found})
+    return [
+        *found,
+        *(KeptFloat(node=n.name, op_type=n.op_type, why=why) for n, why in together.items()),
+    ]
 
 
 class _Writer:

@@ -36,9 +36,18 @@ METADATA_PROFILE = "int8.placement"
 def unify_ranges(ranges: Ranges, placement: Placement) -> Ranges:
     """The same ranges with one range, the largest, for tensors that take one scale.
 
+    What a Concat joins of branches that keep their own gets the largest of theirs, too.
+
     Raises:
         ArtefactError: a tensor of a group has no range.
     """
+    for name, parts in placement.joined.items():
+        if parts and name not in ranges.tensors:
+            known = [placement.fixed[n] for n in parts if n in placement.fixed]
+            known += [ranges[n].amax for n in parts if n in ranges.tensors]
+            why = f"the largest of {len(parts)} tensors that it consists of"
+            joined = Range(amax=max(known), method=ranges.method, why=why)
+            ranges = ranges.replace({name: joined})
     for group in placement.shared:
         observed = [name for name in group if name not in placement.fixed]
         ranges = ranges.shared(observed, why=f"shares one scale with {len(group) - 1} others")

@@ -20,12 +20,12 @@ from graphs.files import load_model
 from graphs.identity import graph_hash
 from graphs.view import GraphView
 from quantization.improve.centring import centrable, centring_shifts, move_bounds
-from quantization.placement import PROFILES, Placement, edges, edges_cpu, place
+from quantization.placement import PROFILES, Placement, edges, edges_attention, edges_cpu, place
 from quantization.prepare.prepare import prepare
 from quantization.write.insert import insert_qdq
 from tests.accuracy_models import calibrated, pointwise, samples_of
 from tests.integration.rtx_compiler import Compiled, compile_model
-from tests.networks import NETWORKS, vit
+from tests.networks import NETWORKS, sliced_attention, vit
 from tests.networks.running import minmax_ranges, random_feeds
 
 
@@ -100,7 +100,7 @@ def test_the_skip_rule_keeps_more_tensors_int8(monkeypatch: pytest.MonkeyPatch) 
     """Without it, kernels hand each other more float tensors."""
     model = prepare(NETWORKS["resnet_basic"]())
     with_rule = compiled(model, place(model)).bytes_class()
-    _replace(monkeypatch, "residual_add")
+    _replace(monkeypatch, edges.residual_add)
     without = compiled(model, place(model)).bytes_class()
     assert with_rule[0] < without[0]
     assert with_rule[1] > without[1]
@@ -132,15 +132,17 @@ def test_a_sub_that_centres_a_silu_costs_no_kernel(rng: np.random.Generator) -> 
 def test_quantizing_both_sides_of_an_add_gains_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     model = prepare(NETWORKS["resnet_basic"]())
     skip_only = compiled(model, place(model)).bytes_class()
-    _replace(monkeypatch, "residual_add", edges_cpu.residual_add_both)
+    _replace(monkeypatch, edges.residual_add, edges_cpu.residual_add_both)
     assert compiled(model, place(model)).bytes_class() == skip_only
 
 
-def _replace(monkeypatch: pytest.MonkeyPatch, rule: str, *other: Callable[..., None]) -> None:
+def _replace(
+    monkeypatch: pytest.MonkeyPatch, rule: Callable[..., None], *other: Callable[..., None]
+) -> None:
     rules = PROFILES["tensorrt"]
-    steps = []
+    steps: list[Callable[..., None]] = []
     for step in rules.place:
-        steps += list(other) if step is getattr(edges, rule) else [step]
+        steps += list(other) if step is rule else [step]
     monkeypatch.setitem(PROFILES, "tensorrt", dataclasses.replace(rules, place=tuple(steps)))
 
 
@@ -157,3 +159,20 @@ def test_attention_fuses_in_int8_just_where_the_rule_says(
     assert any("mha" in name for name in kernels) == fused
     promised = {"n_MatMul_3", "n_MatMul_4"} & set(place(model).int8_nodes)
     assert bool(promised) == fused
+
+
+@pytest.mark.parametrize("way", ["split", "gather", "slice"])
+@pytest.mark.parametrize(("heads", "width"), [(2, 64), (2, 96)], ids=["int8", "float"])
+def test_a_product_of_q_k_and_v_runs_int8(
+    way: str, heads: int, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the rule the builder cuts its weights into three and multiplies in float."""
+    model = prepare(sliced_attention(heads=heads, width=width, way=way))
+    placement = place(model)
+    with_rule = compiled(model, placement)
+    assert set(placement.int8_nodes) <= with_rule.int8_nodes()
+    _replace(monkeypatch, edges_attention.sliced_attention)
+    placement = place(model)
+    without = compiled(model, placement)
+    assert set(placement.int8_nodes) - without.int8_nodes() == {"n_MatMul_0"}
+    assert len(with_rule.kernels()) < len(without.kernels())

@@ -68,6 +68,38 @@ def bert(
     return net.build("bert", x)
 
 
+def sliced_attention(
+    *, heads: int = 2, way: str = "split", width: int = 64, length: int = 16
+) -> onnx.ModelProto:
+    """Attention whose Q, K and V one product makes; ``n_MatMul_0``, then ``_1`` and ``_2``."""
+    net = Builder()
+    size = width // heads
+    x = net.linear(net.input("x", (1, length, width)), width, 3 * width)
+    if way == "slice":
+        cut = [
+            net.op("Slice", x, net.ints(n * width), net.ints((n + 1) * width), net.ints(2))
+            for n in range(3)
+        ]
+        parts = [net.op("Reshape", part, net.ints(1, length, heads, size)) for part in cut]
+        q, k, v = (net.op("Transpose", part, perm=[0, 2, 1, 3]) for part in parts)
+    else:
+        x = net.op("Reshape", x, net.ints(1, length, 3, heads, size))
+        x = net.op("Transpose", x, perm=[2, 0, 3, 1, 4])
+        if way == "gather":
+            q, k, v = (
+                net.op("Gather", x, net.constant(np.int64(n), "n"), axis=0) for n in range(3)
+            )
+        else:
+            first = net.op("Split", x, outputs=3, axis=0)
+            cut = (first, f"{first}.1", f"{first}.2")
+            q, k, v = (net.op("Squeeze", part, net.ints(0)) for part in cut)
+    scores = net.op("MatMul", q, net.op("Transpose", k, perm=[0, 1, 3, 2]))
+    scores = net.op("Div", scores, net.scalar(float(np.sqrt(size))))
+    mixed = net.op("MatMul", net.op("Softmax", scores, axis=-1), v)
+    y = net.op("Reshape", net.op("Transpose", mixed, perm=[0, 2, 1, 3]), net.ints(1, length, width))
+    return net.build("fused", net.linear(net.relu(net.linear(y, width, width)), width, width))
+
+
 def _attention(
     net: Builder, x: str, width: int, heads: int, length: int, bias: str | None = None
 ) -> str:
