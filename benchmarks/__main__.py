@@ -192,13 +192,8 @@ def _open(path: Path, name: str) -> System:
         inputs=_inputs(engine),
         target=engine.manifest.target,
         precision=engine.manifest.precision,
-<<<<<<< HEAD
         settings=_settings(engine.manifest) | found_at_build(engine.manifest.measured),
-        passport=engine.manifest.passport.to_json(),
-=======
-        settings={**_settings(engine.manifest), **against_graph(engine.manifest.measured)},
         passport=passport,
->>>>>>> main
         layers=_layers(engine.manifest),
         clone=engine.clone,
         device_times=None if engine.manifest.target == "cpu" else engine.device_times,
