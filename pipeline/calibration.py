@@ -94,10 +94,8 @@ def calibrate(
     ranges = _ranges(asked.method, statistics)
     if asked.cache is not None:
         count = _write_cache(asked, asked.cache, everything, ranges)
-        screen.add(
-            f"wrote {asked.cache} for TensorRT {asked.cache_version}: "
-            f"{count} tensors of {paths.beside('.prepared.onnx')}"
-        )
+        written = f"wrote {asked.cache} for TensorRT {asked.cache_version}"
+        screen.add(f"{written}: {count} tensors of {paths.beside('.prepared.onnx')}")
     placement = place(amax={name: entry.amax for name, entry in ranges.tensors.items()})
     ranges = quantization.unify_ranges(ranges, placement)
     ranges.save(paths.beside(".ranges.json"))
