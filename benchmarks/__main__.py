@@ -36,7 +36,7 @@ from benchmarks.report.html import render_html
 from benchmarks.report.markdown import render_markdown
 from benchmarks.report.results import insert_results, render_results
 from benchmarks.report.tables import csv_rows, result_rows, to_csv, to_text
-from benchmarks.systems import System, against_graph, unique_names
+from benchmarks.systems import System, found_at_build, unique_names
 from calibrators.preprocessing.preprocess import Preprocess
 from calibrators.samples.axes import SampleAxes
 from calibrators.samples.data import InputSpec, Samples, open_samples, preprocess_named
@@ -192,7 +192,7 @@ def _open(path: Path, name: str) -> System:
         inputs=_inputs(engine),
         target=engine.manifest.target,
         precision=engine.manifest.precision,
-        settings={**_settings(engine.manifest), **against_graph(engine.manifest.measured)},
+        settings=_settings(engine.manifest) | found_at_build(engine.manifest.measured),
         passport=passport,
         layers=_layers(engine.manifest),
         clone=engine.clone,

@@ -85,12 +85,7 @@ def calibrate(
         observed = _Observation(prepared, tensors, samples, path, data.batch, asked.workers)
         statistics = observed.run(screen)
     if data.shard is not None:
-        joined = paths.beside(".stats.npz")
-        screen.add(
-            f"wrote {path}; when all shards are there, join them with",
-            f"  python -m calibrators merge {paths.beside('.shard*.stats.npz')} -o {joined}",
-            f"and go on with --statistics {joined}",
-        )
+        _say_what_comes_next(paths, path, screen)
         return None
     sources = [] if samples is None else [samples]
     if data.eval_data is not None and data.random_calibration is None:
@@ -99,10 +94,8 @@ def calibrate(
     ranges = _ranges(asked.method, statistics)
     if asked.cache is not None:
         count = _write_cache(asked, asked.cache, everything, ranges)
-        screen.add(
-            f"wrote {asked.cache} for TensorRT {asked.cache_version}: "
-            f"{count} tensors of {paths.beside('.prepared.onnx')}"
-        )
+        written = f"wrote {asked.cache} for TensorRT {asked.cache_version}"
+        screen.add(f"{written}: {count} tensors of {paths.beside('.prepared.onnx')}")
     placement = place(amax={name: entry.amax for name, entry in ranges.tensors.items()})
     ranges = quantization.unify_ranges(ranges, placement)
     ranges.save(paths.beside(".ranges.json"))
@@ -124,6 +117,15 @@ def _say_what_is_odd(data: Data, samples: calibrators.Samples, screen: Screen) -
         screen.add(f"{samples.path}: {samples.unused} not used")
     if data.random_calibration is None:
         screen.warn(*check_unnormalised(samples))
+
+
+def _say_what_comes_next(paths: Paths, shard: Path, screen: Screen) -> None:
+    joined = paths.beside(".stats.npz")
+    screen.add(
+        f"wrote {shard}; when all shards are there, join them with",
+        f"  python -m calibrators merge {paths.beside('.shard*.stats.npz')} -o {joined}",
+        f"and go on with --statistics {joined}",
+    )
 
 
 def _statistics_path(paths: Paths, data: Data) -> Path:

@@ -106,7 +106,7 @@ def any_samples(data: Data, inputs: Sequence[calibrators.InputSpec]) -> calibrat
     given = data.calib_data if data.calib_data is not None else data.eval_data
     if given is None:
         return calibrators.random_samples(inputs, count=2, seed=0)
-    return calibrators.open_samples(given, inputs=inputs, preprocess=_spec(data, tuple(inputs)))
+    return calibrators.open_samples(given, inputs=inputs, preprocess=_spec(data, inputs))
 
 
 def _given_samples(data: Data, prepared: onnx.ModelProto) -> calibrators.Samples:
@@ -125,7 +125,7 @@ def _given_samples(data: Data, prepared: onnx.ModelProto) -> calibrators.Samples
     return samples if data.shard is None else samples[data.shard[0] - 1 :: data.shard[1]]
 
 
-def _spec(data: Data, inputs: tuple[calibrators.InputSpec, ...]) -> calibrators.Preprocess | None:
+def _spec(data: Data, inputs: Sequence[calibrators.InputSpec]) -> calibrators.Preprocess | None:
     if data.preprocess is None or isinstance(data.preprocess, calibrators.Preprocess):
         return data.preprocess
     return calibrators.preprocess_named(data.preprocess, inputs)

@@ -21,7 +21,7 @@ __all__ = [
     "plot_layers",
     "plot_noise",
     "plot_pareto",
-    "plot_ranges",
+    "plot_range",
     "plot_rounds",
     "plot_sweep",
 ]
@@ -117,6 +117,8 @@ def plot_pareto(systems: Sequence[SystemReport]) -> str:
     first = next(s.accuracy for s in systems if s.accuracy)
     axes.set_ylabel(f"{first.metric}, %" if shares else first.metric)
     axes.margins(x=0.18, y=0.35)
+    if shares:
+        axes.set_ylim(top=min(axes.get_ylim()[1], 100.5))  # nothing is better than all
     axes.set_xlim(left=0)
     axes.ticklabel_format(axis="y", useOffset=False)
     return to_svg(figure, "Accuracy against latency")
@@ -256,26 +258,23 @@ def _short(name: str) -> str:
     return name if len(name) <= SHOWN_LETTERS else f"…{name[-SHOWN_LETTERS + 1 :]}"
 
 
-def plot_ranges(histograms: Sequence[RangeHistogram]) -> str:
-    """Absolute values of calibrated tensors on a logarithmic scale, and where each is clipped.
+def plot_range(histogram: RangeHistogram) -> str:
+    """Absolute values of a calibrated tensor on a logarithmic scale, and where INT8 clips.
 
     Args:
-        histograms: a few tensors; each gets axes of its own.
+        histogram: of the tensor.
     """
-    figure, axes = axes_of(
-        "absolute value", "", height=1.35 * len(histograms) + 0.3, count=len(histograms)
-    )
-    for part, entry in zip(axes if len(histograms) > 1 else [axes], histograms, strict=True):
-        counts = np.array(entry.counts, np.float64)
-        edges = entry.width * np.arange(counts.size + 1)
-        used = max(int(np.max(np.nonzero(counts)[0], initial=0)) + 1, 1)
-        part.stairs(counts[:used], edges[: used + 1], color=SERIES[0], fill=True, alpha=0.5)
-        part.axvline(entry.amax, color=SERIES[1], linewidth=1.6)
-        part.set_yscale("log")
-        part.set_title(f"{entry.tensor}: {entry.method} {entry.amax:.4g}", loc="left", color=INK)
-        part.set_xlim(left=0)
-        part.minorticks_off()
-    return to_svg(figure, "Calibrated ranges")
+    figure, axes = axes_of("absolute value", "values", height=1.9)
+    counts = np.array(histogram.counts, np.float64)
+    edges = histogram.width * np.arange(counts.size + 1)
+    used = max(int(np.max(np.nonzero(counts)[0], initial=0)) + 1, 1)
+    axes.stairs(counts[:used], edges[: used + 1], color=SERIES[0], fill=True, alpha=0.5)
+    axes.axvline(histogram.amax, color=SERIES[1], linewidth=1.6)
+    axes.set_yscale("log")
+    axes.set_title(_short(histogram.tensor), loc="left", color=INK)
+    axes.set_xlim(left=0)
+    axes.minorticks_off()
+    return to_svg(figure, f"Calibrated range of {histogram.tensor}")
 
 
 def _legend(axes: Any) -> None:

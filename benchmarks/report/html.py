@@ -152,9 +152,10 @@ def _section_plots(section: Section, report: Report) -> Iterable[tuple[str, str]
             if points:
                 yield charts.plot_sweep(points, kind), "Bands are 95 % intervals."
     if section.title == "Layers" and any(s.int8_mac_share is not None for s in report.systems):
+        for entry in report.ranges[:SHOWN_RANGES]:
+            caption = f"INT8 clips at the line, {entry.amax:.4g}, by {entry.method}."
+            yield charts.plot_range(entry), caption
         yield charts.plot_layers(report), "Each segment is a layer, in the order of the graph."
-        if report.ranges:
-            yield charts.plot_ranges(report.ranges[:SHOWN_RANGES]), "The line is where INT8 clips."
     for comparison in report.comparisons:
         pair = report.systems[0], report.system(comparison.candidate)
         if section == times_section(report, comparison.candidate):

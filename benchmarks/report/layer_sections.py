@@ -8,6 +8,10 @@ from benchmarks.report.timings import side_by_side
 
 __all__ = ["NOISE", "TIMES", "layers_section", "tensors_section", "times_section"]
 
+READER_ERROR = (
+    " Ranges by reader error: of many, the one with the smallest error in the results of the "
+    "layers that read the tensor."
+)
 TIMES, NOISE = "Where the time goes", "Signal to noise"  # first words of titles
 
 
@@ -65,6 +69,8 @@ def layers_section(report: Report) -> Section:
             "Weighted layers: the precision that the runtime executes, as the manifests say, and "
             "where a runtime has a profiler its time per layer (profiling slows layers down). SQNR "
             "is that of the layer's output in the Q/DQ graph."
+            + READER_ERROR
+            * any(entry.method == "reader error" for entry in report.ranges)
         ),
         rows=[
             header,

@@ -15,7 +15,7 @@ from benchmarks.arguments import limits_of, parse_arguments, plan_of
 from benchmarks.graph_files import find_graphs
 from benchmarks.onnx_nodes import name_nodes, weighted_nodes
 from benchmarks.onnx_system import OnnxSystem, parse_profile
-from benchmarks.systems import System, check_same_inputs, query_of, unique_names
+from benchmarks.systems import System, check_same_inputs, likeness, query_of, unique_names
 from calibrators.samples.data import InputSpec, Sample
 from graphs.identity import graph_hash
 from tests.unit.benchmarks.made import kernel
@@ -236,3 +236,22 @@ def test_a_metric_is_named_by_file_and_function(tmp_path: Path) -> None:
     for bad, said in ((f"{tmp_path}/metric.py:dip", "no function dip"), ("peak", "FILE.py:FUN")):
         with pytest.raises(DataError, match=said):
             plan(bad)
+
+
+@pytest.mark.parametrize(
+    ("measured", "said"),
+    [
+        (
+            {
+                "FP32 ONNX": {"top1": 0.9},
+                "INT8 engine": {"sqnr_db": 39.26},
+                "INT8 ONNX": {"sqnr_db": 38.94},
+            },
+            {"against FP32": "engine 39.3 dB, graph 38.9 dB"},
+        ),
+        ({"INT8 engine": {"sqnr_db": 39.26}, "INT8 ONNX": {"sqnr_db": None}}, {}),
+        ({}, {}),
+    ],
+)
+def test_engine_and_graph_stand_side_by_side(measured: dict, said: dict[str, str]) -> None:
+    assert likeness({"accuracy": measured}) == said
