@@ -24,6 +24,12 @@ __all__ = ["Calibrated", "calibrate"]
 
 logger = logging.getLogger(__name__)
 
+# Remark of a tensor that had one value only → what is done about it.
+DEGENERATE = {
+    "dead": "was always 0 on the samples; a fallback scale is used",
+    "constant": "was always the same value on the samples; that value is its range",
+}
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Calibrated:
@@ -145,7 +151,7 @@ class _Observation:
                 raise
             # Statistics of an earlier run with other data: an output, which this run replaces.
             logger.info("%s", err)
-            screen.add(f"{self.path} is of another run: observing afresh")
+            screen.add(f"{self.path} belongs to other data or another model; recomputing")
             self.path.unlink()
         return self._go(self.samples, screen)
 
@@ -196,5 +202,5 @@ def _say_what_was_found(
     if method != "auto":
         screen.add(str(calibrators.convergence(statistics, method=method)))
     for report in calibrators.describe(statistics, ranges):
-        if report.remark in ("dead", "constant"):
-            screen.add(f"tensor {report.name} is {report.remark}: it gets a safe scale")
+        if report.remark in DEGENERATE:
+            screen.add(f"tensor {report.name} {DEGENERATE[report.remark]}")

@@ -68,8 +68,8 @@ class EngineCheck:
         batches = " and ".join(f"batch {size}" for size in sizes)
         if self.explained:
             return (
-                f"engine against its graph: SQNR {worst.sqnr_db:.1f} dB, rounding explains "
-                f"anything above {worst.limit_db:.1f} dB ({batches})"
+                f"engine against its graph: SQNR of the engine {worst.sqnr_db:.1f} dB, rounding "
+                f"explains anything above {worst.limit_db:.1f} dB ({batches})"
             )
         where = f", from layer {self.starts_at} on" if self.starts_at else ""
         why = f": {self.cause}" if self.cause else ""

@@ -69,13 +69,13 @@ class Improver:
         if not self.samples or not self.data.learns:
             return None
         if not can_walk(GraphView(given.model)):
-            self.screen.add("ranges as calibrated: sequences of tensors are left alone")
+            self.screen.add("improvement skipped: the model uses ONNX sequences")
             return None
         feeds, batch = self._feeds(given), _batch(given)
         what = "samples" if batch == 1 else f"batches of {batch} samples"
         if len(feeds) < FEWEST_FEEDS:
             self.screen.add(
-                f"ranges as calibrated: improving them takes {FEWEST_FEEDS} {what} or more"
+                f"improvement skipped: {len(feeds)} {what}, it takes {FEWEST_FEEDS} or more"
             )
             return None
         self.screen.add(f"improving ranges, rounding and biases with {len(feeds)} {what}")
@@ -97,7 +97,7 @@ class Improver:
         best = max(trials, key=lambda trial: trial.mean_db)
         before = f"{trials[0].mean_db:.1f} → " if methods is None else ""
         self.screen.add(
-            f"mean SQNR on samples held out {before}{best.mean_db:.1f} dB: "
+            f"INT8 graph: SQNR, mean over held-out samples, {before}{best.mean_db:.1f} dB: "
             f"{', '.join(best.methods.names) or 'nothing helped'}"
         )
         return Fitted(network=found, samples=len(feeds) * batch)

@@ -149,10 +149,10 @@ class PromiseSearch:
         selection.keep()
         judge = Judge(self.data, self.given.model, promise, selection)
         self.screen.add(
-            f"promise {promise}: chosen by {len(selection)} samples, reported on {len(test)} others"
+            f"target {promise}: {len(selection)} samples select, {len(test)} others verify"
         )
         if promise.kind == "sqnr":
-            self.screen.add("a mixture counts with the lower end of its 95 % interval")
+            self.screen.add("each candidate is scored by its lower 95 % bound")
         return selection, judge
 
     def _start(self, fitted: Fitted | None) -> _Start:
@@ -187,7 +187,7 @@ class PromiseSearch:
 
         choice = calibrators.choose_method(statistics, error, judges=())
         levels = ", ".join(f"{method} {-value:.1f}" for method, value in choice.errors.items())
-        self.screen.add(f"SQNR by calibration method, dB: {levels}")
+        self.screen.add(f"SQNR over the ranking samples, by calibration method, dB: {levels}")
         method = choice.ranges.method
         if method == self.given.method:
             return start
@@ -251,7 +251,7 @@ class PromiseSearch:
             if not state.is_file():
                 raise
             # An output of another search, which this one replaces.
-            self.screen.add(f"{state} is of another search: searching afresh")
+            self.screen.add(f"{state} belongs to another search; starting anew")
             state.unlink()
         return go()
 

@@ -210,6 +210,8 @@ def quantized(
 def mix(job: Job, target: str, recipe: Recipe | None, given: Calibrated, screen: Screen) -> Mixture:
     """Better INT8 first; then, where a promise or a recipe says so, layers left in float."""
     asked = job.quantize
+    if asked.not_improved and job.data.learns:
+        screen.add(asked.not_improved)
     improver = Improver(data=job.data, samples=asked.improvement_samples, screen=screen)
     if recipe is not None:
         return follow(asked.recipe, recipe, given, improver)

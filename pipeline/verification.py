@@ -157,7 +157,7 @@ def _sentence(
         parts.append(f"exact: equal to {reference}")
     elif (level := figures.get("sqnr_db")) is not None:
         against = "FP32" if reference == FP32 else reference
-        parts.append(f"SQNR {level:.1f} dB against {against}")
+        parts.append(f"SQNR over all samples {level:.1f} dB against {against}")
     elif (same := figures.get("same")) is not None:
         parts.append(f"{same:.2%} of the answers as those of {reference}")
     if parts:
@@ -165,8 +165,8 @@ def _sentence(
     if result.agreement is None:
         return []
     return [
-        f"{name}: not compared, the shape of its outputs depends on what is chosen; labels "
-        "tell more: --eval-data with a --task"
+        f"{name}: outputs not compared, their shape depends on the data (NMS); give --eval-data "
+        "and --task"
     ]
 
 
