@@ -70,7 +70,7 @@ def calibrate(
         asked: the method.
         prepared: the float model.
         place: places it, with ``amax=`` again when the ranges are known.
-        screen: told what was found.
+        screen: where findings are printed.
 
     Returns:
         The network with its ranges; None where ``--shard`` observed only a part.

@@ -96,7 +96,7 @@ def check_engine(built: Built, sessions: Sessions, data: Data, engine: Call) -> 
     except BuilderError as err:
         return EngineCheck(unmeasured=str(err))
     if not gaps:
-        return EngineCheck(unmeasured="the shapes of all outputs depend on what is chosen")
+        return EngineCheck(unmeasured="the shapes of all outputs depend on the data (NMS)")
     found = EngineCheck(gaps=tuple(gaps))
     if found.explained:
         return found

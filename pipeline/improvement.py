@@ -1,4 +1,4 @@
-"""Better INT8 with no layer given up, kept only where it helps on samples it has not seen."""
+"""Better INT8 of the same layers, kept only where it helps on samples it has not seen."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Improver:
     Attributes:
         data: the samples.
         samples: how many to learn from; 0 leaves everything as calibrated.
-        screen: told what is done.
+        screen: where progress is printed.
     """
 
     data: Data
@@ -59,7 +59,7 @@ class Improver:
 
         Args:
             given: the network.
-            methods: what to do, whatever it brings; None chooses, calibration alone being a choice.
+            methods: what to do, whatever it brings; None chooses the best, or calibration alone.
             between_steps: called with steps done and their number; what it raises ends the work.
 
         Returns:
@@ -152,7 +152,7 @@ def _batch(given: Calibrated) -> int:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Fitting:
-    """Fits a network for the mixtures of a search, as it was fitted at first.
+    """Fits a network for the candidates of a search, as it was fitted at first.
 
     Attributes:
         improver: that fitted it.
@@ -165,8 +165,8 @@ class Fitting:
     methods: Methods
 
     def refit(self, left: quantization.Placement, between_steps: BetweenSteps) -> Improved:
-        """The network fitted for a mixture."""
-        self.improver.screen.add("improving again, for this mixture")
+        """The network fitted for a mixed."""
+        self.improver.screen.add("improving again, for this mixed-precision candidate")
         mixed = dataclasses.replace(self.given, placement=left)
         found = self.improver.improve(mixed, self.methods, between_steps)
         assert found is not None

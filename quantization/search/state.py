@@ -43,7 +43,7 @@ class SearchState:
             self._read(path, set(groups))
 
     def score(self, released: Sequence[str], fitted_without: Sequence[str]) -> float | None:
-        """Score of a mixture in the network that was fitted for another, if it is known."""
+        """Score of a candidate in the network that was fitted for another, if it is known."""
         return self._scores.get(json.dumps([fitted_without, released]))
 
     def add_score(

@@ -14,12 +14,12 @@ from pipeline.parts import Part
 from quantization.measure.execution import Arrays, load_int8_quickly, load_onnxruntime
 from quantization.measure.fidelity import compare
 
-__all__ = ["telling_feeds"]
+__all__ = ["ranking_feeds"]
 
-RANKING_SAMPLES = 16  # for sensitivities and choice of method; every mixture is scored on all
+RANKING_SAMPLES = 16  # to rank layers and methods; every candidate is scored on all
 
 
-def telling_feeds(given: Calibrated, int8: onnx.ModelProto, selection: Part) -> list[Arrays]:
+def ranking_feeds(given: Calibrated, int8: onnx.ModelProto, selection: Part) -> list[Arrays]:
     """Feeds to rank layers by: half of them those with most noise, half any others.
 
     A few samples often hold most of the noise, and a ranking that has not seen them is no guide.
