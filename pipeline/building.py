@@ -218,6 +218,8 @@ def _profiles(
         }
 
     usual = scaled(high, batch)
+    # A DLA takes fixed shapes only, so all three are one.
     if options.dla_core is not None:
         return (engines.Profile(min=usual, opt=usual, max=usual),)
+    # min is one sample of the smallest size; opt, which kernels are timed for, a usual batch.
     return (engines.Profile(min=low, opt=usual, max=scaled(high, 4 * batch)),)

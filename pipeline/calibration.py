@@ -89,6 +89,7 @@ def calibrate(
         tensors = sorted({*placement.tensors, *everything.tensors})
         observed = _Observation(prepared, tensors, samples, path, data.batch, asked.workers)
         statistics = observed.run(screen)
+    # Ranges of a part would be wrong: they follow from all shards together.
     if data.shard is not None:
         screen.add(
             f"wrote {path}; when all shards are there, join them with",
@@ -105,6 +106,7 @@ def calibrate(
             f"wrote {asked.cache} for TensorRT {asked.cache_version}: "
             f"{count} tensors of {paths.beside('.prepared.onnx')}"
         )
+    # Again, now that ranges are known: a Concat of branches far apart keeps a scale for each.
     placement = place(amax={name: entry.amax for name, entry in ranges.tensors.items()})
     ranges = quantization.unify_ranges(ranges, placement)
     ranges.save(paths.beside(".ranges.json"))

@@ -100,6 +100,7 @@ def check_engine(built: Built, sessions: Sessions, data: Data, engine: Call) -> 
     found = EngineCheck(gaps=tuple(gaps))
     if found.explained:
         return found
+    # From here on it costs compilations, so only for an engine that is wrong already.
     model = quantization.load_model(built.source)
     limit = gaps[0].limit_db
     return EngineCheck(

@@ -94,6 +94,7 @@ class Improver:
                 variants=VARIANTS if methods is None else (methods,),
                 progress=progress,
             )
+        # The mean over samples: the SQNR over all is that of the few samples with most noise.
         best = max(trials, key=lambda trial: trial.mean_db)
         before = f"{trials[0].mean_db:.1f} → " if methods is None else ""
         self.screen.add(
@@ -141,6 +142,7 @@ class Improver:
 
     def _learned(self, given: Calibrated) -> list[calibrators.Sample]:
         """The first of the calibration samples; enough for a few batches of a fixed size."""
+        # A model of a fixed batch takes whole batches: 48 samples may be fewer than four of them.
         count = max(self.samples, FEWEST_FEEDS * _batch(given))
         return list(islice(calibration_samples(self.data, given.model), count))
 
@@ -169,6 +171,7 @@ class Fitting:
         self.improver.screen.add("improving again, for this mixed-precision candidate")
         mixed = dataclasses.replace(self.given, placement=left)
         found = self.improver.improve(mixed, self.methods, between_steps)
+        # The first fit was one, so flags and samples leave something to fit to.
         assert found is not None
         return self.improver.measure_again(self.given, left, found.network)
 

@@ -78,6 +78,7 @@ def follow(
             "that --target, or search again"
         )
     improved, fitted_to = as_calibrated(given.model, given.ranges), None
+    # Fitted without the groups of the search's fit, which may be more than are left in float.
     if recipe.methods is not None:
         fitted = leave_float(placement, [groups[n] for n in recipe.fitted_without], why="")
         found = improver.improve(dataclasses.replace(given, placement=fitted), recipe.methods)

@@ -107,6 +107,7 @@ class PromiseSearch:
         deadline = None if limit_s is None else time.monotonic() + limit_s
         start = self._start(fitted)
         score = Scorer(judge, self._computed_by())
+        # Feeds to rank by cost two passes over the selection: only where the goal is missed.
         missed = not judge.goal.kept(score(start.int8))
         feeds = ranking_feeds(self.given, start.int8, selection) if missed else []
         in_time = deadline is None or time.monotonic() < deadline

@@ -137,6 +137,7 @@ def _build(given: dict[str, Any]) -> Build:
 
 def _profiles(*given: Sequence[Shapes]) -> tuple[Profile, ...]:
     """What the flags bound; one that is not given is as another."""
+    # A profile is one entry of each flag, by position; one flag may be left out altogether.
     counts = [len(shapes) for shapes in given]
     if len({count for count in counts if count}) > 1:
         raise InputError(

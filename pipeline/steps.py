@@ -99,6 +99,7 @@ def run(job: Job, screen: Screen) -> None:
     check, verdict = verify(built, job.data, promise, screen)
     if job.verify.sign is not None:  # last: the signature covers what was measured
         screen.add(f"wrote {engines.sign(job.paths.engine, job.verify.sign)}")
+    # After everything is written and said: a gate ends the run, it takes nothing away.
     refuse_gap(job.paths.engine, check, allowed=job.verify.allow_runtime_gap)
     gap = "" if check.explained else f"the runtime is the cause: {check}"
     refuse_if_missed(promise, job.paths.engine, source.obstacle, verdict, gap)
@@ -193,6 +194,7 @@ def quantized(
     path = job.paths.beside(".int8.onnx")
     screen.start(f"quantize   {path}")
     mixed = choose_precisions(job, target, recipe, given, screen)
+    # Before the passport, which has the hash of the ranges' file that this may write anew.
     record(job.paths, mixed)
     int8 = mixed.improved.quantized(mixed.placement, weights=job.quantize.weights)
     quantization.save_model(int8, path)
@@ -227,6 +229,7 @@ def choose_precisions(
             given=given,
             improver=improver,
             target=target,
+            # The FP32 engine of the costs would miss that gate; the search has `least_int8`.
             options=None if options is None else replace(options, require_int8=None),
             builds=job.stop_after is None,
             least_int8=job.build.options.require_int8 or 0.0,

@@ -47,6 +47,7 @@ def verify(
     else:
         check = check_engine(built, sessions, data, engine)
         screen.add(str(check) if check.explained else f"warning: {check}")
+    # Kept before accuracy is measured, which may end with an error: this is known already.
     engines.add_measured(paths.engine, runtime=check.to_dict())
     verdict = None
     if data.eval_data is not None or data.calib_data is not None:

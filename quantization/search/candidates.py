@@ -71,8 +71,10 @@ class Candidates:
         self._search = search
         self._improved: Improved | None = search.improved
         self._fit: Fit | None = None
+        # Monotonic: a clock that is set back must not lengthen a search.
         self._deadline = None if search.limit_s is None else time.monotonic() + search.limit_s
         self._macs = {n.name: macs(n, view.nominal_shape) for n in view.nodes}
+        # 1 where a network has no multiply-accumulates: shares of it are 0, not an error.
         self._total = sum(self._macs.values()) or 1
         self._costs = {group.name: group.macs / self._total for group in self.groups}
 
@@ -127,6 +129,7 @@ class Candidates:
 
     def fitted(self, released: Sequence[Group], refit: Refit) -> Candidates:
         """Candidates of the same groups, of the network as improved for one of them."""
+        # A shallow copy: groups, costs, deadline and the state on disk are one for all fits.
         tried = copy.copy(self)
         tried._improved, tried._fit = None, functools.partial(refit, self.without(released))
         tried.earlier, tried.points = (*self.earlier, *self.points.values()), {}
@@ -149,6 +152,7 @@ class Candidates:
 
     def point(self, released: Sequence[Group]) -> Point:
         """Score a mixed-precision candidate, once."""
+        # Sorted, since a candidate is a set: two orders of it must not be scored twice.
         names = tuple(sorted(group.name for group in released))
         if names not in self.points:
             known = self.state.score(names, self.fitted_without)

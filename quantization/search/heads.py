@@ -16,6 +16,7 @@ _FEW = 8  # groups that are returned to INT8 one by one
 
 def by_price(tried: Candidates, ranked: Sequence[Sensitivity]) -> list[Group]:
     """Most noise for the cost first; what costs nothing counts as a little."""
+    # A group that costs nothing would divide by 0; a thousandth of the least keeps it first.
     smallest = min((tried.cost(s.group) for s in ranked if tried.cost(s.group) > 0), default=1.0)
     order = sorted(ranked, key=lambda s: -s.noise / max(tried.cost(s.group), smallest * 1e-3))
     return [s.group for s in order]
@@ -25,6 +26,7 @@ def affordable(tried: Candidates, order: Sequence[Group], budget: float) -> list
     """Groups in this order as far as they fit into the budget; what does not is left out."""
     found, spent = [], 0.0
     for group in order:
+        # The budget is a share of the sum of these costs, which rounds otherwise than its parts.
         if spent + tried.cost(group) <= budget * (1 + ROUNDING):
             found.append(group)
             spent += tried.cost(group)
@@ -33,6 +35,7 @@ def affordable(tried: Candidates, order: Sequence[Group], budget: float) -> list
 
 def cheapest_head(tried: Candidates, ranked: Sequence[Sensitivity]) -> Point | None:
     """The cheaper of the shortest heads of both rankings that meet the goal."""
+    # By noise alone where one expensive group does all the harm: its price ranks it late.
     orders = (by_price(tried, ranked), [s.group for s in ranked])
     found = [_shortest_head(tried, order) for order in orders]
     return min((p for p in found if p is not None), key=lambda p: p.cost, default=None)
@@ -60,6 +63,7 @@ def shrunk(tried: Candidates, point: Point) -> Point:
     groups = {group.name: group for group in tried.groups}
     size = len(point.released) // 4 if len(point.released) > _FEW else 1
     while size:
+        # The most expensive first: what returns early saves most, and takes the slack of the goal.
         order = sorted(point.released, key=lambda name: (-tried.cost(groups[name]), name))
         for start in range(0, len(order), size):
             if not tried.in_time():

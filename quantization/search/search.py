@@ -47,7 +47,9 @@ def search(given: Search) -> SearchResult:
     start = tried.point([])
     if tried.meets(start):
         return tried.result(start, (), "no layer had to be left in float")
+    # Measured only now: costs take two builds, and a promise that INT8 keeps needs none.
     tried.price()
+    # If not even this keeps the goal, no subset is worth the ranking, a run for each group.
     everything = tried.point(list(tried.groups))
     ranked: tuple[Sensitivity, ...] = ()
     cheapest: Point | None = None
@@ -55,6 +57,7 @@ def search(given: Search) -> SearchResult:
         ranked = _ranked(given, tried)
         found = _fitted(tried, ranked, given.refit) if given.refit is not None else None
         best, cheapest = found or (tried, shrunk(tried, cheapest_head(tried, ranked) or everything))
+        # `meets` found it, `allowed` also wants enough INT8: the promise without INT8 is no answer.
         if best.allowed(cheapest):
             return _finish(best, ranked, cheapest)
     within = [point for point in tried.points.values() if tried.within(point)] or [start]
@@ -86,6 +89,7 @@ def _ranked(given: Search, tried: Candidates) -> tuple[Sensitivity, ...]:
             return ()
         tried.state.add_sensitivities(known)
     named = {group.name: group for group in tried.groups}
+    # The position breaks ties, so that the same numbers always rank in the same order.
     order = sorted(known, key=lambda s: (-s.noise, s.group.position))
     return tuple(dataclasses.replace(s, group=named[s.group.name]) for s in order)
 
@@ -107,12 +111,14 @@ def _fitted_head(
     last: list[Group] = []
     for share in _RUNGS:
         head = affordable(tried, order, share * total) or order[:1]
+        # A fit takes minutes: none twice for one set, and none for the float network itself.
         if head == last or len(head) == len(tried.groups):
             continue
         last = head
         found = _fitted_to(tried, head, refit)
         if found is None or tried.meets(found[1]):
             return found
+        # A miss belongs to the front all the same: it was scored on the whole network.
         tried.earlier = (*tried.earlier, found[1])
     return None
 
@@ -148,6 +154,7 @@ def _fitted_smaller(tried: Candidates, point: Point, refit: Refit) -> tuple[Cand
             tried, point = found
         else:
             tried.earlier = (*tried.earlier, found[1])
+        # Not confirmed: half of what was returned goes back to float, and is fitted in its turn.
         if fits_left:
             smaller = shrunk(tried, point) if confirmed else halfway(tried, point, smaller)
     return tried, point

@@ -211,6 +211,7 @@ class _Sweep:
             int8_nodes=tuple(n for n in placement.int8_nodes if n in names),
             shared=(),  # the ranges are shared already
         )
+        # Ranges carry the hash of their graph; the rest is another graph of the same tensors.
         ranges = dataclasses.replace(self._ranges, graph_hash=graph_hash(rest))
         tensors = {weight.tensor for weight in part.weights}
         weights = {n: v for n, v in improved.weights.items() if n in tensors}
@@ -218,6 +219,7 @@ class _Sweep:
         # Behind all that is compared (the second stage of a detector) there is nothing to run.
         inner = self._load_quantized(int8) if rest.graph.output else lambda _: {}
         fed = [value.name for value in rest.graph.input]
+        # Outputs that the walk has passed already are fed to the comparison as they are.
         done = [name for name in self._view.outputs if name in values]
         feeds = [
             {name: values[name][number] for name in (*fed, *done)}

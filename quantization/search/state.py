@@ -18,6 +18,7 @@ from quantization.search.sensitivity import Sensitivity
 __all__ = ["SearchState"]
 
 _FORMAT = 1
+# A file from elsewhere must not fill the memory before it is seen to be no state.
 _LIMIT_BYTES = 64 << 20
 
 
