@@ -30,12 +30,7 @@ from benchmarks.machine.peak_memory import MemoryResult, peak_bytes, probe_proce
 from benchmarks.onnx_system import OnnxSystem
 from benchmarks.queries import Feed
 from benchmarks.report import load_report, save_report
-from benchmarks.report.document import (
-    KernelReport,
-    LayerReport,
-    Report,
-    TensorReport,
-)
+from benchmarks.report.document import KernelReport, LayerReport, Report, TensorReport
 from benchmarks.report.gate import check_limits, raise_if_missed
 from benchmarks.report.html import render_html
 from benchmarks.report.markdown import render_markdown
@@ -44,7 +39,7 @@ from benchmarks.report.tables import csv_rows, result_rows, to_csv, to_text
 from benchmarks.systems import System, against_graph, unique_names
 from calibrators.preprocessing.preprocess import Preprocess
 from calibrators.samples.axes import SampleAxes
-from calibrators.samples.data import InputSpec, Samples, open_samples
+from calibrators.samples.data import InputSpec, Samples, open_samples, preprocess_named
 from graphs.names import node_name
 from graphs.walk import producers
 
@@ -188,6 +183,8 @@ def _open(path: Path, name: str) -> System:
             layer_times=model.layer_times,
         )
     engine = engines.load(path)
+    passport = engine.manifest.passport.to_json()
+    graphs = partial(find_graphs, path, {**passport, **engine.manifest.onnx})
     return System(
         name=name,
         path=path,
@@ -196,18 +193,14 @@ def _open(path: Path, name: str) -> System:
         target=engine.manifest.target,
         precision=engine.manifest.precision,
         settings={**_settings(engine.manifest), **against_graph(engine.manifest.measured)},
-        passport=engine.manifest.passport.to_json(),
+        passport=passport,
         layers=_layers(engine.manifest),
         clone=engine.clone,
         device_times=None if engine.manifest.target == "cpu" else engine.device_times,
         layer_times=lambda request: [
             KernelReport(**asdict(time)) for time in engine.layer_times(request)
         ],
-        graphs=partial(
-            find_graphs, path, {**engine.manifest.passport.to_json(), **engine.manifest.onnx}
-        )
-        if engine.manifest.precision == "int8"
-        else None,
+        graphs=graphs if engine.manifest.precision == "int8" else None,
     )
 
 
@@ -295,11 +288,9 @@ def _layers(manifest: engines.Manifest) -> tuple[LayerReport, ...]:
 def _samples(arguments: argparse.Namespace, systems: Sequence[System]) -> Samples:
     """The samples, preprocessed as the flag or the first manifest says."""
     stated = [s.passport["preprocess"] for s in systems if s.passport.get("preprocess")]
-    spec = None
+    spec = Preprocess.from_dict(stated[0]) if stated else None
     if arguments.preprocess:
-        spec = Preprocess.from_yaml(arguments.preprocess)
-    elif stated:
-        spec = Preprocess.from_dict(stated[0])
+        spec = preprocess_named(arguments.preprocess, systems[0].inputs)
     return open_samples(
         arguments.data, inputs=systems[0].inputs, preprocess=spec, limit=arguments.num
     )

@@ -55,7 +55,11 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
 def _add_data(group: Any) -> None:
     add = group.add_argument
     add("--data", type=Path, required=True, help="samples: image folder, .npz, .npy, loader .py")
-    add("--preprocess", type=Path, help="YAML spec; default: what the engines' manifests say")
+    add(
+        "--preprocess",
+        type=Path,
+        help="YAML spec or preset; default: what the engines' manifests say",
+    )
     add("--task", type=Path, help="YAML task spec; default: classification")
     add("--metric", help="FILE.py:FUNCTION that scores (outputs, label); the mean is reported")
     add("--num", type=int, help="evaluate on so many samples, evenly spread")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import cycle
 
+from artefacts.words import counted
 from benchmarks.accuracy import (
     AccuracyResult,
     ClassificationTask,
@@ -100,7 +101,7 @@ def run_campaign(systems: Sequence[System], samples: Samples, plan: Plan, say: S
     return Report(
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         command=plan.command,
-        data=f"{samples.path} ({accuracy[systems[0].name].samples} samples)",
+        data=f"{samples.path} ({counted(accuracy[systems[0].name].samples, 'sample')})",
         environment=environment,
         rules=plan.rules,
         batch=plan.batch,
@@ -239,7 +240,8 @@ def _warnings(reports: Sequence[SystemReport], machine: tuple[str, ...]) -> tupl
             found.append(f"{report.name} did not settle during {report.latency.warmup_s:.1f} s")
         if report.accuracy and report.accuracy.samples < 200 and report.accuracy.metric:
             found.append(
-                f"accuracy of {report.name} rests on {report.accuracy.samples} samples: a drop of "
-                "less than a point cannot be distinguished from chance"
+                f"accuracy of {report.name} rests on "
+                f"{counted(report.accuracy.samples, 'sample')}: a drop of less than "
+                "a point cannot be distinguished from chance"
             )
     return tuple(found)

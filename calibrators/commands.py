@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from artefacts.errors import InputError
 from artefacts.files import read_bounded, write_atomic
+from artefacts.words import counted
 from calibrators.preprocessing.preprocess import Preprocess
 from calibrators.ranges.auto import CANDIDATES, choose_per_tensor
 from calibrators.ranges.diagnostics import TensorReport, convergence, describe
@@ -98,7 +99,8 @@ def merge(arguments: argparse.Namespace) -> str:
     first, *others = [Statistics.load(path) for path in arguments.statistics]
     merged = first.merge(*others)
     merged.save(arguments.output)
-    return f"{arguments.output}: {len(merged.samples)} samples, {len(merged.tensors)} tensors"
+    samples, tensors = counted(len(merged.samples), "sample"), len(merged.tensors)
+    return f"{arguments.output}: {samples}, {counted(tensors, 'tensor')}"
 
 
 def add_ranges(parser: argparse.ArgumentParser) -> None:
@@ -192,7 +194,8 @@ def show(arguments: argparse.Namespace) -> str:
     return (
         "\n".join(
             [
-                f"{len(statistics.samples)} samples, {len(rows)} tensors, ranges by {found.method}",
+                f"{counted(len(statistics.samples), 'sample')}, {counted(len(rows), 'tensor')}, "
+                f"ranges by {found.method}",
                 *_table(head, rows),
             ]
         )

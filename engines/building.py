@@ -90,12 +90,15 @@ def build(
     if passport is None and precision == "int8":
         logger.warning(NO_PASSPORT, engine_path)
     if coverage is None and options.require_int8 is not None:
-        raise UnsupportedError(
-            f"engine {engine_path} is written, and nothing here tells which of its layers run "
-            "INT8, expected an answer for --require-int8; drop it, or build where the GPU is and "
-            "with another release"
-        )
+        raise _unanswered(engine_path)
     return manifest
+
+
+def _unanswered(path: Path) -> UnsupportedError:
+    return UnsupportedError(
+        f"engine {path} is written, and nothing here tells which of its layers run INT8, expected "
+        "an answer for --require-int8; drop it, or build where the GPU is and with another release"
+    )
 
 
 def _write(path: Path, data: bytes, manifest: Manifest) -> None:

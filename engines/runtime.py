@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import onnx
 from numpy.typing import NDArray
 
 from engines.built import BuiltEngine, Feeds, Report
 from engines.engine import Runner
 from engines.manifest import Manifest
 from engines.options import BuildOptions
+
+if TYPE_CHECKING:  # a service has no onnx
+    import onnx
 
 __all__ = ["Call", "Runtime"]
 

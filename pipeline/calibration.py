@@ -13,10 +13,12 @@ import calibrators
 import quantization
 from artefacts.errors import ArtefactError
 from artefacts.files import write_atomic
+from artefacts.words import counted
 from calibrators.samples.checks import check_unnormalised, refuse_overlap
 from calibrators.statistics.on_ray import observe_on_ray
 from calibrators.tensorrt.cache import cache_from_ranges, write_cache
 from pipeline.job import Calibrate, Data, Paths
+from pipeline.preprocessing import sample_classes
 from pipeline.samples import calibration_samples, evaluation_samples
 from pipeline.screen import Screen
 
@@ -81,24 +83,26 @@ def calibrate(
     screen.start(f"calibrate  {origin}, method {asked.method}")
     everything = quantization.place(prepared, profile="dla") if asked.cache else placement
     path = asked.statistics or _statistics_path(paths, data)
+    tensors = sorted({*placement.tensors, *everything.tensors})
     if samples is None:
         statistics = calibrators.Statistics.load(path)
     else:
-        if data.random_calibration is None:
-            screen.add(*(f"warning: {text}" for text in check_unnormalised(samples)))
-        tensors = sorted({*placement.tensors, *everything.tensors})
+        _say_what_is_odd(data, samples, screen)
         observed = _Observation(prepared, tensors, samples, path, data.batch, asked.workers)
         statistics = observed.run(screen)
     # Ranges of a part would be wrong: they follow from all shards together.
     if data.shard is not None:
+        joined = paths.beside(".stats.npz")
         screen.add(
             f"wrote {path}; when all shards are there, join them with",
-            "  python -m calibrators merge *.stats.npz -o all.stats.npz",
-            "and go on with --statistics all.stats.npz",
+            f"  python -m calibrators merge {paths.beside('.shard*.stats.npz')} -o {joined}",
+            f"and go on with --statistics {joined}",
         )
         return None
+    sources = [] if samples is None else [samples]
     if data.eval_data is not None and data.random_calibration is None:
-        refuse_overlap(statistics.samples, evaluation_samples(data, prepared))
+        sources.append(evaluation_samples(data, prepared))
+        refuse_overlap(statistics.samples, sources[-1])
     ranges = _ranges(asked.method, statistics)
     if asked.cache is not None:
         count = _write_cache(asked, asked.cache, everything, ranges)
@@ -110,23 +114,24 @@ def calibrate(
     placement = place(amax={name: entry.amax for name, entry in ranges.tensors.items()})
     ranges = quantization.unify_ranges(ranges, placement)
     ranges.save(paths.beside(".ranges.json"))
-    axes = calibrators.say_axes(calibrators.input_specs(prepared))
-    screen.add(f"{len(statistics.samples)} samples, {axes}; {len(ranges.tensors)} ranges")
-    _say_what_was_found(asked.method, statistics, ranges, screen)
-    if placement.joined:
-        screen.add(
-            f"{len(placement.joined)} Concats join branches too far apart for one scale; each "
-            "branch keeps its own"
-        )
-    return Calibrated(
+    found = Calibrated(
         model=prepared,
         placement=placement,
         ranges=ranges,
         method=asked.method,
         statistics=path,
         digests=tuple(sorted(statistics.samples)),
-        labels=None if samples is None else tuple(samples.classes) or None,
+        labels=sample_classes(data, prepared, sources, screen),
     )
+    _say_what_was_found(found, statistics, screen)
+    return found
+
+
+def _say_what_is_odd(data: Data, samples: calibrators.Samples, screen: Screen) -> None:
+    if samples.unused:
+        screen.add(f"{samples.path}: {samples.unused} not used")
+    if data.random_calibration is None:
+        screen.warn(*check_unnormalised(samples))
 
 
 def _statistics_path(paths: Paths, data: Data) -> Path:
@@ -199,10 +204,18 @@ def _write_cache(
 
 
 def _say_what_was_found(
-    method: str, statistics: calibrators.Statistics, ranges: calibrators.Ranges, screen: Screen
+    found: Calibrated, statistics: calibrators.Statistics, screen: Screen
 ) -> None:
-    if method != "auto":
-        screen.add(str(calibrators.convergence(statistics, method=method)))
-    for report in calibrators.describe(statistics, ranges):
+    axes = calibrators.say_axes(calibrators.input_specs(found.model))
+    samples = counted(len(statistics.samples), "sample")
+    screen.add(f"{samples}, {axes}; {counted(len(found.ranges.tensors), 'range')}")
+    if found.method != "auto":
+        screen.add(str(calibrators.convergence(statistics, method=found.method)))
+    for report in calibrators.describe(statistics, found.ranges):
         if report.remark in DEGENERATE:
             screen.add(f"tensor {report.name} {DEGENERATE[report.remark]}")
+    if found.placement.joined:
+        screen.add(
+            f"{len(found.placement.joined)} Concats join branches too far apart for one scale; "
+            "each branch keeps its own"
+        )

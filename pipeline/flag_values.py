@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Mapping
+from pathlib import Path
 
 __all__ = [
     "Shapes",
     "amount",
     "count",
+    "local_path",
     "names",
     "parse_axes",
     "parse_pools",
@@ -85,6 +87,20 @@ def parse_axes(text: str) -> dict[str, int]:
 def names(text: str) -> tuple[str, ...]:
     """Comma-separated names."""
     return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def local_path(text: str) -> Path:
+    """A file or folder on this machine.
+
+    Raises:
+        argparse.ArgumentTypeError: the text is an address; a path would lose one of its slashes.
+    """
+    scheme, found, _ = text.partition("://")
+    if found and scheme.isalnum():
+        raise argparse.ArgumentTypeError(
+            f"{text} is an address, expected a file or folder on this machine; fetch it first"
+        )
+    return Path(text)
 
 
 def count(text: str) -> int:

@@ -13,6 +13,7 @@ from engines import RUNTIMES
 from pipeline.flag_values import (
     amount,
     count,
+    local_path,
     names,
     parse_axes,
     parse_pools,
@@ -43,6 +44,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    root.register("type", Path, local_path)
     _add_model(root)
     _add_calibration(root)
     _add_quantization(root)
@@ -70,7 +72,12 @@ def _add_calibration(root: argparse.ArgumentParser) -> None:
     """Samples and ranges."""
     add = root.add_argument_group("calibration").add_argument
     add("--calib-data", type=Path, help="image folder, .npz, .npy, or a file with load_data()")
-    add("--preprocess", type=Path, help="preprocessing spec, YAML (docs/data.md)")
+    add(
+        "--preprocess",
+        type=Path,
+        help="YAML spec or preset: torchvision, timm:NAME, yolox, … (docs/data.md); default: what "
+        "the model itself says",
+    )
     add(
         "--batch-axis",
         type=parse_axes,

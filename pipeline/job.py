@@ -17,16 +17,8 @@ from pipeline.promise import Promise
 __all__ = ["Build", "Calibrate", "Data", "Job", "Paths", "Quantize", "Verify"]
 
 SUFFIXES = (
-    ".prepared.onnx",
-    ".stats.npz",
-    ".ranges.json",
-    ".improved.onnx",
-    ".search.json",
-    ".recipe.yaml",
-    ".pareto.png",
-    ".int8.onnx",
-    ".portable.onnx",
-    ".fp16.onnx",
+    *(".prepared.onnx", ".stats.npz", ".ranges.json", ".improved.onnx", ".search.json"),
+    *(".recipe.yaml", ".pareto.png", ".int8.onnx", ".portable.onnx", ".fp16.onnx"),
 )
 Source = Path | Callable[[], Any]
 

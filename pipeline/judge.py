@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 import calibrators
 from artefacts.decibels import sqnr_db
 from artefacts.files import sha256_bytes, sha256_file
+from artefacts.words import counted
 from benchmarks.accuracy import AccuracyResult, compare_accuracy, evaluate
 from benchmarks.accuracy.evaluation import Watch
 from benchmarks.accuracy.task import Task, read_task
@@ -21,6 +22,7 @@ from benchmarks.statistics.bootstrap import draw_rounds, interval_of
 from pipeline.baseline import Baseline
 from pipeline.job import Data
 from pipeline.likeness import Comparison, Likeness
+from pipeline.parity import better_preprocessing
 from pipeline.parts import KEPT_BYTES
 from pipeline.promise import Promise
 from quantization.measure.execution import Load, Run, load_onnxruntime
@@ -67,7 +69,7 @@ class Verdict:
     def __str__(self) -> str:
         low, high = sorted(0.0 - end if self.goal.drop else end for end in self.interval)
         said = self.goal.say(self.score)
-        return f"{said} [{low:.3g}, {high:.3g}] on {self.samples} samples"
+        return f"{said} [{low:.3g}, {high:.3g}] on {counted(self.samples, 'sample')}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON; numbers that are not finite (equal outputs) are null."""
@@ -132,7 +134,10 @@ class Judge:
         if promise.kind == "drop":
             baseline = Baseline(self._task)
             self._plain = self._accuracy(self._exact, baseline.add)
-            baseline.check(promise)
+            run = self._exact
+            baseline.check(
+                promise, lambda fit: better_preprocessing(data, prepared, run, samples, fit)
+            )
 
     @property
     def digest(self) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from artefacts.errors import InputError
 from calibrators import Preprocess
 from calibrators.samples.given import source_of
+from pipeline.flag_values import local_path
 from pipeline.flags import parser
 from pipeline.job import Job
 from pipeline.settle import settle_job
@@ -45,6 +46,8 @@ def job_of(onnx: str | Path, engine: str | Path, options: Mapping[str, Any]) -> 
                     f"{', '.join(sorted(set(actions) - {'onnx', 'engine'}))}; correct the name"
                 )
             if name in SAMPLES:
+                if isinstance(value, str):
+                    value = _value(actions[name], value)
                 given[name] = None if value is None else source_of(value, Path(folder) / name)
             elif name == "preprocess" and isinstance(value, Mapping):
                 given[name] = Preprocess.from_dict(value)
@@ -67,7 +70,7 @@ def _converted(action: argparse.Action, value: Any) -> Any:
     flag = action.option_strings[-1]
     if isinstance(value, Path):
         value = str(value)
-    convert = action.type
+    convert = local_path if action.type is Path else action.type
     if isinstance(action, argparse._StoreTrueAction) and not isinstance(value, bool):
         raise InputError(f"option {action.dest} is {value!r}, expected True or False; correct it")
     try:

@@ -50,6 +50,11 @@ class Part:
         return self._samples.unlabelled
 
     @property
+    def unused(self) -> str:
+        """How much else lies in the folder."""
+        return self._samples.unused
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """Class names by label."""
         return self._samples.classes

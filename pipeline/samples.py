@@ -46,7 +46,9 @@ def evaluation_samples(data: Data, prepared: onnx.ModelProto) -> calibrators.Sam
     """
     assert data.eval_data is not None
     inputs = calibrators.input_specs(prepared)
-    samples = calibrators.open_samples(data.eval_data, inputs=inputs, preprocess=_spec(data))
+    samples = calibrators.open_samples(
+        data.eval_data, inputs=inputs, preprocess=_spec(data, inputs)
+    )
     if data.task is None and data.labelled:
         calibrators.require_labels(samples)
     return samples
@@ -105,7 +107,7 @@ def any_samples(data: Data, inputs: Sequence[calibrators.InputSpec]) -> calibrat
     given = data.calib_data if data.calib_data is not None else data.eval_data
     if given is None:
         return calibrators.random_samples(inputs, count=2, seed=0)
-    return calibrators.open_samples(given, inputs=inputs, preprocess=_spec(data))
+    return calibrators.open_samples(given, inputs=inputs, preprocess=_spec(data, tuple(inputs)))
 
 
 def _given_samples(data: Data, prepared: onnx.ModelProto) -> calibrators.Samples:
@@ -119,12 +121,12 @@ def _given_samples(data: Data, prepared: onnx.ModelProto) -> calibrators.Samples
             "--random-calibration 8 to measure speed only)"
         )
     samples = calibrators.open_samples(
-        data.calib_data, inputs=inputs, preprocess=_spec(data), limit=data.calib_num
+        data.calib_data, inputs=inputs, preprocess=_spec(data, inputs), limit=data.calib_num
     )
     return samples if data.shard is None else samples[data.shard[0] - 1 :: data.shard[1]]
 
 
-def _spec(data: Data) -> calibrators.Preprocess | None:
+def _spec(data: Data, inputs: tuple[calibrators.InputSpec, ...]) -> calibrators.Preprocess | None:
     if data.preprocess is None or isinstance(data.preprocess, calibrators.Preprocess):
         return data.preprocess
-    return calibrators.Preprocess.from_yaml(data.preprocess)
+    return calibrators.preprocess_named(data.preprocess, inputs)

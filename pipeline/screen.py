@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
 from tqdm import tqdm
 
@@ -34,6 +35,11 @@ class Screen:
         for line in lines:
             self._print(f"      {line}")
 
+    def warn(self, *lines: str) -> None:
+        """Add warnings; they go to standard error, where a pipe does not swallow them."""
+        for line in lines:
+            self._print(f"      warning: {line}", sys.stderr)
+
     @contextmanager
     def bar(self, unit: str) -> Iterator[Progress]:
         """Yield ``progress(done, total)``: a bar on a terminal, a line every tenth elsewhere."""
@@ -60,8 +66,7 @@ class Screen:
 
         return progress
 
-    def _print(self, line: str) -> None:
+    def _print(self, line: str, stream: TextIO | None = None) -> None:
         if self.quiet:
             return
-        sys.stdout.write(f"{line}\n")
-        sys.stdout.flush()
+        print(line, file=stream or sys.stdout, flush=True)

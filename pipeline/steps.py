@@ -30,6 +30,7 @@ from pipeline.gates import refuse_gap, refuse_if_missed
 from pipeline.improvement import Improver
 from pipeline.job import Data, Job, Paths, Quantize
 from pipeline.mixed_precision import MixedPrecision, passport_of, record
+from pipeline.preprocessing import settle_preprocess, with_description
 from pipeline.recipes import follow, with_recipe
 from pipeline.sample_axes import graph_passport, settle_axes
 from pipeline.samples import calibration_samples
@@ -76,6 +77,8 @@ def run(job: Job, screen: Screen) -> None:
     isa = settle_cpu_isa(job.quantize.isa, target, quantizes=quantizes, builds=builds)
     job, recipe = with_recipe(job)
     model = quantization.load_model(job.paths.onnx)
+    data, known = settle_preprocess(job.paths, job.data, model, screen)
+    job = replace(job, data=data)
     if builds:  # else the engine is built elsewhere, by a release not known here
         engines.runtime_of(target).check_model(model)
     if quantizes and quantization.quantized_format(model) is not None:
@@ -91,6 +94,7 @@ def run(job: Job, screen: Screen) -> None:
     promise = job.quantize.promise
     if source is None:
         return
+    source = replace(source, passport=with_description(source.passport, known))
     if job.stop_after == "onnx":
         verdict = judge_onnx(job.data, promise, source.prepared, source.path, screen)
         refuse_if_missed(promise, source.path, source.obstacle, verdict)

@@ -13,6 +13,7 @@ import calibrators
 import engines
 import quantization
 from artefacts.errors import ModelError, RequestError, UnsupportedError
+from artefacts.words import counted
 from benchmarks.accuracy import AccuracyResult, evaluate_all
 from benchmarks.accuracy.task import read_task
 from pipeline.baseline import Baseline
@@ -20,6 +21,7 @@ from pipeline.built import FP32, Built, Sessions
 from pipeline.engine_check import EngineCheck, check_engine
 from pipeline.job import Data
 from pipeline.judge import Judge, Verdict, drop_verdict
+from pipeline.parity import better_preprocessing
 from pipeline.promise import Promise
 from pipeline.samples import reporting_samples
 from pipeline.screen import Screen
@@ -46,7 +48,7 @@ def verify(
         screen.add(f"not run here: {err}")
     else:
         check = check_engine(built, sessions, data, engine)
-        screen.add(str(check) if check.explained else f"warning: {check}")
+        (screen.add if check.explained else screen.warn)(str(check))
     # Kept before accuracy is measured, which may end with an error: this is known already.
     engines.add_measured(paths.engine, runtime=check.to_dict())
     verdict = None
@@ -89,6 +91,8 @@ class _Measurement:
         """Accuracy on ``--eval-data``, else likeness to FP32 on calibration samples; kept."""
         prepared, reference, data = self.built.prepared, self.built.reference, self.data
         samples = reporting_samples(data, prepared)
+        if data.eval_data is not None and samples.unused:
+            self.screen.add(f"{samples.path}: {samples.unused} not used")
         inputs = calibrators.input_specs(prepared)
         task = read_task(data.task) if data.task else None
         baseline = Baseline(task)
@@ -108,7 +112,12 @@ class _Measurement:
         for name, result in results.items():
             self.screen.add(*_sentence(name, result, measured[name], reference))
         engines.add_measured(self.built.paths.engine, accuracy=measured)
-        self.screen.add(*baseline.check(self.promise))
+        self.screen.warn(
+            *baseline.check(
+                self.promise,
+                lambda fit: better_preprocessing(data, prepared, systems[reference], samples, fit),
+            )
+        )
         if self.promise is None:
             return None
         verdict = self._held_against(self.promise, systems, results, samples)
@@ -162,7 +171,7 @@ def _sentence(
     elif (same := figures.get("same")) is not None:
         parts.append(f"{same:.2%} of the answers as those of {reference}")
     if parts:
-        return [f"{name}: {', '.join(parts)} ({result.samples} samples)"]
+        return [f"{name}: {', '.join(parts)} ({counted(result.samples, 'sample')})"]
     if result.agreement is None:
         return []
     return [

@@ -9,7 +9,15 @@ import traceback
 from collections.abc import Sequence
 
 from artefacts.errors import BuilderError
-from calibrators import Preprocess, Statistics, batches, input_specs, open_samples
+from calibrators import (
+    InputSpec,
+    Preprocess,
+    Statistics,
+    batches,
+    input_specs,
+    open_samples,
+    preprocess_named,
+)
 from graphs.files import load_model
 from quantization import commands
 from quantization.commands import Command, Outcome
@@ -22,7 +30,7 @@ def _simulate(arguments: argparse.Namespace) -> Outcome:
     """Open the samples, which only a command may, and simulate."""
     model, int8 = load_model(arguments.model), load_model(arguments.int8)
     specs = input_specs(model)
-    spec = Preprocess.from_yaml(arguments.preprocess) if arguments.preprocess else None
+    spec = _spec(arguments, specs)
     samples = open_samples(arguments.data, inputs=specs, preprocess=spec, limit=arguments.num)
     feeds = (batch.inputs for batch in batches(samples, 1, inputs=specs))
     return commands.simulate_on(arguments, model, int8, feeds)
@@ -32,10 +40,16 @@ def _sensitivity(arguments: argparse.Namespace) -> Outcome:
     """Open the samples and rank the fusion groups."""
     model = load_model(arguments.model)
     specs = input_specs(model)
-    spec = Preprocess.from_yaml(arguments.preprocess) if arguments.preprocess else None
+    spec = _spec(arguments, specs)
     samples = open_samples(arguments.data, inputs=specs, preprocess=spec, limit=arguments.num)
     feeds = [batch.inputs for batch in batches(samples, 1, inputs=specs)]
     return sensitivity_on(arguments, model, feeds)
+
+
+def _spec(arguments: argparse.Namespace, inputs: Sequence[InputSpec]) -> Preprocess | None:
+    if not arguments.preprocess:
+        return None
+    return preprocess_named(arguments.preprocess, inputs)
 
 
 def _fp16(arguments: argparse.Namespace) -> Outcome:

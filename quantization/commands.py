@@ -227,7 +227,7 @@ def add_simulate(parser: ArgumentParser) -> None:
     parser.add_argument("model", type=Path, help="float ONNX file")
     parser.add_argument("int8", type=Path, help="Q/DQ ONNX file made from it")
     parser.add_argument("--data", required=True, help="samples, as for --calib-data")
-    parser.add_argument("--preprocess", type=Path, help="YAML spec for images")
+    parser.add_argument("--preprocess", type=Path, help="YAML spec or preset for images")
     parser.add_argument("--num", type=int, default=16, help="samples (default 16)")
     parser.add_argument("--all", action="store_true", help="list every tensor")
     parser.add_argument("--json", type=Path, help="write all numbers here")

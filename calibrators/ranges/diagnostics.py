@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from artefacts.decibels import sqnr_db
+from artefacts.words import counted
 from calibrators.ranges.methods import check_usable, compute_range
 from calibrators.ranges.mse import quantization_error
 from calibrators.ranges.ranges import Ranges
@@ -73,7 +74,10 @@ class Convergence:
 
     def __str__(self) -> str:
         if len(self.samples) == 1:
-            return f"{self.samples[0]} samples are too few to tell whether they were enough"
+            found = (
+                f"{counted(self.samples[0], 'sample')} {'is' if self.samples[0] == 1 else 'are'}"
+            )
+            return f"{found} too few to tell whether they were enough"
         name, change = self.worst[-2]
         if self.enough is not None:
             return f"{self.enough} of {self.samples[-1]} samples were enough for these ranges"

@@ -46,6 +46,7 @@ class LoaderSamples:
         self.path = path
         self.preprocess = preprocess
         self.unlabelled = ""
+        self.unused = ""
         self.classes: tuple[str, ...] = ()
         self._load, self._inputs, self._rows = load, tuple(inputs), rows
 

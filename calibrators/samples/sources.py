@@ -19,9 +19,9 @@ from artefacts.errors import DataError
 from calibrators.preprocessing.images import open_image
 from calibrators.preprocessing.preprocess import Preprocess
 from calibrators.samples.axes import resolved
-from calibrators.samples.feeds import image_input
 from calibrators.samples.fit import check_kind, fit_array, remedy
 from calibrators.samples.folders import FileList
+from calibrators.samples.input_names import image_input
 from calibrators.samples.samples import InputSpec, Sample, Samples, check_slice
 
 __all__ = ["Chosen", "ImageFiles", "RandomRows", "Source"]
@@ -33,6 +33,7 @@ class Source(Protocol):
     path: str
     preprocess: Preprocess | None
     unlabelled: str
+    unused: str
     classes: tuple[str, ...]
 
     def __len__(self) -> int: ...
@@ -73,6 +74,11 @@ class Chosen:
         return self.source.unlabelled
 
     @property
+    def unused(self) -> str:
+        """How much else lies in the folder."""
+        return self.source.unused
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """Class names by label."""
         return self.source.classes
@@ -107,6 +113,7 @@ class ImageFiles:
         self.preprocess: Preprocess | None = preprocess
         self.unlabelled = "" if listed.labels is not None else listed.unlabelled
         self.classes = listed.classes
+        self.unused = listed.unused
         self._listed, self._spec, self._prepare = listed, inputs[0], preprocess
         self._axis = None if len(inputs[0].shape) > len(preprocess.shape) else ...
 
@@ -173,6 +180,7 @@ class RandomRows:
 
     preprocess: Preprocess | None = None
     unlabelled = "random samples have no labels"
+    unused = ""
     classes: tuple[str, ...] = ()
 
     def __init__(self, inputs: Sequence[InputSpec], count: int, seed: int) -> None:

@@ -16,7 +16,7 @@ from artefacts.errors import ModelError
 from engines.built import BuiltEngine, Feeds
 from engines.coverage import openvino_kernels, openvino_precisions
 from engines.onnx_layers import graph_names
-from engines.openvino.cpu_isa import cpu_isa, needed_cpu_isa
+from engines.openvino.cpu_isa import cpu_isa
 from engines.openvino.engine_files import load_bytes, network_bytes
 from engines.openvino.fake_quantize import fuse_qdq
 from engines.openvino.layer_bias import add_missing_biases
@@ -31,6 +31,7 @@ from engines.openvino.library import (
     reason,
     settings,
 )
+from engines.openvino.needed_isa import needed_cpu_isa
 from engines.openvino.reductions import separate_reductions
 from engines.openvino.unsigned_codes import use_unsigned_codes
 from engines.options import BuildOptions

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-
-import onnx
+from typing import TYPE_CHECKING
 
 from artefacts.errors import EngineError
 from engines.built import BuiltEngine, Feeds, Report
 from engines.manifest import Manifest, read_verified
-from engines.openvino.build import build_blob, compiled_call
 from engines.openvino.cpu_isa import cpu_isa, resolve_cpu_isa
 from engines.openvino.library import cpu_facts, library_version
 from engines.openvino.runner import OpenvinoRunner
 from engines.options import BuildOptions
 from engines.rebuild import check_version, rebuild_command
-from engines.runtime import Runtime
+from engines.runtime import Call, Runtime
+
+if TYPE_CHECKING:  # a service has no onnx
+    import onnx
 
 __all__ = ["OPENVINO"]
 
@@ -26,7 +27,15 @@ BOUND_TO = ("architecture", "capabilities", "requirements")
 def _build(
     path: Path, model: onnx.ModelProto, options: BuildOptions, report: Report, feeds: Feeds
 ) -> BuiltEngine:
+    from engines.openvino.build import build_blob
+
     return build_blob(path, model, options, feeds)
+
+
+def _compiled(model: onnx.ModelProto, options: BuildOptions) -> Call:
+    from engines.openvino.build import compiled_call
+
+    return compiled_call(model, options)
 
 
 def _load(
@@ -90,7 +99,7 @@ OPENVINO = Runtime(
     load=_load,
     check=_check,
     takes_types=_takes_types,
-    compiled=compiled_call,
+    compiled=_compiled,
     resolve_isa=resolve_cpu_isa,
     triton="python",
 )

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-import onnx
+from typing import TYPE_CHECKING, Any
 
 from artefacts.errors import EngineError
 from engines.built import BuiltEngine, Feeds, Report
@@ -15,11 +13,12 @@ from engines.manifest import Manifest
 from engines.options import BuildOptions
 from engines.rebuild import check_version, rebuild_command
 from engines.runtime import Runtime
-from engines.tensorrt.build import build_plan
 from engines.tensorrt.library import MODULES, check_gpu, is_strongly_typed, tensorrt
-from engines.tensorrt.network import refuse_opset
 from engines.tensorrt.plan import Plan
 from engines.tensorrt.runner import TensorrtRunner
+
+if TYPE_CHECKING:  # a service has no onnx
+    import onnx
 
 __all__ = ["TENSORRT", "TENSORRT_RTX"]
 
@@ -43,6 +42,8 @@ def _build(
     path: Path, model: onnx.ModelProto, options: BuildOptions, report: Report, feeds: Feeds
 ) -> BuiltEngine:
     """TensorRT times kernels on the GPU that the plan is for."""
+    from engines.tensorrt.build import build_plan
+
     trt = tensorrt(PLAIN)
     return build_plan(trt, path, model, options, check_gpu(PLAIN, "build on"), report)
 
@@ -51,6 +52,8 @@ def _build_rtx(
     path: Path, model: onnx.ModelProto, options: BuildOptions, report: Report, feeds: Feeds
 ) -> BuiltEngine:
     """TensorRT-RTX compiles without a GPU."""
+    from engines.tensorrt.build import build_plan
+
     return build_plan(tensorrt(RTX), path, model, options, None, report)
 
 
@@ -113,6 +116,8 @@ def _kind_of_gpu(gpu: Mapping[str, Any], recorded: Mapping[str, Any]) -> str:
 
 
 def _check_model(model: onnx.ModelProto) -> None:
+    from engines.tensorrt.network import refuse_opset
+
     refuse_opset(tensorrt(PLAIN), model)
 
 

@@ -57,9 +57,19 @@ def _declare(view: GraphView, model: ModelProto, node: NodeProto) -> bool:
                 value.CopyFrom(helper.make_tensor_value_info(value.name, kind, shape))
                 changed = True
         if outer and view.shape(outer) is None:
-            model.graph.value_info.append(helper.make_tensor_value_info(outer, kind, shape))
-            changed = True
+            changed |= _declare_outside(model.graph, outer, kind, shape)
     return changed
+
+
+def _declare_outside(graph: GraphProto, name: str, kind: int, shape: Shape) -> bool:
+    """Whether that is new: what an output of the graph is called stands with the output."""
+    stated = {value.name: value for value in (*graph.output, *graph.value_info)}
+    if name not in stated:
+        stated[name] = graph.value_info.add()
+    elif not _lacks_shape(stated[name]):
+        return False
+    stated[name].CopyFrom(helper.make_tensor_value_info(name, kind, shape))
+    return True
 
 
 def _lacks_shape(value: ValueInfoProto) -> bool:

@@ -23,7 +23,7 @@ from artefacts.errors import EngineError
 from artefacts.files import write_atomic
 from engines.manifest import manifest_path
 from engines.openvino import runtime as openvino_runtime
-from engines.openvino.cpu_isa import cpu_isa, needed_cpu_isa
+from engines.openvino.cpu_isa import cpu_isa
 from engines.openvino.engine_files import is_archive
 from quantization.foreign.bound import bound_weights
 from quantization.foreign.importer import import_quantized
@@ -95,7 +95,7 @@ def test_largest_weights_and_inputs_do_not_saturate(
 ) -> None:
     model = layer(kind, unsigned=unsigned, seed=int(rng.integers(1 << 30)))
     int8 = build_int8(model, tmp_path / "m.engine", rng)
-    assert needed_cpu_isa(int8) == "portable"
+    assert engines.needed_cpu_isa(int8) == "portable"
     inputs = random_feeds(model, rng, dynamic=3)
     extreme = {name: np.where(x > 0, 1e3, -1e3).astype(np.float32) for name, x in inputs.items()}
     for feeds in (inputs, extreme, {name: np.abs(x) * 1e3 for name, x in inputs.items()}):
@@ -285,10 +285,10 @@ def test_models_that_come_quantized_are_bounded(tmp_path: Path, rng: np.random.G
     placement = place(model, profile="cpu")
     feeds = random_feeds(model, rng, dynamic=2)
     int8 = insert_qdq(model, placement, minmax_ranges(model, placement.tensors, feeds))
-    assert needed_cpu_isa(int8) == "vnni"
+    assert engines.needed_cpu_isa(int8) == "vnni"
     for samples in ((), [random_feeds(model, rng, dynamic=1) for _ in range(4)]):
         found = bound_weights(int8, samples)
-        assert needed_cpu_isa(found.model) == "portable"
+        assert engines.needed_cpu_isa(found.model) == "portable"
         assert len(found.layers) == 3
         assert 0 < found.channels <= 1
         assert len(found.released) == 1

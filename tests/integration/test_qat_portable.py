@@ -17,7 +17,7 @@ from torch import nn
 import engines
 from artefacts.errors import InputError
 from engines import BuildOptions
-from engines.openvino.cpu_isa import needed_cpu_isa
+from engines.openvino.needed_isa import needed_cpu_isa
 from quantization import qat
 from quantization.foreign.bound import bound_weights
 from quantization.measure.execution import load_int8

@@ -94,6 +94,13 @@ def test_equal_seeds_give_equal_models(keywords: Real) -> None:
     assert first.SerializeToString() == second.SerializeToString()
 
 
+def by_the_file(recipe: Recipe, path: Path) -> Recipe:
+    recipe.save(path)
+    loaded = Recipe.load(path)
+    assert loaded.methods is not None
+    return loaded
+
+
 def test_search_to_recipe_to_the_same_model(keywords: Real, tmp_path: Path) -> None:
     best, _ = improve(keywords.model, keywords.placement, keywords.ranges, keywords.learned)
     parts = split_digests(keywords.digests[len(keywords.learned) :], selection_share=0.4)
@@ -129,17 +136,18 @@ def test_search_to_recipe_to_the_same_model(keywords: Real, tmp_path: Path) -> N
     assert 0 < found.point.int8_share < 1
     assert seen == list(found.points)
 
-    Recipe(
-        graph_hash=keywords.ranges.graph_hash,
-        profile="tensorrt",
-        released=found.point.released,
-        calibrator="mse",
-        methods=best.methods,
-        samples_digest=digest_of(keywords.digests[: len(keywords.learned)]),
-        found={"score": found.point.score, "unit": "dB SQNR"},
-    ).save(tmp_path / "recipe.yaml")
-    recipe = Recipe.load(tmp_path / "recipe.yaml")
-    assert recipe.methods is not None
+    recipe = by_the_file(
+        Recipe(
+            graph_hash=keywords.ranges.graph_hash,
+            profile="tensorrt",
+            released=found.point.released,
+            calibrator="mse",
+            methods=best.methods,
+            samples_digest=digest_of(keywords.digests[: len(keywords.learned)]),
+            found={"score": found.point.score, "unit": "dB SQNR"},
+        ),
+        tmp_path / "recipe.yaml",
+    )
     groups = fusion_groups(GraphView(best.model), keywords.placement)
     placement = leave_float(
         keywords.placement, [g for g in groups if g.name in recipe.released], why="recipe"
@@ -149,7 +157,7 @@ def test_search_to_recipe_to_the_same_model(keywords: Real, tmp_path: Path) -> N
         keywords.placement,
         keywords.ranges,
         keywords.learned,
-        variants=[recipe.methods],
+        variants=[recipe.methods or best.methods],
         seed=recipe.seed,
     )
     assert (

@@ -10,6 +10,7 @@ import pytest
 from artefacts.errors import DataError
 from calibrators.preprocessing.preprocess import Preprocess
 from calibrators.samples.data import InputSpec, open_samples
+from calibrators.samples.folders import list_folder
 from tests.unit.calibrators.pictures import INPUTS, SPEC, labels, names, picture, refusal
 
 
@@ -157,7 +158,10 @@ def test_a_single_image(tmp_path: Path) -> None:
 
 def test_images_need_a_spec_and_one_input(tmp_path: Path) -> None:
     picture(tmp_path / "a.png")
-    with pytest.raises(DataError, match=r"--preprocess FILE\.yaml with at least 'scale: 1/255'"):
+    with pytest.raises(
+        DataError,
+        match=r"--preprocess with a preset .torchvision.* YAML file with at least 'scale: 1/255'",
+    ):
         open_samples(tmp_path, inputs=INPUTS)
     two = (*INPUTS, InputSpec(name="ids", dtype=np.dtype(np.int64), shape=("N", 8)))
     with pytest.raises(DataError, match="expected data for x, ids"):
@@ -240,3 +244,18 @@ def test_digests_follow_content_not_names(tmp_path: Path) -> None:
     first, second, third = open_samples(tmp_path, inputs=INPUTS, preprocess=SPEC)
     assert first.digest == second.digest != third.digest
     assert len(first.digest) == 64
+
+
+def test_what_is_not_used_is_counted(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png", "c.npy", "notes.docx", "labels.json", "labels.npy", ".DS_Store"):
+        picture(tmp_path / name) if name.endswith(".png") else (tmp_path / name).write_text("{}")
+    (tmp_path / "old").mkdir()
+    kinds = ((".png",), (".npy",))
+    assert list_folder(tmp_path, kinds).unused == "2 files and 1 folder"
+    classes = tmp_path / "classes"
+    for name in ("cat", "dog"):
+        (classes / name).mkdir(parents=True)
+        picture(classes / name / "x.png")
+    assert list_folder(classes, kinds).unused == ""
+    (classes / "cat" / "x.tiff").write_bytes(b"")
+    assert list_folder(classes, kinds).unused == "1 file"

@@ -178,3 +178,12 @@ def test_what_no_builder_makes_sense_of_is_refused_at_once(
 ) -> None:
     with pytest.raises(InputError, match=sentence):
         job(*flags)
+
+
+@pytest.mark.parametrize("flag", ["--onnx", "--calib-data", "--eval-data", "--preprocess"])
+def test_addresses_are_no_files(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        job(flag, "https://example.org/a.zip")
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert f"argument {flag}: https://example.org/a.zip is an address, expected a file" in said

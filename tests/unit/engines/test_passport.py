@@ -39,6 +39,7 @@ WHOLE = Passport(
         int8_mac_share=0.5,
         floating=(FloatLayer(node="head", op_type="Gemm", rule="search", why="it is asked for"),),
     ),
+    sample_axes={"axes": {"x": 0}, "apart": True},
     float32_operators=(FloatOperator(node="exp", op_type="Exp", why="overflows"),),
     recipe=RecipeRecord(released=("head",), found={"score": 21.5}),
     promise=PromiseRecord(
