@@ -301,7 +301,7 @@ def test_what_fitting_mends_stays_in_int8(
     assert result.point.released == result.fitted_without == (names[0],)
 
 
-def test_fitted_mixtures_grow_until_one_keeps_the_goal(
+def test_fitted_candidates_grow_until_one_keeps_the_goal(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fixture, names = noisy([5.0, 2.0, 0.01, 0.01], rng, monkeypatch)
@@ -314,7 +314,7 @@ def test_fitted_mixtures_grow_until_one_keeps_the_goal(
 
 
 @pytest.mark.parametrize("lucky", [True, False])
-def test_a_smaller_mixture_counts_only_if_fitting_confirms_it(
+def test_a_smaller_candidate_counts_only_if_fitting_confirms_it(
     lucky: bool, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fixture, names = noisy([5.0, 2.0, 0.03, 0.01, 0.01], rng, monkeypatch)
@@ -326,7 +326,7 @@ def test_a_smaller_mixture_counts_only_if_fitting_confirms_it(
     assert result.fitted_without == result.point.released
 
 
-def test_half_of_a_lucky_mixture_is_tried_next(
+def test_half_of_a_lucky_candidate_is_tried_next(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     noise = [5.0, 2.0, 0.014, 0.013, 0.012, *[0.01] * 5]
