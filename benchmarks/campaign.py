@@ -62,7 +62,7 @@ def run_campaign(systems: Sequence[System], samples: Samples, plan: Plan, say: S
         systems: the first is the baseline.
         samples: labelled for accuracy; else outputs are compared with the baseline's.
         plan: what to measure.
-        say: told each step.
+        say: called with each step.
 
     Raises:
         DataError: samples or labels that do not fit, or samples that were calibrated with.
@@ -242,6 +242,6 @@ def _warnings(reports: Sequence[SystemReport], machine: tuple[str, ...]) -> tupl
             found.append(
                 f"accuracy of {report.name} rests on "
                 f"{counted(report.accuracy.samples, 'sample')}: a drop of less than "
-                "a point cannot be told from chance"
+                "a point cannot be distinguished from chance"
             )
     return tuple(found)

@@ -61,12 +61,14 @@ def build(
     model = read_onnx(onnx_path)
     precision = options.precision or _stated_precision(model, options)
     options = replace(options, precision=precision)
+    # Before the build, which may take minutes and end with an engine of another precision.
     _check_quantization(model, options)
     start = time.perf_counter()
     with show_progress(f"build for {options.target}") as report:
         built = runtime_of(options.target).build(onnx_path, model, options, report, feeds)
     facts = {**built.facts, "seconds": round(time.perf_counter() - start, 3)}
     coverage = _coverage(model, built, options)
+    # A missed gate leaves no file; where nothing tells the coverage, the engine is kept (below).
     check_coverage(coverage, options)
     manifest = Manifest(
         engine_sha256=sha256_bytes(built.data),
@@ -101,6 +103,7 @@ def _unanswered(path: Path) -> UnsupportedError:
 
 def _write(path: Path, data: bytes, manifest: Manifest) -> None:
     beside_path = manifest_path(path)
+    # Both or neither: an engine beside another engine's manifest would be refused when loaded.
     with replace_atomic(path) as engine, replace_atomic(beside_path) as beside:
         engine.write_bytes(data)
         beside.write_bytes(manifest.to_bytes())
@@ -108,6 +111,7 @@ def _write(path: Path, data: bytes, manifest: Manifest) -> None:
 
 def _stated_precision(model: onnx.ModelProto, options: BuildOptions) -> Precision:
     """What the model says, or a calibration beside it."""
+    # Q/DQ before float16: the float part of an INT8 model may be in float16.
     if options.implicit or has_qdq(model):
         return "int8"
     return "fp16" if has_float16(model) else "fp32"
@@ -155,6 +159,7 @@ def _coverage(
 ) -> Int8Coverage | None:
     if built.precisions is None:
         return None
+    # Multiply-accumulates depend on free sizes: those of the first profile's usual shape.
     shapes = dict(options.profiles[0].opt) if options.profiles else {}
     layers = weighted_layers(model, shapes)
     return coverage_of(layers, built.precisions, source=built.source, kernels=built.kernels)
@@ -164,5 +169,6 @@ def _onnx_facts(path: Path) -> dict[str, Any]:
     return {
         "name": path.name,
         "sha256": sha256_file(path),
+        # Weights may lie in files of their own: the .onnx alone would hash the same without them.
         "external": {file.name: sha256_file(file) for file in external_files(path)},
     }

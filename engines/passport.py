@@ -166,8 +166,8 @@ class Passport:
         """As the manifest stores it."""
         stated = _STATED if self.ranges_sha256 is not None else ()
         known = {name: value for name, value in vars(self).items() if name != "more"}
-        told = {n: _plain(v) for n, v in known.items() if v is not None or n in stated}
-        return {**self.more, **told}
+        stored = {n: _plain(v) for n, v in known.items() if v is not None or n in stated}
+        return {**self.more, **stored}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Passport:

@@ -1,7 +1,7 @@
 """What of a model can be compared with the INT8 model, tensor by tensor.
 
-Where a network ends in a choice (NonMaxSuppression, ArgMax), its outputs are no guide: one more
-box moves all the others, a class changes or it does not. What the choice is made from is one. And
+Where a network ends in a selection (NonMaxSuppression, ArgMax), its outputs are no guide: one more
+box moves all the others, a class changes or it does not. What it selects from is one. And
 where it ends in a softmax, what that reads tells models apart with fewer samples.
 """
 

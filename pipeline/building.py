@@ -19,11 +19,11 @@ from pipeline.samples import Arrays, calibration_samples, trial_requests
 from pipeline.screen import Screen
 
 __all__ = [
-    "Halved",
+    "BuildSource",
     "build_file",
     "build_options",
     "calibrating",
-    "halve",
+    "convert_to_float16",
     "largest_batch",
     "settle_cpu_isa",
     "trial_feeds",
@@ -31,16 +31,16 @@ __all__ = [
 
 
 @dataclass(frozen=True, kw_only=True)
-class Halved:
+class BuildSource:
     """The model to build from, and what stayed in float32; None where nothing was converted."""
 
     source: Path
     float32_operators: tuple[engines.FloatOperator, ...] | None = None
 
 
-def halve(
+def convert_to_float16(
     paths: Paths, build: Build, target: str, source: Path, statistics: Path | None, screen: Screen
-) -> Halved:
+) -> BuildSource:
     """The floating-point part in float16, where the target takes types from the graph.
 
     Args:
@@ -49,15 +49,15 @@ def halve(
         target: that it is for.
         source: the model.
         statistics: of its tensors, where they were calibrated: what overflows stays.
-        screen: told of it.
+        screen: where it is printed.
     """
     part = "fp16" if build.precision == "fp16" else build.float_part
     if part is None:
         part = "fp32" if build.precision == "fp32" else "fp16"
     if part == "fp32" or build.implicit:
-        return Halved(source=source)
+        return BuildSource(source=source)
     if not engines.runtime_of(target).takes_types():
-        return Halved(source=source)  # TensorRT 8 reads scales as float32 and casts by itself
+        return BuildSource(source=source)  # TensorRT 8 reads scales as float32 and casts by itself
     amax = {}
     if statistics is not None:
         loaded = calibrators.Statistics.load(statistics)
@@ -67,7 +67,7 @@ def halve(
     quantization.save_model(half.model, path)
     screen.add(f"{half.halved} operators in FP16, {len(half.kept)} stay in FP32: {path}")
     kept = tuple(engines.FloatOperator(**vars(entry)) for entry in half.kept)
-    return Halved(source=path, float32_operators=kept)
+    return BuildSource(source=path, float32_operators=kept)
 
 
 def build_file(
@@ -126,7 +126,7 @@ def settle_cpu_isa(asked: str, target: str, *, quantizes: bool, builds: bool) ->
 def build_options(
     build: Build, data: Data, target: str, prepared: onnx.ModelProto
 ) -> engines.BuildOptions:
-    """What the builder is told: the flags, and what they leave to target and data."""
+    """The builder's options: the flags, and what they leave to target and data."""
     runtime = engines.runtime_of(target)
     options = build.options
     return replace(
@@ -218,6 +218,8 @@ def _profiles(
         }
 
     usual = scaled(high, batch)
+    # A DLA takes fixed shapes only, so all three are one.
     if options.dla_core is not None:
         return (engines.Profile(min=usual, opt=usual, max=usual),)
+    # min is one sample of the smallest size; opt, which kernels are timed for, a usual batch.
     return (engines.Profile(min=low, opt=usual, max=scaled(high, 4 * batch)),)

@@ -26,6 +26,12 @@ __all__ = ["Calibrated", "calibrate"]
 
 logger = logging.getLogger(__name__)
 
+# Remark of a tensor that had one value only → what is done about it.
+DEGENERATE = {
+    "dead": "was always 0 on the samples; a fallback scale is used",
+    "constant": "was always the same value on the samples; that value is its range",
+}
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Calibrated:
@@ -66,7 +72,7 @@ def calibrate(
         asked: the method.
         prepared: the float model.
         place: places it, with ``amax=`` again when the ranges are known.
-        screen: told what was found.
+        screen: where findings are printed.
 
     Returns:
         The network with its ranges; None where ``--shard`` observed only a part.
@@ -84,6 +90,7 @@ def calibrate(
         _say_what_is_odd(data, samples, screen)
         observed = _Observation(prepared, tensors, samples, path, data.batch, asked.workers)
         statistics = observed.run(screen)
+    # Ranges of a part would be wrong: they follow from all shards together.
     if data.shard is not None:
         _say_what_comes_next(paths, path, screen)
         return None
@@ -96,6 +103,7 @@ def calibrate(
         count = _write_cache(asked, asked.cache, everything, ranges)
         written = f"wrote {asked.cache} for TensorRT {asked.cache_version}"
         screen.add(f"{written}: {count} tensors of {paths.beside('.prepared.onnx')}")
+    # Again, now that ranges are known: a Concat of branches far apart keeps a scale for each.
     placement = place(amax={name: entry.amax for name, entry in ranges.tensors.items()})
     ranges = quantization.unify_ranges(ranges, placement)
     ranges.save(paths.beside(".ranges.json"))
@@ -152,7 +160,7 @@ class _Observation:
                 raise
             # Statistics of an earlier run with other data: an output, which this run replaces.
             logger.info("%s", err)
-            screen.add(f"{self.path} is of another run: observing afresh")
+            screen.add(f"{self.path} belongs to other data or another model; recomputing")
             self.path.unlink()
         return self._go(self.samples, screen)
 
@@ -206,8 +214,8 @@ def _say_what_was_found(
     if found.method != "auto":
         screen.add(str(calibrators.convergence(statistics, method=found.method)))
     for report in calibrators.describe(statistics, found.ranges):
-        if report.remark in ("dead", "constant"):
-            screen.add(f"tensor {report.name} is {report.remark}: it gets a safe scale")
+        if report.remark in DEGENERATE:
+            screen.add(f"tensor {report.name} {DEGENERATE[report.remark]}")
     if found.placement.joined:
         screen.add(
             f"{len(found.placement.joined)} Concats join branches too far apart for one scale; "

@@ -39,6 +39,7 @@ def measured_costs(
         multiply-accumulates stand in.
     """
     inputs = calibrators.input_specs(given.model)
+    # One sample, alone: what is compared is FP32 with INT8, both at the same batch.
     batch = next(calibrators.batches(calibration_samples(data, given.model)[:1], 1, inputs=inputs))
     named = {
         name: group.name
@@ -69,6 +70,7 @@ def _times(
         found: dict[str, float] = {}
         with engines.load(path) as engine:
             for layer in engine.layer_times(request):
+                # A fused kernel names several nodes; the first in a group takes its time.
                 group = next((named[node] for node in layer.nodes if node in named), None)
                 if group is not None:
                     found[group] = found.get(group, 0.0) + layer.time_ms

@@ -68,8 +68,8 @@ class EngineCheck:
         batches = " and ".join(f"batch {size}" for size in sizes)
         if self.explained:
             return (
-                f"engine against its graph: SQNR {worst.sqnr_db:.1f} dB, rounding explains "
-                f"anything above {worst.limit_db:.1f} dB ({batches})"
+                f"engine against its graph: SQNR of the engine {worst.sqnr_db:.1f} dB, rounding "
+                f"explains anything above {worst.limit_db:.1f} dB ({batches})"
             )
         where = f", from layer {self.starts_at} on" if self.starts_at else ""
         why = f": {self.cause}" if self.cause else ""
@@ -96,10 +96,11 @@ def check_engine(built: Built, sessions: Sessions, data: Data, engine: Call) -> 
     except BuilderError as err:
         return EngineCheck(unmeasured=str(err))
     if not gaps:
-        return EngineCheck(unmeasured="the shapes of all outputs depend on what is chosen")
+        return EngineCheck(unmeasured="the shapes of all outputs depend on the data (NMS)")
     found = EngineCheck(gaps=tuple(gaps))
     if found.explained:
         return found
+    # From here on it costs compilations, so only for an engine that is wrong already.
     model = quantization.load_model(built.source)
     limit = gaps[0].limit_db
     return EngineCheck(

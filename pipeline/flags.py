@@ -61,7 +61,11 @@ def _add_model(root: argparse.ArgumentParser) -> None:
     add("--engine", type=Path, required=True, help="the engine to write; artefacts lie beside it")
     add("--precision", choices=("fp32", "fp16", "int8"), default="int8")
     add("--target", choices=("auto", *RUNTIMES), default="auto")
-    add("--stop-after", choices=("ranges", "onnx"), help="end before quantizing, or building")
+    add(
+        "--stop-after",
+        choices=("ranges", "onnx"),
+        help="stop after writing the ranges, or the Q/DQ ONNX",
+    )
 
 
 def _add_calibration(root: argparse.ArgumentParser) -> None:
@@ -86,13 +90,17 @@ def _add_calibration(root: argparse.ArgumentParser) -> None:
         action="store_true",
         help="each dict, file or further axis of an array is one sample, whatever its rows are",
     )
-    add("--calibrator", help="mse (default), entropy, minmax, percentile:99.99, auto")
+    add(
+        "--calibrator",
+        help="mse (default), entropy, minmax, percentile:99.99, auto; naming one switches the "
+        "improvement off, unless --improve N is given, too",
+    )
     add("--calib-num", type=count, help="use only this many samples")
     add(
         "--calib-batch",
         type=count,
         default=8,
-        help="samples counted together, and a batch of the engine (default 8)",
+        help="batch for statistics and for the engine's default profile (default 8)",
     )
     add("--calib-cache", type=Path, help="also write TensorRT's calibration cache")
     add("--shard", type=parse_shard, metavar="2/8", help="observe only this part of the samples")
@@ -115,10 +123,15 @@ def _add_quantization(root: argparse.ArgumentParser) -> None:
         "--improve",
         type=int,
         metavar="N",
-        help="fit ranges, weight rounding and biases to N samples (default 48; 0, off, where "
-        "--calibrator is given)",
+        help="fit ranges, weight rounding and biases to N samples (default 48; 0 switches it off, "
+        "and is the default where --calibrator names a method)",
     )
-    add("--weights", choices=("int8", "float"), default="int8", help="float for old parsers")
+    add(
+        "--weights",
+        choices=("int8", "float"),
+        default="int8",
+        help="float: keep weights as float32 behind Q/DQ (TensorRT up to 8.5)",
+    )
     add(
         "--float-part",
         choices=("fp32", "fp16"),
@@ -126,7 +139,11 @@ def _add_quantization(root: argparse.ArgumentParser) -> None:
     )
     add("--calib", type=Path, help="build from this calibration cache (TensorRT up to 10.16)")
     add("--implicit", action="store_true", help="TensorRT quantizes: its calibrator, up to 10.16")
-    add("--cpu-unsigned", action="store_true", help="uint8 where never negative (target cpu)")
+    add(
+        "--cpu-unsigned",
+        action="store_true",
+        help="uint8 codes for activations that cannot be negative (target cpu)",
+    )
     add(
         "--cpu-isa",
         choices=("auto", "vnni", "portable"),
@@ -151,14 +168,24 @@ def _add_promise(root: argparse.ArgumentParser) -> None:
         help="lose at most this much of the task's metric (0.5: 98.0 %% → 97.5 %%); leave layers "
         "in float until it is kept, or end with 1",
     )
-    add("--min-sqnr", type=amount, metavar="DB", help="the same by signal to noise against FP32")
-    add("--min-agreement", type=share, metavar="99%", help="the same by equal top-1 with FP32")
-    add("--search-time", type=seconds, metavar="SECONDS", help="end the search by then")
-    add("--recipe", type=Path, metavar="YAML", help="make what a search found, without searching")
+    add(
+        "--min-sqnr",
+        type=amount,
+        metavar="DB",
+        help="keep the outputs' SQNR against FP32 at or above this, in dB",
+    )
+    add(
+        "--min-agreement",
+        type=share,
+        metavar="99%",
+        help="keep the share of samples with the same top-1 as FP32 at or above this",
+    )
+    add("--search-time", type=seconds, metavar="SECONDS", help="stop the search after this long")
+    add("--recipe", type=Path, metavar="YAML", help="rebuild from a saved search result")
 
 
 def _add_build(root: argparse.ArgumentParser) -> None:
-    """What the builder is told."""
+    """The builder's options."""
     add = root.add_argument_group("build").add_argument
     for name in ("min", "opt", "max"):
         add(
@@ -167,7 +194,9 @@ def _add_build(root: argparse.ArgumentParser) -> None:
             type=parse_shapes,
             default=[],
             metavar="NAME:1x3x224x224[,...]",
-            help="a profile; given again, the next one" if name == "min" else None,
+            help="minimum shapes; repeat all three flags for another profile"
+            if name == "min"
+            else None,
         )
     add("--workspace", type=count, metavar="MiB", help="scratch memory of TensorRT's builder")
     add("--timingCacheFile", dest="timing_cache", type=Path, help="read if there, written back")
@@ -200,7 +229,7 @@ def _add_verification(root: argparse.ArgumentParser) -> None:
         action="store_true",
         help="go on where the engine differs from its own graph by more than rounding explains",
     )
-    add("--verbose", action="store_true", help="also say what the libraries say")
+    add("--verbose", action="store_true", help="also print the libraries' log")
     add("--debug", action="store_true", help="show the stack trace of an error")
 
 

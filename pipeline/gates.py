@@ -47,6 +47,7 @@ def refuse_if_missed(
     """
     if verdict is None or (verdict.kept and not obstacle):
         return
+    # The search's reason first: what cannot be kept at all is no matter of samples or runtime.
     reason = obstacle or gap or NOT_GENERAL
     where = ", so it is kept there and missed on the samples that choose" if verdict.kept else ""
     raise GateMissedError(

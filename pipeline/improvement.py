@@ -1,4 +1,4 @@
-"""Better INT8 with no layer given up, kept only where it helps on samples it has not seen."""
+"""Better INT8 of the same layers, kept only where it helps on samples it has not seen."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Improver:
     Attributes:
         data: the samples.
         samples: how many to learn from; 0 leaves everything as calibrated.
-        screen: told what is done.
+        screen: where progress is printed.
     """
 
     data: Data
@@ -59,7 +59,7 @@ class Improver:
 
         Args:
             given: the network.
-            methods: what to do, whatever it brings; None chooses, calibration alone being a choice.
+            methods: what to do, whatever it brings; None chooses the best, or calibration alone.
             between_steps: called with steps done and their number; what it raises ends the work.
 
         Returns:
@@ -69,13 +69,13 @@ class Improver:
         if not self.samples or not self.data.learns:
             return None
         if not can_walk(GraphView(given.model)):
-            self.screen.add("ranges as calibrated: sequences of tensors are left alone")
+            self.screen.add("improvement skipped: the model uses ONNX sequences")
             return None
         feeds, batch = self._feeds(given), _batch(given)
         what = "samples" if batch == 1 else f"batches of {batch} samples"
         if len(feeds) < FEWEST_FEEDS:
             self.screen.add(
-                f"ranges as calibrated: improving them takes {FEWEST_FEEDS} {what} or more"
+                f"improvement skipped: {len(feeds)} {what}, it takes {FEWEST_FEEDS} or more"
             )
             return None
         self.screen.add(f"improving ranges, rounding and biases with {len(feeds)} {what}")
@@ -94,10 +94,11 @@ class Improver:
                 variants=VARIANTS if methods is None else (methods,),
                 progress=progress,
             )
+        # The mean over samples: the SQNR over all is that of the few samples with most noise.
         best = max(trials, key=lambda trial: trial.mean_db)
         before = f"{trials[0].mean_db:.1f} → " if methods is None else ""
         self.screen.add(
-            f"mean SQNR on samples held out {before}{best.mean_db:.1f} dB: "
+            f"INT8 graph: SQNR, mean over held-out samples, {before}{best.mean_db:.1f} dB: "
             f"{', '.join(best.methods.names) or 'nothing helped'}"
         )
         return Fitted(network=found, samples=len(feeds) * batch)
@@ -141,6 +142,7 @@ class Improver:
 
     def _learned(self, given: Calibrated) -> list[calibrators.Sample]:
         """The first of the calibration samples; enough for a few batches of a fixed size."""
+        # A model of a fixed batch takes whole batches: 48 samples may be fewer than four of them.
         count = max(self.samples, FEWEST_FEEDS * _batch(given))
         return list(islice(calibration_samples(self.data, given.model), count))
 
@@ -152,7 +154,7 @@ def _batch(given: Calibrated) -> int:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Fitting:
-    """Fits a network for the mixtures of a search, as it was fitted at first.
+    """Fits a network for the candidates of a search, as it was fitted at first.
 
     Attributes:
         improver: that fitted it.
@@ -165,10 +167,11 @@ class Fitting:
     methods: Methods
 
     def refit(self, left: quantization.Placement, between_steps: BetweenSteps) -> Improved:
-        """The network fitted for a mixture."""
-        self.improver.screen.add("improving again, for this mixture")
+        """The network fitted for a mixed."""
+        self.improver.screen.add("improving again, for this mixed-precision candidate")
         mixed = dataclasses.replace(self.given, placement=left)
         found = self.improver.improve(mixed, self.methods, between_steps)
+        # The first fit was one, so flags and samples leave something to fit to.
         assert found is not None
         return self.improver.measure_again(self.given, left, found.network)
 

@@ -87,8 +87,7 @@ class Data:
         task: what their labels mean; None for classification.
         labelled: whether judging needs labels.
         holds_out: whether a part of ``calib_data`` is held back to judge by.
-        batch_axis: input name → axis whose rows are samples; what it lacks is whole. Where it is
-            empty, that is found by running the model.
+        batch_axis: input name → axis whose rows are samples; empty: found by running the model.
         whole_samples: each dict or file is one sample, whatever its rows are.
         searched: whether some of them may have chosen the model: others must be reported on.
     """
@@ -158,8 +157,9 @@ class Quantize:
     Attributes:
         exclude: patterns of what stays in float.
         improvement_samples: that the network is fitted to; 0 for none.
+        not_improved: why there are none where no flag says 0, to be printed.
         weights: how they are stored, see ``insert_qdq``.
-        unsigned: uint8 where values are never negative.
+        unsigned: uint8 codes for activations that cannot be negative.
         isa: INT8 arithmetic of the cpu target.
         simulate_target: whose placement the cpu target runs.
         promise: on accuracy.
@@ -169,6 +169,7 @@ class Quantize:
 
     exclude: tuple[str, ...] = ()
     improvement_samples: int = 0
+    not_improved: str = ""
     weights: Literal["int8", "float"] = "int8"
     unsigned: bool = False
     isa: str = "auto"

@@ -200,6 +200,7 @@ class Judge:
             return self._known[number]
         outputs = self._exact(inputs)
         self._kept_bytes += sum(values.nbytes for values in outputs.values())
+        # In order and never with holes: a batch that does not fit ends the keeping.
         if number == len(self._known) and self._kept_bytes <= KEPT_BYTES:
             self._known.append(outputs)
         return outputs
@@ -221,6 +222,7 @@ class Scorer:
 
     def __call__(self, model: onnx.ModelProto) -> float:
         """The score that a search goes by."""
+        # The search begins with a model that was scored before it; a score is a pass over all.
         digest = sha256_bytes(model.SerializeToString())
         if digest not in self._known:
             self._known[digest] = self._judge(self._load(model)).cautious

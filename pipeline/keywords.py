@@ -35,6 +35,7 @@ def job_of(onnx: str | Path, engine: str | Path, options: Mapping[str, Any]) -> 
         InputError: an option is unknown, or has a value that its flag does not take.
     """
     root = parser()
+    # Parsed without the options: the defaults of the flags are the defaults of the keywords.
     given = vars(root.parse_args(["--onnx", str(onnx), "--engine", str(engine)]))
     actions = {action.dest: action for action in root._actions if action.dest in given}
     with tempfile.TemporaryDirectory(prefix="int8-samples-") as folder:
@@ -74,6 +75,7 @@ def _converted(action: argparse.Action, value: Any) -> Any:
         raise InputError(f"option {action.dest} is {value!r}, expected True or False; correct it")
     try:
         if callable(convert) and isinstance(value, (str, int, float)):
+            # Through the flag's own parser, so that both doors take and refuse the same.
             value = convert(str(value))
     except (argparse.ArgumentTypeError, ValueError) as err:
         raise InputError(f"option {action.dest} ({flag}): {err}; correct it") from err

@@ -1,8 +1,8 @@
 """Which samples may be seen when: to calibrate, to choose by, to report on.
 
-With ``--eval-data``, half of it (by content) chooses between mixtures and the other half is what is
-reported. Without, the calibration data is divided: three fifths calibrate, a fifth chooses, a fifth
-is reported on.
+With ``--eval-data``, half of it (by content) chooses between mixed-precision candidates and the
+other half is what is reported. Without, the calibration data is divided: three fifths calibrate, a
+fifth chooses, a fifth is reported on.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The mixture of a recipe, made again without searching."""
+"""The mixed precision of a recipe, made again without searching."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from graphs.view import GraphView
 from pipeline.calibration import Calibrated
 from pipeline.improvement import Improver
 from pipeline.job import Job
-from pipeline.mixture import Mixture
+from pipeline.mixed_precision import MixedPrecision
 from quantization.improve.improved import as_calibrated
 from quantization.placement.fusion_groups import fusion_groups, leave_float
 from quantization.search.recipe import Recipe
@@ -52,8 +52,10 @@ def with_recipe(job: Job) -> tuple[Job, Recipe | None]:
     return changed, recipe
 
 
-def follow(path: Path | None, recipe: Recipe, given: Calibrated, improver: Improver) -> Mixture:
-    """The mixture of a recipe, without searching.
+def follow(
+    path: Path | None, recipe: Recipe, given: Calibrated, improver: Improver
+) -> MixedPrecision:
+    """The mixed precision of a recipe, without searching.
 
     Args:
         path: of the recipe, for messages.
@@ -70,11 +72,13 @@ def follow(path: Path | None, recipe: Recipe, given: Calibrated, improver: Impro
     unknown = [n for n in (*recipe.released, *recipe.fitted_without) if n not in groups]
     if placement.profile != recipe.profile or unknown:
         raise ArtefactError(
-            f"recipe {path} is placed for {recipe.profile} and releases "
-            f"{', '.join(unknown) or 'known groups'}, found profile {placement.profile}, expected "
-            "the same target and groups; choose that --target, or search again"
+            f"recipe {path} is placed for {recipe.profile} and leaves "
+            f"{', '.join(unknown) or 'known groups'} in float, found profile "
+            f"{placement.profile}, expected the same target and groups; choose "
+            "that --target, or search again"
         )
     improved, fitted_to = as_calibrated(given.model, given.ranges), None
+    # Fitted without the groups of the search's fit, which may be more than are left in float.
     if recipe.methods is not None:
         fitted = leave_float(placement, [groups[n] for n in recipe.fitted_without], why="")
         found = improver.improve(dataclasses.replace(given, placement=fitted), recipe.methods)
@@ -85,7 +89,7 @@ def follow(path: Path | None, recipe: Recipe, given: Calibrated, improver: Impro
         placement, [groups[name] for name in recipe.released], why=f"recipe {path}"
     )
     improver.screen.add(f"recipe {path}: {len(recipe.released)} of {len(groups)} groups in float")
-    return Mixture(
+    return MixedPrecision(
         placement=chosen,
         improved=improved.leaving(chosen),
         calibrator=given.method,

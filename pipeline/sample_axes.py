@@ -30,10 +30,10 @@ def settle_axes(data: Data, model: onnx.ModelProto, screen: Screen) -> onnx.Mode
     Args:
         data: the samples, and what is said of them.
         model: the graph that everything refers to.
-        screen: told what a sample is, and how that is known.
+        screen: where it is printed what a sample is, and how that is known.
 
     Raises:
-        DataError: the data fits no reading, what its rows are cannot be told, or a flag names axes
+        DataError: the data fits no reading, what its rows are is undecidable, or a flag names axes
             that the model does not have.
     """
     inputs = declared_specs(model)

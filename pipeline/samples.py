@@ -94,6 +94,7 @@ def trial_requests(data: Data, prepared: onnx.ModelProto, largest: int) -> list[
     stacks = calibrators.has_batch_axis(inputs) and calibrators.fixed_batch(inputs) != 1
     if largest == 1 or not stacks:
         return [alone]
+    # The few again and again: what is tried is the batch size, not other data.
     many = list(itertools.islice(itertools.cycle(few), largest))
     together: list[Arrays] = [
         batch.inputs for batch in calibrators.batches(many, largest, inputs=inputs)

@@ -1,7 +1,7 @@
 """From a promise on accuracy to the layers that stay in float, and to the recipe for it.
 
 The improved INT8 model is tried first, then ranges by another method for the whole model, then
-layers are given up (quantization.search). Only the selection part of the samples is seen here.
+layers are left in float (quantization.search). Only the selection part of the samples is seen here.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from pipeline.costs import measured_costs
 from pipeline.improvement import Fitted, Fitting, Improver
 from pipeline.job import Data, Paths, Quantize
 from pipeline.judge import Judge, Scorer
-from pipeline.mixture import Mixture
+from pipeline.mixed_precision import MixedPrecision
 from pipeline.parts import SEED, Part
 from pipeline.promise import Promise
+from pipeline.ranking_samples import ranking_feeds
 from pipeline.samples import judging_parts
 from pipeline.screen import Screen
-from pipeline.telling import telling_feeds
 from quantization.improve.improved import Improved, as_calibrated
 from quantization.improve.methods import NOTHING, Methods
 from quantization.measure.execution import Arrays, Load, load_int8_quickly, load_onnxruntime
@@ -66,7 +66,7 @@ class _Start:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PromiseSearch:
-    """The search for a mixture that keeps a promise.
+    """The search for a mixed precision that keeps a promise.
 
     Attributes:
         paths: where its files lie.
@@ -78,7 +78,7 @@ class PromiseSearch:
         options: of a build for a target that runs on the machine that builds; else None.
         builds: whether the engine is built here; else candidates are scored as they are written.
         least_int8: share of the multiply-accumulates that must stay in INT8.
-        screen: told of everything.
+        screen: where everything is printed.
     """
 
     paths: Paths
@@ -92,7 +92,7 @@ class PromiseSearch:
     least_int8: float
     screen: Screen
 
-    def keep(self, promise: Promise) -> Mixture:
+    def keep(self, promise: Promise) -> MixedPrecision:
         """Improve, then leave as little as possible in float so that the promise is kept.
 
         Judged by the selection part.
@@ -107,8 +107,9 @@ class PromiseSearch:
         deadline = None if limit_s is None else time.monotonic() + limit_s
         start = self._start(fitted)
         score = Scorer(judge, self._computed_by())
+        # Feeds to rank by cost two passes over the selection: only where the goal is missed.
         missed = not judge.goal.kept(score(start.int8))
-        feeds = telling_feeds(self.given, start.int8, selection) if missed else []
+        feeds = ranking_feeds(self.given, start.int8, selection) if missed else []
         in_time = deadline is None or time.monotonic() < deadline
         if fitted is not None and missed and in_time:
             start = self._other_method(start, score, feeds)
@@ -118,7 +119,7 @@ class PromiseSearch:
         )
         self._recipe(start, result, judge).save(self.paths.beside(".recipe.yaml"))
         self._plot(result, judge)
-        return Mixture(
+        return MixedPrecision(
             placement=result.placement,
             improved=result.improved,
             calibrator=start.given.method,
@@ -149,10 +150,10 @@ class PromiseSearch:
         selection.keep()
         judge = Judge(self.data, self.given.model, promise, selection)
         self.screen.add(
-            f"promise {promise}: chosen by {len(selection)} samples, reported on {len(test)} others"
+            f"target {promise}: {len(selection)} samples select, {len(test)} others verify"
         )
         if promise.kind == "sqnr":
-            self.screen.add("a mixture counts with the lower end of its 95 % interval")
+            self.screen.add("each candidate is scored by its lower 95 % bound")
         return selection, judge
 
     def _start(self, fitted: Fitted | None) -> _Start:
@@ -187,7 +188,7 @@ class PromiseSearch:
 
         choice = calibrators.choose_method(statistics, error, judges=())
         levels = ", ".join(f"{method} {-value:.1f}" for method, value in choice.errors.items())
-        self.screen.add(f"SQNR by calibration method, dB: {levels}")
+        self.screen.add(f"SQNR over the ranking samples, by calibration method, dB: {levels}")
         method = choice.ranges.method
         if method == self.given.method:
             return start
@@ -251,7 +252,7 @@ class PromiseSearch:
             if not state.is_file():
                 raise
             # An output of another search, which this one replaces.
-            self.screen.add(f"{state} is of another search: searching afresh")
+            self.screen.add(f"{state} belongs to another search; starting anew")
             state.unlink()
         return go()
 

@@ -25,9 +25,15 @@ def settle_job(given: dict[str, Any]) -> Job:
     """
     _refuse_beside_recipe(given)
     promise = _promise(given)
-    improve = given["improve"]
+    improve, not_improved = given["improve"], ""
     if improve is None:
+        # Who names a method wants to see that method, not ranges that were chosen again.
         improve = 0 if given["calibrator"] else IMPROVEMENT_SAMPLES
+        if not improve:
+            not_improved = (
+                f"improvement off: --calibrator {given['calibrator']} is named; "
+                f"--improve {IMPROVEMENT_SAMPLES} switches it on"
+            )
     return Job(
         paths=Paths(onnx=given["onnx"], engine=given["engine"]),
         data=_data(given, promise),
@@ -41,6 +47,7 @@ def settle_job(given: dict[str, Any]) -> Job:
         quantize=Quantize(
             exclude=tuple(given["exclude"]),
             improvement_samples=improve,
+            not_improved=not_improved,
             weights=given["weights"],
             unsigned=given["cpu_unsigned"],
             isa=given["cpu_isa"],
@@ -130,6 +137,7 @@ def _build(given: dict[str, Any]) -> Build:
 
 def _profiles(*given: Sequence[Shapes]) -> tuple[Profile, ...]:
     """What the flags bound; one that is not given is as another."""
+    # A profile is one entry of each flag, by position; one flag may be left out altogether.
     counts = [len(shapes) for shapes in given]
     if len({count for count in counts if count}) > 1:
         raise InputError(

@@ -20,7 +20,7 @@ from pipeline.building import (
     build_file,
     build_options,
     calibrating,
-    halve,
+    convert_to_float16,
     settle_cpu_isa,
     trial_feeds,
 )
@@ -29,7 +29,7 @@ from pipeline.calibration import Calibrated, calibrate
 from pipeline.gates import refuse_gap, refuse_if_missed
 from pipeline.improvement import Improver
 from pipeline.job import Data, Job, Paths, Quantize
-from pipeline.mixture import Mixture, passport_of, record
+from pipeline.mixed_precision import MixedPrecision, passport_of, record
 from pipeline.preprocessing import settle_preprocess, with_description
 from pipeline.recipes import follow, with_recipe
 from pipeline.sample_axes import graph_passport, settle_axes
@@ -83,7 +83,7 @@ def run(job: Job, screen: Screen) -> None:
         engines.runtime_of(target).check_model(model)
     if quantizes and quantization.quantized_format(model) is not None:
         refuse_searching(job.quantize, job.paths.onnx)
-        source: Source | None = take(job.paths, job.data, isa, model, screen)
+        source: Source | None = use_quantized_model(job.paths, job.data, isa, model, screen)
     else:
         prepared = prepare(job.paths, job.data, model, screen)
         if quantizes and not job.build.implicit:
@@ -103,6 +103,7 @@ def run(job: Job, screen: Screen) -> None:
     check, verdict = verify(built, job.data, promise, screen)
     if job.verify.sign is not None:  # last: the signature covers what was measured
         screen.add(f"wrote {engines.sign(job.paths.engine, job.verify.sign)}")
+    # After everything is written and said: a gate ends the run, it takes nothing away.
     refuse_gap(job.paths.engine, check, allowed=job.verify.allow_runtime_gap)
     gap = "" if check.explained else f"the runtime is the cause: {check}"
     refuse_if_missed(promise, job.paths.engine, source.obstacle, verdict, gap)
@@ -122,7 +123,7 @@ def refuse_searching(asked: Quantize, path: Path) -> None:
         )
 
 
-def take(
+def use_quantized_model(
     paths: Paths, data: Data, isa: str | None, model: onnx.ModelProto, screen: Screen
 ) -> Source:
     """A model that is quantized already is built as it is: no calibration.
@@ -181,7 +182,7 @@ def quantized(
     prepared: onnx.ModelProto,
     screen: Screen,
 ) -> Source | None:
-    """Calibrate, mix and write the Q/DQ model; None where the job ends with its ranges."""
+    """Calibrate, choose precisions, write the Q/DQ model; None where the ranges are the end."""
     runtime = engines.runtime_of(target)
     place = partial(
         quantization.place,
@@ -197,24 +198,29 @@ def quantized(
         return None
     path = job.paths.beside(".int8.onnx")
     screen.start(f"quantize   {path}")
-    mixture = mix(job, target, recipe, given, screen)
-    record(job.paths, mixture)
-    int8 = mixture.improved.quantized(mixture.placement, weights=job.quantize.weights)
+    mixed = choose_precisions(job, target, recipe, given, screen)
+    # Before the passport, which has the hash of the ranges' file that this may write anew.
+    record(job.paths, mixed)
+    int8 = mixed.improved.quantized(mixed.placement, weights=job.quantize.weights)
     quantization.save_model(int8, path)
-    passport = passport_of(job.paths, given, mixture)
-    say_placement(mixture.placement, passport, screen)
+    passport = passport_of(job.paths, given, mixed)
+    say_placement(mixed.placement, passport, screen)
     return Source(
         prepared=prepared,
         path=path,
         passport=passport,
         statistics=given.statistics,
-        obstacle=mixture.obstacle,
+        obstacle=mixed.obstacle,
     )
 
 
-def mix(job: Job, target: str, recipe: Recipe | None, given: Calibrated, screen: Screen) -> Mixture:
+def choose_precisions(
+    job: Job, target: str, recipe: Recipe | None, given: Calibrated, screen: Screen
+) -> MixedPrecision:
     """Better INT8 first; then, where a promise or a recipe says so, layers left in float."""
     asked = job.quantize
+    if asked.not_improved and job.data.learns:
+        screen.add(asked.not_improved)
     improver = Improver(data=job.data, samples=asked.improvement_samples, screen=screen)
     if recipe is not None:
         return follow(asked.recipe, recipe, given, improver)
@@ -228,6 +234,7 @@ def mix(job: Job, target: str, recipe: Recipe | None, given: Calibrated, screen:
             given=given,
             improver=improver,
             target=target,
+            # The FP32 engine of the costs would miss that gate; the search has `least_int8`.
             options=None if options is None else replace(options, require_int8=None),
             builds=job.stop_after is None,
             least_int8=job.build.options.require_int8 or 0.0,
@@ -236,7 +243,7 @@ def mix(job: Job, target: str, recipe: Recipe | None, given: Calibrated, screen:
         return search.keep(asked.promise)
     fitted = improver.improve(given)
     plain = as_calibrated(given.model, given.ranges)
-    return Mixture(
+    return MixedPrecision(
         placement=given.placement,
         improved=plain if fitted is None else fitted.network,
         calibrator=given.method,
@@ -263,8 +270,8 @@ def say_placement(
 def build(job: Job, target: str, source: Source, screen: Screen) -> Built:
     """Build the engine and its manifest."""
     paths, data, asked = job.paths, job.data, job.build
-    halved = halve(paths, asked, target, source.path, source.statistics, screen)
-    passport = replace(source.passport, float32_operators=halved.float32_operators)
+    converted = convert_to_float16(paths, asked, target, source.path, source.statistics, screen)
+    passport = replace(source.passport, float32_operators=converted.float32_operators)
     screen.start(f"build      {paths.engine}, target {target}")
     options = build_options(asked, data, target, source.prepared)
     feeds = trial_feeds(options, data, source.prepared)
@@ -275,7 +282,7 @@ def build(job: Job, target: str, source: Source, screen: Screen) -> Built:
         else nullcontext(options)
     )
     with calibrated as settled:
-        manifest = build_file(halved.source, paths.engine, settled, passport, feeds, screen)
+        manifest = build_file(converted.source, paths.engine, settled, passport, feeds, screen)
     return Built(
         paths=paths,
         prepared=source.prepared,

@@ -49,6 +49,7 @@ def verify(
     else:
         check = check_engine(built, sessions, data, engine)
         (screen.add if check.explained else screen.warn)(str(check))
+    # Kept before accuracy is measured, which may end with an error: this is known already.
     engines.add_measured(paths.engine, runtime=check.to_dict())
     verdict = None
     if data.eval_data is not None or data.calib_data is not None:
@@ -166,7 +167,7 @@ def _sentence(
         parts.append(f"exact: equal to {reference}")
     elif (level := figures.get("sqnr_db")) is not None:
         against = "FP32" if reference == FP32 else reference
-        parts.append(f"SQNR {level:.1f} dB against {against}")
+        parts.append(f"SQNR over all samples {level:.1f} dB against {against}")
     elif (same := figures.get("same")) is not None:
         parts.append(f"{same:.2%} of the answers as those of {reference}")
     if parts:
@@ -174,8 +175,8 @@ def _sentence(
     if result.agreement is None:
         return []
     return [
-        f"{name}: not compared, the shape of its outputs depends on what is chosen; labels "
-        "tell more: --eval-data with a --task"
+        f"{name}: outputs not compared, their shape depends on the data (NMS); give --eval-data "
+        "and --task"
     ]
 
 

@@ -98,7 +98,7 @@ COMMANDS: dict[str, Command] = {
         run=_simulate,
     ),
     "sensitivity": Command(
-        summary="rank the layers by what INT8 costs in each, alone and given up",
+        summary="rank the layers by what INT8 costs in each, alone and when it is left in float",
         configure=add_sensitivity,
         run=_sensitivity,
     ),

@@ -71,8 +71,8 @@ def evaluate_all(
         batch_size: samples per call.
         reference: the system whose outputs the others are compared with; None for no comparison.
         labelled: whether to score labels; False leaves the agreement alone.
-        on_sample: told how many samples are done.
-        watch: system → what else is told its answer to every sample that was scored.
+        on_sample: called with how many samples are done.
+        watch: system → what else is called with its answer to every sample that was scored.
 
     Raises:
         DataError: no samples, or a sample without a usable label.

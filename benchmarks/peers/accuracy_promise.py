@@ -1,4 +1,4 @@
-"""What ``--max-drop 0.5`` gives up on a network, by the command itself."""
+"""What ``--max-drop 0.5`` leaves in float on a network, by the command itself."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def kept_promise(case: Case, assets: Path, folder: Path) -> dict[str, Any]:
     engine.parent.mkdir(exist_ok=True)
     spec, task = engine.parent / "preprocess.yaml", engine.parent / "task.yaml"
     spec.write_text(yaml.safe_dump(case.preprocess))
-    told: dict[str, Any] = {"task": "classification", "label_offset": case.label_offset}
+    described: dict[str, Any] = {"task": "classification", "label_offset": case.label_offset}
     if case.annotations:
-        told = {"task": "detection", "annotations": str((assets / case.annotations).resolve())}
-    task.write_text(yaml.safe_dump(told))
+        described = {"task": "detection", "annotations": str((assets / case.annotations).resolve())}
+    task.write_text(yaml.safe_dump(described))
     words: list[object] = [sys.executable, "build_engine.py", "--target", "cpu"]
     words += ["--simulate-target", "tensorrt", "--max-drop", DROP, "--engine", engine]
     words += ["--onnx", assets / "models" / f"{case.file}.onnx", "--preprocess", spec]

@@ -21,7 +21,7 @@ from calibrators.statistics.tensor_statistics import TensorStatistics, folded
 
 __all__ = [
     "CANDIDATES",
-    "Choice",
+    "MethodChoice",
     "choose_method",
     "choose_per_tensor",
     "hold_out",
@@ -31,7 +31,7 @@ CANDIDATES = ("minmax", "percentile:99.999", "percentile:99.99", "entropy", "mse
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choice:
+class MethodChoice:
     """A method for the whole model.
 
     Attributes:
@@ -122,7 +122,7 @@ def choose_method(
     *,
     judges: Collection[str],
     methods: Sequence[str] = CANDIDATES,
-) -> Choice:
+) -> MethodChoice:
     """The method whose ranges give the whole model the smallest error.
 
     Args:
@@ -149,7 +149,7 @@ def choose_method(
             f"error of the model quantized by {', '.join(methods)} is NaN, expected a number; "
             "check the evaluation data"
         )
-    return Choice(ranges=tried[min(usable, key=lambda method: usable[method])], errors=errors)
+    return MethodChoice(ranges=tried[min(usable, key=lambda method: usable[method])], errors=errors)
 
 
 def _choose(

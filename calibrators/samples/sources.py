@@ -1,7 +1,7 @@
-"""Sources of samples that know their number: image files, random data; and choices of them.
+"""Sources of samples that know their number: image files, random data; and subsets of them.
 
-A source knows how many samples it has and reads any ascending choice of them; slices and limits are
-choices, so what is left out is never decoded.
+A source knows how many samples it has and reads any ascending subset of them; slices and limits are
+subsets, so what is left out is never decoded.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ["Chosen", "ImageFiles", "RandomRows", "Source"]
 
 
 class Source(Protocol):
-    """What :class:`Chosen` needs: a number of samples, and any ascending choice of them."""
+    """What :class:`Chosen` needs: a number of samples, and any ascending subset of them."""
 
     path: str
     preprocess: Preprocess | None
@@ -45,7 +45,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Chosen:
-    """A choice of a source's samples; see :class:`calibrators.samples.Samples`."""
+    """A subset of a source's samples; see :class:`calibrators.samples.Samples`."""
 
     source: Source
     indices: Sequence[int]

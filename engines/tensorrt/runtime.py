@@ -107,9 +107,11 @@ def _other_gpu(
     )
 
 
-def _kind_of_gpu(gpu: Mapping[str, Any], told: Mapping[str, Any]) -> str:
-    """What a plan is bound to, as far as ``told`` has it: engines of before lack the number."""
-    number = f", {gpu.get('multiprocessors')} multiprocessors" if "multiprocessors" in told else ""
+def _kind_of_gpu(gpu: Mapping[str, Any], recorded: Mapping[str, Any]) -> str:
+    """What a plan is bound to, as far as ``recorded`` has it: engines of before lack the number."""
+    number = (
+        f", {gpu.get('multiprocessors')} multiprocessors" if "multiprocessors" in recorded else ""
+    )
     return f"{gpu.get('compute_capability')} ({gpu['name']}{number})"
 
 

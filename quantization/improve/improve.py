@@ -1,4 +1,4 @@
-"""Better INT8 with no layer given up: ranges, rounding and biases from the samples.
+"""Better INT8 of the same layers: ranges, rounding and biases from the samples.
 
 First, channels are equalised where that is exact (equalize). Then one walk through the network
 does, layer by layer: choose the grid of each new activation (range_choice; centred where that is
@@ -32,7 +32,7 @@ from quantization.improve.equalize_choice import equalized
 from quantization.improve.improved import Improved, as_calibrated
 from quantization.improve.methods import NOTHING, Methods
 from quantization.improve.range_choice import Grid
-from quantization.improve.walk import Twins, live_bytes
+from quantization.improve.walk import FloatAndInt8, live_bytes
 from quantization.measure.execution import Arrays, Run, load_int8, load_onnxruntime
 from quantization.measure.fidelity import Fidelity, compare, run_all
 from quantization.placement import Placement
@@ -209,15 +209,15 @@ def _walked(
     view = GraphView(start.model)
     unified = unify_ranges(start.ranges, placement)
     decisions = Decisions(view, placement, unified, methods, seed=seed)
-    twins = Twins(view=view, load=load_onnxruntime, samples=samples, correct=methods.biases)
-    twins.walk(decisions.decide, progress)
+    both = FloatAndInt8(view=view, load=load_onnxruntime, samples=samples, correct=methods.biases)
+    both.walk(decisions.decide, progress)
     centres = {name: grid.centre for name, grid in decisions.grids.items() if grid.centre}
-    shifts = dict(twins.shifts)
+    shifts = dict(both.shifts)
     moved = centring_shifts(view, decisions.centrable, centres, decisions.rounded)
     for name, shift in moved.items():
         shifts[name] = shifts.get(name, np.zeros(1)) + shift
     released = _released(
-        decisions, twins, moved, centring_shifts(view, decisions.centrable, centres, {})
+        decisions, both, moved, centring_shifts(view, decisions.centrable, centres, {})
     )
     changed = add_bias(move_bounds(start.model, decisions.centrable, centres), shifts)
     new = start.ranges.replace({name: _range(grid) for name, grid in decisions.grids.items()})
@@ -232,7 +232,7 @@ def _walked(
 
 def _released(
     decisions: Decisions,
-    twins: Twins,
+    both: FloatAndInt8,
     moved: Mapping[str, NDArray[np.float64]],
     moved_float: Mapping[str, NDArray[np.float64]],
 ) -> dict[str, NDArray[np.float64]]:
@@ -242,9 +242,9 @@ def _released(
     """
     found = {}
     for name in decisions.int8_nodes:
-        if name in twins.shifts or name in moved:
+        if name in both.shifts or name in moved:
             shift = moved_float.get(name, np.zeros(1)) - moved.get(name, np.zeros(1))
-            found[name] = shift - twins.shifts.get(name, np.zeros(1))
+            found[name] = shift - both.shifts.get(name, np.zeros(1))
     return found
 
 

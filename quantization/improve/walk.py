@@ -27,7 +27,7 @@ from quantization.improve.bias import bias_shift, channel_axis
 from quantization.improve.range_choice import Grid
 from quantization.measure.execution import Arrays, Load, Run
 
-__all__ = ["Decision", "LayerVisit", "Twins", "can_walk", "live_bytes", "reads", "run_node"]
+__all__ = ["Decision", "FloatAndInt8", "LayerVisit", "can_walk", "live_bytes", "reads", "run_node"]
 
 Array = NDArray[Any]
 Decision = tuple[Mapping[int, Grid], Mapping[str, Array]]
@@ -49,7 +49,7 @@ class LayerVisit:
 
 
 @dataclass(kw_only=True, eq=False)
-class Twins:
+class FloatAndInt8:
     """The two copies on their way through a graph.
 
     Attributes:
@@ -214,15 +214,15 @@ def run_node(
 
 def live_bytes(view: GraphView, load: Load, sample: Arrays) -> int:
     """The most bytes of activations that are alive at once when one sample is walked."""
-    twins = Twins(view=view, load=load, samples=[sample], correct=False)
+    both = FloatAndInt8(view=view, load=load, samples=[sample], correct=False)
     peak = 0
 
     def measure(visit: LayerVisit) -> Decision:
         nonlocal peak
-        peak = max(peak, sum(array.nbytes for arrays in twins.exact.values() for array in arrays))
+        peak = max(peak, sum(array.nbytes for arrays in both.exact.values() for array in arrays))
         return {}, {}
 
-    twins.walk(measure)
+    both.walk(measure)
     return peak
 
 

@@ -17,7 +17,7 @@ from quantization.search.problem import Fit, Point, Refit, Search
 from quantization.search.sensitivity import Sensitivity
 from quantization.search.state import SearchState
 
-__all__ = ["Book", "LateError", "SearchResult"]
+__all__ = ["Candidates", "LateError", "SearchResult"]
 
 _LEAST_SAVED = 0.2  # of what multiply-accumulates save on average
 
@@ -27,15 +27,15 @@ class SearchResult:
     """What a search ends with.
 
     Attributes:
-        point: the chosen mixture.
-        placement: of that mixture.
+        point: the chosen candidate.
+        placement: of that candidate.
         improved: the network for it; ``improved.quantized(placement)`` is the INT8 model.
         met: whether the goal is kept.
         why: a sentence: how, or what stands in the way.
         fitted_without: groups that were in float when the network was improved, sorted.
-        front: the mixtures that no other beats in both cost and score, cheapest first.
+        front: the candidates that no other beats in both cost and score, cheapest first.
         points: all that were scored, in order.
-        sensitivities: of the groups; empty where nothing had to be given up.
+        sensitivities: of the groups; empty where no layer had to stay in float.
         cost_unit: "ms", or "share of MACs".
     """
 
@@ -55,7 +55,7 @@ class LateError(Exception):
     """The time limit was reached in the middle of something long."""
 
 
-class Book:
+class Candidates:
     """What was scored, and the means to score more."""
 
     def __init__(self, search: Search) -> None:
@@ -71,8 +71,10 @@ class Book:
         self._search = search
         self._improved: Improved | None = search.improved
         self._fit: Fit | None = None
+        # Monotonic: a clock that is set back must not lengthen a search.
         self._deadline = None if search.limit_s is None else time.monotonic() + search.limit_s
         self._macs = {n.name: macs(n, view.nominal_shape) for n in view.nodes}
+        # 1 where a network has no multiply-accumulates: shares of it are 0, not an error.
         self._total = sum(self._macs.values()) or 1
         self._costs = {group.name: group.macs / self._total for group in self.groups}
 
@@ -80,7 +82,7 @@ class Book:
         """Take costs from an earlier run, from the caller, or measure them.
 
         Measured times of small layers are mostly noise, and one that seems to save nothing would
-        be given up for nothing: each counts as a fifth of what its MACs would save on average.
+        stay in float for nothing: each counts as a fifth of what its MACs would save on average.
         """
         known = self.state.saved_ms
         if known is None:
@@ -125,20 +127,21 @@ class Book:
             self._improved = self._fit(self.keep_time)
         return self._improved
 
-    def fitted(self, released: Sequence[Group], refit: Refit) -> Book:
-        """A book for the same groups of the network as improved for a mixture."""
-        book = copy.copy(self)
-        book._improved, book._fit = None, functools.partial(refit, self.mixture(released))
-        book.earlier, book.points = (*self.earlier, *self.points.values()), {}
-        book.fitted_without = tuple(sorted(group.name for group in released))
-        return book
+    def fitted(self, released: Sequence[Group], refit: Refit) -> Candidates:
+        """Candidates of the same groups, of the network as improved for one of them."""
+        # A shallow copy: groups, costs, deadline and the state on disk are one for all fits.
+        tried = copy.copy(self)
+        tried._improved, tried._fit = None, functools.partial(refit, self.without(released))
+        tried.earlier, tried.points = (*self.earlier, *self.points.values()), {}
+        tried.fitted_without = tuple(sorted(group.name for group in released))
+        return tried
 
     def meets(self, point: Point) -> bool:
-        """Whether a mixture keeps the promise."""
+        """Whether a candidate keeps the promise."""
         return self.goal.kept(point.score)
 
     def allowed(self, point: Point) -> bool:
-        """Whether a mixture keeps the promise with enough of the network in INT8."""
+        """Whether a candidate keeps the promise with enough of the network in INT8."""
         return self.meets(point) and self.within(point)
 
     def within(self, point: Point) -> bool:
@@ -148,14 +151,15 @@ class Book:
         )
 
     def point(self, released: Sequence[Group]) -> Point:
-        """Score a mixture, once."""
+        """Score a mixed-precision candidate, once."""
+        # Sorted, since a candidate is a set: two orders of it must not be scored twice.
         names = tuple(sorted(group.name for group in released))
         if names not in self.points:
             known = self.state.score(names, self.fitted_without)
             if known is None:
-                known = self._search.score(self.improved.quantized(self.mixture(released)))
+                known = self._search.score(self.improved.quantized(self.without(released)))
                 self.state.add_score(names, self.fitted_without, known)
-            kept = self.mixture(released).int8_nodes
+            kept = self.without(released).int8_nodes
             self.points[names] = Point(
                 released=names,
                 cost=sum(self.cost(group) for group in released),
@@ -170,14 +174,14 @@ class Book:
         """The groups of these names, in graph order."""
         return [group for group in self.groups if group.name in names]
 
-    def mixture(self, released: Sequence[Group]) -> Placement:
+    def without(self, released: Sequence[Group]) -> Placement:
         """The placement without some groups."""
         why = f"the search needs it for {self.goal}"
         return leave_float(self.placement, released, why=why)
 
     def result(self, point: Point, ranked: tuple[Sensitivity, ...], why: str) -> SearchResult:
         """The end of a search."""
-        placement = self.mixture(self.named(point.released))
+        placement = self.without(self.named(point.released))
         points = (*self.earlier, *self.points.values())
         return SearchResult(
             point=point,

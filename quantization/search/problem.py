@@ -57,7 +57,7 @@ class Goal:
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """One mixture that was scored.
+    """One mixed-precision candidate that was scored.
 
     Attributes:
         released: names of the groups in float, sorted.
@@ -84,7 +84,7 @@ class Search:
         score: judges a Q/DQ model on the selection part.
         goal: what to reach.
         saved_ms: layer name → milliseconds that INT8 saves on the target, or what measures them
-            once a layer must be given up; None counts multiply-accumulates. Groups that are
+            once a layer must stay in float; None counts multiply-accumulates. Groups that are
             missing save nothing.
         least_int8: share of the multiply-accumulates that must stay in INT8, 0 to 1.
         refit: improves the network for a placement that leaves layers in float, the same one for
@@ -95,7 +95,7 @@ class Search:
         state: a file to continue from and to keep up to date.
         state_key: what else the scores depend on, e.g. digests of the samples.
         load_quantized: runs Q/DQ models.
-        report: called with every mixture scored.
+        report: called with every candidate scored.
         progress: called with sensitivities done and their number.
 
     Raises:

@@ -1,6 +1,6 @@
 """The cheapest mixed precision that keeps a promise on accuracy.
 
-    1. Score the INT8 network. Where it meets the goal, nothing is given up.
+    1. Score the INT8 network. Where it meets the goal, nothing is left in float.
     2. Measure the sensitivity of every fusion group (quantization.search.sensitivity).
     3. Rank the groups, most noise for the time given back first. Where weights and biases are
        fitted to the samples, fit them for heads of the ranking that give back 1 %, 2.5 %, 6 %, …
@@ -26,7 +26,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from quantization.placement.fusion_groups import Group
-from quantization.search.candidates import Book, LateError, SearchResult
+from quantization.search.candidates import Candidates, LateError, SearchResult
 from quantization.search.heads import affordable, by_price, cheapest_head, halfway, shrunk
 from quantization.search.problem import Goal, Point, Refit, Search
 from quantization.search.sensitivity import Sensitivity, sensitivities
@@ -34,7 +34,7 @@ from quantization.search.sensitivity import Sensitivity, sensitivities
 __all__ = ["Goal", "Point", "Search", "SearchResult", "search"]
 
 _FITS = 2  # for what shrinking leaves, and for what that allows (or for half of it)
-_RUNGS = (0.01, 0.025, 0.06, 0.15, 0.35, 0.7)  # shares of all cost that fitted mixtures give back
+_RUNGS = (0.01, 0.025, 0.06, 0.15, 0.35, 0.7)  # shares of all cost that fitted candidates give back
 
 
 def search(given: Search) -> SearchResult:
@@ -43,37 +43,40 @@ def search(given: Search) -> SearchResult:
     Raises:
         ArtefactError: the state is of another search, or damaged.
     """
-    book = Book(given)
-    start = book.point([])
-    if book.meets(start):
-        return book.result(start, (), "no layer had to be left in float")
-    book.price()
-    everything = book.point(list(book.groups))
+    tried = Candidates(given)
+    start = tried.point([])
+    if tried.meets(start):
+        return tried.result(start, (), "no layer had to be left in float")
+    # Measured only now: costs take two builds, and a promise that INT8 keeps needs none.
+    tried.price()
+    # If not even this keeps the goal, no subset is worth the ranking, a run for each group.
+    everything = tried.point(list(tried.groups))
     ranked: tuple[Sensitivity, ...] = ()
     cheapest: Point | None = None
-    if book.meets(everything):
-        ranked = _ranked(given, book)
-        found = _fitted(book, ranked, given.refit) if given.refit is not None else None
-        best, cheapest = found or (book, shrunk(book, cheapest_head(book, ranked) or everything))
+    if tried.meets(everything):
+        ranked = _ranked(given, tried)
+        found = _fitted(tried, ranked, given.refit) if given.refit is not None else None
+        best, cheapest = found or (tried, shrunk(tried, cheapest_head(tried, ranked) or everything))
+        # `meets` found it, `allowed` also wants enough INT8: the promise without INT8 is no answer.
         if best.allowed(cheapest):
             return _finish(best, ranked, cheapest)
-    within = [point for point in book.points.values() if book.within(point)] or [start]
+    within = [point for point in tried.points.values() if tried.within(point)] or [start]
     top = max(within, key=lambda point: (point.score, -point.cost))
-    return book.result(top, ranked, _obstacle(given, book, everything, cheapest, ranked))
+    return tried.result(top, ranked, _obstacle(given, tried, everything, cheapest, ranked))
 
 
-def _ranked(given: Search, book: Book) -> tuple[Sensitivity, ...]:
+def _ranked(given: Search, tried: Candidates) -> tuple[Sensitivity, ...]:
     """Sensitivities, most noise first, from the state where it has them; none where time ends."""
-    known = book.state.sensitivities(book.groups)
+    known = tried.state.sensitivities(tried.groups)
     if known is None:
 
         def in_time(done: int, total: int) -> None:
             if given.progress is not None:
                 given.progress(done, total)
-            book.keep_time(done, total)
+            tried.keep_time(done, total)
 
         try:
-            improved = given.improved if given.unfitted is None else given.unfitted(book.keep_time)
+            improved = given.improved if given.unfitted is None else given.unfitted(tried.keep_time)
             known = sensitivities(
                 given.reference,
                 improved,
@@ -84,42 +87,49 @@ def _ranked(given: Search, book: Book) -> tuple[Sensitivity, ...]:
             )
         except LateError:
             return ()
-        book.state.add_sensitivities(known)
-    named = {group.name: group for group in book.groups}
+        tried.state.add_sensitivities(known)
+    named = {group.name: group for group in tried.groups}
+    # The position breaks ties, so that the same numbers always rank in the same order.
     order = sorted(known, key=lambda s: (-s.noise, s.group.position))
     return tuple(dataclasses.replace(s, group=named[s.group.name]) for s in order)
 
 
-def _fitted(book: Book, ranked: Sequence[Sensitivity], refit: Refit) -> tuple[Book, Point] | None:
-    """A small mixture that meets the goal when fitted to it, and the book of that fit."""
-    head = _fitted_head(book, ranked, refit)
+def _fitted(
+    tried: Candidates, ranked: Sequence[Sensitivity], refit: Refit
+) -> tuple[Candidates, Point] | None:
+    """A small candidate that meets the goal when fitted to it, and the candidates of that fit."""
+    head = _fitted_head(tried, ranked, refit)
     return None if head is None else _fitted_smaller(*head, refit)
 
 
 def _fitted_head(
-    book: Book, ranked: Sequence[Sensitivity], refit: Refit
-) -> tuple[Book, Point] | None:
+    tried: Candidates, ranked: Sequence[Sensitivity], refit: Refit
+) -> tuple[Candidates, Point] | None:
     """The first of a few heads of the ranking, cheapest first, that meets the goal when fitted."""
-    order = by_price(book, ranked)
-    total = sum(book.cost(group) for group in order)
+    order = by_price(tried, ranked)
+    total = sum(tried.cost(group) for group in order)
     last: list[Group] = []
     for share in _RUNGS:
-        head = affordable(book, order, share * total) or order[:1]
-        if head == last or len(head) == len(book.groups):
+        head = affordable(tried, order, share * total) or order[:1]
+        # A fit takes minutes: none twice for one set, and none for the float network itself.
+        if head == last or len(head) == len(tried.groups):
             continue
         last = head
-        found = _fitted_to(book, head, refit)
-        if found is None or book.meets(found[1]):
+        found = _fitted_to(tried, head, refit)
+        if found is None or tried.meets(found[1]):
             return found
-        book.earlier = (*book.earlier, found[1])
+        # A miss belongs to the front all the same: it was scored on the whole network.
+        tried.earlier = (*tried.earlier, found[1])
     return None
 
 
-def _fitted_to(book: Book, groups: Sequence[Group], refit: Refit) -> tuple[Book, Point] | None:
-    """A mixture in the network as fitted to it; None where time ends before that is done."""
-    if not book.in_time():
+def _fitted_to(
+    tried: Candidates, groups: Sequence[Group], refit: Refit
+) -> tuple[Candidates, Point] | None:
+    """A candidate in the network as fitted to it; None where time ends before that is done."""
+    if not tried.in_time():
         return None
-    fitted = book.fitted(groups, refit)
+    fitted = tried.fitted(groups, refit)
     try:
         point = fitted.point(groups)
         if fitted.meets(point):
@@ -129,58 +139,59 @@ def _fitted_to(book: Book, groups: Sequence[Group], refit: Refit) -> tuple[Book,
     return fitted, point
 
 
-def _fitted_smaller(book: Book, point: Point, refit: Refit) -> tuple[Book, Point]:
+def _fitted_smaller(tried: Candidates, point: Point, refit: Refit) -> tuple[Candidates, Point]:
     """Shrink, and fit again for what is left; what does not keep the goal then was luck."""
-    smaller = shrunk(book, point)
+    smaller = shrunk(tried, point)
     for fits_left in reversed(range(_FITS)):
         if smaller.released == point.released:
             break
-        groups = book.named(smaller.released)
-        found = _fitted_to(book, groups, refit)
+        groups = tried.named(smaller.released)
+        found = _fitted_to(tried, groups, refit)
         if found is None:
             break
-        confirmed = book.meets(found[1])
+        confirmed = tried.meets(found[1])
         if confirmed:
-            book, point = found
+            tried, point = found
         else:
-            book.earlier = (*book.earlier, found[1])
+            tried.earlier = (*tried.earlier, found[1])
+        # Not confirmed: half of what was returned goes back to float, and is fitted in its turn.
         if fits_left:
-            smaller = shrunk(book, point) if confirmed else halfway(book, point, smaller)
-    return book, point
+            smaller = shrunk(tried, point) if confirmed else halfway(tried, point, smaller)
+    return tried, point
 
 
-def _finish(book: Book, ranked: tuple[Sensitivity, ...], point: Point) -> SearchResult:
+def _finish(tried: Candidates, ranked: tuple[Sensitivity, ...], point: Point) -> SearchResult:
     why = (
-        f"{len(point.released)} of {len(book.groups)} groups are left in float, "
-        f"{100 * point.int8_share:.1f} % of the MACs stay in INT8{_late(book)}"
+        f"{len(point.released)} of {len(tried.groups)} groups are left in float, "
+        f"{100 * point.int8_share:.1f} % of the MACs stay in INT8{_late(tried)}"
     )
-    return book.result(point, ranked, why)
+    return tried.result(point, ranked, why)
 
 
-def _late(book: Book) -> str:
-    return "" if book.in_time() else "; the time limit ended the search for fewer"
+def _late(tried: Candidates) -> str:
+    return "" if tried.in_time() else "; the time limit ended the search for fewer"
 
 
 def _obstacle(
     given: Search,
-    book: Book,
+    tried: Candidates,
     everything: Point,
     cheapest: Point | None,
     ranked: Sequence[Sensitivity],
 ) -> str:
-    count = len(book.groups)
+    count = len(tried.groups)
     if cheapest is None:
         return (
-            f"with all {count} groups in float there is {book.goal.say(everything.score)}, "
-            f"expected {book.goal}: out of reach of any mixture"
+            f"with all {count} groups in float there is {tried.goal.say(everything.score)}, "
+            f"expected {tried.goal}: out of reach of any mixed precision"
         )
     if not ranked:
-        return f"the time limit ended the search before {book.goal}, with no layer ranked yet"
+        return f"the time limit ended the search before {tried.goal}, with no layer ranked yet"
     worst = ", ".join(s.group.name for s in ranked[:3])
     return (
-        f"{book.goal} needs {len(cheapest.released)} of {count} groups in float, which leaves "
+        f"{tried.goal} needs {len(cheapest.released)} of {count} groups in float, which leaves "
         f"{cheapest.int8_share:.1%} of the MACs in INT8, expected "
-        f"{_wanted(given.least_int8)}; most is lost in: {worst}{_late(book)}"
+        f"{_wanted(given.least_int8)}; most is lost in: {worst}{_late(tried)}"
     )
 
 

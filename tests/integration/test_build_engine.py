@@ -239,6 +239,7 @@ def test_every_method_is_one_flag(
     )
     assert code == 0, err
     assert "dB against FP32" in out
+    assert f"improvement off: --calibrator {method} is named" in out
 
 
 def test_the_default_improves_on_plain_ranges_where_it_can(
@@ -249,10 +250,11 @@ def test_the_default_improves_on_plain_ranges_where_it_can(
     code, out, err = run(*flags, "--engine", better, capsys=capsys)
     assert code == 0, err
     assert "improving ranges, rounding and biases with 12 samples" in out
-    assert "SQNR on samples held out" in out
+    assert "SQNR, mean over held-out samples, " in out
     code, out, err = run(*flags, "--engine", plain, "--improve", "0", capsys=capsys)
     assert code == 0, err
     assert "improving" not in out
+    assert "improvement off" not in out
     measured = [
         engines.read_manifest(path).measured["accuracy"]["INT8 ONNX"]["sqnr_db"]
         for path in (better, plain)

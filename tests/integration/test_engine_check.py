@@ -71,7 +71,7 @@ def test_what_was_found_is_said_and_kept(
 ) -> None:
     model = perceptron(tmp_path, rng)
     assert build(model, rng.normal(size=(16, 16)).astype(np.float32)) == 0
-    assert "engine against its graph: SQNR" in capsys.readouterr().out
+    assert "engine against its graph: SQNR of the engine" in capsys.readouterr().out
     found = runtime(model)
     assert found["explained_by_rounding"] is True
     assert [gap["batch"] for gap in found["outputs"]] in ([1, 8], [8, 1])

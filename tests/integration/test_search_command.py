@@ -92,7 +92,7 @@ def test_the_recipe_makes_the_same_model_without_searching(work: Work) -> None:
     )
     assert not work.file("again", ".search.json").exists()
     manifest = engines.read_manifest(work.file("again", ".int8.engine"))
-    # Half of the evaluation samples chose the mixture: they are no test of it.
+    # Half of the evaluation samples chose the candidate: they are no test of it.
     assert manifest.measured["accuracy"]["INT8 engine"]["samples"] == 120
 
 
@@ -139,7 +139,7 @@ def test_groups_return_to_int8_with_ranges_of_the_improved_graph(
     monkeypatch.setattr(
         quantization.search.search,
         "affordable",
-        lambda book, order, budget: [g for g in order if g.name in (HARMFUL, harmless)],
+        lambda tried, order, budget: [g for g in order if g.name in (HARMFUL, harmless)],
     )
     assert work.run("two", "--max-drop", "20", "--stop-after", "onnx") == 0
     assert work.recipe("two")["released"] == [HARMFUL]

@@ -94,6 +94,15 @@ def test_a_profile_lacks_a_shape() -> None:
         job("--minShapes", "x:1", "--minShapes", "x:2", "--optShapes", "x:4")
 
 
+def test_a_named_calibrator_switches_the_improvement_off_and_says_so() -> None:
+    named, both = job("--calibrator", "entropy"), job("--calibrator", "entropy", "--improve", "9")
+    said = "improvement off: --calibrator entropy is named; --improve 48 switches it on"
+    assert (named.quantize.improvement_samples, named.quantize.not_improved) == (0, said)
+    assert (both.quantize.improvement_samples, both.quantize.not_improved) == (9, "")
+    for flags in ((), ("--improve", "0")):
+        assert job(*flags).quantize.not_improved == ""
+
+
 CALIBRATED = ("--calib-data", "c/")
 LABELLED = (*CALIBRATED, "--eval-data", "e/")
 

@@ -173,7 +173,7 @@ def test_agreement_of_classes_is_their_share(samples: calibrators.Samples) -> No
     ("model", "message"),
     [
         (ending("ArgMax", kind=TensorProto.INT64, axis=1), "output hold no floats"),
-        (ending("Compress", [True, False], axis=1), "the shape of output depends on what is"),
+        (ending("Compress", [True, False], axis=1), "the shape of output depends on the data"),
         (ending("NonZero", kind=TensorProto.INT64), "output hold no floats"),
     ],
 )

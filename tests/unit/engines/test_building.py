@@ -76,17 +76,17 @@ def test_the_model_says_its_precision(
     model = convnet(rng, quantized=kind == "pairs")
     if kind == "half":
         model = quantization.to_float16(model, {}).model
-    told: list[str | None] = []
+    passed: list[str | None] = []
 
     def built(path: Path, model: onnx.ModelProto, options: BuildOptions, *rest: Any) -> BuiltEngine:
-        told.append(options.precision)
+        passed.append(options.precision)
         return plan({})
 
     runtime = replace(RUNTIMES["cpu"], build=built)
     monkeypatch.setattr(building, "runtime_of", lambda target: runtime)
     monkeypatch.setattr(engines_options, "has_gpu", lambda: False)
     made = building.build(save(model, tmp_path), tmp_path / "m.engine")
-    assert (made.precision, told) == (precision, [precision])
+    assert (made.precision, passed) == (precision, [precision])
     assert ("without a passport" in caplog.text) == (precision == "int8")
     caplog.clear()
     building.build(tmp_path / "model.onnx", tmp_path / "m.engine", passport=Passport(labels=("a",)))

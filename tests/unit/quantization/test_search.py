@@ -24,7 +24,7 @@ from quantization.measure.execution import load_int8, load_int8_quickly, load_on
 from quantization.measure.fidelity import compare, run_all
 from quantization.placement import Placement
 from quantization.placement.fusion_groups import fusion_groups
-from quantization.search.candidates import Book
+from quantization.search.candidates import Candidates
 from quantization.search.heads import shrunk
 from quantization.search.problem import Goal, Point, Search
 from quantization.search.search import search
@@ -78,7 +78,7 @@ class Fixture:
         return -10 * math.log10(1e-3 + sum(self.noise[name] for name in names))
 
     def exhaustive(self, minimum: float) -> float:
-        """The least cost of any mixture that meets the goal."""
+        """The least cost of any candidate that meets the goal."""
         best = math.inf
         for flags in itertools.product((0, 1), repeat=len(self.groups)):
             noise = 1e-3 + sum(
@@ -156,7 +156,7 @@ def test_a_goal_out_of_reach_is_said_so(rng: np.random.Generator) -> None:
     count = len(fixture.groups)
     assert result.why == (
         f"with all {count} groups in float there is 30 dB, expected 31 dB: out of reach of any "
-        "mixture"
+        "mixed precision"
     )
 
 
@@ -257,10 +257,10 @@ def test_a_share_that_must_stay_in_int8_is_kept(
 def test_many_groups_are_returned_several_at_a_time(rng: np.random.Generator) -> None:
     fixture = Fixture(rng, 40)
     goal = Goal(minimum=0.0, unit=DB)
-    book = Book(fixture.problem(goal))
+    tried = Candidates(fixture.problem(goal))
     needed = fixture.groups[7].name
     fixture.noise = {group.name: 0.01 for group in fixture.groups} | {needed: 10.0}
-    left = shrunk(book, book.point(list(fixture.groups)))
+    left = shrunk(tried, tried.point(list(fixture.groups)))
     assert left.released == (needed,)
     assert fixture.calls < len(fixture.groups)
 
@@ -301,7 +301,7 @@ def test_what_fitting_mends_stays_in_int8(
     assert result.point.released == result.fitted_without == (names[0],)
 
 
-def test_fitted_mixtures_grow_until_one_keeps_the_goal(
+def test_fitted_candidates_grow_until_one_keeps_the_goal(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fixture, names = noisy([5.0, 2.0, 0.01, 0.01], rng, monkeypatch)
@@ -314,7 +314,7 @@ def test_fitted_mixtures_grow_until_one_keeps_the_goal(
 
 
 @pytest.mark.parametrize("lucky", [True, False])
-def test_a_smaller_mixture_counts_only_if_fitting_confirms_it(
+def test_a_smaller_candidate_counts_only_if_fitting_confirms_it(
     lucky: bool, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fixture, names = noisy([5.0, 2.0, 0.03, 0.01, 0.01], rng, monkeypatch)
@@ -326,7 +326,7 @@ def test_a_smaller_mixture_counts_only_if_fitting_confirms_it(
     assert result.fitted_without == result.point.released
 
 
-def test_half_of_a_lucky_mixture_is_tried_next(
+def test_half_of_a_lucky_candidate_is_tried_next(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     noise = [5.0, 2.0, 0.014, 0.013, 0.012, *[0.01] * 5]
@@ -385,13 +385,13 @@ def test_groups_are_ranked_where_nothing_is_fitted(
     truthful(fixture, monkeypatch)
     from quantization.search import search as module
 
-    told = module.sensitivities
+    measured = module.sensitivities
     plain = dataclasses.replace(fixture.improved)
     seen = []
 
     def sensitivities(reference: object, improved: Improved, *rest: object, **more: object) -> Any:
         seen.append(improved)
-        return told(reference, improved, *rest, **more)  # type: ignore[arg-type]
+        return measured(reference, improved, *rest, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(module, "sensitivities", sensitivities)
     goal = Goal(minimum=29.0, unit=DB)

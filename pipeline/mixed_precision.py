@@ -13,11 +13,11 @@ from pipeline.job import Paths
 from pipeline.sample_axes import graph_passport
 from quantization.improve.improved import Improved
 
-__all__ = ["Mixture", "passport_of", "record"]
+__all__ = ["MixedPrecision", "passport_of", "record"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Mixture:
+class MixedPrecision:
     """What is quantized in the end.
 
     Attributes:
@@ -25,7 +25,7 @@ class Mixture:
         improved: the network, its ranges and weights.
         calibrator: method of the ranges that it began with.
         fitted_to: samples that it was improved on; None where it was not.
-        obstacle: why no mixture keeps the promise; empty where one does.
+        obstacle: why no candidate keeps the promise; empty where one does.
         recipe: that it was made by, for the manifest.
         promise: that was searched for, for the manifest.
     """
@@ -39,34 +39,34 @@ class Mixture:
     promise: engines.PromiseRecord | None = None
 
 
-def record(paths: Paths, mixture: Mixture) -> None:
+def record(paths: Paths, mixed: MixedPrecision) -> None:
     """Write the network that is quantized, and its ranges, beside the engine."""
-    if mixture.fitted_to is None:
+    if mixed.fitted_to is None:
         return
-    quantization.save_model(mixture.improved.model, paths.beside(".improved.onnx"))
-    mixture.improved.ranges.save(paths.beside(".ranges.json"))
+    quantization.save_model(mixed.improved.model, paths.beside(".improved.onnx"))
+    mixed.improved.ranges.save(paths.beside(".ranges.json"))
 
 
-def passport_of(paths: Paths, given: Calibrated, mixture: Mixture) -> engines.Passport:
-    """What the manifest of an engine of this mixture carries; its files are written."""
-    placement, model = mixture.placement, mixture.improved.model
+def passport_of(paths: Paths, given: Calibrated, mixed: MixedPrecision) -> engines.Passport:
+    """What the manifest of the engine carries; its files are written."""
+    placement, model = mixed.placement, mixed.improved.model
     return replace(
         graph_passport(given.model),
         ranges_sha256=sha256_file(paths.beside(".ranges.json")),
         statistics_sha256=sha256_file(given.statistics),
         preprocess=given.ranges.preprocess,
         labels=given.labels,
-        calibrator=mixture.calibrator,
+        calibrator=mixed.calibrator,
         samples=len(given.digests),
         calibration_samples=given.digests,
-        improved_graph_hash=None if mixture.fitted_to is None else graph_hash(model),
-        improvement_samples=mixture.fitted_to,
+        improved_graph_hash=None if mixed.fitted_to is None else graph_hash(model),
+        improvement_samples=mixed.fitted_to,
         placement=engines.PlacementRecord(
             profile=placement.profile,
             int8_layers=placement.int8_nodes,
             int8_mac_share=placement.int8_mac_share(given.model),
             floating=tuple(engines.FloatLayer(**vars(layer)) for layer in placement.floating),
         ),
-        recipe=mixture.recipe,
-        promise=mixture.promise,
+        recipe=mixed.recipe,
+        promise=mixed.promise,
     )
