@@ -106,7 +106,7 @@ def test_an_engine_of_another_graph_is_a_failure_with_its_layer(
     assert "--allow-runtime-gap" in error
     assert runtime(model)["explained_by_rounding"] is False
     assert build(model, x, "--allow-runtime-gap") == 0
-    assert "warning: output y of the engine is -6.0 dB" in capsys.readouterr().out
+    assert "warning: output y of the engine is -6.0 dB" in capsys.readouterr().err
 
 
 def test_a_model_in_bfloat16_is_measured_by_what_was_prepared(
