@@ -66,13 +66,7 @@ def calibrate(
 ) -> Calibrated | None:
     """One pass over the samples, then the range of each tensor by the chosen method.
 
-    Args:
-        paths: where statistics and ranges are written.
-        data: the samples.
-        asked: the method.
-        prepared: the float model.
-        place: places it, with ``amax=`` again when the ranges are known.
-        screen: where findings are printed.
+    ``place`` is called again, with ``amax=``, when the ranges are known.
 
     Returns:
         The network with its ranges; None where ``--shard`` observed only a part.
@@ -87,8 +81,8 @@ def calibrate(
     if samples is None:
         statistics = calibrators.Statistics.load(path)
     else:
-        _say_what_is_odd(data, samples, screen)
         observed = _Observation(prepared, tensors, samples, path, data.batch, asked.workers)
+        _say_what_is_odd(data, samples, screen)
         statistics = observed.run(screen)
     # Ranges of a part would be wrong: they follow from all shards together.
     if data.shard is not None:

@@ -8,7 +8,7 @@ from artefacts.errors import ModelError
 from graphs.opset import hide_data
 from graphs.shapes import infer_shapes, values
 from graphs.view import Shape
-from graphs.walk import is_default_domain
+from graphs.walk import is_default_domain, nodes
 from quantization.prepare.fold import constant_bytes, fold_constants
 
 __all__ = ["batchless_shapes"]
@@ -64,7 +64,7 @@ def _shapes_of_batch(model: ModelProto, size: int) -> dict[str, Shape]:
 
 def _forget(model: ModelProto) -> None:
     """Drop the sizes of what operators unknown to ONNX make: they may be of another batch."""
-    custom = {n for node in model.graph.node if not is_default_domain(node) for n in node.output}
+    custom = {n for node in nodes(model) if not is_default_domain(node) for n in node.output}
     for value in model.graph.value_info:
         if value.name in custom:
             value.type.tensor_type.ClearField("shape")

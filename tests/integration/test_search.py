@@ -105,12 +105,9 @@ def test_search_to_recipe_to_the_same_model(keywords: Real, tmp_path: Path) -> N
     best, _ = improve(keywords.model, keywords.placement, keywords.ranges, keywords.learned)
     parts = split_digests(keywords.digests[len(keywords.learned) :], selection_share=0.4)
     selection = [keywords.unseen[i] for i in parts[0]]
-    check_disjoint(
-        {
-            "calibration": keywords.digests[: len(keywords.learned)],
-            "selection": [keywords.digests[len(keywords.learned) + i] for i in parts[0]],
-        }
-    )
+    learned = keywords.digests[: len(keywords.learned)]
+    chosen_by = [keywords.digests[len(keywords.learned) + i] for i in parts[0]]
+    check_disjoint({"calibration": learned, "selection": chosen_by})
     exact = [keywords.exact[i] for i in parts[0]]
 
     def score(int8: onnx.ModelProto) -> float:
@@ -143,7 +140,7 @@ def test_search_to_recipe_to_the_same_model(keywords: Real, tmp_path: Path) -> N
             released=found.point.released,
             calibrator="mse",
             methods=best.methods,
-            samples_digest=digest_of(keywords.digests[: len(keywords.learned)]),
+            samples_digest=digest_of(learned),
             found={"score": found.point.score, "unit": "dB SQNR"},
         ),
         tmp_path / "recipe.yaml",
