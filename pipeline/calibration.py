@@ -20,7 +20,7 @@ from pipeline.job import Calibrate, Data, Paths
 from pipeline.samples import calibration_samples, evaluation_samples
 from pipeline.screen import Screen
 
-__all__ = ["Calibrated", "calibrate"]
+__all__ = ["Calibrated", "calibrate", "statistics_path"]
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ def calibrate(
     origin = samples.path if samples is not None else str(asked.statistics)
     screen.start(f"calibrate  {origin}, method {asked.method}")
     everything = quantization.place(prepared, profile="dla") if asked.cache else placement
-    path = asked.statistics or _statistics_path(paths, data)
+    path = asked.statistics or statistics_path(paths, data)
     if samples is None:
         statistics = calibrators.Statistics.load(path)
     else:
@@ -121,7 +121,8 @@ def calibrate(
     )
 
 
-def _statistics_path(paths: Paths, data: Data) -> Path:
+def statistics_path(paths: Paths, data: Data) -> Path:
+    """Where a run over these samples keeps what it counted."""
     shard = f".shard{data.shard[0]}of{data.shard[1]}" if data.shard else ""
     return paths.beside(f"{shard}.stats.npz")
 

@@ -19,6 +19,7 @@ from pipeline.settle import settle_job
 __all__ = ["job_of"]
 
 SAMPLES = ("calib_data", "eval_data")
+COMMANDS_OWN = ("dry_run", "quiet", "json", "debug")
 
 
 @contextmanager
@@ -35,7 +36,8 @@ def job_of(onnx: str | Path, engine: str | Path, options: Mapping[str, Any]) -> 
     """
     root = parser()
     given = vars(root.parse_args(["--onnx", str(onnx), "--engine", str(engine)]))
-    actions = {action.dest: action for action in root._actions if action.dest in given}
+    known = given.keys() - COMMANDS_OWN
+    actions = {action.dest: action for action in root._actions if action.dest in known}
     with tempfile.TemporaryDirectory(prefix="int8-samples-") as folder:
         for name, value in options.items():
             if name not in actions:

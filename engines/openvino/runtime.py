@@ -10,9 +10,9 @@ import onnx
 from artefacts.errors import EngineError
 from engines.built import BuiltEngine, Feeds, Report
 from engines.manifest import Manifest, read_verified
-from engines.openvino.build import build_blob, compiled_call
+from engines.openvino.build import build_blob, check_operators, compiled_call
 from engines.openvino.cpu_isa import cpu_isa, resolve_cpu_isa
-from engines.openvino.library import cpu_facts, library_version
+from engines.openvino.library import cpu_facts, library_version, openvino
 from engines.openvino.runner import OpenvinoRunner
 from engines.options import BuildOptions
 from engines.rebuild import check_version, rebuild_command
@@ -80,6 +80,10 @@ def _takes_types() -> bool:
     return False
 
 
+def _ready() -> None:
+    openvino()
+
+
 OPENVINO = Runtime(
     library="openvino",
     placement="cpu",
@@ -90,6 +94,8 @@ OPENVINO = Runtime(
     load=_load,
     check=_check,
     takes_types=_takes_types,
+    ready=_ready,
+    check_operators=check_operators,
     compiled=compiled_call,
     resolve_isa=resolve_cpu_isa,
     triton="python",
