@@ -34,8 +34,8 @@ EXTRAS = {
     "torchao": ("qat", "quantization-aware training"),
 }
 ARITHMETIC = {
-    "vnni": "exact, 32-bit sums (VNNI or its like)",
-    "portable": "sums of two products saturate (no VNNI)",
+    "vnni": "exact (VNNI or its like), as tried",
+    "portable": "saturate in pairs (no VNNI), as tried",
 }
 GAIN_OF_CPU = {
     "vnni": "four INT8 products where FP32 has one: faster wherever layers compute, and 4× smaller "
@@ -54,6 +54,7 @@ TITLES = {
 TOLD = {
     "cpu": ("model", "usable cores", "INT8 instructions"),
     "memory": ("total", "available"),
+    "gpu": ("driver",),
     "software": ("python", "onnxruntime", "openvino", "tensorrt", "tensorrt_rtx"),
 }
 
@@ -91,10 +92,9 @@ def _machine() -> dict[str, dict[str, str]]:
         for section, keys in TOLD.items()
     }
     if has_module("openvino"):
-        told["cpu"]["INT8 arithmetic, tried"] = ARITHMETIC[cpu_isa()]
+        told["cpu"]["INT8 sums"] = ARITHMETIC[cpu_isa()]
     gpu = (gpu_facts() if has_gpu() else None) or {}
-    driver = facts.get("gpu", {}).get("driver")
-    told["gpu"] = {**gpu, **({"driver": driver} if driver else {})} or {"NVIDIA": "none found"}
+    told["gpu"] = {**gpu, **told["gpu"]} or {"NVIDIA": "none found"}
     if "jetson" in facts:
         told["jetson"] = {**facts["jetson"], "DLA cores": dla_cores() or UNKNOWN}
     return told
