@@ -62,13 +62,12 @@ def check_first(job: Job) -> Ready:
     target = engines.resolve_target(job.build.options.target)
     runtime = engines.runtime_of(target)
     quantizes, builds = job.build.precision == "int8", job.stop_after is None
-    if builds:  # else the engine is built elsewhere, by a release not known here
-        runtime.ready()
     isa = settle_cpu_isa(job.quantize.isa, target, quantizes=quantizes, builds=builds)
     job, recipe = with_recipe(job)
     model = quantization.load_model(job.paths.onnx)
-    if builds:
+    if builds:  # else the engine is built elsewhere, by a release not known here
         runtime.check_model(model)
+        runtime.ready()
     _check_shapes(job.build.options.profiles, model)
     taken = quantizes and quantization.quantized_format(model) is not None
     if taken:
