@@ -48,12 +48,13 @@ __all__ = ["main"]
 PAGE_BYTES = 4 << 20
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, prog: str = "python -m benchmarks") -> int:
     """Run a command; 0 done, 1 a limit was missed, 2 bad input or environment."""
     words = list(sys.argv[1:] if argv is None else argv)
+    compare = partial(_compare, prog=prog)
     commands = {"table": _table, "render": _render, "probe": _probe}
     try:
-        commands.get(words[0] if words else "", _compare)(words)
+        commands.get(words[0] if words else "", compare)(words)
     except BuilderError as err:
         if "--debug" in words:
             traceback.print_exc()
@@ -62,9 +63,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _compare(words: Sequence[str]) -> None:
+def _compare(words: Sequence[str], prog: str) -> None:
     """Measure, evaluate, report, judge."""
-    arguments = parse_arguments(words)
+    arguments = parse_arguments(words, prog)
     plan, limits = plan_of(arguments, words), limits_of(arguments)
     if not arguments.no_probe:
         plan = replace(plan, probe=lambda path: probe_process([str(path)]))

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
+from artefacts.arguments import ArgumentParser
 from artefacts.errors import DataError
 from benchmarks.accuracy import CustomTask, Task, read_task
 from benchmarks.campaign_plan import Plan
@@ -29,10 +30,10 @@ exit codes: 0 done, 1 a limit was missed, 2 bad input or environment
 """
 
 
-def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
+def parse_arguments(argv: Sequence[str], prog: str = "python -m benchmarks") -> argparse.Namespace:
     """The flags of a comparison, grouped by what they are about."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks",
+    parser = ArgumentParser(
+        prog=prog,
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

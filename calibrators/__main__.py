@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 
+from artefacts.arguments import ArgumentParser
 from artefacts.errors import BuilderError
 from calibrators import commands
 from graphs.files import load_model
@@ -38,9 +39,9 @@ COMMANDS: dict[str, _Command] = {
 }
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, prog: str = "python -m calibrators") -> int:
     """Run a command; 0 done, 2 bad input or environment."""
-    arguments = _parser().parse_args(argv)
+    arguments = _parser(prog).parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     try:
         print(COMMANDS[arguments.command][1](arguments))
@@ -52,8 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m calibrators", description=__doc__)
+def _parser(prog: str) -> argparse.ArgumentParser:
+    parser = ArgumentParser(prog=prog, description=__doc__)
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (configure, run) in COMMANDS.items():
         child = subparsers.add_parser(name, help=run.__doc__, description=run.__doc__)

@@ -45,7 +45,11 @@ class Runtime:
             index of the device and CPU threads.
         check: refuses an engine, by path and manifest, that this machine's library or device of an
             index does not fit.
+        ready: refuses a machine that lacks the library, or a device that building needs.
         check_model: refuses a model that its parser is too old for.
+        check_operators: refuses a prepared model with operators that it does not have; where only
+            building tells, it says nothing.
+        linted: whether the rules of ``quantization.lint`` are those of its parser.
         takes_types: whether it computes in the types that the graph has, where it quantizes by
             Q/DQ; else it chooses them, or has one.
         compiled: a model compiled for this machine and never written; None where that needs a
@@ -63,10 +67,13 @@ class Runtime:
     load: Callable[[Path, Manifest, bytes, int, int | None], Runner]
     check: Callable[[Path, Manifest, int], None]
     takes_types: Callable[[], bool]
+    ready: Callable[[], None]
     lacks_int8: frozenset[str] = frozenset()
     needs_profiles: bool = True
     tf32: bool = True
+    linted: bool = False
     check_model: Callable[[onnx.ModelProto], None] = field(default=_fits)
+    check_operators: Callable[[onnx.ModelProto], None] = field(default=_fits)
     compiled: Callable[[onnx.ModelProto, BuildOptions], Call] | None = None
     resolve_isa: Callable[[str], str] | None = None
     triton: Literal["python", "tensorrt_plan"] | None = None

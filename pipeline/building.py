@@ -25,6 +25,7 @@ __all__ = [
     "calibrating",
     "convert_to_float16",
     "largest_batch",
+    "refuse_calibrator",
     "settle_cpu_isa",
     "trial_feeds",
 ]
@@ -157,6 +158,19 @@ def trial_feeds(
     return [requests[0] for requests in trial_requests(data, prepared, largest)]
 
 
+def refuse_calibrator(method: str) -> None:
+    """Refuse a method that TensorRT itself does not have.
+
+    Raises:
+        InputError: which it has.
+    """
+    if method not in CALIBRATORS:
+        raise InputError(
+            f"--implicit with --calibrator {method}, expected one of TensorRT's own, "
+            f"{', '.join(CALIBRATORS)}; or write --calib-cache and build with --calib"
+        )
+
+
 @contextmanager
 def calibrating(
     method: str,
@@ -171,11 +185,7 @@ def calibrating(
         InputError: the method is none of TensorRT's.
         UnsupportedError: this TensorRT has no calibrators.
     """
-    if method not in CALIBRATORS:
-        raise InputError(
-            f"--implicit with --calibrator {method}, expected one of TensorRT's own, "
-            f"{', '.join(CALIBRATORS)}; or write --calib-cache and build with --calib"
-        )
+    refuse_calibrator(method)
     samples = calibration_samples(data, prepared)
     inputs = calibrators.input_specs(prepared)
     with screen.bar("batches") as progress:

@@ -22,7 +22,7 @@ from pipeline.preprocessing import sample_classes
 from pipeline.samples import calibration_samples, evaluation_samples
 from pipeline.screen import Screen
 
-__all__ = ["Calibrated", "calibrate"]
+__all__ = ["Calibrated", "calibrate", "statistics_path"]
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ def calibrate(
     origin = samples.path if samples is not None else str(asked.statistics)
     screen.start(f"calibrate  {origin}, method {asked.method}")
     everything = quantization.place(prepared, profile="dla") if asked.cache else placement
-    path = asked.statistics or _statistics_path(paths, data)
+    path = asked.statistics or statistics_path(paths, data)
     tensors = sorted({*placement.tensors, *everything.tensors})
     if samples is None:
         statistics = calibrators.Statistics.load(path)
@@ -130,7 +130,8 @@ def _say_what_comes_next(paths: Paths, shard: Path, screen: Screen) -> None:
     )
 
 
-def _statistics_path(paths: Paths, data: Data) -> Path:
+def statistics_path(paths: Paths, data: Data) -> Path:
+    """Where a run over these samples keeps what it counted."""
     shard = f".shard{data.shard[0]}of{data.shard[1]}" if data.shard else ""
     return paths.beside(f"{shard}.stats.npz")
 

@@ -11,6 +11,7 @@ __all__ = [
     "Shapes",
     "amount",
     "count",
+    "least_share",
     "local_path",
     "names",
     "parse_axes",
@@ -126,6 +127,17 @@ def seconds(text: str) -> float:
     value = amount(text)
     if value == 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return value
+
+
+def least_share(text: str) -> float:
+    """A share, ``0.9`` or ``90%``; 0 to 1."""
+    percent = text.endswith("%")
+    value = amount(text.removesuffix("%")) / (100 if percent else 1)
+    if value > 1:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a share such as 0.9 or 90% (write {value:g}%?)"
+        )
     return value
 
 

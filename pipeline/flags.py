@@ -9,10 +9,12 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from artefacts.arguments import ArgumentParser
 from engines import RUNTIMES
 from pipeline.flag_values import (
     amount,
     count,
+    least_share,
     local_path,
     names,
     parse_axes,
@@ -24,6 +26,7 @@ from pipeline.flag_values import (
 )
 from pipeline.job import Job
 from pipeline.settle import settle_job
+from pipeline.trtexec import from_trtexec
 
 __all__ = ["parse_job", "parser"]
 
@@ -36,10 +39,10 @@ EPILOG = """examples:
 """
 
 
-def parser() -> argparse.ArgumentParser:
+def parser(prog: str = "build_engine.py") -> argparse.ArgumentParser:
     """The argument parser; groups in the order of the steps."""
-    root = argparse.ArgumentParser(
-        prog="build_engine.py",
+    root = ArgumentParser(
+        prog=prog,
         description="ONNX model and samples in; a measured INT8 engine out.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -51,6 +54,7 @@ def parser() -> argparse.ArgumentParser:
     _add_promise(root)
     _add_build(root)
     _add_verification(root)
+    _add_output(root)
     return root
 
 
@@ -214,7 +218,12 @@ def _add_build(root: argparse.ArgumentParser) -> None:
     add("--noTF32", dest="no_tf32", action="store_true", help="TF32 is on, as in trtexec")
     add("--tacticSources", dest="tactic_sources", type=names, default=(), metavar="+CUBLAS,-CUDNN")
     add("--preview", type=names, default=(), metavar="+FEATURE,...")
-    add("--require-int8", type=float, metavar="SHARE", help="fail below this share of MACs in INT8")
+    add(
+        "--require-int8",
+        type=least_share,
+        metavar="SHARE",
+        help="fail below this share of MACs in INT8",
+    )
     add("--sign", type=Path, metavar="KEY.pem", help="sign engine and manifest (extra signing)")
     add("--threads", type=count, help="CPU threads of the engine (target cpu)")
 
@@ -229,14 +238,22 @@ def _add_verification(root: argparse.ArgumentParser) -> None:
         action="store_true",
         help="go on where the engine differs from its own graph by more than rounding explains",
     )
+
+
+def _add_output(root: argparse.ArgumentParser) -> None:
+    """What a person, or a program, is told."""
+    add = root.add_argument_group("output").add_argument
+    add("--dry-run", action="store_true", help="check everything, tell the plan, write nothing")
+    add("--quiet", action="store_true", help="print nothing but errors")
+    add("--json", action="store_true", help="one object on standard output: files, accuracy, …")
     add("--verbose", action="store_true", help="also print the libraries' log")
     add("--debug", action="store_true", help="show the stack trace of an error")
 
 
-def parse_job(argv: Sequence[str] | None) -> Job:
-    """Flags to a checked job.
+def parse_job(argv: Sequence[str], prog: str = "build_engine.py") -> Job:
+    """Flags to a checked job; trtexec's, where they mean one thing here, become ours.
 
     Raises:
         InputError: flags that do not fit together.
     """
-    return settle_job(vars(parser().parse_args(argv)))
+    return settle_job(vars(parser(prog).parse_args(from_trtexec(argv))))

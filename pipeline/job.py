@@ -12,14 +12,11 @@ from artefacts.errors import InputError
 from calibrators import Preprocess
 from engines.openvino.cpu_isa import CPU_ISAS
 from engines.options import Precision
+from pipeline.paths import Paths
 from pipeline.promise import Promise
 
-__all__ = ["Build", "Calibrate", "Data", "Job", "Paths", "Quantize", "Verify"]
+__all__ = ["Build", "Calibrate", "Data", "Job", "Paths", "Quantize", "Show", "Verify"]
 
-SUFFIXES = (
-    *(".prepared.onnx", ".stats.npz", ".ranges.json", ".improved.onnx", ".search.json"),
-    *(".recipe.yaml", ".pareto.png", ".int8.onnx", ".portable.onnx", ".fp16.onnx"),
-)
 Source = Path | Callable[[], Any]
 
 
@@ -33,43 +30,6 @@ def _check_member(name: str, found: object, known: tuple[object, ...]) -> None:
         raise InputError(
             f"{name} is {found!r}, expected one of {', '.join(map(str, known))}; choose one"
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Paths:
-    """The model, and the engine with everything beside it.
-
-    Attributes:
-        onnx: the model.
-        engine: to be written.
-    """
-
-    onnx: Path
-    engine: Path
-
-    def __post_init__(self) -> None:
-        """Refuse to overwrite the model."""
-        taken = [self.engine, *map(self.beside, SUFFIXES)]
-        if self.onnx.resolve() in [path.resolve() for path in taken]:
-            raise InputError(
-                f"--engine {self.engine} would overwrite the model {self.onnx} (artefacts lie "
-                "beside the engine), expected another name or folder; change --engine"
-            )
-
-    def beside(self, suffix: str) -> Path:
-        """An artefact beside the engine, ``out/m.int8.engine`` → ``out/m.ranges.json``.
-
-        The precision is not in the name: one calibration serves engines of every precision.
-        """
-        stem = self.engine.name
-        for ending in (".engine", ".plan", ".int8", ".fp16", ".fp32"):
-            stem = stem.removesuffix(ending)
-        return self.engine.with_name(stem + suffix)
-
-    def written(self, *, since_s: float) -> list[Path]:
-        """The files of this run, in the order of the steps; none that an earlier one left there."""
-        paths = [*map(self.beside, SUFFIXES), self.engine, Path(f"{self.engine}.json")]
-        return [path for path in paths if path.is_file() and path.stat().st_mtime >= since_s]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,6 +200,23 @@ class Verify:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Show:
+    """What a person, or a program, is told.
+
+    Attributes:
+        verbose: also what the libraries say.
+        quiet: errors only.
+        json: one object on standard output, nothing else there.
+        dry_run: check, tell the plan, and end.
+    """
+
+    verbose: bool = False
+    quiet: bool = False
+    json: bool = False
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class Job:
     """One run: the stages, and where it ends."""
 
@@ -250,7 +227,7 @@ class Job:
     build: Build
     verify: Verify
     stop_after: Literal["ranges", "onnx"] | None = None
-    verbose: bool = False
+    show: Show = Show()
 
     def __post_init__(self) -> None:
         """Refuse stages that do not go together."""

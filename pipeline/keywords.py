@@ -20,6 +20,7 @@ from pipeline.settle import settle_job
 __all__ = ["job_of"]
 
 SAMPLES = ("calib_data", "eval_data")
+COMMANDS_OWN = ("dry_run", "quiet", "json", "debug")
 
 
 @contextmanager
@@ -37,7 +38,8 @@ def job_of(onnx: str | Path, engine: str | Path, options: Mapping[str, Any]) -> 
     root = parser()
     # Parsed without the options: the defaults of the flags are the defaults of the keywords.
     given = vars(root.parse_args(["--onnx", str(onnx), "--engine", str(engine)]))
-    actions = {action.dest: action for action in root._actions if action.dest in given}
+    known = given.keys() - COMMANDS_OWN
+    actions = {action.dest: action for action in root._actions if action.dest in known}
     with tempfile.TemporaryDirectory(prefix="int8-samples-") as folder:
         for name, value in options.items():
             if name not in actions:

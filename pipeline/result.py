@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import engines
-from artefacts.errors import EngineError
-from pipeline.job import Paths
+from artefacts.errors import BuilderError, EngineError
+from pipeline.job import Job, Paths
+from pipeline.screen import Screen
 
-__all__ = ["Result", "result_of"]
+__all__ = ["Result", "result_of", "summary_json"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,3 +81,31 @@ def result_of(paths: Paths, *, since_s: float) -> Result:
         files=files,
         manifest=engines.read_manifest(paths.engine) if built else None,
     )
+
+
+def summary_json(job: Job | None, screen: Screen | None, failed: BuilderError | None) -> str:
+    """One object for a program: what was written and measured, and what went wrong.
+
+    Args:
+        job: None where the flags were refused.
+        screen: of the run, which keeps its warnings.
+        failed: the error that ended it, if any.
+    """
+    told: dict[str, Any] = {
+        "exit_code": 0 if failed is None else failed.exit_code,
+        "error": None if failed is None else str(failed),
+        "warnings": [] if screen is None else screen.warnings,
+        "engine": None,
+        "files": [],
+    }
+    if job is not None and screen is not None:
+        result = result_of(job.paths, since_s=screen.started_s)
+        told["engine"] = None if result.engine is None else str(result.engine)
+        told["files"] = [str(path) for path in result.files]
+        told |= {
+            "placement": result.placement,
+            "accuracy": result.accuracy,
+            "runtime": result.runtime,
+            "promise": result.promise,
+        }
+    return json.dumps(told, indent=2, ensure_ascii=False)

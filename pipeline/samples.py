@@ -19,6 +19,7 @@ __all__ = [
     "calibration_samples",
     "evaluation_samples",
     "judging_parts",
+    "refuse_nothing_to_learn",
     "reporting_samples",
     "trial_requests",
 ]
@@ -110,16 +111,26 @@ def any_samples(data: Data, inputs: Sequence[calibrators.InputSpec]) -> calibrat
     return calibrators.open_samples(given, inputs=inputs, preprocess=_spec(data, inputs))
 
 
-def _given_samples(data: Data, prepared: onnx.ModelProto) -> calibrators.Samples:
-    inputs = calibrators.input_specs(prepared)
-    if data.random_calibration is not None:
-        return calibrators.random_samples(inputs, count=data.random_calibration, seed=0)
-    if data.calib_data is None:
+def refuse_nothing_to_learn(data: Data) -> None:
+    """Refuse to calibrate on nothing.
+
+    Raises:
+        InputError: neither samples nor random ones are asked for.
+    """
+    if not data.learns:
         raise InputError(
             "--precision int8 without --calib-data has nothing to take ranges from, expected an "
             "image folder, .npz, .npy or a Python file with load_data(); give one (or "
             "--random-calibration 8 to measure speed only)"
         )
+
+
+def _given_samples(data: Data, prepared: onnx.ModelProto) -> calibrators.Samples:
+    inputs = calibrators.input_specs(prepared)
+    if data.random_calibration is not None:
+        return calibrators.random_samples(inputs, count=data.random_calibration, seed=0)
+    refuse_nothing_to_learn(data)
+    assert data.calib_data is not None
     samples = calibrators.open_samples(
         data.calib_data, inputs=inputs, preprocess=_spec(data, inputs), limit=data.calib_num
     )

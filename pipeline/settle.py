@@ -8,7 +8,7 @@ from typing import Any
 from artefacts.errors import InputError
 from engines import BuildOptions, Profile
 from pipeline.flag_values import Shapes
-from pipeline.job import Build, Calibrate, Data, Job, Paths, Quantize, Verify
+from pipeline.job import Build, Calibrate, Data, Job, Paths, Quantize, Show, Verify
 from pipeline.promise import Promise
 
 __all__ = ["IMPROVEMENT_SAMPLES", "settle_job"]
@@ -59,7 +59,12 @@ def settle_job(given: dict[str, Any]) -> Job:
         build=_build(given),
         verify=Verify(allow_runtime_gap=given["allow_runtime_gap"], sign=given["sign"]),
         stop_after=given["stop_after"],
-        verbose=given["verbose"],
+        show=Show(
+            verbose=given["verbose"],
+            quiet=given["quiet"],
+            json=given["json"],
+            dry_run=given["dry_run"],
+        ),
     )
 
 

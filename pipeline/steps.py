@@ -14,24 +14,24 @@ import onnx
 import calibrators
 import engines
 import quantization
-from artefacts.errors import InputError
 from graphs.walk import nodes
 from pipeline.building import (
     build_file,
     build_options,
     calibrating,
     convert_to_float16,
-    settle_cpu_isa,
     trial_feeds,
 )
 from pipeline.built import Built
 from pipeline.calibration import Calibrated, calibrate
+from pipeline.checked_first import check_evaluation, check_first, check_operators
 from pipeline.gates import refuse_gap, refuse_if_missed
 from pipeline.improvement import Improver
-from pipeline.job import Data, Job, Paths, Quantize
+from pipeline.job import Data, Job, Paths
 from pipeline.mixed_precision import MixedPrecision, passport_of, record
+from pipeline.plan import plan_of
 from pipeline.preprocessing import settle_preprocess, with_description
-from pipeline.recipes import follow, with_recipe
+from pipeline.recipes import follow
 from pipeline.sample_axes import graph_passport, settle_axes
 from pipeline.samples import calibration_samples
 from pipeline.screen import Screen
@@ -72,21 +72,18 @@ def run(job: Job, screen: Screen) -> None:
     Raises:
         BuilderError: whatever the user can mend, with the sentence to print.
     """
-    target = engines.resolve_target(job.build.options.target)
-    quantizes, builds = job.build.precision == "int8", job.stop_after is None
-    isa = settle_cpu_isa(job.quantize.isa, target, quantizes=quantizes, builds=builds)
-    job, recipe = with_recipe(job)
-    model = quantization.load_model(job.paths.onnx)
-    data, known = settle_preprocess(job.paths, job.data, model, screen)
-    job = replace(job, data=data)
-    if builds:  # else the engine is built elsewhere, by a release not known here
-        engines.runtime_of(target).check_model(model)
-    if quantizes and quantization.quantized_format(model) is not None:
-        refuse_searching(job.quantize, job.paths.onnx)
-        source: Source | None = use_quantized_model(job.paths, job.data, isa, model, screen)
+    ready = check_first(job)
+    target, isa, recipe = ready.target, ready.isa, ready.recipe
+    data, known = settle_preprocess(ready.job.paths, ready.job.data, ready.model, screen)
+    job = replace(ready.job, data=data)
+    if job.show.dry_run:
+        screen.tell(plan_of(replace(ready, job=job)))
+        return
+    if ready.taken:
+        source: Source | None = use_quantized_model(job.paths, data, isa, ready.model, screen)
     else:
-        prepared = prepare(job.paths, job.data, model, screen)
-        if quantizes and not job.build.implicit:
+        prepared = prepare(job, target, ready.model, screen)
+        if job.build.precision == "int8" and not job.build.implicit:
             source = quantized(job, target, isa, recipe, prepared, screen)
         else:
             path = job.paths.beside(".prepared.onnx")
@@ -109,20 +106,6 @@ def run(job: Job, screen: Screen) -> None:
     refuse_if_missed(promise, job.paths.engine, source.obstacle, verdict, gap)
 
 
-def refuse_searching(asked: Quantize, path: Path) -> None:
-    """A model that is quantized already has no float network to go back to.
-
-    Raises:
-        InputError: a promise or recipe was given.
-    """
-    if asked.asked:
-        raise InputError(
-            f"{asked.asked} with {path}, which is quantized already, expected "
-            "the float model it was made from; give that one, or take the Q/DQ nodes out with "
-            "python -m quantization strip"
-        )
-
-
 def use_quantized_model(
     paths: Paths, data: Data, isa: str | None, model: onnx.ModelProto, screen: Screen
 ) -> Source:
@@ -136,6 +119,7 @@ def use_quantized_model(
     screen.add(f"{imported.format} model of {imported.origin}: taken as it is, not calibrated")
     screen.add(*imported.notes)
     taken = settle_axes(data, imported.model, screen)
+    check_evaluation(data, taken)
     path = paths.beside(".int8.onnx")
     quantization.save_model(taken, path)
     portable = bounded(data, taken, screen) if isa == "portable" else None
@@ -163,14 +147,16 @@ def bounded(data: Data, model: onnx.ModelProto, screen: Screen) -> onnx.ModelPro
     return found.model if found.layers or found.released else None
 
 
-def prepare(paths: Paths, data: Data, model: onnx.ModelProto, screen: Screen) -> onnx.ModelProto:
+def prepare(job: Job, target: str, model: onnx.ModelProto, screen: Screen) -> onnx.ModelProto:
     """Load, check and normalise the graph that every artefact refers to."""
-    screen.start(f"prepare    {paths.onnx}")
+    screen.start(f"prepare    {job.paths.onnx}")
     prepared = quantization.prepare(model)
     inputs = ", ".join(map(str, calibrators.input_specs(prepared)))
     screen.add(f"{len(nodes(model))} nodes → {len(nodes(prepared))}; input {inputs}")
-    prepared = settle_axes(data, prepared, screen)
-    quantization.save_model(prepared, paths.beside(".prepared.onnx"))
+    prepared = settle_axes(job.data, prepared, screen)
+    check_evaluation(job.data, prepared)
+    screen.add(*check_operators(job, target, prepared))
+    quantization.save_model(prepared, job.paths.beside(".prepared.onnx"))
     return prepared
 
 

@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
+from artefacts.arguments import ArgumentParser
 from artefacts.errors import BuilderError
 from calibrators import (
     InputSpec,
@@ -105,9 +106,9 @@ COMMANDS: dict[str, Command] = {
 }
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, prog: str = "python -m quantization") -> int:
     """Run a command; 0 done, 1 a gate missed, 2 bad input or environment."""
-    arguments = _parser().parse_args(argv)
+    arguments = _parser(prog).parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     try:
         outcome = COMMANDS[arguments.command].run(arguments)
@@ -120,8 +121,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return outcome.exit_code
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m quantization", description=__doc__)
+def _parser(prog: str) -> argparse.ArgumentParser:
+    parser = ArgumentParser(prog=prog, description=__doc__)
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():
         child = subparsers.add_parser(name, help=command.summary, description=command.summary)

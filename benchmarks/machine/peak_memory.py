@@ -14,6 +14,12 @@ from benchmarks.machine.proc_files import read_text
 __all__ = ["MemoryResult", "peak_bytes", "probe_process"]
 
 TIMEOUT_S = 600.0
+PROBE = """
+import json, sys
+sys.path[:] = json.loads(sys.argv[1])
+from benchmarks.__main__ import main
+sys.exit(main(["probe", *sys.argv[2:]]))
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,10 +56,12 @@ def peak_bytes(root: Path = Path("/")) -> int:
 def probe_process(arguments: Sequence[str]) -> MemoryResult | None:
     """Run ``python -m benchmarks probe …`` and read its answer; None where it fails.
 
+    With this process's module path: ``-m`` would take an ``engines.py`` of the user's folder first.
+
     Args:
         arguments: of the probe, e.g. the engine's path.
     """
-    command = [sys.executable, "-m", "benchmarks", "probe", *arguments]
+    command = [sys.executable, "-c", PROBE, json.dumps(sys.path), *arguments]
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=TIMEOUT_S, check=True

@@ -38,6 +38,7 @@ __all__ = [
     "preprocess_named",
     "random_samples",
     "require_labels",
+    "require_source",
     "shape_limits",
 ]
 
@@ -79,6 +80,20 @@ def open_samples(
     return _open_files(Path(path), inputs=inputs, preprocess=preprocess, limit=limit)
 
 
+def require_source(path: str | Path) -> None:
+    """Refuse a path of samples where nothing is; ``loader.py:function`` names the file.
+
+    Raises:
+        DataError: nothing is there.
+    """
+    file, _, function = str(path).partition(".py:")
+    if not Path(f"{file}.py" if function else path).exists():
+        raise DataError(
+            f"samples {path} do not exist, expected an image folder, .npz, .npy or a Python file "
+            "with load_data(); check the path"
+        )
+
+
 def _open_files(
     path: Path,
     *,
@@ -86,11 +101,7 @@ def _open_files(
     preprocess: Preprocess | None,
     limit: int | None,
 ) -> Samples:
-    if not path.exists():
-        raise DataError(
-            f"samples {path} do not exist, expected an image folder, .npz, .npy or a Python file "
-            "with load_data(); check the path"
-        )
+    require_source(path)
     listed = _listed(path)
     if listed.files[0].suffix.lower() in _ARRAYS:
         source = ArrayFiles(listed, inputs=inputs, preprocess=preprocess, path=path)

@@ -37,7 +37,7 @@ from engines.openvino.unsigned_codes import use_unsigned_codes
 from engines.options import BuildOptions
 from engines.tensors import TensorSpec
 
-__all__ = ["build_blob", "compiled_call"]
+__all__ = ["build_blob", "check_operators", "compiled_call"]
 
 # OpenVINO's name → numpy's
 DTYPES = {
@@ -52,6 +52,8 @@ MADE_UP_BATCH = 3
 LARGEST_NOISE = (
     1e-6  # of the signal: 60 dB, where the same kernels agree to 120 and wrong ones to 20
 )
+
+LARGEST_READ_BYTES = 1 << 30
 
 logger = logging.getLogger(__name__)
 
@@ -108,6 +110,28 @@ def build_blob(
     )
 
 
+def check_operators(model: onnx.ModelProto) -> None:
+    """Refuse what OpenVINO cannot read, before a long run ends there; the largest are not tried.
+
+    Raises:
+        MissingLibraryError: OpenVINO is not installed.
+        ModelError: OpenVINO lacks an operator.
+    """
+    if model.ByteSize() > LARGEST_READ_BYTES:
+        return
+    try:
+        core().read_model(model.SerializeToString())
+    except RuntimeError as err:
+        raise _refused(model, err) from err
+
+
+def _refused(model: onnx.ModelProto, err: RuntimeError) -> ModelError:
+    return ModelError(
+        f"graph {model.graph.name!r} is refused by OpenVINO ({reason(err)}), expected "
+        "operators and shapes that its CPU plugin has; simplify the model"
+    )
+
+
 def compiled_call(
     model: onnx.ModelProto, options: BuildOptions
 ) -> Callable[[Mapping[str, NDArray[Any]]], dict[str, NDArray[Any]]]:
@@ -123,10 +147,7 @@ def compiled_call(
         chosen = settings(options.threads, _inference_precision(options.precision))
         compiled = core().compile_model(network, DEVICE, chosen)
     except RuntimeError as err:
-        raise ModelError(
-            f"graph {model.graph.name!r} is refused by OpenVINO ({reason(err)}), expected "
-            "operators and shapes that its CPU plugin has; simplify the model"
-        ) from err
+        raise _refused(model, err) from err
     ports = {name: port_index(compiled.outputs, name) for name in names}
 
     def call(inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

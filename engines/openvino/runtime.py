@@ -10,7 +10,7 @@ from artefacts.errors import EngineError
 from engines.built import BuiltEngine, Feeds, Report
 from engines.manifest import Manifest, read_verified
 from engines.openvino.cpu_isa import cpu_isa, resolve_cpu_isa
-from engines.openvino.library import cpu_facts, library_version
+from engines.openvino.library import cpu_facts, library_version, openvino
 from engines.openvino.runner import OpenvinoRunner
 from engines.options import BuildOptions
 from engines.rebuild import check_version, rebuild_command
@@ -30,6 +30,12 @@ def _build(
     from engines.openvino.build import build_blob
 
     return build_blob(path, model, options, feeds)
+
+
+def _check_operators(model: onnx.ModelProto) -> None:
+    from engines.openvino.build import check_operators
+
+    check_operators(model)
 
 
 def _compiled(model: onnx.ModelProto, options: BuildOptions) -> Call:
@@ -89,6 +95,10 @@ def _takes_types() -> bool:
     return False
 
 
+def _ready() -> None:
+    openvino()
+
+
 OPENVINO = Runtime(
     library="openvino",
     placement="cpu",
@@ -99,6 +109,8 @@ OPENVINO = Runtime(
     load=_load,
     check=_check,
     takes_types=_takes_types,
+    ready=_ready,
+    check_operators=_check_operators,
     compiled=_compiled,
     resolve_isa=resolve_cpu_isa,
     triton="python",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from artefacts.errors import EngineError
 from engines.built import BuiltEngine, Feeds, Report
+from engines.environment import has_gpu
 from engines.manifest import Manifest
 from engines.options import BuildOptions
 from engines.rebuild import check_version, rebuild_command
@@ -115,6 +116,17 @@ def _kind_of_gpu(gpu: Mapping[str, Any], recorded: Mapping[str, Any]) -> str:
     return f"{gpu.get('compute_capability')} ({gpu['name']}{number})"
 
 
+def _ready() -> None:
+    """Ask another process for the GPU: CUDA in this one would be lost to its forks."""
+    tensorrt(PLAIN)
+    if not has_gpu():
+        check_gpu(PLAIN, "build on")
+
+
+def _ready_rtx() -> None:
+    tensorrt(RTX)
+
+
 def _check_model(model: onnx.ModelProto) -> None:
     from engines.tensorrt.network import refuse_opset
 
@@ -132,21 +144,25 @@ def _always() -> bool:
 TENSORRT = Runtime(
     library=MODULES[PLAIN][0],
     placement="tensorrt",
+    linted=True,
     options=SHARED | CALIBRATED | {"float_part", "dla_core", "allow_gpu_fallback"},
     build=_build,
     load=partial(_load, PLAIN),
     check=_check,
     check_model=_check_model,
     takes_types=_takes_types,
+    ready=_ready,
     triton="tensorrt_plan",
 )
 TENSORRT_RTX = Runtime(
     library=MODULES[RTX][0],
     placement="tensorrt",
     lacks_int8=frozenset({"ConvTranspose"}),
+    linted=True,
     options=SHARED | {"compute_capabilities"},
     build=_build_rtx,
     load=partial(_load, RTX),
     check=_check_rtx,
     takes_types=_always,
+    ready=_ready_rtx,
 )

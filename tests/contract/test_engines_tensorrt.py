@@ -173,7 +173,10 @@ def test_opsets_that_the_parser_of_8_6_does_not_know(generation: tuple[str, Seen
         assert "error" not in seen["pairs"]
         assert "error" not in seen["plain"] or "no calibrators" in seen["plain"]["error"]
         assert "opset" not in seen["commanded"]["error"]
-        assert "m.int8.onnx" in seen["commanded"]["files"]
+        # The parser takes it; without a GPU the command ends before its first step.
+        without_gpu = "finds no NVIDIA GPU" in seen["commanded"]["error"]
+        assert without_gpu or "m.int8.onnx" in seen["commanded"]["files"]
+        assert not (without_gpu and seen["commanded"]["files"])
         return
     for which, opset in (("pairs", 19), ("plain", 18)):
         assert seen[which]["kind"] == "ModelError"

@@ -17,6 +17,7 @@ from engines.options import Target
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = (
+    "int8",
     "pipeline",
     "artefacts",
     "graphs",
@@ -28,6 +29,7 @@ PACKAGES = (
 # Beside itself. A room inside a package may import what is listed here and nothing else of ours;
 # the package's own files (its ``__init__`` and commands) may import all its rooms.
 MAY_IMPORT = {
+    "int8": ("artefacts", "engines", "benchmarks", "pipeline"),
     "pipeline": ("artefacts", "graphs", "calibrators", "quantization", "engines", "benchmarks"),
     "artefacts": (),
     "graphs": ("artefacts",),
