@@ -51,10 +51,9 @@ PAGE_BYTES = 4 << 20
 def main(argv: Sequence[str] | None = None, prog: str = "python -m benchmarks") -> int:
     """Run a command; 0 done, 1 a limit was missed, 2 bad input or environment."""
     words = list(sys.argv[1:] if argv is None else argv)
-    compare = partial(_compare, prog=prog)
     commands = {"table": _table, "render": _render, "probe": _probe}
     try:
-        commands.get(words[0] if words else "", compare)(words)
+        commands.get(words[0] if words else "", partial(_compare, prog=prog))(words)
     except BuilderError as err:
         if "--debug" in words:
             traceback.print_exc()
