@@ -6,6 +6,7 @@ May import: itself, artefacts; numpy, onnx; onnxruntime in one file, tensorrt in
 
 from __future__ import annotations
 
+from calibrators.preprocessing.image_limits import UPLOADS, ImageLimits
 from calibrators.preprocessing.images import decode_image, open_image
 from calibrators.preprocessing.preprocess import Preprocess
 from calibrators.ranges.auto import choose_method, choose_per_tensor, hold_out
@@ -40,8 +41,10 @@ from calibrators.statistics.statistics import Statistics, TensorStatistics
 
 __all__ = [
     "METHODS",
+    "UPLOADS",
     "Batch",
     "Checkpoint",
+    "ImageLimits",
     "InputSpec",
     "Preprocess",
     "Range",
