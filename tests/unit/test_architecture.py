@@ -118,6 +118,7 @@ MORE_FILES = {
     "graphs": "the ground floor is one room",
     "engines": "what all runtimes share",
     "engines/tensorrt": "two libraries and four generations of them",
+    "calibrators/preprocessing": "a file for each source of a spec",
     "calibrators/samples": "a file for each kind of source",
     "pipeline": "a file for each step",
     "benchmarks": "the command and what it measures",
