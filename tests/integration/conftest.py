@@ -9,6 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from engines import Passport
 from tests.engine_models import convnet
 from tests.integration.cpu_engines import Built, build
 
@@ -47,5 +48,5 @@ def samples(tmp_path: Path, rng: np.random.Generator) -> Path:
 @pytest.fixture(scope="module")
 def int8(tmp_path_factory: pytest.TempPathFactory) -> Built:
     model = convnet(np.random.default_rng())
-    passport: dict[str, object] = {"preprocess": {"layout": "NCHW"}}
+    passport = Passport(preprocess={"layout": "NCHW"})
     return build(tmp_path_factory.mktemp("int8"), model, passport, precision="int8")

@@ -216,9 +216,7 @@ def test_external_data_stays_in_its_folder(tmp_path: Path, rng: np.random.Genera
 def test_an_output_folder_that_is_a_file(tmp_path: Path, rng: np.random.Generator) -> None:
     (tmp_path / "taken").write_text("")
     with pytest.raises(InputError, match="is not writable"):
-        engines.build(
-            save(convnet(rng), tmp_path), tmp_path / "taken" / "m.engine", BuildOptions(), {}
-        )
+        engines.build(save(convnet(rng), tmp_path), tmp_path / "taken" / "m.engine", BuildOptions())
 
 
 def test_a_missing_model_is_named(tmp_path: Path) -> None:

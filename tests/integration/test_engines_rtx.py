@@ -23,7 +23,7 @@ from artefacts.errors import (
     ModelError,
     UnsupportedError,
 )
-from engines import BuildOptions, Profile, building
+from engines import BuildOptions, Passport, Profile, building
 from engines.built import Report
 from engines.environment import has_gpu, has_module
 from engines.onnx_layers import read_onnx
@@ -43,7 +43,7 @@ BATCHES = Profile(min=shapes(1), opt=shapes(4), max=shapes(8))
 def build(folder: Path, model: onnx.ModelProto, **options: Any) -> engines.Manifest:
     settings = {"target": "tensorrt-rtx", "precision": "int8", "profiles": (BATCHES,)} | options
     return engines.build(
-        save(model, folder), folder / "m.engine", BuildOptions(**settings), {"samples": 3}
+        save(model, folder), folder / "m.engine", BuildOptions(**settings), Passport(samples=3)
     )
 
 

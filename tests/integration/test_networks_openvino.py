@@ -149,7 +149,7 @@ def test_branches_far_apart_are_executed_as_promised(
     int8 = insert_qdq(model, placement, ranges)
     onnx.save(int8, tmp_path / "int8.onnx")
     options = BuildOptions(target="cpu", threads=1, precision="int8")
-    manifest = engines.build(tmp_path / "int8.onnx", tmp_path / "int8.engine", options, {})
+    manifest = engines.build(tmp_path / "int8.onnx", tmp_path / "int8.engine", options)
     assert manifest.coverage is not None
     assert set(manifest.coverage.int8_layers) == set(placement.int8_nodes)
     assert agreement_db(int8, tmp_path, rng) > 35
