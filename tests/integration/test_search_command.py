@@ -235,14 +235,14 @@ def test_labels_off_by_one_are_one_line_where_nothing_is_promised(
     task = work.folder / "task.yaml"
     task.write_text("task: classification\nlabel_offset: 1\n")
     assert work.run("off3", evaluate="off") == 0
-    out = capsys.readouterr().out
-    found = OFF_BY_ONE.search(out)
+    said = capsys.readouterr().err
+    found = OFF_BY_ONE.search(said)
     assert found is not None
     assert int(found[1]) == len(np.load(work.folder / "off.npz")["labels"])
-    assert f"      warning: {found[0]}" in out
-    assert out.count("warning: FP32") == 1
+    assert f"      warning: {found[0]}" in said
+    assert said.count("warning: FP32") == 1
     assert work.run("off4", "--task", task, evaluate="off") == 0
-    assert "warning: FP32" not in capsys.readouterr().out
+    assert "warning: FP32" not in capsys.readouterr().err
 
 
 def test_a_quantized_model_cannot_be_searched(
