@@ -100,7 +100,7 @@ class LabelFit:
 
     def _luck(self, offset: int) -> float:
         """How likely a model that knows next to nothing is right so often."""
-        return binomial_tail(self.right[offset], self.samples, self._level(NEXT_TO_NOTHING))
+        return binomial_tail(self.right[offset], self.samples, self.chance)
 
     def __str__(self) -> str:
         return self.told()
@@ -118,7 +118,7 @@ class LabelFit:
             )
         found = (
             f"FP32 has top1 {self.accuracy(self.offset):.2%} on {self.samples} samples, expected "
-            f"clearly more than {self._level(NEXT_TO_NOTHING):.2%} (chance is {self._level(0):.2%} "
+            f"clearly more than {self.chance:.2%} (chance is {self._level(0):.2%} "
             f"for {self.classes} classes); "
         )
         if (offset := self.fitting) is None and otherwise:

@@ -20,6 +20,7 @@ from calibrators.samples.samples import declared_specs
 from calibrators.tensorrt.cache import version_number
 from pipeline.building import refuse_calibrator, settle_cpu_isa
 from pipeline.job import Calibrate, Data, Job
+from pipeline.preprocessing import class_count
 from pipeline.recipes import with_recipe
 from pipeline.samples import evaluation_samples, refuse_nothing_to_learn
 from quantization.search.recipe import Recipe
@@ -92,7 +93,7 @@ def check_evaluation(data: Data, model: onnx.ModelProto) -> None:
     task = ClassificationTask() if data.task is None else read_task(data.task)
     if not isinstance(task, ClassificationTask) or (data.task is None and not data.labelled):
         return
-    classes = _classes(model, task.output)
+    classes = class_count(model, task.output)
     if classes is None:
         return
     try:
@@ -181,17 +182,6 @@ def _check_shapes(profiles: Sequence[engines.Profile], model: onnx.ModelProto) -
                     f"shape {'x'.join(map(str, shape))} is given for input {name}, expected one "
                     f"that fits {'x'.join(map(str, wanted))}; correct it"
                 )
-
-
-def _classes(model: onnx.ModelProto, output: str | None) -> int | None:
-    """How many classes a classifier scores; None where its shape does not say."""
-    found = [value for value in model.graph.output if output in (None, value.name)]
-    if len(found) != 1:
-        return None
-    dims = found[0].type.tensor_type.shape.dim
-    if len(dims) != 2 or not dims[1].HasField("dim_value"):
-        return None
-    return int(dims[1].dim_value)
 
 
 def _refuse_searching(job: Job) -> None:

@@ -16,7 +16,13 @@ from calibrators.samples.samples import image_shape
 from pipeline.job import Data, Paths
 from pipeline.screen import Screen
 
-__all__ = ["Described", "sample_classes", "settle_preprocess", "with_description"]
+__all__ = [
+    "Described",
+    "class_count",
+    "sample_classes",
+    "settle_preprocess",
+    "with_description",
+]
 
 BACKGROUND = "background"
 
@@ -89,7 +95,7 @@ def sample_classes(
 
 def _fitting(names: tuple[str, ...], model: onnx.ModelProto, screen: Screen) -> tuple[str, ...]:
     """Names where there are as many as classes, as far as that is known."""
-    classes = _classes_of(model)
+    classes = class_count(model)
     if not names or classes in (None, len(names)):
         return names
     screen.warn(
@@ -99,12 +105,20 @@ def _fitting(names: tuple[str, ...], model: onnx.ModelProto, screen: Screen) -> 
     return ()
 
 
-def _classes_of(model: onnx.ModelProto) -> int | None:
-    """Size of the last axis of the only output, where it is one score per class."""
-    outputs = [entry.type.tensor_type.shape.dim for entry in model.graph.output]
-    if len(outputs) != 1 or len(outputs[0]) != 2:
+def class_count(model: onnx.ModelProto, output: str | None = None) -> int | None:
+    """How many classes a classifier scores; None where its shape does not say.
+
+    Args:
+        model: a classifier, or anything else.
+        output: that has the scores; None for the only one.
+    """
+    found = [value for value in model.graph.output if output in (None, value.name)]
+    if len(found) != 1:
         return None
-    return outputs[0][1].dim_value or None
+    dims = found[0].type.tensor_type.shape.dim
+    if len(dims) != 2 or not dims[1].HasField("dim_value"):
+        return None
+    return int(dims[1].dim_value)
 
 
 def _said(spec: calibrators.Preprocess) -> str:
