@@ -18,6 +18,7 @@ from quantization.improve.improve import VARIANTS, improve_layers
 from quantization.improve.improved import Improved
 from quantization.improve.methods import UNFITTED, Methods
 from quantization.improve.walk import can_walk
+from quantization.improve.wide import BLOCK_INPUTS, WIDEST_WHOLE, wide_layers
 from quantization.measure.execution import Arrays
 
 __all__ = ["Fitted", "Fitting", "Improver"]
@@ -79,6 +80,11 @@ class Improver:
             )
             return None
         self.screen.add(f"improving ranges, rounding and biases with {len(feeds)} {what}")
+        if wide := wide_layers(GraphView(given.model), given.placement):
+            self.screen.add(
+                f"{len(wide)} layers of more than {WIDEST_WHOLE:,} inputs are fitted in blocks of "
+                f"{BLOCK_INPUTS}, not whole: {', '.join(wide[:3])}{', …' if wide[3:] else ''}"
+            )
         with self.screen.bar("steps") as show:
 
             def progress(done: int, total: int) -> None:

@@ -152,7 +152,7 @@ def _error(layer: LayerMatrix | None, exact: Array, scale: Floats) -> float:
         matrix = np.eye(scale.size)[None]
         factors, rounded = scale[None], matrix * scale
     else:
-        factors, matrix = scale[layer.channels], layer.matrix
+        factors, matrix = scale[layer.channels], layer.judging
         scaled = matrix * factors[:, None, :]
         steps = largest_scale(scaled)[..., None]
         rounded = np.rint(scaled / steps) * steps
