@@ -17,18 +17,14 @@ if __name__ == "__main__":  # the imports take seconds: Ctrl-C ends them without
 import logging
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from artefacts.command import run_command
-from artefacts.faults import writing
-from artefacts.files import make_folder
-from artefacts.litter import job_lock
 from artefacts.runs import interruptible
-from pipeline.flags import Job, parse_job
+from pipeline.flags import parse_job
 from pipeline.keywords import job_of
-from pipeline.result import Result, result_of
+from pipeline.result import Result, result_of, summary_json
 from pipeline.screen import Screen
 from pipeline.steps import run
 
@@ -58,33 +54,32 @@ def build(onnx: str | Path, engine: str | Path, *, show: bool = False, **options
     with job_of(onnx, engine, options) as job:
         screen = Screen(bars=show and sys.stderr.isatty(), steps=job.steps, quiet=not show)
         with interruptible():
-            _run_alone(job, screen)
-    return result_of(job, since_s=screen.started_s)
+            run(job, screen)
+    return result_of(job.paths, since_s=screen.started_s)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, prog: str = "build_engine.py") -> int:
     """Run the command; 0 done, 1 a gate missed, 2 bad input or environment."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    job, screen = None, None
 
     def command() -> None:
-        job = parse_job(argv)
+        nonlocal job, screen
+        job = parse_job(words, prog)
         logging.basicConfig(
-            level=logging.INFO if job.verbose else logging.WARNING, format="      %(message)s"
+            level=logging.INFO if job.show.verbose else logging.WARNING, format="      %(message)s"
         )
-        _run_alone(job, Screen(bars=sys.stderr.isatty(), steps=job.steps))
-
-    debug = "--debug" in (sys.argv if argv is None else argv)
-    interrupted = "interrupted; run the same command again to resume"
-    return run_command(command, debug=debug, interrupted=interrupted)
-
-
-def _run_alone(job: Job, screen: Screen) -> None:
-    """Two builds of one engine write the same files: the second waits for the first."""
-    make_folder(job.engine)
-    alone = job_lock(job.engine, lambda: screen.add(f"waiting for another build of {job.engine}"))
-    with ExitStack() as stack:
-        with writing(job.engine):
-            stack.enter_context(alone)
+        silent = job.show.quiet or job.show.json
+        bars = sys.stderr.isatty() and not silent
+        screen = Screen(bars=bars, steps=job.steps, quiet=silent)
         run(job, screen)
+
+    def tell(code: int, error: str | None) -> None:
+        if "--json" in words:
+            print(summary_json(job, screen, code, error))
+
+    interrupted = "interrupted; run the same command again to resume"
+    return run_command(command, debug="--debug" in words, interrupted=interrupted, ended=tell)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,10 @@ from artefacts.libraries import require
 from artefacts.litter import scratch_folder
 from benchmarks.onnx_nodes import name_nodes, weighted_nodes
 from benchmarks.report.document import KernelReport, LayerReport
+from calibrators.samples.axes import noted
 from calibrators.samples.data import InputSpec
+from graphs.operators import PAIR_OPS
+from graphs.walk import nodes
 
 __all__ = ["OnnxSystem", "parse_profile"]
 
@@ -26,7 +29,7 @@ Arrays = dict[str, npt.NDArray[np.generic]]
 # onnxruntime spells element types its own way; the rest are numpy's names.
 DTYPES = {"float": "float32", "double": "float64"}
 PROVIDERS = ["CPUExecutionProvider"]
-QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul")
+QUANTIZED = PAIR_OPS | {"QLinearConv", "QLinearMatMul"}
 PROFILED_RUNS = 30
 KERNEL = "_kernel_time"
 
@@ -45,14 +48,15 @@ class OnnxSystem:
                 f"model {path} cannot be loaded by onnxruntime ({str(err)[:200]}), expected a "
                 "valid ONNX file; check it with onnx.checker"
             ) from err
-        self.inputs = tuple(
+        specs = [
             InputSpec(
                 name=entry.name,
                 dtype=_dtype(entry.type),
                 shape=tuple(size if isinstance(size, int) else None for size in entry.shape),
             )
             for entry in self._session.get_inputs()
-        )
+        ]
+        self.inputs = noted(specs, self._session.get_modelmeta().custom_metadata_map)
         self._names = [entry.name for entry in self._session.get_outputs()]
 
         self._path = Path(path)
@@ -65,7 +69,7 @@ class OnnxSystem:
     def precision(self) -> str:
         """``int8`` where the graph has quantized layers, else by its weights."""
         graph = self._model.graph
-        if any(node.op_type in QUANTIZED for node in graph.node):
+        if any(node.op_type in QUANTIZED for node in nodes(graph)):
             return "int8"
         kinds = {tensor.data_type for tensor in graph.initializer}
         return "fp16" if onnx.TensorProto.FLOAT16 in kinds else "fp32"

@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from artefacts.errors import DataError
 from artefacts.files import sha256_file
-from benchmarks.report.document import AGAINST_GRAPH, KernelReport, LayerReport
+from benchmarks.report.document import AGAINST_GRAPH, LIKENESS, KernelReport, LayerReport
+from calibrators.samples.axes import has_batch_axis, resolved
 from calibrators.samples.data import InputSpec
 
 __all__ = [
@@ -22,6 +23,8 @@ __all__ = [
     "against_graph",
     "check_same_inputs",
     "file_facts",
+    "found_at_build",
+    "likeness",
     "query_of",
     "unique_names",
 ]
@@ -71,7 +74,9 @@ class System:
     @property
     def free_batch(self) -> bool:
         """Whether the number of images per query may be chosen."""
-        return all(spec.shape and not isinstance(spec.shape[0], int) for spec in self.inputs)
+        return has_batch_axis(self.inputs) and all(
+            spec.axis == 0 and not isinstance(spec.shape[0], int) for spec in resolved(self.inputs)
+        )
 
 
 def against_graph(measured: Mapping[str, Any]) -> dict[str, str]:
@@ -89,6 +94,24 @@ def against_graph(measured: Mapping[str, Any]) -> dict[str, str]:
         return {AGAINST_GRAPH: f"{worst['sqnr_db']:.1f} dB, which rounding explains"}
     why = check["cause"] or "cause unknown"
     return {AGAINST_GRAPH: f"{worst['sqnr_db']:.1f} dB, more than rounding explains: {why}"}
+
+
+def likeness(measured: Mapping[str, Any]) -> dict[str, str]:
+    """The setting with the SQNR of an INT8 engine and its graph, as the build measured them.
+
+    Args:
+        measured: of its manifest.
+    """
+    found = measured.get("accuracy", {})
+    levels = [found.get(name, {}).get("sqnr_db") for name in ("INT8 engine", "INT8 ONNX")]
+    if None in levels:
+        return {}
+    return {LIKENESS: f"engine {levels[0]:.1f} dB, graph {levels[1]:.1f} dB"}
+
+
+def found_at_build(measured: Mapping[str, Any]) -> dict[str, str]:
+    """What the manifest says of engine and graph, against FP32 and against each other."""
+    return likeness(measured) | against_graph(measured)
 
 
 def unique_names(paths: Sequence[Path]) -> list[str]:

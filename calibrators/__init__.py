@@ -13,6 +13,14 @@ from calibrators.ranges.auto import choose_method, choose_per_tensor, hold_out
 from calibrators.ranges.diagnostics import convergence, describe
 from calibrators.ranges.methods import METHODS, compute_ranges
 from calibrators.ranges.ranges import Range, Ranges
+from calibrators.samples.axes import (
+    SampleAxes,
+    evaluation_batch,
+    fixed_batch,
+    has_batch_axis,
+    resolved,
+    say_axes,
+)
 from calibrators.samples.checks import check_unnormalised, refuse_overlap
 from calibrators.samples.data import (
     Batch,
@@ -22,11 +30,11 @@ from calibrators.samples.data import (
     batches,
     input_specs,
     open_samples,
+    preprocess_named,
     random_samples,
     require_labels,
     shape_limits,
 )
-from calibrators.samples.samples import fixed_batch, has_batch_axis
 from calibrators.statistics.collector import Checkpoint
 from calibrators.statistics.observe import observe
 from calibrators.statistics.statistics import Statistics, TensorStatistics
@@ -42,6 +50,7 @@ __all__ = [
     "Range",
     "Ranges",
     "Sample",
+    "SampleAxes",
     "Samples",
     "Statistics",
     "TensorStatistics",
@@ -53,6 +62,7 @@ __all__ = [
     "convergence",
     "decode_image",
     "describe",
+    "evaluation_batch",
     "fixed_batch",
     "has_batch_axis",
     "hold_out",
@@ -60,8 +70,11 @@ __all__ = [
     "observe",
     "open_image",
     "open_samples",
+    "preprocess_named",
     "random_samples",
     "refuse_overlap",
     "require_labels",
+    "resolved",
+    "say_axes",
     "shape_limits",
 ]

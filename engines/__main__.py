@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
+from artefacts.arguments import ArgumentParser
 from artefacts.command import run_command
 from artefacts.errors import InputError
 from artefacts.texts import printable
@@ -101,8 +102,8 @@ def describe(manifest: Manifest) -> list[tuple[str, str]]:
         )
         lines += [("not int8", name) for name in cover.float_layers]
     for name in ("calibrator", "samples", "preprocess"):
-        if manifest.passport.get(name) is not None:
-            lines.append((name, str(manifest.passport[name])))
+        if (value := getattr(manifest.passport, name)) is not None:
+            lines.append((name, str(value)))
     return lines + [(name, str(result)) for name, result in sorted(manifest.measured.items())]
 
 
@@ -111,6 +112,7 @@ COMMANDS = {
     "verify": verify,
     "sign": sign_engine,
     "triton-export": triton_export,
+    "export-triton": triton_export,
 }
 
 
@@ -138,9 +140,9 @@ def add_flags(name: str, to: argparse.ArgumentParser) -> None:
         )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, prog: str = "python -m engines") -> int:
     """Run a command; 0 done, 2 bad input or environment."""
-    parser = argparse.ArgumentParser(prog="python -m engines", description=__doc__)
+    parser = ArgumentParser(prog=prog, description=__doc__)
     parser.add_argument("--debug", action="store_true", help="show the trace of an error")
     commands = parser.add_subparsers(required=True, metavar="|".join(COMMANDS))
     for name, command in COMMANDS.items():

@@ -91,7 +91,7 @@ class Engine:
     @property
     def preprocess(self) -> Mapping[str, Any] | None:
         """How raw samples become inputs, as the manifest has it."""
-        return self.manifest.passport.get("preprocess")
+        return self.manifest.passport.preprocess
 
     def __call__(
         self, request: Mapping[str, Any], *, copy: bool = True, on_device: bool = False

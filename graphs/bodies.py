@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import onnx
 from onnx import helper, numpy_helper
 
-from graphs.edit import read_from_outside
 from graphs.view import GraphView
+from graphs.walk import read_from_outside
 
-__all__ = ["bodies"]
+__all__ = ["bodies", "standing_alone"]
 
 
 def bodies(view: GraphView) -> Iterator[tuple[str, onnx.ModelProto]]:
@@ -26,13 +26,14 @@ def bodies(view: GraphView) -> Iterator[tuple[str, onnx.ModelProto]]:
                 if not body.node:
                     continue
                 path = f"{node.name}/{attribute.name}"
-                model = _standing_alone(view, body)
+                model = standing_alone(view, body)
                 yield path, model
                 for inner, nested in bodies(GraphView(model)):
                     yield f"{path}/{inner}", nested
 
 
-def _standing_alone(view: GraphView, body: onnx.GraphProto) -> onnx.ModelProto:
+def standing_alone(view: GraphView, body: onnx.GraphProto) -> onnx.ModelProto:
+    """A body as a model: outer tensors that it reads are initializers or inputs there."""
     graph = onnx.GraphProto()
     graph.CopyFrom(body)
     for name in sorted(filter(None, read_from_outside(body))):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from onnx import ModelProto, ValueInfoProto, checker, shape_inference
 
 from artefacts.errors import ModelError
-from graphs.edit import is_default_domain
 from graphs.opset import ONNX_ERRORS, hide_data, reason
+from graphs.walk import is_default_domain
 
 __all__ = ["check", "infer_shapes", "static_shape", "values"]
 
@@ -15,14 +15,15 @@ def infer_shapes(model: ModelProto) -> None:
     """Write the shapes and types that ONNX infers to ``value_info``.
 
     Without ``data_prop``: it allocates for every element that a file declares, and
-    ``prepare_sizes`` follows sizes itself. What the file says of custom operators' outputs stays:
-    nobody else knows.
+    ``prepare_sizes`` follows sizes itself. What the file says of the outputs of custom operators
+    and loops stays: nobody else knows.
 
     Raises:
         ModelError: types or shapes of the graph contradict each other.
     """
-    custom = {n for node in model.graph.node if not is_default_domain(node) for n in node.output}
-    kept = [value for value in model.graph.value_info if value.name in custom]
+    untold = (n for n in model.graph.node if not is_default_domain(n) or n.op_type == "Loop")
+    names = {name for node in untold for name in node.output}
+    kept = [value for value in model.graph.value_info if value.name in names]
     del model.graph.value_info[:]
     model.graph.value_info.extend(kept)
     light, _ = hide_data(model)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TextIO
 
 from tqdm import tqdm
 
+from artefacts.colour import Style, painted
 from artefacts.texts import printable
 
 __all__ = ["Progress", "Screen"]
 
+WARNING = "warning: "
 Progress = Callable[[int, "int | None"], None]
 
 
@@ -24,17 +27,31 @@ class Screen:
         self.quiet = quiet
         self.steps = steps
         self.step = 0
+        self.warnings: list[str] = []
         self.started_s = time.time() - 1.0  # file times tick more coarsely than the clock
 
     def start(self, title: str) -> None:
         """Announce the next step."""
         self.step += 1
-        self._print(f"[{self.step}/{self.steps}] {title}")
+        self._print(f"[{self.step}/{self.steps}] {title}", style="bold")
 
     def add(self, *lines: str) -> None:
-        """Add lines to the step that was announced."""
+        """Add lines to the step that was announced; those that warn are kept."""
         for line in lines:
-            self._print(f"      {line}")
+            warns = line.startswith(WARNING)
+            if warns:
+                self.warnings.append(line.removeprefix(WARNING))
+            self._print(f"      {line}", style="yellow" if warns else None)
+
+    def tell(self, lines: Sequence[str]) -> None:
+        """Lines that belong to no step."""
+        for line in lines:
+            self._print(line)
+
+    def warn(self, *lines: str) -> None:
+        """Add warnings; they go to standard error, where a pipe does not swallow them."""
+        for line in lines:
+            self._print(f"      warning: {line}", sys.stderr)
 
     @contextmanager
     def bar(self, unit: str) -> Iterator[Progress]:
@@ -62,8 +79,11 @@ class Screen:
 
         return progress
 
-    def _print(self, line: str) -> None:
+    def _print(
+        self, line: str, stream: TextIO | None = None, *, style: Style | None = None
+    ) -> None:
         if self.quiet:
             return
-        sys.stdout.write(f"{printable(line)}\n")
-        sys.stdout.flush()
+        stream = stream or sys.stdout
+        line = printable(line)  # it may quote files of others; what paints it is ours
+        print(painted(line, style, stream) if style else line, file=stream, flush=True)

@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from artefacts.documents import parse_yaml
 from artefacts.errors import DataError
 from artefacts.files import read_bounded
 from artefacts.texts import shortened, shown
+from artefacts.yaml_documents import parse_yaml
 from benchmarks.accuracy.classification import ClassificationTask
 from benchmarks.accuracy.custom import CustomTask
 from benchmarks.accuracy.detection import DetectionTask

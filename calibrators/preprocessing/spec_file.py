@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from artefacts.documents import parse_yaml
 from artefacts.errors import DataError
 from artefacts.files import read_bounded
 from artefacts.texts import shortened
+from artefacts.yaml_documents import parse_yaml
 
 __all__ = ["read_yaml"]
 

@@ -171,6 +171,7 @@ class Ranges:
             raise ValueError(f"samples is {shown(fields['samples'])}")
         if not isinstance(fields["preprocess"], dict | None):
             raise TypeError(f"preprocess is {shown(fields['preprocess'])}")
+        json.dumps(fields["preprocess"], allow_nan=False)  # what could not be written again
         tensors = {name: _parse_range(name, entry) for name, entry in fields["tensors"].items()}
         return cls(**{**fields, "tensors": tensors})
 

@@ -5,7 +5,7 @@ In: an image folder, .npz or .npy files, a Python loader. Out: what the model is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,20 +15,16 @@ from numpy.typing import NDArray
 
 from artefacts.errors import DataError
 from calibrators.preprocessing import images
+from calibrators.preprocessing.named import named_preprocess
 from calibrators.preprocessing.preprocess import Preprocess
+from calibrators.preprocessing.presets import PRESETS
 from calibrators.preprocessing.spec_file import read_yaml
 from calibrators.samples.array_samples import ArrayFiles
-from calibrators.samples.feeds import check_preprocess
+from calibrators.samples.axes import fixed_batch, has_batch_axis, input_specs, resolved
 from calibrators.samples.folders import FileList, list_folder, list_text
+from calibrators.samples.input_names import check_preprocess
 from calibrators.samples.loaders import Feed, LoaderSamples, load_function
-from calibrators.samples.samples import (
-    InputSpec,
-    Sample,
-    Samples,
-    fixed_batch,
-    has_batch_axis,
-    input_specs,
-)
+from calibrators.samples.samples import InputSpec, Sample, Samples, image_shape
 from calibrators.samples.sources import Chosen, ImageFiles, RandomRows
 
 __all__ = [
@@ -39,8 +35,10 @@ __all__ = [
     "batches",
     "input_specs",
     "open_samples",
+    "preprocess_named",
     "random_samples",
     "require_labels",
+    "require_source",
     "shape_limits",
 ]
 
@@ -82,6 +80,20 @@ def open_samples(
     return _open_files(Path(path), inputs=inputs, preprocess=preprocess, limit=limit)
 
 
+def require_source(path: str | Path) -> None:
+    """Refuse a path of samples where nothing is; ``loader.py:function`` names the file.
+
+    Raises:
+        DataError: nothing is there.
+    """
+    file, _, function = str(path).partition(".py:")
+    if not Path(f"{file}.py" if function else path).exists():
+        raise DataError(
+            f"samples {path} do not exist, expected an image folder, .npz, .npy or a Python file "
+            "with load_data(); check the path"
+        )
+
+
 def _open_files(
     path: Path,
     *,
@@ -89,19 +101,16 @@ def _open_files(
     preprocess: Preprocess | None,
     limit: int | None,
 ) -> Samples:
-    if not path.exists():
-        raise DataError(
-            f"samples {path} do not exist, expected an image folder, .npz, .npy or a Python file "
-            "with load_data(); check the path"
-        )
+    require_source(path)
     listed = _listed(path)
     if listed.files[0].suffix.lower() in _ARRAYS:
         source = ArrayFiles(listed, inputs=inputs, preprocess=preprocess, path=path)
         return Chosen.of(source, limit)
     if preprocess is None:
         raise DataError(
-            f"images of {path} need a preprocessing spec, expected --preprocess FILE.yaml with at "
-            "least 'scale: 1/255' (and resize, mean, std as in training); see docs/data.md"
+            f"images of {path} need a preprocessing spec, expected --preprocess with a preset "
+            f"({', '.join(PRESETS)}, timm:NAME) or a YAML file with at least 'scale: 1/255' (and "
+            "resize, mean, std as in training); see docs/data.md"
         )
     return Chosen.of(ImageFiles(listed, inputs=inputs, preprocess=preprocess), limit)
 
@@ -137,6 +146,16 @@ def _dataset_description(path: Path) -> DataError:
     )
 
 
+def preprocess_named(name: str | Path, inputs: Sequence[InputSpec]) -> Preprocess:
+    """The spec of a file, or of a preset for the model's image input.
+
+    Raises:
+        DataError: neither of the two, or one that cannot be used.
+        MissingLibraryError: ``timm:NAME`` without timm.
+    """
+    return named_preprocess(name, image_shape(inputs))
+
+
 def random_samples(inputs: Sequence[InputSpec], *, count: int, seed: int) -> Samples:
     """Random samples: for a first build without data, never for one to deploy.
 
@@ -163,24 +182,20 @@ class Batch:
     Attributes:
         inputs: input name → array, e.g. (8, 3, 224, 224).
         samples: what it was stacked from.
-        count: real rows along axis 0; the rest repeats the last one (static batch only).
+        count: real rows; the rest repeats the last one (static batch only).
+        padding: rows to leave out of results.
     """
 
     inputs: dict[str, NDArray[Any]]
     samples: tuple[Sample, ...]
     count: int
-
-    @property
-    def padding(self) -> int:
-        """Rows to leave out of results: never where the model has no batch axis."""
-        first = next(iter(self.inputs.values()))
-        return first.shape[0] - self.count if first.ndim else 0
+    padding: int = 0
 
 
 def batches(
     samples: Iterable[Sample], batch_size: int, *, inputs: Sequence[InputSpec]
 ) -> Iterator[Batch]:
-    """Stack samples along axis 0.
+    """Stack samples along their axis.
 
     A static batch dimension of the model wins over ``batch_size``; its last batch is padded by
     repeating the last real row. A change of shape between samples starts a new batch. Models
@@ -192,32 +207,39 @@ def batches(
     if batch_size < 1:
         raise DataError(f"batch size is {batch_size}, expected at least 1; correct --calib-batch")
     batched, static = has_batch_axis(inputs), fixed_batch(inputs)
+    axes = {spec.name: spec.axis or 0 for spec in resolved(inputs)}
     size = static or batch_size
     pending: list[Sample] = []
     for sample in samples:
-        single = batched and all(array.shape[0] == 1 for array in sample.inputs.values())
+        single = batched and all(
+            array.shape[axes.get(name, 0)] == 1 for name, array in sample.inputs.items()
+        )
         if pending and (not single or _shapes(pending[0]) != _shapes(sample)):
-            yield _stack(pending, static)
+            yield _stack(pending, static, axes)
             pending = []
         if not single:
             yield _alone(sample)
             continue
         pending.append(sample)
         if len(pending) == size:
-            yield _stack(pending, static)
+            yield _stack(pending, static, axes)
             pending = []
     if pending:
-        yield _stack(pending, static)
+        yield _stack(pending, static, axes)
 
 
 def _shapes(sample: Sample) -> dict[str, tuple[int, ...]]:
     return {name: array.shape for name, array in sample.inputs.items()}
 
 
-def _stack(pending: Sequence[Sample], static: int | None) -> Batch:
-    rows = [*pending, *[pending[-1]] * ((static or 0) - len(pending))]
-    inputs = {name: np.concatenate([row.inputs[name] for row in rows]) for name in rows[0].inputs}
-    return Batch(inputs=inputs, samples=tuple(pending), count=len(pending))
+def _stack(pending: Sequence[Sample], static: int | None, axes: Mapping[str, int]) -> Batch:
+    padding = max((static or 0) - len(pending), 0)
+    rows = [*pending, *[pending[-1]] * padding]
+    inputs = {
+        name: np.concatenate([row.inputs[name] for row in rows], axis=axes.get(name, 0))
+        for name in rows[0].inputs
+    }
+    return Batch(inputs=inputs, samples=tuple(pending), count=len(pending), padding=padding)
 
 
 def _alone(sample: Sample) -> Batch:

@@ -6,7 +6,6 @@ alone, before any value is read.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,13 +15,20 @@ from numpy.typing import NDArray
 
 from artefacts.errors import DataError
 from calibrators.preprocessing.preprocess import Preprocess
-from calibrators.samples.fit import check_kind, fit_array, fits, remedy, without_ones
+from calibrators.samples.axes import resolved
+from calibrators.samples.fit import (
+    check_kind,
+    fit_array,
+    fits,
+    fits_beside,
+    remedy,
+    without_ones,
+)
+from calibrators.samples.input_names import image_input, match_names
 from calibrators.samples.labels import LABEL_ARRAYS
-from calibrators.samples.samples import InputSpec, has_batch_axis
+from calibrators.samples.samples import InputSpec
 
-__all__ = ["FeedPlan", "check_preprocess", "image_input", "plan_feed"]
-
-_SINGLE = ("images", "image", "x", "X", "data", "inputs", "input", "features", "samples", "arr_0")
+__all__ = ["FeedPlan", "plan_feed"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,16 +37,18 @@ class Plan:
 
     Attributes:
         spec: the input.
-        kind: ``rows`` (axis 0 is the input's own axis 0), ``items`` (axis 0 is one more, each entry
-            a whole input) or ``whole`` (the array is one sample's).
-        count: length of axis 0; 1 for ``whole``.
+        kind: ``rows`` (samples lie along the input's own axis of samples), ``items`` (along one
+            more, each entry a whole input) or ``whole`` (the array is one sample's).
+        count: samples; 1 for ``whole``.
         convert: from a row, an item or the whole array to what is fed, not yet cast and checked.
+        axis: of the array, along which the samples lie.
     """
 
     spec: InputSpec
     kind: str
     count: int
     convert: Callable[[NDArray[Any]], NDArray[Any]]
+    axis: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +58,7 @@ class FeedPlan:
     Attributes:
         names: input name → array name.
         plans: input name → how.
-        rows: number of samples along axis 0; None where all arrays together are one sample.
+        rows: number of samples; None where all arrays together are one sample.
         labels: name of the array of labels, or None.
     """
 
@@ -69,13 +77,7 @@ class FeedPlan:
 
     def _input(self, name: str, value: NDArray[Any], where: str) -> NDArray[Any]:
         plan = self.plans[name]
-        if self.rows is None and plan.kind == "rows":
-            fed = np.concatenate([plan.convert(row) for row in value])
-        elif self.rows is None and plan.kind == "items":
-            fed = plan.convert(value[0])
-        else:
-            fed = plan.convert(value)
-        return fit_array(fed, plan.spec, where=f"{where} ({name})")
+        return fit_array(plan.convert(value), plan.spec, where=f"{where} ({name})")
 
 
 def plan_feed(
@@ -90,6 +92,7 @@ def plan_feed(
     Raises:
         DataError: an input without an array, an array that does not fit, or unequal lengths.
     """
+    inputs = resolved(inputs)
     names = match_names(list(arrays), inputs, where=where)
     image = image_input(preprocess, inputs)
     plans = {
@@ -103,10 +106,7 @@ def plan_feed(
         for spec in inputs
     }
     used = set(names.values())
-    batched = has_batch_axis(inputs)
-    if not batched:
-        plans = {name: _as_one(plan) for name, plan in plans.items()}
-    rows = _rows(plans, batched=batched, where=where)
+    rows = _rows(plans, where=where)
     labels = next((key for key in LABEL_ARRAYS if key in arrays and key not in used), None)
     shape = arrays[labels][0] if labels is not None else ()
     if rows is not None and labels is not None and shape[:1] != (rows,):
@@ -117,31 +117,14 @@ def plan_feed(
     return FeedPlan(names=names, plans=plans, rows=rows, labels=labels)
 
 
-def _as_one(plan: Plan) -> Plan:
-    """An array as one sample's, where axis 0 has the length that the model fixes: layers, not rows.
-
-    Example: (2, 1, 128) for a recurrent state [2, N, 128].
-    """
-    if plan.kind != "rows" or plan.spec.shape[0] != plan.count:
-        return plan
-
-    def convert(rows: NDArray[Any]) -> NDArray[Any]:
-        return np.concatenate([plan.convert(row) for row in rows])
-
-    return Plan(spec=plan.spec, kind="whole", count=1, convert=convert)
-
-
-def _rows(plans: Mapping[str, Plan], *, batched: bool, where: str) -> int | None:
-    """The number of samples along axis 0, or None where the feed is one sample."""
+def _rows(plans: Mapping[str, Plan], *, where: str) -> int | None:
+    """The number of samples, or None where the arrays together are one."""
     kinds = {plan.kind for plan in plans.values()}
-    if kinds == {"whole"} or (kinds == {"rows"} and not batched):
+    if kinds == {"whole"}:
         return None
     # One value for all samples is fine where the model says that this input has no batch axis.
-    counts = {
-        name: plan.count
-        for name, plan in plans.items()
-        if plan.kind != "whole" or (batched and len(kinds) > 1)
-    }
+    batched = all(plan.spec.axis == 0 for plan in plans.values())
+    counts = {name: plan.count for name, plan in plans.items() if plan.kind != "whole" or batched}
     if len(set(counts.values())) > 1:
         found = ", ".join(f"{name} {count}" for name, count in counts.items())
         raise DataError(
@@ -152,57 +135,6 @@ def _rows(plans: Mapping[str, Plan], *, batched: bool, where: str) -> int | None
     if count == 0:
         raise DataError(f"{where} has 0 samples, expected at least 1; add some")
     return count
-
-
-def check_preprocess(preprocess: Preprocess, inputs: Sequence[InputSpec]) -> None:
-    """Refuse a spec that names inputs which the model does not have.
-
-    Raises:
-        DataError: such a name, with the model's.
-    """
-    names = [spec.name for spec in inputs]
-    for name in (*preprocess.inputs, *([preprocess.input] if preprocess.input else [])):
-        if name not in names:
-            raise DataError(
-                f"preprocessing spec names input {name}, expected {_listed(names)} of the model; "
-                f"{_near(name, names)}"
-            )
-
-
-def image_input(preprocess: Preprocess | None, inputs: Sequence[InputSpec]) -> str | None:
-    """The input that images feed: the one the spec names, the only one, or the only 4-D one."""
-    if preprocess is None:
-        return None
-    if preprocess.input is not None:
-        return preprocess.input
-    free = [spec for spec in inputs if spec.name not in preprocess.inputs]
-    if len(inputs) > 1:
-        free = [spec for spec in free if len(spec.shape) == 4]
-    return free[0].name if len(free) == 1 else None
-
-
-def match_names(found: Sequence[str], inputs: Sequence[InputSpec], *, where: str) -> dict[str, str]:
-    """Input name → array name.
-
-    A model with one input takes the array of that name, else one with a usual name, else the only
-    array that is not labels.
-
-    Raises:
-        DataError: an input without an array, with the nearest names found.
-    """
-    if len(inputs) == 1 and inputs[0].name not in found:
-        data = [name for name in found if name not in LABEL_ARRAYS]
-        usual = [name for name in _SINGLE if name in data]
-        chosen = usual[:1] or (data if len(data) == 1 else [])
-        if chosen:
-            return {inputs[0].name: chosen[0]}
-    missing = [spec.name for spec in inputs if spec.name not in found]
-    if missing:
-        raise DataError(
-            f"{where} has {_listed(found)}, expected an array for input {missing[0]} of the model; "
-            f"{_near(missing[0], found)}"
-        )
-    return {spec.name: spec.name for spec in inputs}
 
 
 def _plan_input(
@@ -225,9 +157,11 @@ def _plan_input(
 def _plan_image(
     shape: tuple[int, ...], spec: InputSpec, preprocess: Preprocess, where: str
 ) -> Plan:
-    """uint8 (N, H, W, C), (N, H, W), (N, C, H, W), or one image (H, W, 3)."""
+    """uint8 (N, H, W, C), (N, H, W), (N, C, H, W), or one image (H, W, 3) or (H, W)."""
     # A model may take a single image, without a batch axis.
     batched = len(spec.shape) > len(preprocess.shape)
+    if batched and spec.axis is None and spec.shape[0] != 1:
+        return _plan_images(shape, spec, preprocess, where)
     many = "rows" if batched else "items"
 
     def prepare(pixels: NDArray[Any]) -> NDArray[Any]:
@@ -241,11 +175,30 @@ def _plan_image(
         return Plan(spec=spec, kind=many, count=shape[0], convert=prepare)
     if len(shape) == 4 and shape[1] in (1, 3):
         return Plan(spec=spec, kind=many, count=shape[0], convert=prepare_planes)
-    if len(shape) == 3 and shape[2] == 3:
+    if len(shape) == 2 or (len(shape) == 3 and shape[2] == 3):
         return Plan(spec=spec, kind="whole", count=1, convert=prepare)
     if len(shape) == 3:
         return Plan(spec=spec, kind=many, count=shape[0], convert=prepare)
-    raise DataError(
+    raise _no_images(shape, where)
+
+
+def _plan_images(
+    shape: tuple[int, ...], spec: InputSpec, preprocess: Preprocess, where: str
+) -> Plan:
+    """uint8 (V, H, W, C) or (N, V, H, W, C): several images make one sample."""
+
+    def prepare(images: NDArray[Any]) -> NDArray[Any]:
+        return np.stack([preprocess(np.ascontiguousarray(image)) for image in images])
+
+    if len(shape) == 4 and shape[3] in (1, 3):
+        return Plan(spec=spec, kind="whole", count=1, convert=prepare)
+    if len(shape) == 5 and shape[4] in (1, 3):
+        return Plan(spec=spec, kind="items", count=shape[0], convert=prepare)
+    raise _no_images(shape, where)
+
+
+def _no_images(shape: tuple[int, ...], where: str) -> DataError:
+    return DataError(
         f"{where} is uint8 {list(shape)}, expected images (N, H, W, C) with 1 or 3 channels for "
         f"the preprocessing spec; save them so"
     )
@@ -259,10 +212,28 @@ def _plan_axes(
 ) -> Plan:
     """Find the axis of samples. The first reading that fits wins; the exact ones come first."""
     rank, dims, count = len(spec.shape), spec.shape, shape[0] if shape else 1
-    if rank and len(shape) == rank and fits(shape[1:], dims[1:]):
-        return Plan(spec=spec, kind="rows", count=count, convert=lambda row: convert(row)[None])
-    if rank and len(shape) == rank - 1 and fits(shape, dims[1:]):
-        return Plan(spec=spec, kind="whole", count=1, convert=lambda whole: convert(whole)[None])
+    if spec.axis is None and fits(shape, dims):
+        return Plan(spec=spec, kind="whole", count=1, convert=convert)
+    # Inputs that each sample brings whole may be fixed to one row, and then an array has one each.
+    axis = spec.axis if spec.axis is not None or dims[:1] != (1,) else 0
+    if axis is not None and fits_beside(axis, shape, dims):
+        if axis and shape[axis] == 1:
+            return Plan(spec=spec, kind="whole", count=1, convert=convert)
+        return Plan(
+            spec=spec,
+            kind="rows",
+            count=shape[axis],
+            convert=lambda row: np.expand_dims(convert(row), axis),
+            axis=axis,
+        )
+    if rank and len(shape) == rank - 1 and fits(shape, _without(dims, axis or 0)):
+        place = axis or 0
+        return Plan(
+            spec=spec,
+            kind="whole",
+            count=1,
+            convert=lambda whole: np.expand_dims(convert(whole), place),
+        )
     if len(shape) == rank + 1 and fits(shape[1:], dims):
         return Plan(spec=spec, kind="items", count=count, convert=convert)
     if fits(shape, dims):
@@ -273,10 +244,11 @@ def _plan_axes(
         ones = without_ones(target)
 
         def reshape(values: NDArray[Any]) -> NDArray[Any]:
-            return convert(values).reshape(1, *target)
+            return convert(values).reshape(-1, *target)
 
         if shape and without_ones(shape[1:]) == ones:
-            return Plan(spec=spec, kind="rows", count=count, convert=reshape)
+            kind = "whole" if axis is None else "rows"
+            return Plan(spec=spec, kind=kind, count=1 if axis is None else count, convert=reshape)
         if without_ones(shape) == ones:
             return Plan(spec=spec, kind="whole", count=1, convert=reshape)
     raise DataError(
@@ -284,12 +256,5 @@ def _plan_axes(
     )
 
 
-def _listed(names: Sequence[str]) -> str:
-    shown = [name or "one unnamed array" for name in names[:8]]
-    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
-    return ", ".join(shown) + more if shown else "nothing"
-
-
-def _near(name: str, names: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, names, n=3)
-    return f"did you mean {' or '.join(near)}?" if near else "rename it"
+def _without(dims: tuple[int | str | None, ...], axis: int) -> tuple[int | str | None, ...]:
+    return dims[:axis] + dims[axis + 1 :]

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from artefacts.errors import DataError
-from calibrators.samples.samples import InputSpec
+from calibrators.samples.samples import AS_DECLARED, InputSpec
 
-__all__ = ["check_kind", "fit_array", "fits", "remedy", "without_ones"]
+__all__ = ["check_kind", "fit_array", "fits", "fits_beside", "remedy", "without_ones"]
 
 
 def fit_array(array: NDArray[Any], spec: InputSpec, *, where: str) -> NDArray[Any]:
@@ -21,9 +21,11 @@ def fit_array(array: NDArray[Any], spec: InputSpec, *, where: str) -> NDArray[An
         DataError: another shape, a dtype that does not convert without loss, NaN or Inf.
     """
     shape = array.shape
-    batch_of_one = len(shape) == len(spec.shape) > 0 and shape[0] == 1
-    dims = spec.shape[1:] if batch_of_one else spec.shape
-    if not fits(shape[1:] if batch_of_one else shape, dims):
+    axis = 0 if spec.axis == AS_DECLARED else spec.axis
+    single = (
+        axis is not None and fits_beside(axis, shape, spec.shape) and shape[axis] == 1
+    )  # of a batch that may be fixed
+    if not single and not fits(shape, spec.shape):
         raise DataError(
             f"{where} has shape {list(shape)} after preprocessing, expected one for input {spec}; "
             f"{remedy(shape, spec)}"
@@ -83,6 +85,15 @@ def fits(shape: Sequence[int], dims: Sequence[int | str | None]) -> bool:
     )
 
 
+def fits_beside(axis: int, shape: Sequence[int], dims: Sequence[int | str | None]) -> bool:
+    """Whether ``shape`` is one that ``dims`` allow, whatever its length along ``axis``."""
+    return (
+        len(shape) == len(dims) > axis
+        and fits(shape[:axis], dims[:axis])
+        and fits(shape[axis + 1 :], dims[axis + 1 :])
+    )
+
+
 def without_ones(shape: Sequence[int]) -> tuple[int, ...]:
     """``shape`` less its axes of length 1."""
     return tuple(dim for dim in shape if dim != 1)
@@ -95,7 +106,16 @@ def remedy(shape: tuple[int, ...], spec: InputSpec) -> str:
             return "the channels come last: set 'layout: nchw', or transpose the data"
         if fits((shape[0], *shape[2:], shape[1])[1:], spec.shape[1:]):
             return "the channels come first: set 'layout: nhwc', or transpose the data"
+        if (color := _other_color(shape, spec)) is not None:
+            return f"set 'color: {color}' in the preprocessing spec, or give such images"
         height, width = spec.shape[1:3] if spec.shape[3] in (1, 3) else spec.shape[2:]
         if isinstance(height, int) and isinstance(width, int):
             return f"for images set crop or letterbox to [{height}, {width}]; reshape other data"
     return "resize or reshape the data to fit"
+
+
+def _other_color(shape: tuple[int, ...], spec: InputSpec) -> str | None:
+    """The colour that the input wants where it is grey and the images are not, or the reverse."""
+    colors = {(3, 1): "gray", (1, 3): "rgb"}
+    pairs = [(shape[axis], spec.shape[axis]) for axis in (1, 3)]
+    return next((color for (have, want), color in colors.items() if (have, want) in pairs), None)

@@ -9,14 +9,15 @@ bit by bit is its own.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from calibrators.samples.axes import fixed_batch, resolved
 from calibrators.samples.data import Batch, batches
-from calibrators.samples.samples import InputSpec, Sample, fixed_batch
+from calibrators.samples.samples import InputSpec, Sample
 
 __all__ = ["Arrays", "Layout", "Run", "feeds_of", "find_layout"]
 
@@ -32,10 +33,12 @@ class Layout:
         size: samples of the batch; 1 where the model takes any number, or a sample fills it.
         rows: tensor name → rows per sample, 0 for what no sample changes; None where rows do not
             tell samples apart.
+        axes: input name → axis along which samples lie.
     """
 
     size: int
     rows: Mapping[str, int] | None
+    axes: Mapping[str, int] = field(default_factory=dict)
 
     def activations(self, run: Run, batch: Batch) -> Iterator[tuple[Sample, Arrays]]:
         """Each sample of a batch with the activations that it alone caused.
@@ -47,7 +50,7 @@ class Layout:
             yield batch.samples[0], run(batch.inputs)
         elif self.rows is None:
             for sample in batch.samples:
-                yield sample, run(_filled(sample, self.size, np.copy))
+                yield sample, run(_filled(sample, self.size, self.axes, np.copy))
         else:
             arrays = run(batch.inputs)
             for place, sample in enumerate(batch.samples):
@@ -72,10 +75,11 @@ def find_layout(run: Run, sample: Sample, inputs: Sequence[InputSpec]) -> Layout
         inputs: the model's inputs.
     """
     size = fixed_batch(inputs) or 1
-    if size == 1 or any(array.shape[0] != 1 for array in sample.inputs.values()):
+    axes = {spec.name: spec.axis or 0 for spec in resolved(inputs)}
+    if size == 1 or any(a.shape[axes[name]] != 1 for name, a in sample.inputs.items()):
         return Layout(size=1, rows=None)
-    copied = run(_filled(sample, size, np.copy))
-    mixed = run(_filled(sample, size, np.zeros_like))
+    copied = run(_filled(sample, size, axes, np.copy))
+    mixed = run(_filled(sample, size, axes, np.zeros_like))
     rows = {}
     for name, array in mixed.items():
         share = array.shape[0] // size if array.ndim and array.shape[0] % size == 0 else 0
@@ -84,16 +88,19 @@ def find_layout(run: Run, sample: Sample, inputs: Sequence[InputSpec]) -> Layout
         elif share and _same(array[:share], copied[name][:share]):
             rows[name] = share
         else:
-            return Layout(size=size, rows=None)
-    return Layout(size=size, rows=rows)
+            return Layout(size=size, rows=None, axes=axes)
+    return Layout(size=size, rows=rows, axes=axes)
 
 
 def _filled(
-    sample: Sample, size: int, fill: Callable[[NDArray[Any]], NDArray[Any]]
+    sample: Sample,
+    size: int,
+    axes: Mapping[str, int],
+    fill: Callable[[NDArray[Any]], NDArray[Any]],
 ) -> dict[str, NDArray[Any]]:
     """A batch of the sample and ``size`` - 1 times what ``fill`` makes of it."""
     return {
-        name: np.concatenate([array, *[fill(array)] * (size - 1)])
+        name: np.concatenate([array, *[fill(array)] * (size - 1)], axis=axes[name])
         for name, array in sample.inputs.items()
     }
 

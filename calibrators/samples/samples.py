@@ -15,7 +15,10 @@ from numpy.typing import NDArray
 from artefacts.errors import DataError, ModelError
 from calibrators.preprocessing.preprocess import Preprocess
 
-__all__ = ["InputSpec", "Sample", "Samples", "fixed_batch", "has_batch_axis", "input_specs"]
+__all__ = ["AS_DECLARED", "InputSpec", "Sample", "Samples", "declared_specs", "image_shape"]
+
+AS_DECLARED = -1
+"""Axis of an input whose samples were not looked for by running the model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,19 +29,23 @@ class InputSpec:
         name: the graph input's name.
         dtype: element type, e.g. ``dtype('float32')``.
         shape: e.g. ``("N", 3, 224, 224)``; a string or None is a dynamic dimension.
+        axis: along which samples lie; None where each sample brings the whole input.
+        apart: whether every output of the model has one row a sample along its axis 0.
     """
 
     name: str
     dtype: np.dtype[Any]
     shape: tuple[int | str | None, ...]
+    axis: int | None = AS_DECLARED
+    apart: bool = True
 
     def __str__(self) -> str:
         dims = ", ".join("?" if dim is None else str(dim) for dim in self.shape)
         return f"{self.name} {self.dtype} [{dims}]"
 
 
-def input_specs(model: onnx.ModelProto) -> tuple[InputSpec, ...]:
-    """The inputs that a caller must feed, in graph order; initializers are not among them.
+def declared_specs(model: onnx.ModelProto) -> tuple[InputSpec, ...]:
+    """The inputs that a caller must feed, in graph order, as the graph declares them.
 
     Raises:
         ModelError: an input is not a tensor, has no shape or an unknown element type.
@@ -69,30 +76,11 @@ def _input_spec(entry: onnx.ValueInfoProto) -> InputSpec:
 def _dimension(dim: onnx.TensorShapeProto.Dimension) -> int | str | None:
     if dim.HasField("dim_value") and dim.dim_value > 0:
         return int(dim.dim_value)
-    # tf2onnx names each unknown dimension unk__<n>, no two alike: such a name says nothing.
-    if dim.dim_param and not dim.dim_param.startswith("unk__"):
+    # tf2onnx names each unknown dimension unk__<n>, no two alike, PaddlePaddle all of them ?: such
+    # names say nothing.
+    if dim.dim_param and dim.dim_param != "?" and not dim.dim_param.startswith("unk__"):
         return str(dim.dim_param)
     return None
-
-
-def has_batch_axis(inputs: Sequence[InputSpec]) -> bool:
-    """Whether axis 0 of every input is the same axis, so that samples can be stacked along it.
-
-    Example: ids [batch, seq] and mask [batch, seq] have one; image [N, 3, H, W] with a scalar,
-    or points [P, 3] with boxes [B, 4], have none.
-    """
-    if not inputs or any(not spec.shape for spec in inputs):
-        return False
-    first = {spec.shape[0] for spec in inputs} - {None}
-    return len(first) <= 1 and not (
-        any(isinstance(dim, int) for dim in first) and any(s.shape[0] is None for s in inputs)
-    )
-
-
-def fixed_batch(inputs: Sequence[InputSpec]) -> int | None:
-    """The number of samples that the model insists on; None where it takes any, or none stack."""
-    first = inputs[0].shape[0] if inputs and inputs[0].shape else None
-    return first if isinstance(first, int) and has_batch_axis(inputs) else None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -100,8 +88,8 @@ class Sample:
     """One sample, as the model is fed with it.
 
     Attributes:
-        inputs: input name → array with a batch axis of one, e.g. (1, 3, 224, 224); the whole feed
-            where the model has no common batch axis.
+        inputs: input name → array with a batch axis of one, e.g. (1, 3, 224, 224); the whole input
+            where it has no batch axis.
         name: file name or index, for messages.
         label: class index, an array where a label is more than that, or None.
         size: (height, width) of the upright image before preprocessing; None for other data.
@@ -131,6 +119,7 @@ class Samples(Protocol):
         preprocess: the spec that was applied, or None.
         unlabelled: why samples carry no labels; empty where they do.
         classes: class names by label, empty where unknown.
+        unused: how much else lies in the folder, ``2 files and 1 folder``; empty for nothing.
     """
 
     @property
@@ -141,6 +130,8 @@ class Samples(Protocol):
     def unlabelled(self) -> str: ...  # noqa: D102 - see the class
     @property
     def classes(self) -> tuple[str, ...]: ...  # noqa: D102 - see the class
+    @property
+    def unused(self) -> str: ...  # noqa: D102 - see the class
 
     def __iter__(self) -> Iterator[Sample]: ...
 
@@ -166,3 +157,9 @@ def check_slice(rows: slice) -> slice:
             "of at least 0 and a step of at least 1; correct the shard"
         )
     return slice(start, rows.stop, step)
+
+
+def image_shape(inputs: Sequence[InputSpec]) -> tuple[int | str | None, ...] | None:
+    """Shape of the only input with four axes; None where none or several have them."""
+    shapes = [spec.shape for spec in inputs if len(spec.shape) == 4]
+    return shapes[0] if len(shapes) == 1 else None

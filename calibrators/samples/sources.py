@@ -1,7 +1,7 @@
-"""Sources of samples that know their number: image files, random data; and choices of them.
+"""Sources of samples that know their number: image files, random data; and subsets of them.
 
-A source knows how many samples it has and reads any ascending choice of them; slices and limits are
-choices, so what is left out is never decoded.
+A source knows how many samples it has and reads any ascending subset of them; slices and limits are
+subsets, so what is left out is never decoded.
 """
 
 from __future__ import annotations
@@ -18,20 +18,22 @@ import numpy as np
 from artefacts.errors import DataError
 from calibrators.preprocessing.images import open_image
 from calibrators.preprocessing.preprocess import Preprocess
-from calibrators.samples.feeds import image_input
+from calibrators.samples.axes import resolved
 from calibrators.samples.fit import check_kind, fit_array, remedy
 from calibrators.samples.folders import FileList
-from calibrators.samples.samples import InputSpec, Sample, Samples, check_slice, has_batch_axis
+from calibrators.samples.input_names import image_input
+from calibrators.samples.samples import InputSpec, Sample, Samples, check_slice
 
 __all__ = ["Chosen", "ImageFiles", "RandomRows", "Source"]
 
 
 class Source(Protocol):
-    """What :class:`Chosen` needs: a number of samples, and any ascending choice of them."""
+    """What :class:`Chosen` needs: a number of samples, and any ascending subset of them."""
 
     path: str
     preprocess: Preprocess | None
     unlabelled: str
+    unused: str
     classes: tuple[str, ...]
 
     def __len__(self) -> int: ...
@@ -43,7 +45,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Chosen:
-    """A choice of a source's samples; see :class:`calibrators.samples.Samples`."""
+    """A subset of a source's samples; see :class:`calibrators.samples.Samples`."""
 
     source: Source
     indices: Sequence[int]
@@ -72,6 +74,11 @@ class Chosen:
         return self.source.unlabelled
 
     @property
+    def unused(self) -> str:
+        """How much else lies in the folder."""
+        return self.source.unused
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """Class names by label."""
         return self.source.classes
@@ -92,6 +99,7 @@ class ImageFiles:
     def __init__(
         self, listed: FileList, *, inputs: Sequence[InputSpec], preprocess: Preprocess
     ) -> None:
+        inputs = resolved(inputs)
         target = image_input(preprocess, inputs)
         others = [spec.name for spec in inputs if spec.name != target]
         if target is None or others:
@@ -105,6 +113,7 @@ class ImageFiles:
         self.preprocess: Preprocess | None = preprocess
         self.unlabelled = "" if listed.labels is not None else listed.unlabelled
         self.classes = listed.classes
+        self.unused = listed.unused
         self._listed, self._spec, self._prepare = listed, inputs[0], preprocess
         self._axis = None if len(inputs[0].shape) > len(preprocess.shape) else ...
 
@@ -171,12 +180,13 @@ class RandomRows:
 
     preprocess: Preprocess | None = None
     unlabelled = "random samples have no labels"
+    unused = ""
     classes: tuple[str, ...] = ()
 
     def __init__(self, inputs: Sequence[InputSpec], count: int, seed: int) -> None:
         self.path = f"random data (seed {seed})"
-        self._inputs, self._count, self._seed = tuple(inputs), count, seed
-        self._shapes = {spec.name: _static(spec, has_batch_axis(self._inputs)) for spec in inputs}
+        self._inputs, self._count, self._seed = resolved(inputs), count, seed
+        self._shapes = {spec.name: _static(spec) for spec in self._inputs}
 
     def __len__(self) -> int:
         return self._count
@@ -198,8 +208,8 @@ class RandomRows:
             )
 
 
-def _static(spec: InputSpec, batched: bool) -> tuple[int, ...]:
-    dims = (1, *spec.shape[1:]) if batched else spec.shape
+def _static(spec: InputSpec) -> tuple[int, ...]:
+    dims = [1 if axis == spec.axis else dim for axis, dim in enumerate(spec.shape)]
     if not all(isinstance(dim, int) for dim in dims):
         raise DataError(
             f"random data for input {spec} needs a fixed shape, expected no dynamic dimension but "

@@ -23,13 +23,15 @@ from artefacts.errors import ArtefactError, DataError, ModelError
 from artefacts.libraries import require
 from artefacts.litter import scratch_folder
 from artefacts.runs import stoppable
+from calibrators.samples.axes import input_specs
 from calibrators.samples.rows import Arrays, feeds_of, find_layout
-from calibrators.samples.samples import Sample, input_specs
+from calibrators.samples.samples import Sample
 from calibrators.statistics.collector import Checkpoint, Collector
 from calibrators.statistics.exposed import write_exposed
 from calibrators.statistics.pipeline import Pipeline
 from calibrators.statistics.statistics import Statistics
 from graphs.identity import graph_hash
+from graphs.walk import nodes
 
 __all__ = ["observe"]
 
@@ -158,7 +160,7 @@ def _length(samples: Iterable[Sample]) -> int | None:
 def _producers(model: onnx.ModelProto, tensors: Sequence[str]) -> dict[str, str]:
     """Tensor name → what computes it, for messages."""
     computed = {entry.name: "the graph's input" for entry in model.graph.input}
-    for node in model.graph.node:
+    for node in nodes(model):
         computed.update(dict.fromkeys(node.output, f"{node.op_type} {node.name}".strip()))
     missing = [name for name in tensors if name not in computed]
     if missing:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from artefacts.errors import RequestError, UnsupportedError
 from engines.layer_times import RUNS, WARM_UP, LayerTime, openvino_layer_times
-from engines.openvino.files import load_bytes
+from engines.openvino.engine_files import load_bytes
 from engines.openvino.library import (
     executed_nodes,
     openvino,

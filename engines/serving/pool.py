@@ -68,7 +68,8 @@ class EnginePool:
         path: the engine; verified and loaded once, then cloned.
         size: how many requests run at the same time.
         max_waiting: how many more may wait; None for eight for each engine.
-        load_options: for ``engines.load``, e.g. ``threads``, ``trusted_key``, ``check_inputs``.
+        load_options: for ``engines.load``: ``device``, ``threads``, ``trusted_key``, ``expected``,
+            ``check_inputs``.
 
     Raises:
         EngineError: the engine cannot be loaded.

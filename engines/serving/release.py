@@ -18,10 +18,8 @@ from artefacts.files import read_bounded
 from artefacts.texts import shown
 from engines.manifest import Manifest
 
-__all__ = ["RELEASE", "Expected", "Release"]
+__all__ = ["Expected", "Release"]
 
-RELEASE = "release"
-"""Where it lies in the passport."""
 _LIMIT_BYTES = 1 << 20
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -62,7 +60,7 @@ class Release:
         Raises:
             EngineError: it is malformed.
         """
-        found = manifest.passport.get(RELEASE)
+        found: Any = manifest.passport.release
         if found is None:
             return None
         try:

@@ -20,7 +20,7 @@ from artefacts.files import read_bounded, sha256_bytes
 from artefacts.groups import folder_lock, replace_group
 from artefacts.libraries import require
 from engines.manifest import Manifest, Trust, manifest_path, read_verified
-from engines.serving.release import RELEASE, Release
+from engines.serving.release import Release
 
 __all__ = ["check_signature", "sign", "signature_path", "trust_by"]
 
@@ -58,7 +58,7 @@ def sign(engine: str | Path, key: str | Path, *, release: Release | None = None)
     with folder_lock(path.parent):  # until it lies beside what it is of
         manifest, _ = read_verified(engine)
         if release is not None:
-            passport = {**manifest.passport, RELEASE: release.to_json()}
+            passport = dataclasses.replace(manifest.passport, release=release.to_json())
             manifest = dataclasses.replace(manifest, passport=passport)
         config = require("model_signing.signing", extra=EXTRA).Config()
         _use_key(config.use_elliptic_key_signer, "private", key, NEW_KEY)

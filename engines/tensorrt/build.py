@@ -14,7 +14,7 @@ from engines.built import BuiltEngine, Report
 from engines.onnx_layers import has_float16, has_qdq
 from engines.options import BuildOptions
 from engines.progress import cancellable, create_monitor
-from engines.tensorrt.calibration import create_cache_calibrator
+from engines.tensorrt.cache_calibrator import create_cache_calibrator
 from engines.tensorrt.config import configure
 from engines.tensorrt.inspection import inspect_plan
 from engines.tensorrt.layers import tensorrt_precisions
@@ -22,6 +22,7 @@ from engines.tensorrt.library import MODULES, tensorrt_log, title
 from engines.tensorrt.network import choose_typing, network_specs, parse_network
 from engines.tensorrt.plan_log import logged_precisions
 from engines.tensorrt.timing_cache import attach_timing_cache, save_timing_cache
+from graphs.walk import nodes
 
 __all__ = ["build_plan"]
 
@@ -61,9 +62,7 @@ def build_plan(
         config = configure(trt, builder, options, typing, inputs)
         # The configuration keeps raw pointers: these must live until the build has returned.
         calibrator = _attach_calibrator(trt, config, options)
-        monitor = create_monitor(trt, report)
-        if monitor is not None:
-            config.progress_monitor = monitor
+        monitor = _attach_monitor(trt, config, report)
         cached = attach_timing_cache(trt, config, options.timing_cache)
         log.layers.clear()
         with cancellable(monitor):
@@ -110,6 +109,14 @@ def _attach_calibrator(trt: Any, config: Any, options: BuildOptions) -> Any:
     return calibrator
 
 
+def _attach_monitor(trt: Any, config: Any, report: Report) -> Any:
+    """Set and return the progress monitor; the caller keeps it alive. None before TensorRT 10."""
+    monitor = create_monitor(trt, report)
+    if monitor is not None:
+        config.progress_monitor = monitor
+    return monitor
+
+
 def _failure(
     trt: Any, log: Any, calibrator: Any, options: BuildOptions, model: onnx.ModelProto
 ) -> BuilderError:
@@ -134,7 +141,7 @@ def _precisions(
 ) -> tuple[dict[str, str] | None, str]:
     """ONNX name → precision and who says so; None where neither inspector nor log tell."""
     if inspected is not None:
-        order = [node.name for node in model.graph.node]
+        order = [node.name for node in nodes(model)]
         return tensorrt_precisions(inspected, order), "TensorRT engine inspector"
     return logged_precisions(log.layers) or None, "TensorRT-RTX builder's list of layers"
 

@@ -10,17 +10,16 @@ import onnx
 from artefacts.errors import ModelError, UnsupportedError
 from engines.onnx_layers import has_float16, has_qdq
 from engines.options import BuildOptions
-from engines.tensorrt.library import is_strongly_typed, tensorrt, title
+from engines.tensorrt.library import is_strongly_typed, title
 from engines.tensors import TensorSpec
 from graphs.opset import opset_of
 
 __all__ = [
     "Typing",
-    "check_opset",
     "choose_typing",
     "network_specs",
     "parse_network",
-    "takes_types_from_graph",
+    "refuse_opset",
 ]
 
 Typing = Literal["strong", "weak"]
@@ -54,7 +53,7 @@ def choose_typing(trt: Any, model: onnx.ModelProto, options: BuildOptions) -> Ty
         UnsupportedError: the route was removed from this release.
         ModelError: Q/DQ for a DLA, or an opset that is too new.
     """
-    _refuse_opset(trt, model)
+    refuse_opset(trt, model)
     flags = trt.BuilderFlag
     version = title(trt)
     if options.dla_core is not None and has_qdq(model):
@@ -78,29 +77,12 @@ def choose_typing(trt: Any, model: onnx.ModelProto, options: BuildOptions) -> Ty
     return "strong" if strong else "weak"
 
 
-def takes_types_from_graph(target: str) -> bool:
-    """Whether a target computes in the types that the graph has, where it quantizes by Q/DQ.
+def refuse_opset(trt: Any, model: onnx.ModelProto) -> None:
+    """Refuse what the parser is too old for, before hours of work go into it.
 
     Raises:
-        MissingLibraryError: the target's library is not installed.
-    """
-    return target == "tensorrt-rtx" or (
-        target == "tensorrt" and is_strongly_typed(tensorrt(target))
-    )
-
-
-def check_opset(target: str, model: onnx.ModelProto) -> None:
-    """Refuse what a target's parser is too old for, before hours of work go into it.
-
-    Raises:
-        MissingLibraryError: the target's library is not installed.
         ModelError: the opset is too new.
     """
-    if target == "tensorrt":
-        _refuse_opset(tensorrt(target), model)
-
-
-def _refuse_opset(trt: Any, model: onnx.ModelProto) -> None:
     found = opset_of(model)
     if found > WEAK_OPSET and not is_strongly_typed(trt):
         raise ModelError(

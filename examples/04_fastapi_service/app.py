@@ -74,7 +74,7 @@ class Service:
         self.timeout_s = timeout_s
         self.limits = limits
         self.preprocess, self.input = image_input(pool.manifest)
-        self.labels = pool.manifest.passport.get("labels")
+        self.labels = pool.manifest.passport.labels
         self.ready = threading.Event()
         self.failure: BuilderError | None = None
         self.refused: Counter[str] = Counter()
@@ -160,7 +160,7 @@ def image_input(manifest: Manifest) -> tuple[Preprocess, str]:
     Raises:
         EngineError: the engine has none, or needs more than an image.
     """
-    spec = manifest.passport.get("preprocess")
+    spec = manifest.passport.preprocess
     names = [each.name for each in manifest.inputs]
     if spec is None or len(names) != 1:
         raise EngineError(

@@ -20,12 +20,14 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from artefacts.errors import DataError
-from graphs.view import WEIGHTED_OPS, GraphView, Node
+from graphs.operators import WEIGHTED_OPS
+from graphs.view import GraphView, Node
+from graphs.walk import nodes, subgraphs
 from quantization.improve.bias import bias_shift, channel_axis
 from quantization.improve.range_choice import Grid
 from quantization.measure.execution import Arrays, Load, Run
 
-__all__ = ["Decision", "LayerVisit", "Twins", "can_walk", "live_bytes", "reads", "run_node"]
+__all__ = ["Decision", "FloatAndInt8", "LayerVisit", "can_walk", "live_bytes", "reads", "run_node"]
 
 Array = NDArray[Any]
 Decision = tuple[Mapping[int, Grid], Mapping[str, Array]]
@@ -47,7 +49,7 @@ class LayerVisit:
 
 
 @dataclass(kw_only=True, eq=False)
-class Twins:
+class FloatAndInt8:
     """The two copies on their way through a graph.
 
     Attributes:
@@ -200,7 +202,11 @@ def run_node(
         feeds |= {name: grid(feeds[of]) for name, (of, grid) in quantized.items()}
         feeds = {name: feeds[name] for name in feeds if name in reads(proto)}
         if run is None:
-            run = load(_single(view, proto, feeds, constants or {}))
+            shapes = {
+                name: _known_shape(values[quantized[name][0] if name in quantized else name])
+                for name in feeds
+            }
+            run = load(_single(view, proto, feeds, shapes, constants or {}))
         for name, value in run(feeds).items():
             results[name].append(value)
     return dict(results)
@@ -208,15 +214,15 @@ def run_node(
 
 def live_bytes(view: GraphView, load: Load, sample: Arrays) -> int:
     """The most bytes of activations that are alive at once when one sample is walked."""
-    twins = Twins(view=view, load=load, samples=[sample], correct=False)
+    both = FloatAndInt8(view=view, load=load, samples=[sample], correct=False)
     peak = 0
 
     def measure(visit: LayerVisit) -> Decision:
         nonlocal peak
-        peak = max(peak, sum(array.nbytes for arrays in twins.exact.values() for array in arrays))
+        peak = max(peak, sum(array.nbytes for arrays in both.exact.values() for array in arrays))
         return {}, {}
 
-    twins.walk(measure)
+    both.walk(measure)
     return peak
 
 
@@ -229,16 +235,19 @@ def _variable_inputs(view: GraphView, node: Node) -> list[str]:
 def reads(proto: onnx.NodeProto) -> dict[str, None]:
     """Every tensor a node reads, and every name inside its bodies, each once."""
     names = dict.fromkeys(name for name in proto.input if name)
-    for attribute in proto.attribute:
-        for body in (attribute.g, *attribute.graphs):
-            for inner in body.node:
-                names.update(reads(inner))
-            names.update(dict.fromkeys(output.name for output in body.output))
+    for body in subgraphs(proto):
+        for inner in nodes(body):
+            names.update(reads(inner))
+        names.update(dict.fromkeys(output.name for output in body.output))
     return names
 
 
 def _single(
-    view: GraphView, proto: onnx.NodeProto, feeds: Arrays, constants: Mapping[str, Array]
+    view: GraphView,
+    proto: onnx.NodeProto,
+    feeds: Arrays,
+    shapes: Mapping[str, list[int | None]],
+    constants: Mapping[str, Array],
 ) -> onnx.ModelProto:
     """A model of one node, its constants inside."""
     stored = []
@@ -248,7 +257,7 @@ def _single(
             stored.append(numpy_helper.from_array(np.asarray(value, order="C"), name))
     inputs = [
         helper.make_tensor_value_info(
-            name, helper.np_dtype_to_tensor_dtype(array.dtype), _known_shape(array)
+            name, helper.np_dtype_to_tensor_dtype(array.dtype), shapes[name]
         )
         for name, array in feeds.items()
     ]
@@ -259,9 +268,12 @@ def _single(
     )
 
 
-def _known_shape(array: Array) -> list[int | None]:
-    """Free for floats, which may differ between samples; sizes and axes keep their lengths."""
-    return [None] * array.ndim if array.dtype.kind == "f" else list(array.shape)
+def _known_shape(arrays: Sequence[Array]) -> list[int | None]:
+    """Free for floats; sizes and axes keep the lengths that all samples have."""
+    if arrays[0].dtype.kind == "f":
+        return [None] * arrays[0].ndim
+    lengths = [set(sizes) for sizes in zip(*(array.shape for array in arrays), strict=True)]
+    return [sizes.pop() if len(sizes) == 1 else None for sizes in lengths]
 
 
 def _typed(view: GraphView, name: str) -> onnx.ValueInfoProto:

@@ -34,7 +34,7 @@ ROOT = Path(__file__).parents[2]
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("abuse")
     options = engines.BuildOptions(target="cpu", precision="fp32", threads=1)
-    engines.build(save(scaled_sum(), folder), folder / "sum.engine", options, {})
+    engines.build(save(scaled_sum(), folder), folder / "sum.engine", options)
     return folder / "sum.engine"
 
 
@@ -59,7 +59,7 @@ graph = helper.make_graph(nodes, "wide", *ends)
 made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 onnx.save(made, "wide.onnx")
 options = engines.BuildOptions(target="cpu", precision="fp32", threads=1)
-engines.build("wide.onnx", "wide.engine", options, {})
+engines.build("wide.onnx", "wide.engine", options)
 with engines.load("wide.engine") as engine:
     engine({"x": np.ones((8, 16), np.float32)})
     used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()

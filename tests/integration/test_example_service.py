@@ -392,7 +392,7 @@ def test_a_request_that_never_ends_is_cut_off(
 
 def test_an_engine_without_preprocessing_is_refused(service: ModuleType, tmp_path: Path) -> None:
     options = engines.BuildOptions(target="cpu", precision="fp32", threads=1)
-    engines.build(save(scaled_sum(), tmp_path), tmp_path / "m.engine", options, {})
+    engines.build(save(scaled_sum(), tmp_path), tmp_path / "m.engine", options)
     with (
         engines.EnginePool(tmp_path / "m.engine", 1) as pool,
         pytest.raises(EngineError, match=r"inputs \['left', 'right'\].*--preprocess"),

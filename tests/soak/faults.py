@@ -85,7 +85,7 @@ import engines
 options = engines.BuildOptions(target="cpu", precision="fp32", threads=1)
 end = time.monotonic() + float(sys.argv[3])
 while time.monotonic() < end:
-    engines.build(sys.argv[1], sys.argv[2], options, {})
+    engines.build(sys.argv[1], sys.argv[2], options)
 """
 
 

@@ -2,38 +2,52 @@
 
 from __future__ import annotations
 
-import io
 import json
-import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import onnx
 import yaml
-from onnx import numpy_helper, parser
-from PIL import Image
 
 from benchmarks.accuracy.coco import CocoTruth
 from benchmarks.accuracy.task import read_task
-from benchmarks.report.codec import load_report, save_report
-from calibrators import Preprocess, Ranges, Statistics, decode_image
+from benchmarks.report.codec import load_report
+from calibrators import Preprocess, Ranges, decode_image, input_specs
+from calibrators.preprocessing.detect import detect, read_description, stated_classes
+from calibrators.preprocessing.tflite import read_tflite
 from calibrators.samples.labels import labels_beside
-from calibrators.statistics.tensor_statistics import BINS, TensorStatistics
 from calibrators.tensorrt.cache import read_cache
 from engines import Manifest
 from quantization import load_model
-from quantization.improve.methods import Methods
 from quantization.search.recipe import Recipe
-from quantization.search.state import SearchState
-from tests.unit.benchmarks.made import made_report
+from tests.soak.valid_files import (
+    COCO,
+    JSON,
+    PRETRAINED,
+    PROCESSOR,
+    RANGES,
+    RECIPE,
+    REPORT,
+    SPEC,
+    STATE,
+    STATS,
+    ULTRALYTICS,
+    YAML,
+    changed,
+    image,
+    meta_with,
+    scans,
+    sparse,
+    stats_with,
+    tiny_model,
+    use_state,
+    use_statistics,
+    with_keys,
+)
+from tests.unit.calibrators.test_tflite_metadata import tflite
 from tests.unit.engines.test_manifest import manifest
 
 __all__ = ["READERS", "Reader"]
-
-HASH = "0123456789abcdef" * 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,254 +67,94 @@ class Reader:
     hostile: tuple[bytes, ...] = ()
 
 
-def _aliases(key: str) -> bytes:
-    """A few lines that stand for 2^30 entries."""
-    lines = [f"{key}: &a0 [x, x]"] + [f"k{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 30)]
-    return "\n".join(lines).encode()
+IMAGE = (None, 3, None, None)
 
 
-YAML = (
-    _aliases("found"),
-    b"&a [*a]",
-    b"seed: 1" + b":59" * 20_000,
-    b"seed: " + b"9" * 5000,
-    b"[" * 5000,
-    b"? [1, 2]\n: 3",
-    b"!!timestamp x",
-    b"!!map [a]",
-    b"a: 9999-99-99",
-    b"\xff\xfe\x00",
-)
-JSON = (
-    b"[" * 100_000,
-    b"null",
-    b"[]",
-    b"{}",
-    b"1" * 5000,
-    b'"\\ud800"',
-    b"NaN",
-    b"\xef\xbb\xbf{}",
-    b"\xff",
-)
+def _described(path: Path) -> object:
+    metadata = {entry.key: entry.value for entry in load_model(path).metadata_props}
+    return detect(path, metadata, IMAGE), stated_classes(path, metadata)
 
-
-def _changed(valid: bytes, **changes: Any) -> bytes:
-    return json.dumps(json.loads(valid) | changes).encode()
-
-
-def _recipe() -> bytes:
-    recipe = Recipe(
-        graph_hash=HASH, profile="cpu", calibrator="mse", methods=Methods(), samples_digest=HASH
-    )
-    return _written(recipe.save, "recipe.yaml")
-
-
-def _with(valid: bytes, **changes: Any) -> bytes:
-    return yaml.safe_dump(yaml.safe_load(valid) | changes).encode()
-
-
-def _written(save: Callable[[Path], object], name: str) -> bytes:
-    from tempfile import TemporaryDirectory
-
-    with TemporaryDirectory() as folder:
-        save(Path(folder) / name)
-        return (Path(folder) / name).read_bytes()
-
-
-def _state(path: Path) -> SearchState:
-    return SearchState(path, "key", ["a", "b"])
-
-
-def _use_state(path: Path) -> object:
-    """As a search does: what was read is used."""
-    from quantization.placement.fusion_groups import Group
-
-    state = _state(path)
-    groups = [
-        Group(name=name, op_type="Conv", nodes=(name,), position=0, macs=1) for name in ("a", "b")
-    ]
-    total = sum(value for value in (state.saved_ms or {}).values())
-    return state.sensitivities(groups), total, state.score(["a"], [])
-
-
-def _fill_state(path: Path) -> None:
-    state = _state(path)
-    state.add_score(["a"], [], 31.5)
-    state.add_saved_ms({"a": 0.5, "b": 0.25})
-
-
-def _statistics() -> Statistics:
-    cell = TensorStatistics()
-    cell.add(np.linspace(-1, 1, 100, dtype=np.float32))
-    spec = {"scale": 0.5}
-    return Statistics(
-        graph_hash=HASH,
-        preprocess=spec,
-        samples=(HASH,),
-        tensors={"x": cell},
-        subsets=({"x": cell},),
-    )
-
-
-def _stats_with(meta: bytes | None = None, header: bytes | None = None) -> bytes:
-    """The statistics' file with another ``meta``, or another header of an array."""
-    found = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(_STATS)) as old, zipfile.ZipFile(found, "w") as new:
-        for entry in old.infolist():
-            data = old.read(entry)
-            if meta is not None and entry.filename == "meta.npy":
-                buffer = io.BytesIO()
-                np.save(buffer, np.frombuffer(meta, np.uint8))
-                data = buffer.getvalue()
-            if header is not None and entry.filename == "count.npy":
-                data = data[:10] + header.ljust(118) + data[128:]
-            new.writestr(zipfile.ZipInfo(entry.filename), data)
-    return found.getvalue()
-
-
-def _meta(**changes: Any) -> bytes:
-    with zipfile.ZipFile(io.BytesIO(_STATS)) as archive:
-        raw = np.load(io.BytesIO(archive.read("meta.npy"))).tobytes()
-    return json.dumps(json.loads(raw) | changes).encode()
-
-
-def _use_statistics(path: Path) -> object:
-    return Statistics.load(path).digest
-
-
-def _model() -> bytes:
-    model = parser.parse_model(
-        """<ir_version: 8, opset_import: ["" : 17]>
-        tiny (float[N,4] x) => (float[N,4] y) { h = MatMul (x, w) y = Relu (h) }"""
-    )
-    model.graph.initializer.append(numpy_helper.from_array(np.eye(4, dtype=np.float32), "w"))
-    return model.SerializeToString()
-
-
-def _sparse() -> bytes:
-    model = onnx.ModelProto.FromString(_model())
-    values = numpy_helper.from_array(np.ones(1, np.float32), "huge")
-    at = numpy_helper.from_array(np.zeros(1, np.int64), "at")
-    model.graph.sparse_initializer.append(onnx.helper.make_sparse_tensor(values, at, [90_000] * 2))
-    return model.SerializeToString()
-
-
-def _image(form: str, **options: Any) -> bytes:
-    file = io.BytesIO()
-    rng = np.random.default_rng(0)
-    Image.fromarray(rng.integers(0, 256, (24, 40, 3), np.uint8)).save(file, form, **options)
-    return file.getvalue()
-
-
-def _scans() -> bytes:
-    file = io.BytesIO()
-    Image.new("L", (4000, 4000)).save(file, "JPEG", progressive=True)
-    raw = file.getvalue()
-    return raw[:-2] + raw[raw.rindex(b"\xff\xda") : -2] * 400 + raw[-2:]
-
-
-_COCO: Mapping[str, Any] = {
-    "images": [{"file_name": "a.png", "id": 1, "height": 4, "width": 4}],
-    "categories": [{"id": 1, "name": "x"}],
-    "annotations": [{"image_id": 1, "category_id": 1, "bbox": [0, 0, 1, 1], "id": 1}],
-}
-_SPEC = {"resize": 16, "crop": [8, 8], "scale": "1/255", "mean": [0.1, 0.2, 0.3]}
-_RECIPE = _recipe()
-_STATS = _written(_statistics().save, "x.stats.npz")
-_RANGES = json.dumps(
-    {
-        "format": 1,
-        "graph_hash": HASH,
-        "statistics_digest": HASH,
-        "method": "mse",
-        "samples": 3,
-        "preprocess": None,
-        "tensors": {"x": {"amax": 1.5, "method": "mse", "why": ""}},
-    }
-).encode()
-_STATE = _written(_fill_state, "x.search.json")
-_REPORT = _written(lambda path: save_report(made_report(), path), "report.json")
 
 READERS: dict[str, Reader] = {
     "recipe": Reader(
         name="recipe.yaml",
-        valid=_RECIPE,
+        valid=RECIPE,
         read=Recipe.load,
         hostile=(
             *YAML,
-            _with(_RECIPE, methods=["a"]),
-            _with(_RECIPE, methods=7),
-            _with(_RECIPE, found=None),
-            _with(_RECIPE, found=[[[[]]]]),
-            _with(_RECIPE, exclude="abc"),
-            _with(_RECIPE, k=1) + b"7: 3\n",
-            _RECIPE + b"seed: " + b"9" * 5000,
-            _RECIPE.replace(b"exclude: []", b"exclude: [" + b"x," * 2_000_000 + b"]"),
+            with_keys(RECIPE, methods=["a"]),
+            with_keys(RECIPE, methods=7),
+            with_keys(RECIPE, found=None),
+            with_keys(RECIPE, found=[[[[]]]]),
+            with_keys(RECIPE, exclude="abc"),
+            with_keys(RECIPE, k=1) + b"7: 3\n",
+            RECIPE + b"seed: " + b"9" * 5000,
+            RECIPE.replace(b"exclude: []", b"exclude: [" + b"x," * 2_000_000 + b"]"),
         ),
     ),
     "search state": Reader(
         name="x.search.json",
-        valid=_STATE,
-        read=_use_state,
+        valid=STATE,
+        read=use_state,
         hostile=(
             *JSON,
-            _changed(_STATE, scores={"x": 10**400}),
-            _changed(_STATE, scores={"x": "31"}),
-            _changed(_STATE, scores=None),
-            _changed(_STATE, saved_ms={"a": "1"}),
-            _changed(_STATE, saved_ms=[1]),
-            _changed(_STATE, sensitivities=[{"group": "a"}]),
-            _changed(_STATE, sensitivities=[{"group": ["a"], "alone": {}, "without": {}}]),
-            _changed(_STATE, sensitivities=7),
+            changed(STATE, scores={"x": 10**400}),
+            changed(STATE, scores={"x": "31"}),
+            changed(STATE, scores=None),
+            changed(STATE, saved_ms={"a": "1"}),
+            changed(STATE, saved_ms=[1]),
+            changed(STATE, sensitivities=[{"group": "a"}]),
+            changed(STATE, sensitivities=[{"group": ["a"], "alone": {}, "without": {}}]),
+            changed(STATE, sensitivities=7),
         ),
     ),
     "statistics": Reader(
         name="x.stats.npz",
-        valid=_STATS,
-        read=_use_statistics,
+        valid=STATS,
+        read=use_statistics,
         hostile=(
             b"PK\x05\x06" + bytes(18),
-            _stats_with(header=b"{'descr': '<i8', 'fortran_order': False, 'shape': (2, 1"),
-            _stats_with(header=b"(" * 110),
-            _stats_with(header=b"{'descr': '|O', 'fortran_order': False, 'shape': (2, 1)}"),
-            _stats_with(header=b"{'descr': '<i8', 'fortran_order': False, 'shape': (9**9**9,)}"),
-            _stats_with(meta=_meta(preprocess={"scale": float("nan")})),
-            _stats_with(meta=_meta(preprocess={"\ud800": 1})),
-            _stats_with(meta=_meta(samples=None)),
-            _stats_with(meta=_meta(tensors=7)),
-            _stats_with(meta=_meta(levels=10**400)),
-            _stats_with(meta=b"[" * 100_000),
+            stats_with(header=b"{'descr': '<i8', 'fortran_order': False, 'shape': (2, 1"),
+            stats_with(header=b"(" * 110),
+            stats_with(header=b"{'descr': '|O', 'fortran_order': False, 'shape': (2, 1)}"),
+            stats_with(header=b"{'descr': '<i8', 'fortran_order': False, 'shape': (9**9**9,)}"),
+            stats_with(meta=meta_with(preprocess={"scale": float("nan")})),
+            stats_with(meta=meta_with(preprocess={"\ud800": 1})),
+            stats_with(meta=meta_with(samples=None)),
+            stats_with(meta=meta_with(tensors=7)),
+            stats_with(meta=meta_with(levels=10**400)),
+            stats_with(meta=b"[" * 100_000),
         ),
     ),
     "ranges": Reader(
         name="x.ranges.json",
-        valid=_RANGES,
+        valid=RANGES,
         read=Ranges.load,
         hostile=(
             *JSON,
-            _changed(_RANGES, tensors={"x": {"amax": 10**400, "method": "mse"}}),
-            _changed(_RANGES, preprocess={"\ud800": 1}),
-            _changed(_RANGES, preprocess={"scale": float("nan")}),
+            changed(RANGES, tensors={"x": {"amax": 10**400, "method": "mse"}}),
+            changed(RANGES, preprocess={"\ud800": 1}),
+            changed(RANGES, preprocess={"scale": float("nan")}),
         ),
     ),
     "report": Reader(
         name="report.json",
-        valid=_REPORT,
+        valid=REPORT,
         read=load_report,
         hostile=(
             *JSON,
-            _changed(_REPORT, batch=10**400),
-            _changed(_REPORT, systems=[{}]),
-            _changed(_REPORT, systems={"a": 1}),
-            _changed(_REPORT, warnings=7),
-            _changed(_REPORT, steadiness=None),
-            _changed(_REPORT, environment={"a": 7}),
-            _REPORT.replace(b"0.", b"1e999", 3),
+            changed(REPORT, batch=10**400),
+            changed(REPORT, systems=[{}]),
+            changed(REPORT, systems={"a": 1}),
+            changed(REPORT, warnings=7),
+            changed(REPORT, steadiness=None),
+            changed(REPORT, environment={"a": 7}),
+            REPORT.replace(b"0.", b"1e999", 3),
         ),
     ),
     "preprocessing": Reader(
         name="preprocess.yaml",
-        valid=yaml.safe_dump(_SPEC).encode(),
+        valid=yaml.safe_dump(SPEC).encode(),
         read=Preprocess.from_yaml,
         hostile=(
             *YAML,
@@ -337,29 +191,88 @@ READERS: dict[str, Reader] = {
     ),
     "annotations": Reader(
         name="instances.json",
-        valid=json.dumps(_COCO).encode(),
+        valid=json.dumps(COCO).encode(),
         read=CocoTruth.read,
         hostile=(
             *JSON,
-            json.dumps({**_COCO, "images": [{"file_name": "a", "id": 1e400}]}).encode(),
-            json.dumps({**_COCO, "annotations": [7]}).encode(),
-            json.dumps({**_COCO, "images": 7}).encode(),
+            json.dumps({**COCO, "images": [{"file_name": "a", "id": 1e400}]}).encode(),
+            json.dumps({**COCO, "annotations": [7]}).encode(),
+            json.dumps({**COCO, "images": 7}).encode(),
         ),
     ),
-    "model": Reader(name="m.onnx", valid=_model(), read=load_model, hostile=(_sparse(),)),
+    "preprocessor_config.json": Reader(
+        name="preprocessor_config.json",
+        valid=json.dumps(PROCESSOR).encode(),
+        read=lambda path: read_description(path, IMAGE),
+        hostile=tuple(
+            json.dumps({**PROCESSOR, **odd}).encode()
+            for odd in (
+                {"size": {"height": [], "width": {}}},
+                {"size": {"shortest_edge": 10**400}},
+                {"image_mean": {"a": 1}},
+                {"image_std": [float("nan")] * 3},
+                {"rescale_factor": "1e999"},
+                {"resample": [1]},
+            )
+        ),
+    ),
+    "config.json": Reader(
+        name="config.json",
+        valid=json.dumps({"pretrained_cfg": PRETRAINED}).encode(),
+        read=lambda path: read_description(path, IMAGE),
+        hostile=tuple(
+            json.dumps({"pretrained_cfg": {**PRETRAINED, **odd}}).encode()
+            for odd in (
+                {"input_size": "abc"},
+                {"crop_pct": [1]},
+                {"crop_pct": 1e-300},
+                {"mean": {"a": 1}},
+                {"interpolation": [1]},
+            )
+        ),
+    ),
+    "tflite": Reader(
+        name="m.tflite",
+        valid=tflite([127.5], [128.0], "cat\ndog\n"),
+        read=read_tflite,
+        hostile=(b"", b"\xff\xff\xff\x7fTFL3"),
+    ),
+    "Ultralytics' metadata": Reader(
+        name="m.onnx",
+        valid=tiny_model(**ULTRALYTICS),
+        read=_described,
+        hostile=tuple(
+            tiny_model(**{**ULTRALYTICS, **odd})
+            for odd in ({"imgsz": "[0x" + "f" * 5000 + ", 1]"},)
+        ),
+    ),
+    "note of samples": Reader(
+        name="m.onnx",
+        valid=tiny_model(sample_axes='{"axes": {"x": 0}, "apart": true}'),
+        read=lambda path: input_specs(load_model(path)),
+        hostile=tuple(
+            tiny_model(sample_axes=odd)
+            for odd in (
+                "[" * 100_000,
+                "7",
+                '{"axes": {"x": 9}}',
+                '{"axes": {"x": ' + "9" * 4000 + "}}",
+            )
+        ),
+    ),
+    "model": Reader(name="m.onnx", valid=tiny_model(), read=load_model, hostile=(sparse(),)),
     **{
         f"{form} image": Reader(
             name="image",
-            valid=_image(form, **options),
+            valid=image(form, **options),
             read=lambda path: decode_image(path.read_bytes(), name="x"),
             hostile=hostile,
         )
         for form, options, hostile in (
             ("PNG", {}, ()),
-            ("JPEG", {"progressive": True}, (_scans(),)),
+            ("JPEG", {"progressive": True}, (scans(),)),
             ("WEBP", {}, ()),
             ("BMP", {}, ()),
         )
     },
 }
-assert BINS

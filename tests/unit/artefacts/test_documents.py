@@ -9,7 +9,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from artefacts.documents import parse_json, parse_yaml
+from artefacts.documents import parse_json
+from artefacts.yaml_documents import parse_yaml
 
 PLAIN = st.recursive(
     st.none()

@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from artefacts.errors import EngineError, InputError
-from engines import Expected, Release, load, read_manifest, sign
+from engines import Expected, Passport, Release, load, read_manifest, sign
 from engines.__main__ import main
 from engines.manifest import Manifest, manifest_path, read_verified
 from engines.serving.signing import signature_path, trust_by
@@ -128,7 +128,7 @@ def test_the_commands(
 @pytest.mark.parametrize("release", [7, {}, {"name": 3}, RELEASE.to_json() | {"expires": "z"}])
 def test_malformed_releases(engine: Path, release: object) -> None:
     manifest = read_manifest(engine)
-    changed = Manifest(**(vars(manifest) | {"passport": {"release": release}}))
+    changed = Manifest(**(vars(manifest) | {"passport": Passport.from_json({"release": release})}))
     with pytest.raises(EngineError, match="manifest has the release"):
         Expected().check(engine, changed)
 

@@ -23,3 +23,21 @@ def test_a_scalar_constant_stays_a_scalar(rng: np.random.Generator) -> None:
     values = rng.standard_normal((1, 5, 8)).astype(np.float32)
     found = run_node(view, load_onnxruntime, view.nodes[0], {x: [values]})
     np.testing.assert_array_equal(found[y][0], values[:, 0])
+
+
+def test_indices_may_be_of_another_length_in_each_sample(rng: np.random.Generator) -> None:
+    """Edges of a graph: a length that one sample has is no other's."""
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [helper.make_node("Gather", ["x", "edges"], ["y"])],
+        "edges",
+        [value("x", TensorProto.FLOAT, ["nodes", 4]), value("edges", TensorProto.INT64, ["edges"])],
+        [value("y", TensorProto.FLOAT, ["edges", 4])],
+    )
+    opset = helper.make_opsetid("", 17)
+    view = GraphView(helper.make_model(graph, opset_imports=[opset], ir_version=8))
+    values = [rng.standard_normal((nodes, 4)).astype(np.float32) for nodes in (5, 9)]
+    edges = [rng.integers(0, 5, count) for count in (7, 11)]
+    found = run_node(view, load_onnxruntime, view.nodes[0], {"x": values, "edges": edges})
+    for x, index, y in zip(values, edges, found["y"], strict=True):
+        np.testing.assert_array_equal(y, x[index])
