@@ -109,9 +109,10 @@ def loads_during_rebuilds(seconds: float) -> Figure:
 
 
 def full_disks(count: int, seed: int) -> Iterator[Figure]:
-    """Files may grow to a random size only, as on a disk that is almost full.
+    """Commands that have no room for what they write, by turns on a small disk and under a limit.
 
-    By a limit of the process (``RLIMIT_FSIZE``), which needs no rights and no mount.
+    The disk is a tmpfs, where it may be mounted; the limit of the process (``RLIMIT_FSIZE``) needs
+    no rights.
     """
     rng = np.random.default_rng(seed)
     with tempfile.TemporaryDirectory() as folder:
@@ -119,28 +120,54 @@ def full_disks(count: int, seed: int) -> Iterator[Figure]:
         make(made)
         temporary.mkdir()
         for name, writer in COMMANDS.items():
-            figure = Figure(attack=f"no room: {name}")
+            limited = Figure(attack=f"files limited in size: {name}")
+            full = Figure(attack=f"full disk: {name}")
             for number in range(count):
                 out = Path(folder) / f"{name.replace(' ', '_')}{number}"
-                prepare_out(name, out, made)
-                limit = int(2 ** rng.uniform(4, 19))
-                done = subprocess.run(
-                    writer.command(out, made),
-                    cwd=ROOT,
-                    preexec_fn=lambda limit=limit: resource.setrlimit(
-                        resource.RLIMIT_FSIZE, (limit, limit)
-                    ),
-                    env={"PATH": "", "PYTHONPATH": str(ROOT), "TMPDIR": str(temporary)},
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.PIPE,
-                    text=True,
-                    check=False,
-                )
-                wrong = [f"exit {done.returncode}"] if done.returncode not in (0, 2) else []
-                wrong += ["a trace"] if "Traceback" in done.stderr else []
-                wrong += wrong_files(out) + left_over(out, temporary)
-                figure.count(*wrong)
+                out.mkdir()
+                on_disk = number % 2 == 0 and _mount(out, int(2 ** rng.uniform(12, 21)), made)
+                try:
+                    prepare_out(name, out, made)
+                    limit = None if on_disk else int(2 ** rng.uniform(4, 19))
+                    wrong = _without_room(writer.command(out, made), limit, temporary)
+                    wrong += wrong_files(out) + left_over(out, temporary)
+                    (full if on_disk else limited).count(*wrong)
+                finally:
+                    if on_disk:
+                        subprocess.run(["umount", str(out)], check=True)
                 shutil.rmtree(out)
                 for each in temporary.iterdir():
                     shutil.rmtree(each, ignore_errors=True)
-            yield figure
+            yield limited
+            if full.tried:
+                yield full
+
+
+def _mount(out: Path, room: int, made: Path) -> bool:
+    """Make ``out`` a disk with room for so many bytes more, where that is allowed."""
+    if shutil.which("mount") is None:
+        return False
+    room += sum((made / name).stat().st_size for name in ("m.engine", "m.engine.json"))
+    words = ["mount", "-t", "tmpfs", "-o", f"size={room}", "tmpfs", str(out)]
+    return subprocess.run(words, capture_output=True, check=False).returncode == 0
+
+
+def _without_room(words: list[str], limit: int | None, temporary: Path) -> list[str]:
+    """What is wrong with how a command ends."""
+
+    def limited() -> None:
+        if limit is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    done = subprocess.run(
+        words,
+        cwd=ROOT,
+        preexec_fn=limited,
+        env={"PATH": "", "PYTHONPATH": str(ROOT), "TMPDIR": str(temporary)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    wrong = [f"exit {done.returncode}"] if done.returncode not in (0, 2) else []
+    return wrong + (["a trace"] if "Traceback" in done.stderr else [])

@@ -43,6 +43,23 @@ def test_every_error_is_one_sentence(
     assert "Traceback" not in shown_text
 
 
+def test_who_asks_is_told_how_it_ended(capsys: pytest.CaptureFixture[str]) -> None:
+    told: list[tuple[int, str | None]] = []
+
+    def fail() -> None:
+        raise GateMissedError("x is missed")
+
+    def ended(code: int, error: str | None) -> None:
+        told.append((code, error))
+        if error is None:
+            raise InputError("it cannot be told")
+
+    assert run_command(fail, debug=False, ended=ended) == 1
+    assert run_command(lambda: 0, debug=False, ended=ended) == 2
+    assert told == [(1, "x is missed"), (0, None)]
+    assert capsys.readouterr().err == "error: x is missed\nerror: it cannot be told\n"
+
+
 def test_debug_shows_the_trace(capsys: pytest.CaptureFixture[str]) -> None:
     def step() -> None:
         raise KeyError("x")
@@ -53,19 +70,19 @@ def test_debug_shows_the_trace(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(lambda: None, debug=True) == 0
 
 
-@pytest.mark.parametrize("program", ["build_engine.py"])
-def test_ctrl_c_while_libraries_are_imported_leaves_no_trace(program: str) -> None:
+@pytest.mark.parametrize("words", [["build_engine.py"], ["int8/__main__.py", "build"]])
+def test_ctrl_c_while_libraries_are_imported_leaves_no_trace(words: list[str]) -> None:
     """The signal comes from the first import of a library itself."""
     stop = "import os, signal; os.kill(os.getpid(), signal.SIGINT)"
     source = (
         "import sys, runpy, builtins\n"
         "load = builtins.__import__\n"
         "def hooked(name, *rest):\n"
-        f"    if name.startswith('artefacts'): exec({stop!r})\n"
+        f"    if name == 'pipeline.flags': exec({stop!r})\n"
         "    return load(name, *rest)\n"
         "builtins.__import__ = hooked\n"
-        f"sys.argv = [{program!r}]\n"
-        f"runpy.run_path({program!r}, run_name='__main__')\n"
+        f"sys.argv = {words!r}\n"
+        f"runpy.run_path({words[0]!r}, run_name='__main__')\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", source], cwd=ROOT, capture_output=True, text=True, check=False
