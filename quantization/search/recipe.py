@@ -23,7 +23,6 @@ __all__ = ["Recipe"]
 _FORMAT = 1
 # A recipe may come from elsewhere: nothing larger is parsed as YAML.
 _LIMIT_BYTES = 4 << 20
-_MOST_FOUND = 100
 _NAMES = ("exclude", "released", "fitted_without")
 
 
@@ -151,12 +150,19 @@ class _Plain(yaml.SafeDumper):
 
 
 def _check_found(found: object) -> None:
-    """It goes into manifests: a few plain values by name."""
-    plain = (str, int, float, bool, type(None))
-    if not isinstance(found, dict) or len(found) > _MOST_FOUND:
-        raise TypeError(f"found is {shown(found)}, not a few values by name")
-    for name, value in found.items():
-        if not isinstance(name, str) or not isinstance(value, plain):
-            raise TypeError(f"found has {shown(name)}: {shown(value)}, not a plain value by name")
-        if isinstance(value, int | float) and not abs(value) < math.inf:
-            raise TypeError(f"found has {shown(name)}: {value}, not a finite number")
+    """It goes into manifests: values of JSON by name; the reader has bounded how many."""
+    if not isinstance(found, dict):
+        raise TypeError(f"found is {shown(found)}, not values by name")
+    beneath: list[tuple[object, object]] = list(found.items())
+    while beneath:
+        name, value = beneath.pop()
+        if not isinstance(name, str):
+            raise TypeError(f"found has {shown(name)}: {shown(value)}, not a value by name")
+        if isinstance(value, dict):
+            beneath += value.items()
+        elif isinstance(value, list):
+            beneath += [(name, entry) for entry in value]
+        elif not isinstance(value, str | int | float | bool | None):
+            raise TypeError(f"found has {shown(name)}: {shown(value)}, not a plain value")
+        elif isinstance(value, int | float) and not abs(value) < math.inf:
+            raise TypeError(f"found has {shown(name)}: {shown(value)}, not a finite number")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from artefacts.errors import BuilderError
+from benchmarks.report import load_report
 from calibrators import Ranges, Statistics
 from calibrators.tensorrt.cache import read_cache
 from engines.manifest import read_verified
@@ -38,6 +39,9 @@ class Writer:
     def command(self, out: Path, made: Path) -> list[str]:
         """The words."""
         return [sys.executable, *(a.format(out=out, made=made) for a in self.arguments)]
+
+
+SAMPLES = ("--data", str(DIGITS / "calib"), "--preprocess", str(DIGITS / "preprocess.yaml"))
 
 
 def _build(*more: str) -> Writer:
@@ -69,6 +73,32 @@ COMMANDS: dict[str, Writer] = {
     "calibrators cache": _python(
         *("calibrators", "cache", "{made}/m.ranges.json", "--version", "10.3.0"),
         *("-o", "{out}/m.calib.cache"),
+    ),
+    "build --min-sqnr": _build("--min-sqnr", "28", "--search-time", "5"),
+    "calibrators observe": _python(
+        *("calibrators", "observe", "{made}/m.prepared.onnx", *SAMPLES, "--num", "16"),
+        *("-o", "{out}/m.stats.npz"),
+    ),
+    "quantization insert": _python(
+        *("quantization", "insert", "{made}/m.prepared.onnx", "--ranges", "{made}/m.ranges.json"),
+        *("--output", "{out}/m.int8.onnx"),
+    ),
+    "quantization strip": _python(
+        *("quantization", "strip", "{made}/m.int8.onnx", "--output", "{out}/m.onnx"),
+        *("--ranges", "{out}/m.ranges.json", "--cache", "{out}/m.calib.cache"),
+    ),
+    "quantization fp16": _python(
+        "quantization", "fp16", "{made}/m.prepared.onnx", "--output", "{out}/m.fp16.onnx"
+    ),
+    "quantization simulate": _python(
+        *("quantization", "simulate", "{made}/m.prepared.onnx", "{made}/m.int8.onnx", *SAMPLES),
+        *("--num", "4", "--json", "{out}/m.simulated.json"),
+    ),
+    "benchmarks": _python(
+        *("benchmarks", "{made}/m.engine", "--data", str(DIGITS / "test.npz"), *SAMPLES[2:]),
+        *("--num", "4", "--no-probe"),
+        *("--duration", "0.1", "--json", "{out}/report.json", "--report", "{out}/report.html"),
+        *("--markdown", "{out}/report.md", "--csv", "{out}/report.csv"),
     ),
     "quantization prepare": _python(
         "quantization", "prepare", str(DIGITS / "digits.onnx"), "--output", "{out}/m.prepared.onnx"
@@ -163,6 +193,7 @@ def wrong_files(out: Path) -> list[str]:
         "*.calib.cache": lambda path: read_cache(path.read_bytes()),
         "*.onnx": load_model,
         "*.recipe.yaml": Recipe.load,
+        "report.json": load_report,
         "**/*.engine": read_verified,
     }
     wrong = [
