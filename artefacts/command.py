@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from artefacts.colour import painted
 from artefacts.errors import BuilderError
 from artefacts.runs import interruptible
-from artefacts.texts import printable, shortened
+from artefacts.texts import bounded, printable, shortened
 
 __all__ = ["dying_of_interrupts", "run_command", "say"]
 
@@ -66,7 +66,7 @@ def _run(step: Callable[[], int | None], *, debug: bool) -> tuple[int, str | Non
     except Exception as err:
         if debug:
             traceback.print_exc()
-        sentence = printable(_sentence(err))
+        sentence = printable(bounded(_sentence(err)))
         sys.stderr.write(f"{painted('error:', 'red', sys.stderr)} {sentence}\n")
         return (err.exit_code if isinstance(err, BuilderError) else 2), sentence
 

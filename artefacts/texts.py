@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import reprlib
 
-__all__ = ["printable", "shortened", "shown"]
+__all__ = ["bounded", "printable", "shortened", "shown"]
 
 MOST_CHARACTERS = 200
+_LONGEST_SENTENCE = 4000
 _MOST_BITS = 4096  # of an integer that is written out
 
 
@@ -43,6 +44,14 @@ def shortened(text: str) -> str:
     """One printable line of at most 200 characters."""
     line = " ".join(text[: 2 * MOST_CHARACTERS].split())
     return printable(line if len(line) <= MOST_CHARACTERS else f"{line[: MOST_CHARACTERS - 1]}…")
+
+
+def bounded(sentence: str) -> str:
+    """A sentence as a terminal can show it: of one that names endless things, both ends."""
+    if len(sentence) <= _LONGEST_SENTENCE:
+        return sentence
+    half = _LONGEST_SENTENCE // 2
+    return f"{sentence[:half]} … {sentence[-half:]}"
 
 
 def printable(text: str, *, kept: str = "\n\t") -> str:

@@ -43,6 +43,19 @@ def test_every_error_is_one_sentence(
     assert "Traceback" not in shown_text
 
 
+def test_a_sentence_that_names_endless_things_shows_both_ends(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def step() -> None:
+        raise InputError(f"node {'x' * 10**6} is wrong; rename it")
+
+    assert run_command(step, debug=False) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: node xxx")
+    assert said.endswith("xxx is wrong; rename it\n")
+    assert len(said) < 4100
+
+
 def test_who_asks_is_told_how_it_ended(capsys: pytest.CaptureFixture[str]) -> None:
     told: list[tuple[int, str | None]] = []
 
