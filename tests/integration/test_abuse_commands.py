@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.soak.commands import COMMANDS, ROOT, killed_at, left_over, run, wrong_files
+from tests.soak.faults import LIMITED
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(
     done = subprocess.run(
         COMMANDS[name].command(out, out),
         cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(temporary)},
+        env=os.environ | {"TMPDIR": str(temporary)} | LIMITED,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000)),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

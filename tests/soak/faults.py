@@ -28,7 +28,7 @@ from tests.soak.commands import (
 )
 from tests.soak.figures import Figure
 
-__all__ = ["double_builds", "full_disks", "kills", "loads_during_rebuilds"]
+__all__ = ["LIMITED", "double_builds", "full_disks", "kills", "loads_during_rebuilds"]
 
 
 def kills(count: int, seed: int) -> Iterator[Figure]:
@@ -108,6 +108,10 @@ def loads_during_rebuilds(seconds: float) -> Figure:
     return figure
 
 
+# Python writes half of a module's bytecode under such a limit, and does not notice.
+LIMITED = {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
 def full_disks(count: int, seed: int) -> Iterator[Figure]:
     """Commands that have no room for what they write, by turns on a small disk and under a limit.
 
@@ -163,7 +167,7 @@ def _without_room(words: list[str], limit: int | None, temporary: Path) -> list[
         words,
         cwd=ROOT,
         preexec_fn=limited,
-        env={"PATH": "", "PYTHONPATH": str(ROOT), "TMPDIR": str(temporary)},
+        env={"PATH": "", "TMPDIR": str(temporary)} | LIMITED,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
