@@ -9,6 +9,7 @@ from itertools import islice
 
 import calibrators
 import quantization
+from artefacts.words import counted
 from graphs.view import GraphView
 from pipeline.calibration import Calibrated
 from pipeline.job import Data
@@ -72,7 +73,7 @@ class Improver:
         if not can_walk(GraphView(given.model)):
             self.screen.add("improvement skipped: the model uses ONNX sequences")
             return None
-        feeds, batch = self._feeds(given), _batch(given)
+        feeds, batch = self.feeds(given), _batch(given)
         what = "samples" if batch == 1 else f"batches of {batch} samples"
         if len(feeds) < FEWEST_FEEDS:
             self.screen.add(
@@ -82,8 +83,8 @@ class Improver:
         self.screen.add(f"improving ranges, rounding and biases with {len(feeds)} {what}")
         if wide := wide_layers(GraphView(given.model), given.placement):
             self.screen.add(
-                f"{len(wide)} layers of more than {WIDEST_WHOLE:,} inputs are fitted in blocks of "
-                f"{BLOCK_INPUTS}, not whole: {', '.join(wide[:3])}{', …' if wide[3:] else ''}"
+                f"{counted(len(wide), 'layer')} of more than {WIDEST_WHOLE:,} inputs fitted in "
+                f"blocks of {BLOCK_INPUTS}: {', '.join(wide[:3])}{', …' if wide[3:] else ''}"
             )
         with self.screen.bar("steps") as show:
 
@@ -115,7 +116,7 @@ class Improver:
             given.model,
             given.placement,
             given.ranges,
-            self._feeds(given),
+            self.feeds(given),
             methods=UNFITTED,
             progress=between_steps,
         )
@@ -140,7 +141,7 @@ class Improver:
         new = found.ranges.replace({name: ranges[name] for name in missing})
         return dataclasses.replace(found, ranges=new)
 
-    def _feeds(self, given: Calibrated) -> list[Arrays]:
+    def feeds(self, given: Calibrated) -> list[Arrays]:
         """What the model takes at once, of what is learned from: a sample or its batch."""
         inputs = calibrators.input_specs(given.model)
         batches = calibrators.batches(self._learned(given), 1, inputs=inputs)
