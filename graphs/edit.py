@@ -16,6 +16,7 @@ __all__ = [
     "check_axes",
     "constants",
     "drop_dead",
+    "hide_initializers",
     "is_default_domain",
     "output_names",
     "producers",
@@ -67,6 +68,14 @@ def check_axes(graph: GraphProto) -> None:
     for node in graph.node:
         for inner in subgraphs(node):
             check_axes(inner)
+
+
+def hide_initializers(graph: GraphProto) -> None:
+    """Initializers that are inputs too could be fed, so nothing could be folded (before IR 4)."""
+    constant = {tensor.name for tensor in graph.initializer}
+    kept = [value for value in graph.input if value.name not in constant]
+    del graph.input[:]
+    graph.input.extend(kept)
 
 
 def captured(node: NodeProto) -> set[str]:

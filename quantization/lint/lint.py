@@ -14,7 +14,7 @@ from onnx import ModelProto
 
 from artefacts.errors import ModelError
 from graphs.bodies import bodies
-from graphs.edit import check_axes
+from graphs.edit import check_axes, hide_initializers, sort_nodes
 from graphs.shapes import check, infer_shapes
 from graphs.view import GraphView, Node
 from quantization.lint import fatal as lint_fatal
@@ -39,6 +39,7 @@ class Rule:
         why: why it matters, a sentence.
         mend: what to do, a sentence.
         link: where it is documented.
+        target: the only one that it holds for; empty for all of NVIDIA's.
     """
 
     severity: Severity
@@ -46,6 +47,7 @@ class Rule:
     why: str
     mend: str
     link: str
+    target: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,24 +63,33 @@ class Finding:
     link: str
 
 
-def lint(model: ModelProto) -> tuple[Finding, ...]:
+def lint(model: ModelProto, target: str = "tensorrt") -> tuple[Finding, ...]:
     """Everything that TensorRT will refuse, run slowly or round needlessly; fatal first.
 
-    A graph that is not valid ONNX gives the one finding ``graph``. Bodies of If, Loop and Scan are
-    examined for what is fatal: Q and DQ of a pair may lie on both sides of their edge. The model is
-    not changed.
+    A graph that is not valid ONNX gives the one finding ``graph``. What the parser puts right by
+    itself is no finding: nodes out of order, initializers that are inputs. Bodies of If, Loop and
+    Scan are examined for what is fatal: Q and DQ of a pair may lie on both sides of their edge. The
+    model is not changed.
+
+    Args:
+        model: any ONNX model.
+        target: ``tensorrt`` or ``tensorrt-rtx``, which lacks some kernels.
     """
+    inferred = ModelProto()
+    inferred.CopyFrom(model)
     try:
-        check(model)
-        inferred = ModelProto()
-        inferred.CopyFrom(model)
+        hide_initializers(inferred.graph)
+        inferred.ir_version = max(inferred.ir_version, 4)  # before, initializers had to be inputs
+        sort_nodes(inferred.graph)
         check_axes(inferred.graph)
+        check(inferred)
         infer_shapes(inferred)
     except ModelError as err:
         return (_invalid(str(err)),)
     view = GraphView(inferred)
-    findings = list(_findings(view, RULES))
-    fatal = [name for name, rule in RULES.items() if rule.severity == "fatal"]
+    rules = [name for name, rule in RULES.items() if rule.target in ("", target)]
+    findings = list(_findings(view, rules))
+    fatal = [name for name in rules if RULES[name].severity == "fatal"]
     for path, body in bodies(view):
         findings += _findings(GraphView(body), fatal, f"{path}/")
     order = ("fatal", "slow", "accuracy")
@@ -198,12 +209,28 @@ RULES: dict[str, Rule] = {
         mend="Export the model without it, or write a plugin.",
         link=_OPERATORS,
     ),
+    "missing-kernel": Rule(
+        severity="fatal",
+        find=lint_fatal.missing_kernel,
+        why="The parser of TensorRT-RTX takes this operator and its builder has no kernel for it.",
+        mend="End the model before it and compute the rest outside, or build for `tensorrt`.",
+        link=_OPERATORS,
+        target="tensorrt-rtx",
+    ),
     "training-mode": Rule(
         severity="fatal",
         find=lint_fatal.training_mode,
         why="The parser refuses layers in training mode.",
         mend="Export the model in evaluation mode.",
         link=_OPERATORS,
+    ),
+    "scale-shape": Rule(
+        severity="slow",
+        find=lint_speed.scale_shape,
+        why="A per-tensor scale stored as a list of one leaves the layer behind it in floating "
+        "point (TensorRT-RTX 1.7).",
+        mend="Store it as a scalar: `import` does.",
+        link=_QDQ,
     ),
     "unpaired": Rule(
         severity="slow",

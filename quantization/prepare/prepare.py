@@ -11,7 +11,7 @@ import logging
 from onnx import GraphProto, ModelProto, NodeProto
 
 from artefacts.errors import ModelError
-from graphs.edit import check_axes, drop_dead, is_default_domain, sort_nodes
+from graphs.edit import check_axes, drop_dead, hide_initializers, is_default_domain, sort_nodes
 from graphs.opset import MINIMUM_OPSET, raise_opset
 from graphs.shapes import check, infer_shapes
 from quantization.prepare.batchnorm import fold_batchnorm
@@ -54,7 +54,7 @@ def prepare(model: ModelProto, *, widen: bool = True) -> ModelProto:
     _check_names(prepared.graph)
     _check_outputs(prepared.graph)
     sort_nodes(prepared.graph)
-    _hide_initializers(prepared.graph)
+    hide_initializers(prepared.graph)
     forget_states(prepared.graph)
     check_axes(prepared.graph)
     check(prepared)  # before anything else of onnx, which crashes on what this refuses
@@ -84,14 +84,6 @@ def _simplify(model: ModelProto) -> None:
         changed |= fold_batchnorm(model)
         changed |= write_pads(model)
         changed |= drop_dead(model.graph)
-
-
-def _hide_initializers(graph: GraphProto) -> None:
-    """Initializers that are inputs too could be fed, so nothing could be folded (before IR 4)."""
-    constant = {tensor.name for tensor in graph.initializer}
-    kept = [value for value in graph.input if value.name not in constant]
-    del graph.input[:]
-    graph.input.extend(kept)
 
 
 def _check_names(graph: GraphProto) -> None:
