@@ -17,6 +17,7 @@ from engines.manifest import Manifest, add_measured, read_manifest
 from engines.openvino.build import compiled_call
 from engines.openvino.cpu_isa import cpu_isa, needed_cpu_isa, resolve_cpu_isa
 from engines.options import BuildOptions, resolve_target
+from engines.reading import check_readable
 from engines.serving.pool import EnginePool, PoolStatistics
 from engines.serving.signing import sign
 from engines.tensorrt.network import check_opset, takes_types_from_graph
@@ -36,6 +37,7 @@ __all__ = [
     "add_measured",
     "build",
     "check_opset",
+    "check_readable",
     "compiled_call",
     "cpu_isa",
     "has_module",

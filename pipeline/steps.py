@@ -17,6 +17,7 @@ from pipeline.building import build_file, halve, settle_cpu_isa
 from pipeline.calibration import calibrate, calibration_samples
 from pipeline.flags import Job
 from pipeline.improvement import improve
+from pipeline.obstacles import refuse_unbuildable
 from pipeline.recipes import follow, with_recipe
 from pipeline.sample_axes import settle_axes
 from pipeline.screen import Screen
@@ -49,11 +50,13 @@ def run(job: Job, screen: Screen) -> None:
     if job.precision == "int8" and quantization.quantized_format(model) is not None:
         refuse_searching(job)
         prepared, source = take(job, isa, model, screen)
+        refuse_unbuildable(job, target, prepared, source)
         passport = first_facts(prepared)
     else:
         prepared = prepare(job, model, screen)
         passport = first_facts(prepared)
         source = job.beside(".prepared.onnx")
+        refuse_unbuildable(job, target, prepared, source)
         if job.precision == "int8" and not job.implicit:
             placement = quantization.place(
                 prepared,

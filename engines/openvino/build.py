@@ -36,7 +36,7 @@ from engines.openvino.unsigned_codes import use_unsigned_codes
 from engines.options import BuildOptions
 from engines.tensors import TensorSpec
 
-__all__ = ["Feeds", "build_blob", "compiled_call"]
+__all__ = ["Feeds", "build_blob", "compiled_call", "read_network"]
 
 Feeds = Sequence[Mapping[str, NDArray[Any]]]
 
@@ -83,10 +83,7 @@ def build_blob(
         same = _reads_back(compiled, data, chosen, feeds)
         data = data if same else network_bytes(network)
     except RuntimeError as err:
-        raise ModelError(
-            f"model {path} is refused by OpenVINO ({reason(err)}), expected operators and shapes "
-            "that its CPU plugin has; simplify the model or build for another target"
-        ) from err
+        raise _refusal(path, err) from err
     if not same:
         logger.info("OpenVINO reads its blob of %s back wrong: the engine is the network", path)
     inputs, outputs = graph_names(model)
@@ -106,6 +103,26 @@ def build_blob(
             "cpu_isa": cpu_isa(),
             "needs_cpu_isa": needed_cpu_isa(model),
         },
+    )
+
+
+def read_network(path: Path) -> None:
+    """Convert a model, and compile nothing.
+
+    Raises:
+        MissingLibraryError: OpenVINO is not installed.
+        ModelError: OpenVINO cannot convert it.
+    """
+    try:
+        core().read_model(path)
+    except RuntimeError as err:
+        raise _refusal(path, err) from err
+
+
+def _refusal(path: Path, err: RuntimeError) -> ModelError:
+    return ModelError(
+        f"model {path} is refused by OpenVINO ({reason(err)}), expected operators and shapes "
+        "that its CPU plugin has; simplify the model or build for another target"
     )
 
 

@@ -23,7 +23,7 @@ from engines.tensorrt.network import choose_typing, network_specs, parse_network
 from engines.tensorrt.plan_log import logged_precisions
 from engines.tensorrt.timing_cache import attach_timing_cache, save_timing_cache
 
-__all__ = ["build_plan"]
+__all__ = ["build_plan", "try_parser"]
 
 
 def build_plan(
@@ -87,6 +87,20 @@ def build_plan(
         source=source,
         facts={"typing": typing, "flags": flags},
     )
+
+
+def try_parser(trt: Any, path: Path) -> None:
+    """Parse a model, and build nothing.
+
+    Raises:
+        ModelError: the parser refuses it, or inputs and outputs that a plan cannot have.
+        UnsupportedError: the library does not start on this machine.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        log = tensorrt_log(trt)
+        builder = _create_builder(trt, log)
+        network_specs(parse_network(trt, builder, log, path, "weak"))
 
 
 def _create_builder(trt: Any, log: Any) -> Any:
