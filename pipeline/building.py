@@ -17,6 +17,7 @@ from artefacts.errors import InputError
 from calibrators.tensorrt.calibrator import CALIBRATORS, calibrator
 from pipeline.calibration import calibration_samples
 from pipeline.flags import Job
+from pipeline.half_part import in_half
 from pipeline.screen import Screen
 
 __all__ = ["build_file", "build_options", "halve"]
@@ -35,7 +36,9 @@ def halve(job: Job, target: str, source: Path, passport: dict[str, Any], screen:
     if "statistics_sha256" in passport:
         statistics = calibrators.Statistics.load(job.statistics or job.beside(".stats.npz"))
         amax = {name: entry.amax for name, entry in statistics.tensors.items()}
-    half = quantization.to_float16(quantization.load_model(source), amax)
+    half = in_half(job, quantization.load_model(source), amax, screen.add)
+    if half is None:
+        return source
     path = job.beside(".fp16.onnx")
     quantization.save_model(half.model, path)
     screen.add(f"{half.halved} operators in FP16, {len(half.kept)} stay in FP32: {path}")
