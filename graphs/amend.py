@@ -135,15 +135,20 @@ def fresh_name(graph: onnx.GraphProto, stem: str) -> str:
 def _grow_bias(
     model: onnx.ModelProto, view: GraphView, node: Node, proto: onnx.NodeProto, shift: Array
 ) -> None:
-    present = len(node.inputs) > 2 and bool(node.inputs[2])
+    # Gemm adds beta * C: with beta 0 whatever C is, nothing.
+    beta = float(str(node.attributes.get("beta", 1.0))) if node.op_type == "Gemm" else 1.0
+    present = len(node.inputs) > 2 and bool(node.inputs[2]) and beta != 0
+    if beta == 0:
+        kept = [attribute for attribute in proto.attribute if attribute.name != "beta"]
+        del proto.attribute[:]
+        proto.attribute.extend(kept)
+        beta = 1.0
     old = view.constant(node.inputs[2]) if present else np.zeros(1, dtype=_dtype(view, node))
     if old is None:
         raise ModelError(
             f"bias {node.inputs[2]!r} of layer {node.name!r} is computed, expected a constant; "
             "leave this layer out"
         )
-    # Gemm adds beta * C.
-    beta = float(str(node.attributes.get("beta", 1.0))) if node.op_type == "Gemm" else 1.0
     values = (old.astype(np.float64) + np.asarray(shift, np.float64) / beta).astype(old.dtype)
     while len(proto.input) <= 2:
         proto.input.append("")
