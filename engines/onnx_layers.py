@@ -75,7 +75,8 @@ def read_onnx(path: str | Path) -> onnx.ModelProto:
         # DecodeError and the checker say it over several lines; the first carries the reason.
         reason = str(err).strip().splitlines()[0] if str(err).strip() else type(err).__name__
         raise ModelError(
-            f"model {path} cannot be read ({reason}), expected a valid ONNX file; export it again"
+            f"model {path} cannot be read ({reason}), expected a valid ONNX file; copy it "
+            "again where it is damaged, else correct what is named"
         ) from err
 
 

@@ -200,7 +200,7 @@ def sort_nodes(graph: GraphProto) -> None:
         names = ", ".join(repr(nodes[index].name or nodes[index].op_type) for index in stuck[:5])
         raise ModelError(
             f"graph {graph.name!r} has a cycle that holds up {len(stuck)} nodes ({names}), "
-            f"expected none; export the model again"
+            f"expected none; undo the edit that closed it"
         )
     if order != sorted(order):
         replace_nodes(graph, [nodes[index] for index in order])

@@ -118,7 +118,7 @@ def _invalid(reason: str) -> Finding:
         node="",
         found=reason,
         why="The parser reads valid ONNX only.",
-        mend="Export the model again.",
+        mend="Correct what is named, or export with a newer exporter.",
         link="https://onnx.ai/onnx/repo-docs/IR.html",
     )
 

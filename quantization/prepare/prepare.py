@@ -97,7 +97,7 @@ def _check_names(graph: GraphProto) -> None:
         if name in made:
             raise ModelError(
                 f"graph {graph.name!r} makes tensor {name!r} twice, expected one node, input or "
-                f"initializer for each name; export the model again"
+                f"initializer for each name; rename one of the two"
             )
         if not name.isprintable():
             raise ModelError(
