@@ -21,7 +21,14 @@ from artefacts.errors import ModelError
 from artefacts.files import replace_atomic, write_atomic
 from graphs.edit import check_axes
 
-__all__ = ["load_model", "save_model", "tensor_bytes", "tensors_of", "without_data"]
+__all__ = [
+    "fits_one_file",
+    "load_model",
+    "save_model",
+    "tensor_bytes",
+    "tensors_of",
+    "without_data",
+]
 
 PROTOBUF_LIMIT_BYTES = 2**31 - 1
 EXTERNAL_LIMIT_BYTES = 64 * 2**30
@@ -92,11 +99,16 @@ def save_model(model: onnx.ModelProto, path: str | Path) -> None:
         InputError: the folder cannot be written to.
     """
     path = Path(path)
-    total = sum(tensor_bytes(tensor) for tensor in tensors_of(model.graph))
-    if total < PROTOBUF_LIMIT_BYTES - 2**26:
+    if fits_one_file(model):
         write_atomic(path, model.SerializeToString(deterministic=True))
         return
     _save_external(model, path)
+
+
+def fits_one_file(model: onnx.ModelProto) -> bool:
+    """Whether protobuf can serialize a model: up to 2 GB, less some room for its nodes."""
+    total = sum(tensor_bytes(tensor) for tensor in tensors_of(model.graph))
+    return total < PROTOBUF_LIMIT_BYTES - 2**26
 
 
 def tensors_of(graph: onnx.GraphProto) -> Iterator[TensorProto]:
