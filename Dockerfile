@@ -15,6 +15,7 @@ FROM ${BASE}
 ENV PIP_BREAK_SYSTEM_PACKAGES=1 PYTHONUNBUFFERED=1
 WORKDIR /opt/int8
 COPY pyproject.toml README.md build_engine.py ./
+COPY int8 int8
 COPY pipeline pipeline
 COPY graphs graphs
 COPY artefacts artefacts

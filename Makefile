@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: build/bindings .venv-modelopt .venv-nncf bench-cpu bench-calibration bench-accuracy help demo examples host-driver test lint bench gpu-smoke test-gpu clean
+.PHONY: docs build/bindings .venv-modelopt .venv-nncf bench-cpu bench-calibration bench-accuracy help demo examples host-driver test lint bench gpu-smoke test-gpu clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -57,6 +57,19 @@ $(TRITON): | $(VENV)/.dev
 	  read ours; read its; echo "$$ours" > "$$its/development.pth"; }
 	-$(@D)/bin/python -m pip install --quiet 'protobuf<7' 'tritonclient[http,grpc]' && \
 	  $(@D)/bin/python -m pip install --quiet --no-deps nvidia-pytriton==0.7.0 && touch $@
+
+# The documentation site and what runs its notebooks; all else comes from the development environment.
+DOCS := $(VENV)-docs/.ready
+$(DOCS): pyproject.toml | $(VENV)/.dev
+	$(PYTHON) -m venv $(@D)
+	for python in $(BIN)/python $(@D)/bin/python; do \
+	  $$python -c 'import sysconfig; print(sysconfig.get_path("platlib"))'; done | { \
+	  read ours; read its; echo "$$ours" > "$$its/development.pth"; }
+	-$(@D)/bin/python -m pip install --quiet --upgrade 'pip>=25.1' && \
+	  $(@D)/bin/python -m pip install --quiet --group docs && touch $@
+
+docs: $(DOCS) ## the documentation as a site, into build/site; broken links fail
+	$(VENV)-docs/bin/python -m mkdocs build --strict
 
 # Peers that the benchmarks compare with, each in an environment of its own: `make .venv-modelopt`.
 .venv-%/.installed: benchmarks/peers/%.txt
@@ -119,7 +132,7 @@ lint: $(VENV)/.dev ## ruff and mypy, as CI runs them
 	$(BIN)/mypy
 	$(BIN)/hadolint Dockerfile
 
-test: $(VENV)/.dev $(BINDINGS) $(TRITON) host-driver ## the whole test suite (no GPU needed)
+test: $(VENV)/.dev $(BINDINGS) $(TRITON) $(DOCS) host-driver ## the whole test suite (no GPU needed)
 	$(BIN)/python -m pytest tests --numprocesses auto --dist loadfile
 
 # On a machine with a GPU. Where the system's Python has TensorRT (NVIDIA's containers, a Jetson), that
@@ -129,7 +142,7 @@ GPU_TENSORRT ?= tensorrt-cu13==10.16.1.11
 $(GPU)/.ready: pyproject.toml
 	$(PYTHON) -m venv --system-site-packages $(GPU)
 	$(GPU)/bin/python -c 'import tensorrt' || $(GPU)/bin/python -m pip install '$(GPU_TENSORRT)'
-	$(GPU)/bin/python -m pip install --quiet --editable '.[container,bench]' pytest hypothesis
+	$(GPU)/bin/python -m pip install --quiet --editable '.[container,bench]' pytest pytest-instafail pytest-timeout hypothesis
 	@touch $@
 
 gpu-smoke: $(GPU)/.ready ## two minutes on a GPU: what works there, into out/gpu-smoke.json

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from artefacts.errors import BuilderError
+from pipeline.colour import painted
 from pipeline.flags import parse_job
 from pipeline.keywords import job_of
-from pipeline.result import Result, result_of
+from pipeline.result import Result, result_of, summary_json
 from pipeline.screen import Screen
 from pipeline.steps import run
 
@@ -49,27 +50,33 @@ def build(onnx: str | Path, engine: str | Path, *, show: bool = False, **options
     with job_of(onnx, engine, options) as job:
         screen = Screen(bars=show and sys.stderr.isatty(), steps=job.steps, quiet=not show)
         run(job, screen)
-    return result_of(job, since_s=screen.started_s)
+    return result_of(job.paths, since_s=screen.started_s)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, prog: str = "build_engine.py") -> int:
     """Run the command; 0 done, 1 a gate missed, 2 bad input or environment."""
-    debug = "--debug" in (sys.argv if argv is None else argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    job, screen, failed = None, None, None
     try:
-        job = parse_job(argv)
+        job = parse_job(words, prog)
         logging.basicConfig(
-            level=logging.INFO if job.verbose else logging.WARNING, format="      %(message)s"
+            level=logging.INFO if job.show.verbose else logging.WARNING, format="      %(message)s"
         )
-        run(job, Screen(bars=sys.stderr.isatty(), steps=job.steps))
+        silent = job.show.quiet or job.show.json
+        bars = sys.stderr.isatty() and not silent
+        screen = Screen(bars=bars, steps=job.steps, quiet=silent)
+        run(job, screen)
     except BuilderError as err:
-        if debug:
+        failed = err
+        if "--debug" in words:
             traceback.print_exc()
-        print(f"error: {err}", file=sys.stderr)
-        return err.exit_code
+        print(f"{painted('error:', 'red', sys.stderr)} {err}", file=sys.stderr)
     except KeyboardInterrupt:
         print("interrupted; run the same command again to resume", file=sys.stderr)
         return 130
-    return 0
+    if "--json" in words:
+        print(summary_json(job, screen, failed))
+    return 0 if failed is None else failed.exit_code
 
 
 if __name__ == "__main__":

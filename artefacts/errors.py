@@ -7,6 +7,7 @@
     │   ├── ArtefactError                  a file of ours: damaged, or of another graph or data
     │   ├── EngineError                    an engine or manifest: damaged, altered, foreign
     │   └── RequestError                   the arrays handed to a loaded engine
+    │       └── ClosedError                no fault of theirs: engine or pool is closed
     ├── MissingLibraryError (ImportError)  an optional library; names the extra that brings it
     ├── BusyError (TimeoutError)           a pool has no engine in time
     ├── UnsupportedError (RuntimeError)    this machine or library version cannot do it
@@ -21,6 +22,7 @@ __all__ = [
     "ArtefactError",
     "BuilderError",
     "BusyError",
+    "ClosedError",
     "DataError",
     "EngineError",
     "GateMissedError",
@@ -60,6 +62,10 @@ class EngineError(InputError):
 
 class RequestError(InputError):
     """The arrays handed to a loaded engine do not fit its inputs."""
+
+
+class ClosedError(RequestError):
+    """A request came too late: the engine or pool is closed, or belongs to another process."""
 
 
 class MissingLibraryError(BuilderError, ImportError):

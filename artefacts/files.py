@@ -11,7 +11,39 @@ from pathlib import Path
 
 from artefacts.errors import InputError
 
-__all__ = ["read_bounded", "replace_atomic", "sha256_bytes", "sha256_file", "write_atomic"]
+__all__ = [
+    "check_output",
+    "read_bounded",
+    "replace_atomic",
+    "sha256_bytes",
+    "sha256_file",
+    "write_atomic",
+]
+
+
+def check_output(path: str | Path, flag: str) -> None:
+    """Refuse what could not be written at the end of a long run.
+
+    Args:
+        path: to be written.
+        flag: that names it, for errors.
+
+    Raises:
+        InputError: it is a folder, or lies where nothing can be written.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(
+            f"{flag} {path} is a folder, expected a file to write; name one in it, e.g. "
+            f"{path / 'model.int8.engine'}"
+        )
+    there = next(folder for folder in path.absolute().parents if folder.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        found = "read-only" if there.is_dir() else "not a folder"
+        raise InputError(
+            f"output folder {path.parent} is not writable ({there} is {found}), expected a folder "
+            f"to write {path.name} to; choose another one or change its permissions"
+        )
 
 
 @contextmanager

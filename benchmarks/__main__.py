@@ -24,39 +24,36 @@ from artefacts.errors import BuilderError
 from artefacts.files import read_bounded, write_atomic
 from benchmarks.arguments import limits_of, parse_arguments, plan_of
 from benchmarks.campaign import run_campaign
-from benchmarks.feeds import Feed
 from benchmarks.graph_files import find_graphs
-from benchmarks.machine.memory import MemoryResult, peak_bytes, probe_process
 from benchmarks.machine.nvml import open_gpu
+from benchmarks.machine.peak_memory import MemoryResult, peak_bytes, probe_process
 from benchmarks.onnx_system import OnnxSystem
+from benchmarks.queries import Feed
 from benchmarks.report import load_report, save_report
-from benchmarks.report.document import (
-    KernelReport,
-    LayerReport,
-    Report,
-    TensorReport,
-)
+from benchmarks.report.document import KernelReport, LayerReport, Report, TensorReport
 from benchmarks.report.gate import check_limits, raise_if_missed
 from benchmarks.report.html import render_html
 from benchmarks.report.markdown import render_markdown
 from benchmarks.report.results import insert_results, render_results
 from benchmarks.report.tables import csv_rows, result_rows, to_csv, to_text
-from benchmarks.systems import System, against_graph, unique_names
+from benchmarks.systems import System, found_at_build, unique_names
 from calibrators.preprocessing.preprocess import Preprocess
-from calibrators.samples.axes import NOTE, SampleAxes
-from calibrators.samples.data import InputSpec, Samples, open_samples
+from calibrators.samples.axes import SampleAxes
+from calibrators.samples.data import InputSpec, Samples, open_samples, preprocess_named
+from graphs.names import node_name
+from graphs.walk import producers
 
 __all__ = ["main"]
 
 PAGE_BYTES = 4 << 20
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, prog: str = "python -m benchmarks") -> int:
     """Run a command; 0 done, 1 a limit was missed, 2 bad input or environment."""
     words = list(sys.argv[1:] if argv is None else argv)
     commands = {"table": _table, "render": _render, "probe": _probe}
     try:
-        commands.get(words[0] if words else "", _compare)(words)
+        commands.get(words[0] if words else "", partial(_compare, prog=prog))(words)
     except BuilderError as err:
         if "--debug" in words:
             traceback.print_exc()
@@ -65,9 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _compare(words: Sequence[str]) -> None:
+def _compare(words: Sequence[str], prog: str) -> None:
     """Measure, evaluate, report, judge."""
-    arguments = parse_arguments(words)
+    arguments = parse_arguments(words, prog)
     plan, limits = plan_of(arguments, words), limits_of(arguments)
     if not arguments.no_probe:
         plan = replace(plan, probe=lambda path: probe_process([str(path)]))
@@ -186,6 +183,8 @@ def _open(path: Path, name: str) -> System:
             layer_times=model.layer_times,
         )
     engine = engines.load(path)
+    passport = engine.manifest.passport.to_json()
+    graphs = partial(find_graphs, path, {**passport, **engine.manifest.onnx})
     return System(
         name=name,
         path=path,
@@ -193,17 +192,15 @@ def _open(path: Path, name: str) -> System:
         inputs=_inputs(engine),
         target=engine.manifest.target,
         precision=engine.manifest.precision,
-        settings={**_settings(engine.manifest), **against_graph(engine.manifest.measured)},
-        passport=engine.manifest.passport,
+        settings=_settings(engine.manifest) | found_at_build(engine.manifest.measured),
+        passport=passport,
         layers=_layers(engine.manifest),
         clone=engine.clone,
         device_times=None if engine.manifest.target == "cpu" else engine.device_times,
         layer_times=lambda request: [
             KernelReport(**asdict(time)) for time in engine.layer_times(request)
         ],
-        graphs=partial(find_graphs, path, {**engine.manifest.passport, **engine.manifest.onnx})
-        if engine.manifest.precision == "int8"
-        else None,
+        graphs=graphs if engine.manifest.precision == "int8" else None,
     )
 
 
@@ -213,7 +210,7 @@ def _inputs(engine: engines.Engine) -> tuple[InputSpec, ...]:
         InputSpec(name=spec.name, dtype=np.dtype(spec.dtype), shape=spec.shape)
         for spec in engine.inputs
     )
-    note = engine.manifest.passport.get(NOTE)
+    note = engine.manifest.passport.sample_axes
     return specs if note is None else SampleAxes.from_dict(note).of(specs)
 
 
@@ -222,12 +219,12 @@ def _simulate(
 ) -> tuple[TensorReport, ...]:
     """Error of each tensor, by the simulator that ``python -m quantization simulate`` runs."""
     reference = quantization.load_model(float_graph)
-    nodes = {output: node for node in reference.graph.node for output in node.output}
+    makers = producers(reference)
     errors = quantization.simulate(reference, quantization.load_model(int8_graph), feeds)
     return tuple(
         TensorReport(
             tensor=error.tensor,
-            node=nodes[error.tensor].name if error.tensor in nodes else "",
+            node=node_name(makers[error.tensor]) if error.tensor in makers else "",
             op_type=error.op_type,
             sqnr_db=_finite(error.sqnr_db),
             own_sqnr_db=_finite(error.own_sqnr_db),
@@ -272,11 +269,9 @@ def _layers(manifest: engines.Manifest) -> tuple[LayerReport, ...]:
     """Weighted layers with the reason that kept each in floating point."""
     if manifest.coverage is None:
         return ()
-    placement = manifest.passport.get("placement") or {}
-    reasons = {
-        entry.get("node"): f"{entry.get('rule')}: {entry.get('why')}"
-        for entry in placement.get("floating") or ()
-    }
+    placement = manifest.passport.placement
+    floating = () if placement is None else placement.floating
+    reasons = {entry.node: f"{entry.rule}: {entry.why}" for entry in floating}
     return tuple(
         LayerReport(
             name=node.name,
@@ -293,11 +288,9 @@ def _layers(manifest: engines.Manifest) -> tuple[LayerReport, ...]:
 def _samples(arguments: argparse.Namespace, systems: Sequence[System]) -> Samples:
     """The samples, preprocessed as the flag or the first manifest says."""
     stated = [s.passport["preprocess"] for s in systems if s.passport.get("preprocess")]
-    spec = None
+    spec = Preprocess.from_dict(stated[0]) if stated else None
     if arguments.preprocess:
-        spec = Preprocess.from_yaml(arguments.preprocess)
-    elif stated:
-        spec = Preprocess.from_dict(stated[0])
+        spec = preprocess_named(arguments.preprocess, systems[0].inputs)
     return open_samples(
         arguments.data, inputs=systems[0].inputs, preprocess=spec, limit=arguments.num
     )

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
+from artefacts.arguments import ArgumentParser
 from artefacts.errors import DataError
 from benchmarks.accuracy import CustomTask, Task, read_task
+from benchmarks.campaign_plan import Plan
 from benchmarks.latency import ScenarioRules, TimingRules
 from benchmarks.latency.scenarios import Scenario
-from benchmarks.plan import Plan
 from benchmarks.report.codec import load_report
 from benchmarks.report.gate import Limits
 
@@ -29,10 +30,10 @@ exit codes: 0 done, 1 a limit was missed, 2 bad input or environment
 """
 
 
-def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
+def parse_arguments(argv: Sequence[str], prog: str = "python -m benchmarks") -> argparse.Namespace:
     """The flags of a comparison, grouped by what they are about."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks",
+    parser = ArgumentParser(
+        prog=prog,
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -55,7 +56,11 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
 def _add_data(group: Any) -> None:
     add = group.add_argument
     add("--data", type=Path, required=True, help="samples: image folder, .npz, .npy, loader .py")
-    add("--preprocess", type=Path, help="YAML spec; default: what the engines' manifests say")
+    add(
+        "--preprocess",
+        type=Path,
+        help="YAML spec or preset; default: what the engines' manifests say",
+    )
     add("--task", type=Path, help="YAML task spec; default: classification")
     add("--metric", help="FILE.py:FUNCTION that scores (outputs, label); the mean is reported")
     add("--num", type=int, help="evaluate on so many samples, evenly spread")

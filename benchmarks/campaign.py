@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import cycle
 
+from artefacts.words import counted
 from benchmarks.accuracy import (
     AccuracyResult,
     ClassificationTask,
@@ -17,7 +18,7 @@ from benchmarks.accuracy import (
     evaluate_all,
 )
 from benchmarks.accuracy.overlap import refuse_calibration_samples
-from benchmarks.feeds import Feed, common_inputs, feeds_of, length_of
+from benchmarks.campaign_plan import Plan
 from benchmarks.latency import (
     LatencyResult,
     compare_speed,
@@ -34,7 +35,7 @@ from benchmarks.machine import (
     measure_energy,
 )
 from benchmarks.machine.nvml import open_gpu
-from benchmarks.plan import Plan
+from benchmarks.queries import Feed, common_inputs, feeds_of, length_of
 from benchmarks.range_files import find_ranges
 from benchmarks.report.document import (
     Comparison,
@@ -61,7 +62,7 @@ def run_campaign(systems: Sequence[System], samples: Samples, plan: Plan, say: S
         systems: the first is the baseline.
         samples: labelled for accuracy; else outputs are compared with the baseline's.
         plan: what to measure.
-        say: told each step.
+        say: called with each step.
 
     Raises:
         DataError: samples or labels that do not fit, or samples that were calibrated with.
@@ -73,52 +74,45 @@ def run_campaign(systems: Sequence[System], samples: Samples, plan: Plan, say: S
     feeds = feeds_of(systems, samples, plan.batch)
     watch = MachineWatch(gpu=gpu)
     latency = _latency(systems, feeds, plan, watch, say)
-    steadiness = watch.verdict()
-    overhead_us = measure_overhead_us()
+    steadiness, overhead_us = watch.verdict(), measure_overhead_us()
     scenarios = run_scenarios(systems, samples, latency, plan, say)
     sweeps = run_sweeps(systems, samples, feeds, plan, say)
     energy = _energy(systems, feeds, plan, say)
-    reports = tuple(
-        _with_insight(
-            SystemReport(
-                name=system.name,
-                **file_facts(system.path),
-                target=system.target,
-                precision=system.precision,
-                settings=system.settings,
-                latency=latency[system.name],
-                device=_device(system, feeds),
-                accuracy=accuracy[system.name],
-                memory=plan.probe(system.path) if plan.probe else None,
-                energy=energy.get(system.name),
-            ),
-            system,
-            feeds,
-            plan,
-            say,
+    reports = []
+    for system in systems:
+        report = SystemReport(
+            name=system.name,
+            **file_facts(system.path),
+            target=system.target,
+            precision=system.precision,
+            settings=system.settings,
+            latency=latency[system.name],
+            device=_device(system, feeds),
+            accuracy=accuracy[system.name],
+            memory=plan.probe(system.path) if plan.probe else None,
+            energy=energy.get(system.name),
         )
-        for system in systems
-    )
+        reports.append(_with_insight(report, system, feeds, plan, say))
     comparisons = _comparisons(reports)
-    found = (
+    explained = (
         explain(c, reports[0], r, environment, overhead_us, steadiness.reasons)
         for c, r in zip(comparisons, reports[1:], strict=True)
     )
     return Report(
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         command=plan.command,
-        data=f"{samples.path} ({accuracy[systems[0].name].samples} samples)",
+        data=f"{samples.path} ({counted(accuracy[systems[0].name].samples, 'sample')})",
         environment=environment,
         rules=plan.rules,
         batch=plan.batch,
         overhead_us=overhead_us,
         steadiness=steadiness,
-        systems=reports,
+        systems=tuple(reports),
         comparisons=comparisons,
         scenarios=scenarios,
         sweeps=sweeps,
         ranges=_ranges(systems),
-        explanations=tuple(entry for entry in found if entry),
+        explanations=tuple(entry for entry in explained if entry),
         warnings=_warnings(reports, steadiness.reasons),
     )
 
@@ -246,7 +240,8 @@ def _warnings(reports: Sequence[SystemReport], machine: tuple[str, ...]) -> tupl
             found.append(f"{report.name} did not settle during {report.latency.warmup_s:.1f} s")
         if report.accuracy and report.accuracy.samples < 200 and report.accuracy.metric:
             found.append(
-                f"accuracy of {report.name} rests on {report.accuracy.samples} samples: a drop of "
-                "less than a point cannot be told from chance"
+                f"accuracy of {report.name} rests on "
+                f"{counted(report.accuracy.samples, 'sample')}: a drop of less than "
+                "a point cannot be distinguished from chance"
             )
     return tuple(found)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from benchmarks.feeds import Feed, feeds_of, length_of, stack
+from benchmarks.campaign_plan import Plan
 from benchmarks.latency import (
     LatencyResult,
     ScenarioResult,
@@ -15,7 +15,7 @@ from benchmarks.latency import (
     sweep_threads,
 )
 from benchmarks.latency.scenarios import Scenario, find_server_rate
-from benchmarks.plan import Plan
+from benchmarks.queries import Feed, feeds_of, length_of, stack
 from benchmarks.systems import System, query_of
 from calibrators.samples.data import Samples
 

@@ -13,10 +13,12 @@ from dataclasses import replace
 import onnx
 
 from benchmarks.report.document import KernelReport, LayerReport
+from graphs.names import stem
+from graphs.operators import WEIGHTED_OPS
+from graphs.view import GraphView, Node
 
 __all__ = ["name_nodes", "weighted_nodes"]
 
-WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 FUSED_KINDS = ("Conv", "Gemm", "MatMul")  # in the names of fused operators: FusedConv, QLinearConv
 ADDED = re.compile(r"^fused |_nchwc$|_quant$|_token_\d+$|/MatMul\w+Fusion/?$")
 
@@ -24,9 +26,9 @@ ADDED = re.compile(r"^fused |_nchwc$|_quant$|_token_\d+$|/MatMul\w+Fusion/?$")
 def weighted_nodes(model: onnx.ModelProto) -> tuple[LayerReport, ...]:
     """Every weighted node as a layer whose precision onnxruntime does not tell."""
     return tuple(
-        LayerReport(name=_name(node), op_type=node.op_type, precision="unknown", macs=0)
-        for node in model.graph.node
-        if node.op_type in WEIGHTED
+        LayerReport(name=node.name, op_type=node.op_type, precision="unknown", macs=0)
+        for node in GraphView(model).nodes
+        if node.op_type in WEIGHTED_OPS
     )
 
 
@@ -36,30 +38,21 @@ def name_nodes(model: onnx.ModelProto, kernels: Iterable[KernelReport]) -> tuple
     A fused kernel is named after the tensor that it writes: from there the graph is walked back,
     by first inputs, to the weighted node whose result that is.
     """
-    nodes = {_name(node): node for node in model.graph.node}
-    producers = {output: node for node in model.graph.node for output in node.output}
-    return tuple(replace(kernel, nodes=_nodes_of(kernel, nodes, producers)) for kernel in kernels)
+    view = GraphView(model)
+    nodes = {stem(node.proto): node for node in view.nodes}  # as onnxruntime calls them
+    return tuple(replace(kernel, nodes=_nodes_of(kernel, nodes, view)) for kernel in kernels)
 
 
-def _nodes_of(
-    kernel: KernelReport,
-    nodes: Mapping[str, onnx.NodeProto],
-    producers: Mapping[str, onnx.NodeProto],
-) -> tuple[str, ...]:
+def _nodes_of(kernel: KernelReport, nodes: Mapping[str, Node], view: GraphView) -> tuple[str, ...]:
     name = ADDED.sub("", kernel.name)
-    node = nodes.get(name) or producers.get(name)
+    node = nodes.get(name) or view.producer(name)
     if node is None:
         return ()
-    found = [_name(node)]
-    while node.op_type not in WEIGHTED and any(word in kernel.kind for word in FUSED_KINDS):
-        before = producers.get(node.input[0]) if node.input else None
+    found = [node.name]
+    while node.op_type not in WEIGHTED_OPS and any(word in kernel.kind for word in FUSED_KINDS):
+        before = view.producer(node.inputs[0]) if node.inputs else None
         if before is None:
             break
         node = before
-        found.append(_name(node))
+        found.append(node.name)
     return tuple(reversed(found))
-
-
-def _name(node: onnx.NodeProto) -> str:
-    """As manifests name it: by its first output where it has no name."""
-    return node.name or node.output[0]

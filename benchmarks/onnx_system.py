@@ -20,6 +20,8 @@ from benchmarks.onnx_nodes import name_nodes, weighted_nodes
 from benchmarks.report.document import KernelReport, LayerReport
 from calibrators.samples.axes import noted
 from calibrators.samples.data import InputSpec
+from graphs.operators import PAIR_OPS
+from graphs.walk import nodes
 
 __all__ = ["OnnxSystem", "parse_profile"]
 
@@ -27,7 +29,7 @@ Arrays = dict[str, npt.NDArray[np.generic]]
 # onnxruntime spells element types its own way; the rest are numpy's names.
 DTYPES = {"float": "float32", "double": "float64"}
 PROVIDERS = ["CPUExecutionProvider"]
-QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul")
+QUANTIZED = PAIR_OPS | {"QLinearConv", "QLinearMatMul"}
 PROFILED_RUNS = 30
 KERNEL = "_kernel_time"
 
@@ -67,7 +69,7 @@ class OnnxSystem:
     def precision(self) -> str:
         """``int8`` where the graph has quantized layers, else by its weights."""
         graph = self._model.graph
-        if any(node.op_type in QUANTIZED for node in graph.node):
+        if any(node.op_type in QUANTIZED for node in nodes(graph)):
             return "int8"
         kinds = {tensor.data_type for tensor in graph.initializer}
         return "fp16" if onnx.TensorProto.FLOAT16 in kinds else "fp32"

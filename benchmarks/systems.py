@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from artefacts.errors import DataError
 from artefacts.files import sha256_file
-from benchmarks.report.document import AGAINST_GRAPH, KernelReport, LayerReport
+from benchmarks.report.document import AGAINST_GRAPH, LIKENESS, KernelReport, LayerReport
 from calibrators.samples.axes import has_batch_axis, resolved
 from calibrators.samples.data import InputSpec
 
@@ -23,6 +23,8 @@ __all__ = [
     "against_graph",
     "check_same_inputs",
     "file_facts",
+    "found_at_build",
+    "likeness",
     "query_of",
     "unique_names",
 ]
@@ -92,6 +94,24 @@ def against_graph(measured: Mapping[str, Any]) -> dict[str, str]:
         return {AGAINST_GRAPH: f"{worst['sqnr_db']:.1f} dB, which rounding explains"}
     why = check["cause"] or "cause unknown"
     return {AGAINST_GRAPH: f"{worst['sqnr_db']:.1f} dB, more than rounding explains: {why}"}
+
+
+def likeness(measured: Mapping[str, Any]) -> dict[str, str]:
+    """The setting with the SQNR of an INT8 engine and its graph, as the build measured them.
+
+    Args:
+        measured: of its manifest.
+    """
+    found = measured.get("accuracy", {})
+    levels = [found.get(name, {}).get("sqnr_db") for name in ("INT8 engine", "INT8 ONNX")]
+    if None in levels:
+        return {}
+    return {LIKENESS: f"engine {levels[0]:.1f} dB, graph {levels[1]:.1f} dB"}
+
+
+def found_at_build(measured: Mapping[str, Any]) -> dict[str, str]:
+    """What the manifest says of engine and graph, against FP32 and against each other."""
+    return likeness(measured) | against_graph(measured)
 
 
 def unique_names(paths: Sequence[Path]) -> list[str]:

@@ -6,6 +6,7 @@ May import: itself, artefacts; numpy, onnx; onnxruntime in one file, tensorrt in
 
 from __future__ import annotations
 
+from calibrators.preprocessing.image_limits import UPLOADS, ImageLimits
 from calibrators.preprocessing.images import decode_image, open_image
 from calibrators.preprocessing.preprocess import Preprocess
 from calibrators.ranges.auto import choose_method, choose_per_tensor, hold_out
@@ -29,6 +30,7 @@ from calibrators.samples.data import (
     batches,
     input_specs,
     open_samples,
+    preprocess_named,
     random_samples,
     require_labels,
     shape_limits,
@@ -39,8 +41,10 @@ from calibrators.statistics.statistics import Statistics, TensorStatistics
 
 __all__ = [
     "METHODS",
+    "UPLOADS",
     "Batch",
     "Checkpoint",
+    "ImageLimits",
     "InputSpec",
     "Preprocess",
     "Range",
@@ -66,6 +70,7 @@ __all__ = [
     "observe",
     "open_image",
     "open_samples",
+    "preprocess_named",
     "random_samples",
     "refuse_overlap",
     "require_labels",

@@ -1,4 +1,4 @@
-"""Tools for what calibration leaves behind: ``python -m calibrators COMMAND ...``."""
+"""Calibration, step by step: ``python -m calibrators COMMAND ...``."""
 
 from __future__ import annotations
 
@@ -8,14 +8,30 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 
+from artefacts.arguments import ArgumentParser
 from artefacts.errors import BuilderError
 from calibrators import commands
+from graphs.files import load_model
+from quantization.commands import add_placement, placement_of
 
 __all__ = ["main"]
 
 _Command = tuple[Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], str]]
 
+
+def _add_observe(parser: argparse.ArgumentParser) -> None:
+    commands.add_observe(parser)
+    add_placement(parser)
+
+
+def _observe(arguments: argparse.Namespace) -> str:
+    """Run a prepared model over samples; keep statistics of what becomes INT8."""
+    model = load_model(arguments.model)
+    return commands.observe_on(arguments, model, placement_of(arguments, model).tensors)
+
+
 COMMANDS: dict[str, _Command] = {
+    "observe": (_add_observe, _observe),
     "merge": (commands.add_merge, commands.merge),
     "ranges": (commands.add_ranges, commands.ranges),
     "cache": (commands.add_cache, commands.cache),
@@ -23,9 +39,9 @@ COMMANDS: dict[str, _Command] = {
 }
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, prog: str = "python -m calibrators") -> int:
     """Run a command; 0 done, 2 bad input or environment."""
-    arguments = _parser().parse_args(argv)
+    arguments = _parser(prog).parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     try:
         print(COMMANDS[arguments.command][1](arguments))
@@ -37,8 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m calibrators", description=__doc__)
+def _parser(prog: str) -> argparse.ArgumentParser:
+    parser = ArgumentParser(prog=prog, description=__doc__)
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (configure, run) in COMMANDS.items():
         child = subparsers.add_parser(name, help=run.__doc__, description=run.__doc__)

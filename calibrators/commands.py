@@ -7,12 +7,20 @@ import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import onnx
+from tqdm import tqdm
+
 from artefacts.errors import InputError
 from artefacts.files import read_bounded, write_atomic
+from artefacts.words import counted
+from calibrators.preprocessing.preprocess import Preprocess
 from calibrators.ranges.auto import CANDIDATES, choose_per_tensor
 from calibrators.ranges.diagnostics import TensorReport, convergence, describe
 from calibrators.ranges.methods import METHODS, compute_ranges
 from calibrators.ranges.ranges import LEVELS, Ranges
+from calibrators.samples.checks import check_unnormalised
+from calibrators.samples.data import input_specs, open_samples
+from calibrators.statistics.observe import observe
 from calibrators.statistics.statistics import Statistics
 from calibrators.tensorrt.cache import (
     ALGORITHMS,
@@ -23,9 +31,61 @@ from calibrators.tensorrt.cache import (
     write_cache,
 )
 
-__all__ = ["add_cache", "add_merge", "add_ranges", "add_show", "cache", "merge", "ranges", "show"]
+__all__ = [
+    "add_cache",
+    "add_merge",
+    "add_observe",
+    "add_ranges",
+    "add_show",
+    "cache",
+    "merge",
+    "observe_on",
+    "ranges",
+    "show",
+]
 
 _LIMIT_BYTES = 64 << 20
+
+
+def add_observe(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``observe``."""
+    parser.add_argument("model", type=Path, help="prepared float ONNX file (*.prepared.onnx)")
+    parser.add_argument("--data", required=True, help="samples, as for --calib-data")
+    parser.add_argument("--preprocess", type=Path, help="YAML spec for images")
+    parser.add_argument("--num", type=int, help="use only this many samples")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        help="*.stats.npz to write; where it is there, observing goes on from it",
+    )
+
+
+def observe_on(
+    arguments: argparse.Namespace, model: onnx.ModelProto, tensors: Sequence[str]
+) -> str:
+    """Run the model over the samples and keep the statistics of ``tensors``."""
+    spec = Preprocess.from_yaml(arguments.preprocess) if arguments.preprocess else None
+    samples = open_samples(
+        arguments.data, inputs=input_specs(model), preprocess=spec, limit=arguments.num
+    )
+    said = [f"warning: {text}" for text in check_unnormalised(samples)]
+    with tqdm(total=len(samples), unit="sample", leave=False, disable=None) as bar:
+
+        def progress(done: int, total: int | None) -> None:
+            bar.update(done - bar.n)
+
+        found = observe(
+            model,
+            tensors,
+            samples,
+            checkpoint=arguments.output,
+            preprocess=samples.preprocess.to_dict() if samples.preprocess else None,
+            progress=progress,
+        )
+    said.append(f"{arguments.output}: {len(found.samples)} samples, {len(found.tensors)} tensors")
+    return "\n".join(said)
 
 
 def add_merge(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +99,8 @@ def merge(arguments: argparse.Namespace) -> str:
     first, *others = [Statistics.load(path) for path in arguments.statistics]
     merged = first.merge(*others)
     merged.save(arguments.output)
-    return f"{arguments.output}: {len(merged.samples)} samples, {len(merged.tensors)} tensors"
+    samples, tensors = counted(len(merged.samples), "sample"), len(merged.tensors)
+    return f"{arguments.output}: {samples}, {counted(tensors, 'tensor')}"
 
 
 def add_ranges(parser: argparse.ArgumentParser) -> None:
@@ -133,7 +194,8 @@ def show(arguments: argparse.Namespace) -> str:
     return (
         "\n".join(
             [
-                f"{len(statistics.samples)} samples, {len(rows)} tensors, ranges by {found.method}",
+                f"{counted(len(statistics.samples), 'sample')}, {counted(len(rows), 'tensor')}, "
+                f"ranges by {found.method}",
                 *_table(head, rows),
             ]
         )

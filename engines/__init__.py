@@ -7,38 +7,56 @@ openvino.
 
 from __future__ import annotations
 
-from engines.building import build
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from engines.coverage import Int8Coverage, NodeCoverage
 from engines.engine import Engine
 from engines.environment import has_module
 from engines.layer_times import LayerTime
 from engines.loading import load
 from engines.manifest import Manifest, add_measured, read_manifest
-from engines.openvino.build import compiled_call
-from engines.openvino.cpu_isa import cpu_isa, needed_cpu_isa, resolve_cpu_isa
+from engines.openvino.cpu_isa import cpu_isa, resolve_cpu_isa
 from engines.options import BuildOptions, resolve_target
-from engines.reading import check_readable
+from engines.passport import (
+    FloatLayer,
+    FloatOperator,
+    Passport,
+    PlacementRecord,
+    PromiseRecord,
+    RecipeRecord,
+)
+from engines.runtime import Runtime
+from engines.runtimes import RUNTIMES, runtime_of
 from engines.serving.pool import EnginePool, PoolStatistics
 from engines.serving.signing import sign
-from engines.tensorrt.network import check_opset, takes_types_from_graph
 from engines.tensors import Profile, TensorSpec
 
+if TYPE_CHECKING:
+    from engines.building import build
+    from engines.openvino.needed_isa import needed_cpu_isa
+
 __all__ = [
+    "RUNTIMES",
     "BuildOptions",
     "Engine",
     "EnginePool",
+    "FloatLayer",
+    "FloatOperator",
     "Int8Coverage",
     "LayerTime",
     "Manifest",
     "NodeCoverage",
+    "Passport",
+    "PlacementRecord",
     "PoolStatistics",
     "Profile",
+    "PromiseRecord",
+    "RecipeRecord",
+    "Runtime",
     "TensorSpec",
     "add_measured",
     "build",
-    "check_opset",
-    "check_readable",
-    "compiled_call",
     "cpu_isa",
     "has_module",
     "load",
@@ -46,6 +64,18 @@ __all__ = [
     "read_manifest",
     "resolve_cpu_isa",
     "resolve_target",
+    "runtime_of",
     "sign",
-    "takes_types_from_graph",
 ]
+
+# Building needs onnx, which a service that loads engines has no use for: imported when asked for.
+_BUILDING = {
+    "build": "engines.building",
+    "needed_cpu_isa": "engines.openvino.needed_isa",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _BUILDING:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_BUILDING[name]), name)

@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
+from artefacts.arguments import ArgumentParser
 from artefacts.errors import BuilderError
 from engines.loading import check_machine
 from engines.manifest import Manifest, read_manifest, read_verified
@@ -83,8 +84,8 @@ def describe(manifest: Manifest) -> list[tuple[str, str]]:
         )
         lines += [("not int8", name) for name in cover.float_layers]
     for name in ("calibrator", "samples", "preprocess"):
-        if manifest.passport.get(name) is not None:
-            lines.append((name, str(manifest.passport[name])))
+        if (value := getattr(manifest.passport, name)) is not None:
+            lines.append((name, str(value)))
     return lines + [(name, str(result)) for name, result in sorted(manifest.measured.items())]
 
 
@@ -93,6 +94,7 @@ COMMANDS = {
     "verify": verify,
     "sign": sign_engine,
     "triton-export": triton_export,
+    "export-triton": triton_export,
 }
 
 
@@ -111,9 +113,9 @@ def add_flags(name: str, to: argparse.ArgumentParser) -> None:
         to.add_argument("--instances", type=int, default=1, help="engines side by side")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, prog: str = "python -m engines") -> int:
     """Run a command; 0 done, 2 bad input or environment."""
-    parser = argparse.ArgumentParser(prog="python -m engines", description=__doc__)
+    parser = ArgumentParser(prog=prog, description=__doc__)
     parser.add_argument("--debug", action="store_true", help="show the trace of an error")
     commands = parser.add_subparsers(required=True, metavar="|".join(COMMANDS))
     for name, command in COMMANDS.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +12,31 @@ import onnx
 
 from artefacts.errors import GateMissedError, ModelError, UnsupportedError
 from artefacts.files import replace_atomic, sha256_bytes, sha256_file
-from engines.built import BuiltEngine, Report
+from engines.built import BuiltEngine, Feeds
 from engines.coverage import Int8Coverage, coverage_of
 from engines.manifest import Manifest, manifest_path
-from engines.onnx_layers import external_files, has_qdq, read_onnx, weighted_layers
-from engines.openvino.build import Feeds, build_blob
-from engines.options import BuildOptions, settle_target
+from engines.onnx_layers import external_files, has_float16, has_qdq, read_onnx, weighted_layers
+from engines.options import BuildOptions, Precision
+from engines.passport import Passport
 from engines.progress import show_progress
-from engines.tensorrt.build import build_plan
-from engines.tensorrt.library import check_gpu, tensorrt
+from engines.runtimes import runtime_of, settle_target
 
 __all__ = ["build"]
 
 logger = logging.getLogger(__name__)
 
+NO_PASSPORT = (
+    "engine %s was built without a passport: its manifest has no preprocessing for those who call "
+    "it, and no calibration samples to tell from those of an evaluation; give "
+    "engines.Passport(preprocess=..., calibration_samples=...)"
+)
+
 
 def build(
     onnx_path: str | Path,
     engine_path: str | Path,
-    options: BuildOptions,
-    passport: Mapping[str, Any],
+    options: BuildOptions | None = None,
+    passport: Passport | None = None,
     feeds: Feeds = (),
 ) -> Manifest:
     """Build an engine and write it with its manifest beside it: both or neither.
@@ -39,8 +44,9 @@ def build(
     Args:
         onnx_path: FP32, FP16 or Q/DQ model.
         engine_path: e.g. ``out/model.engine``.
-        options: what to build.
-        passport: what the caller knows and the manifest should carry (see the schema).
+        options: what to build; by default for ``auto`` and in the precision that the model says.
+        passport: what the caller knows and the manifest should carry, e.g. the preprocessing and
+            the calibration samples; without it an INT8 engine is said to lack them.
         feeds: a few inputs as requests will have them; a cpu engine is held against itself on
             them, read back from its bytes.
 
@@ -51,20 +57,24 @@ def build(
         GateMissedError: less work runs INT8 than ``options.require_int8``.
     """
     onnx_path, engine_path = Path(onnx_path), Path(engine_path)
-    options = settle_target(options)
+    options = settle_target(options or BuildOptions())
     model = read_onnx(onnx_path)
+    precision = options.precision or _stated_precision(model, options)
+    options = replace(options, precision=precision)
+    # Before the build, which may take minutes and end with an engine of another precision.
     _check_quantization(model, options)
     start = time.perf_counter()
     with show_progress(f"build for {options.target}") as report:
-        built = _build_target(onnx_path, model, options, report, feeds)
+        built = runtime_of(options.target).build(onnx_path, model, options, report, feeds)
     facts = {**built.facts, "seconds": round(time.perf_counter() - start, 3)}
     coverage = _coverage(model, built, options)
+    # A missed gate leaves no file; where nothing tells the coverage, the engine is kept (below).
     check_coverage(coverage, options)
     manifest = Manifest(
         engine_sha256=sha256_bytes(built.data),
         engine_bytes=len(built.data),
         target=options.target,
-        precision=options.precision,
+        precision=precision,
         onnx=_onnx_facts(onnx_path),
         library=built.library,
         device=built.device,
@@ -74,19 +84,37 @@ def build(
         options=options.to_json(),
         build=facts,
         coverage=coverage,
-        passport=passport,
+        passport=passport or Passport(),
     )
-    beside_path = manifest_path(engine_path)
-    with replace_atomic(engine_path) as engine, replace_atomic(beside_path) as beside:
-        engine.write_bytes(built.data)
-        beside.write_bytes(manifest.to_bytes())
+    _write(engine_path, built.data, manifest)
+    if passport is None and precision == "int8":
+        logger.warning(NO_PASSPORT, engine_path)
     if coverage is None and options.require_int8 is not None:
-        raise UnsupportedError(
-            f"engine {engine_path} is written, and nothing here tells which of its layers run "
-            "INT8, expected an answer for --require-int8; drop it, or build where the GPU is and "
-            "with another release"
-        )
+        raise _unanswered(engine_path)
     return manifest
+
+
+def _unanswered(path: Path) -> UnsupportedError:
+    return UnsupportedError(
+        f"engine {path} is written, and nothing here tells which of its layers run INT8, expected "
+        "an answer for --require-int8; drop it, or build where the GPU is and with another release"
+    )
+
+
+def _write(path: Path, data: bytes, manifest: Manifest) -> None:
+    beside_path = manifest_path(path)
+    # Both or neither: an engine beside another engine's manifest would be refused when loaded.
+    with replace_atomic(path) as engine, replace_atomic(beside_path) as beside:
+        engine.write_bytes(data)
+        beside.write_bytes(manifest.to_bytes())
+
+
+def _stated_precision(model: onnx.ModelProto, options: BuildOptions) -> Precision:
+    """What the model says, or a calibration beside it."""
+    # Q/DQ before float16: the float part of an INT8 model may be in float16.
+    if options.implicit or has_qdq(model):
+        return "int8"
+    return "fp16" if has_float16(model) else "fp32"
 
 
 def check_coverage(coverage: Int8Coverage | None, options: BuildOptions) -> None:
@@ -126,22 +154,12 @@ def _check_quantization(model: onnx.ModelProto, options: BuildOptions) -> None:
         )
 
 
-def _build_target(
-    path: Path, model: onnx.ModelProto, options: BuildOptions, report: Report, feeds: Feeds
-) -> BuiltEngine:
-    if options.target == "cpu":
-        return build_blob(path, model, options, feeds)
-    trt = tensorrt(options.target)
-    # TensorRT times kernels on the GPU that the plan is for; TensorRT-RTX compiles without one.
-    device = check_gpu(options.target, "build on") if options.target == "tensorrt" else None
-    return build_plan(trt, path, model, options, device, report)
-
-
 def _coverage(
     model: onnx.ModelProto, built: BuiltEngine, options: BuildOptions
 ) -> Int8Coverage | None:
     if built.precisions is None:
         return None
+    # Multiply-accumulates depend on free sizes: those of the first profile's usual shape.
     shapes = dict(options.profiles[0].opt) if options.profiles else {}
     layers = weighted_layers(model, shapes)
     return coverage_of(layers, built.precisions, source=built.source, kernels=built.kernels)
@@ -151,5 +169,6 @@ def _onnx_facts(path: Path) -> dict[str, Any]:
     return {
         "name": path.name,
         "sha256": sha256_file(path),
+        # Weights may lie in files of their own: the .onnx alone would hash the same without them.
         "external": {file.name: sha256_file(file) for file in external_files(path)},
     }

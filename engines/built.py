@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from numpy.typing import NDArray
+
 from engines.tensors import Profile, TensorSpec
 
-__all__ = ["BuiltEngine", "Report"]
+__all__ = ["BuiltEngine", "Feeds", "Report"]
 
 # phase, its parent phase or None, steps done, steps in all
 Report = Callable[[str, str | None, int, int], None]
+# inputs as requests will have them
+Feeds = Sequence[Mapping[str, NDArray[Any]]]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,9 +12,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from engines.onnx_layers import Layer
+if TYPE_CHECKING:  # a service reads coverage without onnx
+    from engines.onnx_layers import Layer
 
 __all__ = [
     "Int8Coverage",

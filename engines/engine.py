@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from artefacts.errors import RequestError, UnsupportedError
+from artefacts.errors import ClosedError, RequestError, UnsupportedError
 from engines.dlpack import BorrowedTensor
 from engines.layer_times import LayerTime
 from engines.manifest import Manifest
@@ -72,7 +72,9 @@ class Engine:
         self._check = RequestCheck(manifest.inputs, manifest.profiles, runner.adopt)
         self._lock = threading.Lock()
         self._process = os.getpid()
+        self._proven: dict[str, Any] | None = None
         self.manifest = manifest
+        self.pooled = False  # then its pool closes it, and no borrower
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -87,7 +89,7 @@ class Engine:
     @property
     def preprocess(self) -> Mapping[str, Any] | None:
         """How raw samples become inputs, as the manifest has it."""
-        return self.manifest.passport.get("preprocess")
+        return self.manifest.passport.preprocess
 
     def __call__(
         self, request: Mapping[str, Any], *, copy: bool = True, on_device: bool = False
@@ -102,14 +104,21 @@ class Engine:
                 numpy arrays, which are DLPack tensors too.
 
         Raises:
-            RequestError: the arrays do not fit, the engine is closed or was inherited by fork.
-            UnsupportedError: memory is exhausted, or the device failed.
+            RequestError: the arrays do not fit.
+            ClosedError: the engine is closed or was inherited by fork.
+            UnsupportedError: memory is exhausted, the device failed, or the engine fails on what
+                it was warmed up with, too.
         """
         self._check_process()
         try:
             with self._lock:
                 runner = self._open_runner()
-                return runner.run(self._check(request), copy=copy, on_device=on_device)
+                arrays = self._check(request)
+                try:
+                    return runner.run(arrays, copy=copy, on_device=on_device)
+                except RequestError as err:
+                    self._check_works(runner, err)
+                    raise
         except MemoryError as err:
             raise _exhausted(err) from err
 
@@ -161,7 +170,10 @@ class Engine:
         distinct = list({tuple(chosen.items()): chosen for chosen in shapes}.values())
         for _ in range(calls):
             for chosen in distinct:
-                self({s.name: np.zeros(chosen[s.name], numpy_dtype(s.dtype)) for s in self.inputs})
+                dtypes = {spec.name: numpy_dtype(spec.dtype) for spec in self.inputs}
+                zeros = {name: np.zeros(chosen[name], dtype) for name, dtype in dtypes.items()}
+                self(zeros)
+                self._proven = zeros  # the smallest is the last
 
     def clone(self) -> Engine:
         """An engine for another thread on the same weights; close each by itself."""
@@ -170,7 +182,16 @@ class Engine:
             return Engine(self._open_runner().clone(), self.manifest)
 
     def close(self) -> None:
-        """Release the runtime's memory; a second call does nothing."""
+        """Release the runtime's memory; a second call does nothing.
+
+        Raises:
+            RequestError: a pool has lent the engine and will lend it again.
+        """
+        if self.pooled:
+            raise RequestError(
+                "engine is closed by a borrower, expected it open when it goes back to its pool; "
+                "leave closing to the pool"
+            )
         if self._process != os.getpid():
             # The lock may have been held by a thread that the fork did not copy.
             if self._runner is not None:
@@ -206,14 +227,30 @@ class Engine:
 
     def _check_process(self) -> None:
         if self._process != os.getpid():
-            raise RequestError(
+            raise ClosedError(
                 f"engine was loaded in process {self._process} and called in {os.getpid()}, its "
                 "fork, expected one process; load the engine in the process that uses it"
             )
 
+    def _check_works(self, runner: Runner, err: RequestError) -> None:
+        """Whose fault a failure is: the request's, or that of an engine which fails on zeros, too.
+
+        Raises:
+            UnsupportedError: the engine fails on what it once ran.
+        """
+        if self._proven is None:
+            return
+        try:
+            runner.run(self._proven, copy=False, on_device=False)
+        except RequestError as again:
+            raise UnsupportedError(
+                f"engine fails on any request, also on the zeros that it was warmed up with "
+                f"({again}), expected it to run; load it again"
+            ) from err
+
     def _open_runner(self) -> Runner:
         if self._runner is None:
-            raise RequestError("engine is closed, expected an open one; load it again")
+            raise ClosedError("engine is closed, expected an open one; load it again")
         return self._runner
 
 

@@ -17,12 +17,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import best_match
-
 from artefacts.errors import EngineError
 from artefacts.files import read_bounded, sha256_bytes, write_atomic
+from artefacts.libraries import require
 from engines.coverage import Int8Coverage
+from engines.environment import has_module
+from engines.passport import Passport
 from engines.tensors import Profile, TensorSpec
 
 __all__ = ["Manifest", "add_measured", "manifest_path", "read_manifest", "read_verified"]
@@ -67,7 +67,7 @@ class Manifest:
     options: Mapping[str, Any]
     build: Mapping[str, Any]
     coverage: Int8Coverage | None
-    passport: Mapping[str, Any]
+    passport: Passport
     measured: Mapping[str, Any] = field(default_factory=dict)
     created: str = field(
         default_factory=lambda: datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -81,6 +81,7 @@ class Manifest:
             "outputs": [spec.to_json() for spec in self.outputs],
             "profiles": [profile.to_json() for profile in self.profiles],
             "coverage": self.coverage.to_json() if self.coverage else None,
+            "passport": self.passport.to_json(),
         }
         return content | {"digest": _digest(content)}
 
@@ -117,12 +118,23 @@ class Manifest:
                 "written; restore it or build again"
             )
         _check_schema(data, what)
+        try:
+            return cls._from_json(data)
+        except (AttributeError, KeyError, TypeError) as err:  # where no schema was at hand
+            raise EngineError(
+                f"{what} is not valid ({type(err).__name__}: {err}), expected what "
+                "manifest.schema.json says; restore it or build again"
+            ) from err
+
+    @classmethod
+    def _from_json(cls, data: Mapping[str, Any]) -> Manifest:
         content = {key: data[key] for key in data if key not in ("manifest", "digest")}
         content["inputs"] = tuple(map(TensorSpec.from_json, data["inputs"]))
         content["outputs"] = tuple(map(TensorSpec.from_json, data["outputs"]))
         content["profiles"] = tuple(map(Profile.from_json, data["profiles"]))
         if data["coverage"] is not None:
             content["coverage"] = Int8Coverage.from_json(data["coverage"])
+        content["passport"] = Passport.from_json(data["passport"])
         return cls(**content)
 
 
@@ -207,7 +219,20 @@ def _parse(raw: bytes, what: str) -> dict[str, Any]:
     return data
 
 
-def _check_schema(data: object, what: str) -> None:
+def _check_schema(data: Mapping[str, Any], what: str) -> None:
+    """Hold it against the schema.
+
+    A service may have numpy and its runtime alone. There the digest stands for the schema: what is
+    as it was written was checked when it was written.
+    """
+    if not has_module("jsonschema"):
+        if "digest" not in data:
+            raise EngineError(
+                f"{what} has no digest, expected the file that was written with the engine; "
+                "restore it or build again"
+            )
+        return
+    best_match = require("jsonschema.exceptions", extra="cpu").best_match
     error = best_match(_validator().iter_errors(data))
     if error is not None:
         where = "/".join(map(str, error.absolute_path)) or "its top level"
@@ -218,9 +243,10 @@ def _check_schema(data: object, what: str) -> None:
 
 
 @cache
-def _validator() -> Draft202012Validator:
+def _validator() -> Any:
+    jsonschema = require("jsonschema", extra="cpu")
     schema = resources.files("engines").joinpath("manifest.schema.json").read_text("utf-8")
-    return Draft202012Validator(json.loads(schema))
+    return jsonschema.Draft202012Validator(json.loads(schema))
 
 
 def _canonical(data: Mapping[str, Any]) -> bytes:

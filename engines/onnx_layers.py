@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 
 import onnx
@@ -12,10 +11,14 @@ from google.protobuf.message import DecodeError
 from onnx.external_data_helper import uses_external_data
 
 from artefacts.errors import ModelError
+from graphs.macs import macs
+from graphs.operators import INT8_KEEPING_OPS, MAC_OPS, PAIR_OPS, SCORE_OPS, WEIGHTED_OPS
+from graphs.qdq import DEQUANTIZE
 from graphs.shapes import check
+from graphs.view import GraphView, Node
+from graphs.walk import nodes
 
 __all__ = [
-    "WEIGHTED",
     "Layer",
     "external_files",
     "graph_names",
@@ -23,23 +26,17 @@ __all__ = [
     "has_qdq",
     "is_dequantized",
     "read_onnx",
+    "small_enough",
     "weighted_layers",
 ]
 
-WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-# Between a DequantizeLinear and its consumer these leave INT8 as it is (they move or pick values).
-COMMUTING = (
-    *("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "MaxPool"),
-    *("Slice", "Gather", "Split", "Pad", "DepthToSpace", "SpaceToDepth", "Resize", "Upsample"),
-)
-PAIR = ("QuantizeLinear", "DequantizeLinear")
-SCALING = ("Mul", "Div", "Add", "Sub", "Where", "Cast")  # between Q·Kᵀ and Softmax
 NO_SHAPE: tuple[int, ...] = ()
+LARGEST_TRIED_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """A weighted node: ``promised`` when both operands come from DequantizeLinear.
+    """A node whose work counts: ``promised`` when both operands come from DequantizeLinear.
 
     ``fused_with`` names the Add of a bias, or the Softmax of an attention: a runtime that fuses
     product and bias, or Q·Kᵀ, Softmax and ·V, into one kernel may keep only that name.
@@ -80,35 +77,37 @@ def read_onnx(path: str | Path) -> onnx.ModelProto:
         ) from err
 
 
+def small_enough(model: onnx.ModelProto) -> bytes | None:
+    """What a library is given to try whether it reads a model; None where that would cost much."""
+    return model.SerializeToString() if model.ByteSize() <= LARGEST_TRIED_BYTES else None
+
+
 def weighted_layers(
     model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]] | None = None
 ) -> list[Layer]:
-    """Every Conv, ConvTranspose, Gemm and MatMul, in graph order.
+    """Every layer whose multiply-accumulates count, in graph order.
+
+    Only those with a weight for each output channel can be promised INT8; recurrent layers and
+    Einsum have no INT8 kernel anywhere.
 
     Args:
         model: the graph that is built.
         shapes: of dynamic inputs, e.g. the optimum of a profile; other dynamic sizes count as 1.
     """
     sizes = _tensor_shapes(model, shapes or {})
-    weights = {weight.name for weight in model.graph.initializer}
-    producers = {output: node for node in model.graph.node for output in node.output}
-    readers: dict[str, list[onnx.NodeProto]] = {}
-    for node in model.graph.node:
-        for name in node.input:
-            readers.setdefault(name, []).append(node)
+    view = GraphView(model)
     return [
         Layer(
-            name=node.name or node.output[0],
+            name=node.name,
             op_type=node.op_type,
-            names=frozenset(filter(None, (node.name, *node.output))),
-            promised=all(is_dequantized(name, producers) for name in node.input[:2]),
-            macs=_macs(node, sizes),
-            fused_with=frozenset(
-                _bias_names(node, readers, weights) or _softmax_names(node, producers, readers)
-            ),
+            names=frozenset(_names(node)),
+            promised=node.op_type in WEIGHTED_OPS
+            and all(is_dequantized(view, name) for name in node.inputs[:2]),
+            macs=macs(node, sizes.get),
+            fused_with=frozenset(_bias_names(view, node) or _softmax_names(view, node)),
         )
-        for node in model.graph.node
-        if node.op_type in WEIGHTED
+        for node in view.nodes
+        if node.op_type in MAC_OPS
     ]
 
 
@@ -121,7 +120,7 @@ def graph_names(model: onnx.ModelProto) -> tuple[list[str], list[str]]:
 
 def has_qdq(model: onnx.ModelProto) -> bool:
     """Whether the graph says itself what is INT8."""
-    return any(n.op_type in ("QuantizeLinear", "DequantizeLinear") for n in model.graph.node)
+    return any(node.op_type in PAIR_OPS for node in nodes(model))
 
 
 def has_float16(model: onnx.ModelProto) -> bool:
@@ -129,7 +128,7 @@ def has_float16(model: onnx.ModelProto) -> bool:
     half = onnx.TensorProto.FLOAT16
     return any(weight.data_type == half for weight in model.graph.initializer) or any(
         attribute.name == "to" and attribute.i == half
-        for node in model.graph.node
+        for node in nodes(model)
         if node.op_type == "Cast"
         for attribute in node.attribute
     )
@@ -143,54 +142,50 @@ def external_files(path: Path) -> list[Path]:
     return [path.parent / name for name in sorted(names)]
 
 
-def is_dequantized(name: str, producers: Mapping[str, onnx.NodeProto]) -> bool:
+def is_dequantized(view: GraphView, tensor: str) -> bool:
     """Whether every way back over value-moving nodes ends at a DequantizeLinear."""
-    pending, seen = [name], {name}
+    pending, seen = [tensor], {tensor}
     while pending:
-        node = producers.get(pending.pop())
+        node = view.producer(pending.pop())
         if node is None:
             return False
-        if node.op_type == "Concat" or node.op_type in COMMUTING:
-            sources = node.input if node.op_type == "Concat" else node.input[:1]
+        if node.op_type == "Concat" or node.op_type in INT8_KEEPING_OPS:
+            sources = node.inputs if node.op_type == "Concat" else node.inputs[:1]
             pending += [source for source in sources if source not in seen]
             seen.update(sources)
-        elif node.op_type != "DequantizeLinear":
+        elif node.op_type != DEQUANTIZE:
             return False
     return True
 
 
-def _bias_names(
-    node: onnx.NodeProto, readers: Mapping[str, list[onnx.NodeProto]], weights: set[str]
-) -> set[str]:
+def _bias_names(view: GraphView, node: Node) -> set[str]:
     """Names of the Add behind a product whose other operand is a weight: its bias."""
-    after = readers.get(node.output[0], [])
+    after = [use.node for use in view.uses(node.outputs[0])]
     if node.op_type != "MatMul" or len(after) != 1 or after[0].op_type != "Add":
         return set()
-    if not weights & set(after[0].input):
-        return set()
-    return {name for name in (after[0].name, *after[0].output) if name}
+    return _names(after[0]) if view.initializers.keys() & set(after[0].inputs) else set()
 
 
-def _softmax_names(
-    node: onnx.NodeProto,
-    producers: Mapping[str, onnx.NodeProto],
-    readers: Mapping[str, list[onnx.NodeProto]],
-) -> set[str]:
+def _softmax_names(view: GraphView, node: Node) -> set[str]:
     """Names of the Softmax between the two products of an attention, seen from either."""
     if node.op_type != "MatMul":
         return set()
-    before = producers.get(node.input[0])
-    while before is not None and before.op_type in (*COMMUTING, *PAIR):
-        before = producers.get(before.input[0])
+    before = view.producer(node.inputs[0])
+    while before is not None and before.op_type in INT8_KEEPING_OPS | PAIR_OPS:
+        before = view.producer(before.inputs[0])
     found = [before] if before is not None and before.op_type == "Softmax" else []
-    pending = list(node.output)
+    pending = list(node.outputs)
     while pending and not found:
-        for after in readers.get(pending.pop(), []):
+        for after in (use.node for use in view.uses(pending.pop())):
             if after.op_type == "Softmax":
                 found.append(after)
-            elif after.op_type in (*SCALING, *COMMUTING):
-                pending += after.output
-    return {name for softmax in found for name in (softmax.name, *softmax.output) if name}
+            elif after.op_type in SCORE_OPS | INT8_KEEPING_OPS:
+                pending += after.outputs
+    return {name for softmax in found for name in _names(softmax)}
+
+
+def _names(node: Node) -> set[str]:
+    return set(filter(None, (node.proto.name, *node.outputs)))
 
 
 def _tensor_shapes(
@@ -210,29 +205,6 @@ def _tensor_shapes(
     found = {weight.name: tuple(weight.dims) for weight in inferred.initializer}
     for value in (*inferred.input, *inferred.value_info, *inferred.output):
         dims = value.type.tensor_type.shape.dim
-        if all(dim.dim_value for dim in dims):
+        if value.type.tensor_type.HasField("shape") and all(dim.dim_value for dim in dims):
             found[value.name] = tuple(dim.dim_value for dim in dims)
     return found
-
-
-def _macs(node: onnx.NodeProto, sizes: Mapping[str, tuple[int, ...]]) -> int:
-    """Multiply-accumulates of one weighted node.
-
-    Conv: every output element sums ``C_in/groups * prod(kernel)`` products, which is the weight
-    (C_out, C_in/groups, *kernel) without its first axis. ConvTranspose: every *input* element is
-    spread over ``C_out/groups * prod(kernel)``. Gemm and MatMul: output elements times K.
-    """
-    left = sizes.get(node.input[0], NO_SHAPE)
-    right = sizes.get(node.input[1], NO_SHAPE)
-    output = sizes.get(node.output[0], NO_SHAPE)
-    if not (left and right and output):
-        return 0
-    if node.op_type == "Conv":
-        return prod(output) * prod(right[1:])
-    if node.op_type == "ConvTranspose":
-        return prod(left) * prod(right[1:])
-    return prod(output) * left[0 if _transposed(node) else -1]
-
-
-def _transposed(node: onnx.NodeProto) -> bool:
-    return any(a.name == "transA" and a.i for a in node.attribute)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -11,30 +11,11 @@ from artefacts.errors import InputError
 from engines.environment import has_gpu, has_module
 from engines.tensors import Profile
 
-__all__ = ["BuildOptions", "Precision", "Target", "resolve_target", "settle_target"]
+__all__ = ["BuildOptions", "Precision", "Target", "resolve_target"]
 
 Target = Literal["auto", "cpu", "tensorrt", "tensorrt-rtx"]
 Precision = Literal["fp32", "fp16", "int8"]
 HARDWARE = ("ampere+", "same-compute-capability")
-# Options that other targets do not have; ``profiles`` and ``require_int8`` are for all.
-ONLY_FOR = {
-    "threads": ("cpu",),
-    "compute_capabilities": ("tensorrt-rtx",),
-    "calibrator": ("tensorrt",),
-    "calibration_shapes": ("tensorrt",),
-    "calibration_cache": ("tensorrt",),
-    "float_part": ("tensorrt",),
-    "dla_core": ("tensorrt",),
-    "allow_gpu_fallback": ("tensorrt",),
-    "workspace_mib": ("tensorrt", "tensorrt-rtx"),
-    "memory_pools_mib": ("tensorrt", "tensorrt-rtx"),
-    "timing_cache": ("tensorrt", "tensorrt-rtx"),
-    "optimization_level": ("tensorrt", "tensorrt-rtx"),
-    "hardware_compatibility": ("tensorrt", "tensorrt-rtx"),
-    "version_compatible": ("tensorrt", "tensorrt-rtx"),
-    "tactic_sources": ("tensorrt", "tensorrt-rtx"),
-    "preview_features": ("tensorrt", "tensorrt-rtx"),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +25,8 @@ class BuildOptions:
     Attributes:
         target: the runtime that the engine is for; ``auto`` is settled by ``resolve_target``.
         precision: of the layers that are quantized or cast; what really runs is in the manifest.
+            None is what the model says: int8 with Q/DQ pairs or a calibration, fp16 with float16
+            tensors, else fp32.
         profiles: ranges of shapes; TensorRT needs one where an input is dynamic.
         workspace_mib: scratch memory of the builder, in MiB.
         memory_pools_mib: other pools by trtexec's or TensorRT's name, ``{"dlaSRAM": 0.5}``.
@@ -51,7 +34,7 @@ class BuildOptions:
         optimization_level: 0 (quick build) to 5 (long search).
         tf32: whether FP32 layers may use TF32 tensor cores. On by default, as in TensorRT and
             trtexec: it is the faster FP32 baseline, so INT8 is not flattered. Always set, never
-            left to the library, and in the manifest.
+            left to the library, and in the manifest; None for a runtime without.
         compute_capabilities: e.g. ``("8.6", "8.9")``, TensorRT-RTX only.
         float_part: type of the layers that are not INT8 where the builder chooses types (TensorRT
             8, and implicit quantization); elsewhere the graph says it. By default fp16.
@@ -70,13 +53,13 @@ class BuildOptions:
     """
 
     target: Target = "auto"
-    precision: Precision = "fp32"
+    precision: Precision | None = None
     profiles: tuple[Profile, ...] = ()
     workspace_mib: int | None = None
     memory_pools_mib: Mapping[str, float] = field(default_factory=dict)
     timing_cache: Path | None = None
     optimization_level: int | None = None
-    tf32: bool = True
+    tf32: bool | None = True
     compute_capabilities: tuple[str, ...] = ()
     float_part: Literal["fp32", "fp16"] | None = None
     dla_core: int | None = None
@@ -94,7 +77,8 @@ class BuildOptions:
     def __post_init__(self) -> None:
         """Refuse what no library could make sense of, naming the field."""
         _check_member("target", self.target, get_args(Target))
-        _check_member("precision", self.precision, get_args(Precision))
+        if self.precision is not None:
+            _check_member("precision", self.precision, get_args(Precision))
         if self.hardware_compatibility is not None:
             _check_member("hardware_compatibility", self.hardware_compatibility, HARDWARE)
         _check_between("workspace_mib", self.workspace_mib, 1, 1 << 30)
@@ -122,7 +106,7 @@ class BuildOptions:
                 "both a calibrator and a calibration cache are given, expected one source of "
                 "ranges; drop one of them"
             )
-        if self.implicit and self.precision != "int8":
+        if self.implicit and self.precision not in (None, "int8"):
             raise InputError(
                 f"precision is {self.precision} with a calibrator or calibration cache, expected "
                 "int8; drop the calibration or choose int8"
@@ -149,7 +133,7 @@ class BuildOptions:
             "workspace_mib": self.workspace_mib,
             "memory_pools_mib": dict(self.memory_pools_mib),
             "optimization_level": self.optimization_level,
-            "tf32": None if self.target == "cpu" else self.tf32,
+            "tf32": self.tf32,
             "compute_capabilities": list(self.compute_capabilities),
             "float_part": self.float_part,
             "dla_core": self.dla_core,
@@ -173,24 +157,6 @@ def resolve_target(target: str) -> str:
     if target != "auto":
         return target
     return "tensorrt" if has_module("tensorrt") and has_gpu() else "cpu"
-
-
-def settle_target(options: BuildOptions) -> BuildOptions:
-    """The same options with ``auto`` resolved, if the target has all of them.
-
-    Raises:
-        InputError: an option would have no effect.
-    """
-    target = resolve_target(options.target)
-    for name, targets in ONLY_FOR.items():
-        found = getattr(options, name)
-        given = found is not None and found is not False and found != () and found != {}
-        if given and target not in targets:
-            raise InputError(
-                f"option {name} is {found!r} with target {target}, expected it only with "
-                f"{' or '.join(targets)}; drop it or choose another target"
-            )
-    return replace(options, target=target)  # type: ignore[arg-type]
 
 
 def _check_member(name: str, found: object, expected: tuple[str, ...]) -> None:

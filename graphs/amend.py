@@ -11,25 +11,20 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from artefacts.errors import ModelError
-from graphs.view import WEIGHTED_OPS, GraphView, Node
+from graphs.edit import GraphEditor, copy_model, set_attribute
+from graphs.names import stem
+from graphs.operators import WEIGHTED_OPS
+from graphs.view import GraphView, Node
+from graphs.walk import constants
 
 __all__ = [
     "add_bias",
     "append_operator",
     "can_add_bias",
-    "copy_model",
-    "fresh_name",
     "replace_constant",
 ]
 
 Array = NDArray[Any]
-
-
-def copy_model(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A deep copy, which the caller may edit."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    return copy
 
 
 def can_add_bias(node: Node) -> bool:
@@ -53,8 +48,7 @@ def add_bias(model: onnx.ModelProto, shifts: Mapping[str, Array]) -> onnx.ModelP
     """
     view = GraphView(model)
     nodes = {node.name: node for node in view.nodes}
-    result = copy_model(model)
-    inserted: list[tuple[int, onnx.NodeProto]] = []
+    editor = GraphEditor(copy_model(model))
     for name, shift in shifts.items():
         node = nodes.get(name)
         if node is None or not can_add_bias(node):
@@ -63,14 +57,11 @@ def add_bias(model: onnx.ModelProto, shifts: Mapping[str, Array]) -> onnx.ModelP
                 f"layer {name!r} is {found}, expected one of {', '.join(sorted(WEIGHTED_OPS))}; "
                 "correct layers of this graph"
             )
-        proto = result.graph.node[node.position]
         if node.op_type == "MatMul":
-            inserted.append((node.position + 1, _bias_node(result, proto, shift)))
+            _add_behind(editor, node, shift)
         else:
-            _grow_bias(result, view, node, proto, shift)
-    for position, extra in sorted(inserted, key=lambda entry: -entry[0]):
-        result.graph.node.insert(position, extra)
-    return result
+            _grow_bias(editor, view, node, shift)
+    return editor.finish()
 
 
 def append_operator(
@@ -90,59 +81,41 @@ def append_operator(
     """
     maker = view.producer(tensor)
     assert maker is not None
-    graph, stem = model.graph, f"{tensor}_{op_type.lower()}"
-    proto = graph.node[maker.position]
-    inner = fresh_name(graph, f"{tensor}_before_{op_type.lower()}")
-    proto.output[list(proto.output).index(tensor)] = inner
-    constant = fresh_name(graph, f"{stem}_by")
+    editor, word = GraphEditor(model), op_type.lower()
+    outputs = editor.node(maker).output
+    inner = editor.names.tensor(f"{tensor}_before_{word}")
+    outputs[list(outputs).index(tensor)] = inner
     dtype = helper.tensor_dtype_to_np_dtype(view.element_type(tensor) or onnx.TensorProto.FLOAT)
-    graph.initializer.append(numpy_helper.from_array(np.asarray(values, dtype), constant))
-    node = helper.make_node(op_type, [inner, constant], [tensor], name=fresh_name(graph, stem))
-    graph.node.insert(maker.position + 1, node)
+    constant = editor.constant(f"{tensor}_{word}_by", np.asarray(values, dtype))
+    node = editor.names.node(op_type, [inner, constant], [tensor], wanted=f"{tensor}_{word}")
+    editor.insert(maker.position + 1, node)
+    editor.finish()
 
 
 def replace_constant(
-    model: onnx.ModelProto, view: GraphView, proto: onnx.NodeProto, index: int, values: Array
+    editor: GraphEditor, view: GraphView, node: Node, index: int, values: Array
 ) -> None:
-    """Let one input of a node read other values; edits ``model``, which is the caller's copy.
+    """Let one input of a node read other values.
 
     A constant that nobody else reads keeps its name.
     """
-    name = proto.input[index]
-    stored = next((t for t in model.graph.initializer if t.name == name), None)
+    name = node.inputs[index] if len(node.inputs) > index else ""
+    stored = constants(editor.graph).get(name)
     alone = len(view.uses(name)) == 1 and name not in view.captured and name not in view.outputs
     if stored is not None and alone:
         stored.CopyFrom(numpy_helper.from_array(values, name))
         return
-    name = fresh_name(model.graph, name or f"{proto.output[0]}_bias")
-    model.graph.initializer.append(numpy_helper.from_array(values, name))
-    while len(proto.input) <= index:
-        proto.input.append("")
-    proto.input[index] = name
+    fresh = editor.constant(name or f"{node.outputs[0]}_bias", values)
+    editor.redirect(node, index, fresh)
 
 
-def fresh_name(graph: onnx.GraphProto, stem: str) -> str:
-    """``stem``, with a number where a tensor of the graph has that name."""
-    taken = {value.name for value in (*graph.input, *graph.output, *graph.initializer)}
-    for node in graph.node:
-        taken.update((node.name, *node.input, *node.output))
-    name, number = stem, 1
-    while name in taken:
-        name, number = f"{stem}_{number}", number + 1
-    return name
-
-
-def _grow_bias(
-    model: onnx.ModelProto, view: GraphView, node: Node, proto: onnx.NodeProto, shift: Array
-) -> None:
+def _grow_bias(editor: GraphEditor, view: GraphView, node: Node, shift: Array) -> None:
     # Gemm adds beta * C: with beta 0 whatever C is, nothing.
     beta = float(str(node.attributes.get("beta", 1.0))) if node.op_type == "Gemm" else 1.0
     present = len(node.inputs) > 2 and bool(node.inputs[2]) and beta != 0
     if beta == 0:
-        kept = [attribute for attribute in proto.attribute if attribute.name != "beta"]
-        del proto.attribute[:]
-        proto.attribute.extend(kept)
         beta = 1.0
+        set_attribute(editor.node(node), "beta", beta)
     old = view.constant(node.inputs[2]) if present else np.zeros(1, dtype=_dtype(view, node))
     if old is None:
         raise ModelError(
@@ -150,20 +123,18 @@ def _grow_bias(
             "leave this layer out"
         )
     values = (old.astype(np.float64) + np.asarray(shift, np.float64) / beta).astype(old.dtype)
-    while len(proto.input) <= 2:
-        proto.input.append("")
-    replace_constant(model, view, proto, 2, np.ascontiguousarray(values))
+    replace_constant(editor, view, node, 2, np.ascontiguousarray(values))
 
 
-def _bias_node(model: onnx.ModelProto, proto: onnx.NodeProto, shift: Array) -> onnx.NodeProto:
-    """The Add behind a MatMul; the MatMul writes to a new tensor, so readers see the sum."""
-    output = proto.output[0]
-    inner = fresh_name(model.graph, f"{output}_unbiased")
-    bias = fresh_name(model.graph, f"{output}_bias")
-    model.graph.initializer.append(numpy_helper.from_array(np.asarray(shift, np.float32), bias))
-    proto.output[0] = inner
-    name = fresh_name(model.graph, f"{proto.name or output}_bias_add")
-    return helper.make_node("Add", [inner, bias], [output], name=name)
+def _add_behind(editor: GraphEditor, node: Node, shift: Array) -> None:
+    """An Add behind a MatMul, which writes to a new tensor, so readers see the sum."""
+    output = node.outputs[0]
+    inner = editor.names.tensor(f"{output}_unbiased")
+    bias = editor.constant(f"{output}_bias", np.asarray(shift, np.float32))
+    editor.node(node).output[0] = inner
+    wanted = f"{stem(node.proto)}_bias_add"
+    add = editor.names.node("Add", [inner, bias], [output], wanted=wanted)
+    editor.insert(node.position + 1, add)
 
 
 def _dtype(view: GraphView, node: Node) -> Any:

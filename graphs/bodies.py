@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import onnx
 from onnx import helper, numpy_helper
 
-from graphs.edit import read_from_outside
 from graphs.view import GraphView
+from graphs.walk import read_from_outside
 
 __all__ = ["bodies", "standing_alone"]
 

@@ -16,19 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphs.layer_matrix import LayerMatrix, layer_matrix
-from graphs.view import WEIGHTED_OPS, GraphView, Node
+from graphs.operators import SCALE_KEEPING_OPS, WEIGHTED_OPS
+from graphs.view import GraphView, Node
 
 __all__ = ["ChannelGroups"]
 
 Indices = NDArray[np.int64]
-
-# f(s x) = s f(x) for s > 0, channel by channel.
-_HOMOGENEOUS_OPS = frozenset(
-    {
-        "AveragePool", "Dropout", "GlobalAveragePool", "GlobalMaxPool", "Identity", "LeakyRelu",
-        "MaxPool", "PRelu", "Relu",
-    }
-)  # fmt: skip
 
 
 class ChannelGroups:
@@ -131,7 +124,7 @@ class ChannelGroups:
         if node.op_type == "Flatten":
             shape = self._view.shape(node.inputs[0]) or ()
             return node.integer("axis", 1) == 1 and all(dim == 1 for dim in shape[2:])
-        return node.op_type in _HOMOGENEOUS_OPS and len([o for o in node.outputs if o]) == 1
+        return node.op_type in SCALE_KEEPING_OPS and len([o for o in node.outputs if o]) == 1
 
     def _joins_channels(self, node: Node, variable: Sequence[str]) -> bool:
         return node.integer("axis", 0) == 1 and len(variable) == len(node.inputs)

@@ -1,7 +1,7 @@
 """What of a model can be compared with the INT8 model, tensor by tensor.
 
-Where a network ends in a choice (NonMaxSuppression, ArgMax), its outputs are no guide: one more
-box moves all the others, a class changes or it does not. What the choice is made from is one. And
+Where a network ends in a selection (NonMaxSuppression, ArgMax), its outputs are no guide: one more
+box moves all the others, a class changes or it does not. What it selects from is one. And
 where it ends in a softmax, what that reads tells models apart with fewer samples.
 """
 
@@ -13,15 +13,11 @@ from collections.abc import Iterator, Sequence
 import onnx
 from onnx import TensorProto, helper
 
-from graphs.edit import reads, subgraphs
+from graphs.operators import REARRANGING_OPS, SHAPE_MAKING_OPS, SIZE_OPS
 from graphs.view import GraphView
+from graphs.walk import nodes, producers, reads, subgraphs, walk
 
 __all__ = ["before_scores", "chosen_shapes", "comparable_outputs", "with_outputs"]
-
-# The shape of what these make depends on values, and so may that of all behind them.
-_SHAPE_MAKING_OPS = frozenset({"Compress", "NonMaxSuppression", "NonZero", "Unique"})
-_SIZE_OPS = frozenset({"Shape", "Size"})  # they read no values
-_SHAPING_OPS = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 
 
 def chosen_shapes(view: GraphView) -> set[str]:
@@ -35,7 +31,7 @@ def chosen_shapes(view: GraphView) -> set[str]:
             _makes_shapes(node.proto) and not varying.isdisjoint(read)
         ):
             chosen |= outputs
-        if node.op_type in _SIZE_OPS and chosen.isdisjoint(read):
+        if node.op_type in SIZE_OPS and chosen.isdisjoint(read):
             continue
         floats = {name for name in outputs if view.is_float(name)}
         varying |= floats if varying.isdisjoint(read) else outputs
@@ -88,11 +84,11 @@ def before_scores(model: onnx.ModelProto) -> onnx.ModelProto:
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    made = {name: node for node in copy.graph.node for name in node.output}
-    readers = Counter(name for node in copy.graph.node for name in node.input)
+    made = producers(copy)
+    readers = Counter(name for node in nodes(copy) for name in node.input)
     for output in copy.graph.output:
         name = output.name
-        while name in made and not readers[name] and made[name].op_type in _SHAPING_OPS:
+        while name in made and not readers[name] and made[name].op_type in REARRANGING_OPS:
             readers[made[name].input[0]] -= 1
             name = made[name].input[0]
         if name not in made or readers[name]:
@@ -105,8 +101,8 @@ def before_scores(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _makes_shapes(node: onnx.NodeProto) -> bool:
-    inner = (child for body in subgraphs(node) for child in body.node)
-    return node.op_type in _SHAPE_MAKING_OPS or any(map(_makes_shapes, inner))
+    inner = (child for body in subgraphs(node) for child in walk(body))
+    return any(child.op_type in SHAPE_MAKING_OPS for child in (node, *inner))
 
 
 def _floats_above(view: GraphView, tensor: str, chosen: set[str]) -> Iterator[str]:
@@ -114,7 +110,7 @@ def _floats_above(view: GraphView, tensor: str, chosen: set[str]) -> Iterator[st
     pending, seen = [tensor], {tensor}
     while pending:
         node = view.producer(pending.pop())
-        if node is None or node.op_type in _SIZE_OPS:
+        if node is None or node.op_type in SIZE_OPS:
             continue
         for name in reads(node.proto):
             if name in seen or view.is_constant(name) or view.producer(name) is None:

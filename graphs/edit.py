@@ -1,48 +1,41 @@
-"""Walking and rewiring a graph: who reads a tensor, who makes it, and in which order.
+"""The one way to change a graph: in places with ``GraphEditor``, as a whole with the functions.
 
-The functions that change a graph change the one they are given: ``prepare`` works on its own copy.
+All change the graph they are given: whoever returns a new model opens with ``copy_model``.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from onnx import GraphProto, NodeProto, TensorProto
+import numpy as np
+from numpy.typing import NDArray
+from onnx import GraphProto, ModelProto, NodeProto, helper, numpy_helper
 
 from artefacts.errors import ModelError
+from graphs.names import Names, node_name
+from graphs.walk import output_names, reads, subgraphs
+
+if TYPE_CHECKING:
+    from graphs.view import Node  # which is read from files, and these are edited
 
 __all__ = [
+    "GraphEditor",
     "check_axes",
-    "constants",
+    "copy_model",
     "drop_dead",
     "hide_initializers",
-    "is_default_domain",
-    "output_names",
-    "producers",
-    "read_from_outside",
-    "readers",
+    "insert_nodes",
     "rename_tensor",
+    "replace_nodes",
     "rewire",
+    "set_attribute",
     "sort_nodes",
-    "subgraphs",
 ]
 
 _LARGEST_AXIS = 2**31 - 1
 _NAMELESS = frozenset({"?", "*", "-1", "None"})
-
-
-def is_default_domain(node: NodeProto) -> bool:
-    """Whether a node's operator is one of ONNX itself."""
-    return node.domain in ("", "ai.onnx")
-
-
-def subgraphs(node: NodeProto) -> Iterator[GraphProto]:
-    """The bodies of an ``If``, ``Loop`` or ``Scan``."""
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs
 
 
 def check_axes(graph: GraphProto) -> None:
@@ -76,50 +69,6 @@ def hide_initializers(graph: GraphProto) -> None:
     kept = [value for value in graph.input if value.name not in constant]
     del graph.input[:]
     graph.input.extend(kept)
-
-
-def captured(node: NodeProto) -> set[str]:
-    """Names that a node's subgraphs read from outside."""
-    return {name for graph in subgraphs(node) for name in read_from_outside(graph)}
-
-
-def read_from_outside(graph: GraphProto) -> set[str]:
-    """Names that a body, or a body in it, reads and does not define."""
-    inner = {tensor.name for tensor in graph.initializer} | {v.name for v in graph.input}
-    names = {value.name for value in graph.output}
-    for child in graph.node:
-        names.update(child.input, captured(child))
-        inner.update(child.output)
-    return names - inner
-
-
-def reads(node: NodeProto) -> list[str]:
-    """Names a node depends on, those of its subgraphs included."""
-    return [name for name in node.input if name] + sorted(captured(node))
-
-
-def readers(graph: GraphProto) -> dict[str, list[NodeProto]]:
-    """Tensor name to the nodes that read it, once for each time they do."""
-    found: dict[str, list[NodeProto]] = {}
-    for node in graph.node:
-        for name in reads(node):
-            found.setdefault(name, []).append(node)
-    return found
-
-
-def producers(graph: GraphProto) -> dict[str, NodeProto]:
-    """Tensor name to the node that makes it."""
-    return {name: node for node in graph.node for name in node.output if name}
-
-
-def constants(graph: GraphProto) -> dict[str, TensorProto]:
-    """Initializers by name."""
-    return {tensor.name: tensor for tensor in graph.initializer}
-
-
-def output_names(graph: GraphProto) -> set[str]:
-    """Names of the graph's outputs."""
-    return {value.name for value in graph.output}
 
 
 def rewire(graph: GraphProto, names: dict[str, str]) -> None:
@@ -162,7 +111,7 @@ def drop_dead(graph: GraphProto) -> bool:
     return changed or bool(unread)
 
 
-def replace_nodes(graph: GraphProto, nodes: list[NodeProto]) -> None:
+def replace_nodes(graph: GraphProto, nodes: Iterable[NodeProto]) -> None:
     """Set the nodes of a graph; they may be its own."""
     copies = []
     for node in nodes:
@@ -171,6 +120,24 @@ def replace_nodes(graph: GraphProto, nodes: list[NodeProto]) -> None:
         copies.append(copy)
     del graph.node[:]
     graph.node.extend(copies)
+
+
+def insert_nodes(graph: GraphProto, before: Mapping[int, Sequence[NodeProto]]) -> None:
+    """Put nodes in front of those at some positions; the number of nodes stands for the end."""
+    if not before:
+        return
+    old = list(graph.node)
+    places = [[*before.get(place, ()), node] for place, node in enumerate(old)]
+    replace_nodes(graph, [n for place in (*places, before.get(len(old), ())) for n in place])
+
+
+def set_attribute(node: NodeProto, name: str, value: Any) -> None:
+    """Give a node one attribute another value, or none: None takes it away."""
+    kept = [attribute for attribute in node.attribute if attribute.name != name]
+    del node.attribute[:]
+    node.attribute.extend(kept)
+    if value is not None:
+        node.attribute.append(helper.make_attribute(name, value))
 
 
 def sort_nodes(graph: GraphProto) -> None:
@@ -197,10 +164,83 @@ def sort_nodes(graph: GraphProto) -> None:
                 heapq.heappush(ready, index)
     if len(order) < len(nodes):
         stuck = sorted(set(range(len(nodes))) - set(order))
-        names = ", ".join(repr(nodes[index].name or nodes[index].op_type) for index in stuck[:5])
+        names = ", ".join(repr(node_name(nodes[index])) for index in stuck[:5])
         raise ModelError(
             f"graph {graph.name!r} has a cycle that holds up {len(stuck)} nodes ({names}), "
             f"expected none; undo the edit that closed it"
         )
     if order != sorted(order):
         replace_nodes(graph, [nodes[index] for index in order])
+
+
+def copy_model(model: ModelProto) -> ModelProto:
+    """A deep copy, which the caller may edit."""
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    return copy
+
+
+class GraphEditor:
+    """A model that is being edited, which is the caller's own copy.
+
+    Until :meth:`finish` nodes keep their positions, so those of a ``GraphView`` of the same model
+    hold, however many are added and taken out meanwhile.
+    """
+
+    def __init__(self, model: ModelProto) -> None:
+        self.model = model
+        self.names = Names(model.graph)
+        self._before: dict[int, list[NodeProto]] = {}
+        self._gone: set[int] = set()
+
+    @property
+    def graph(self) -> GraphProto:
+        """The graph, for what has no method here: its inputs, outputs and types."""
+        return self.model.graph
+
+    def node(self, node: Node) -> NodeProto:
+        """The node in the edited model, to be changed where it is."""
+        proto: NodeProto = self.model.graph.node[node.position]
+        return proto
+
+    def constant(self, wanted: str, values: NDArray[Any]) -> str:
+        """Name of a new constant: ``wanted``, with a number where that is taken."""
+        name = self.names.tensor(wanted)
+        self._store(name, values)
+        return name
+
+    def fold(self, node: Node, values: NDArray[Any]) -> None:
+        """Let a constant take the place of a node's first output, and the node go."""
+        self._store(node.outputs[0], values)
+        self.remove(node)
+
+    def redirect(self, node: Node, index: int, tensor: str) -> None:
+        """Let one input of a node read another tensor; inputs that are missing are left open."""
+        proto = self.node(node)
+        while len(proto.input) <= index:
+            proto.input.append("")
+        proto.input[index] = tensor
+
+    def insert(self, position: int, *nodes: NodeProto) -> None:
+        """Put nodes in front of the one at ``position``, behind those put there before."""
+        self._before.setdefault(position, []).extend(nodes)
+
+    def remove(self, node: Node) -> None:
+        """Take a node out."""
+        self._gone.add(node.position)
+
+    def finish(self) -> ModelProto:
+        """The model with its nodes added and taken out; positions are new from here on."""
+        graph = self.model.graph
+        if self._before or self._gone:
+            places = [
+                [*self._before.get(place, ()), *([] if place in self._gone else [node])]
+                for place, node in enumerate(graph.node)
+            ]
+            places.append(self._before.get(len(graph.node), []))
+            replace_nodes(graph, [node for place in places for node in place])
+        self._before, self._gone = {}, set()
+        return self.model
+
+    def _store(self, name: str, values: NDArray[Any]) -> None:
+        self.model.graph.initializer.append(numpy_helper.from_array(np.asarray(values), name))

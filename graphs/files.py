@@ -6,34 +6,22 @@ beside the model, and each tensor must hold as many bytes as its shape says.
 
 from __future__ import annotations
 
-import hashlib
-import math
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, Message
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from artefacts.errors import ModelError
-from artefacts.files import replace_atomic, write_atomic
+from artefacts.files import write_atomic
 from graphs.edit import check_axes
+from graphs.external_data import EXTERNAL_LIMIT_BYTES, load_external, save_external
+from graphs.tensor_data import element_bits, element_count, tensor_bytes, tensors_of
 
-__all__ = [
-    "fits_one_file",
-    "load_model",
-    "save_model",
-    "tensor_bytes",
-    "tensors_of",
-    "without_data",
-]
+__all__ = ["fits_one_file", "load_model", "save_model"]
 
 PROTOBUF_LIMIT_BYTES = 2**31 - 1
-EXTERNAL_LIMIT_BYTES = 64 * 2**30
-ALIGNMENT_BYTES = 4096  # lets a runtime map a tensor straight from the file
-INLINE_BELOW_BYTES = 1024  # shapes, axes and scales stay readable in the model file
 
 _SIGNATURES = (
     (0, b"\xff\xd8\xff", "a JPEG image"),
@@ -54,8 +42,6 @@ _SIGNATURES = (
     (4, b"ORTM", "an onnxruntime .ort file"),
 )
 _HELP = "expected an ONNX model; export one or check the path"
-# Top-level fields of onnx.ModelProto; another number means that the file is something else.
-_MODEL_FIELDS = frozenset(field.number for field in onnx.ModelProto.DESCRIPTOR.fields)
 
 
 def load_model(path: str | Path) -> onnx.ModelProto:
@@ -84,7 +70,7 @@ def load_model(path: str | Path) -> onnx.ModelProto:
     left = EXTERNAL_LIMIT_BYTES
     for tensor in tensors_of(model.graph):
         if tensor.data_location == TensorProto.EXTERNAL:
-            left -= _load_external(tensor, path, left)
+            left -= load_external(tensor, path, left)
         _check_size(tensor, path)
     return model
 
@@ -102,55 +88,13 @@ def save_model(model: onnx.ModelProto, path: str | Path) -> None:
     if fits_one_file(model):
         write_atomic(path, model.SerializeToString(deterministic=True))
         return
-    _save_external(model, path)
+    save_external(model, path)
 
 
 def fits_one_file(model: onnx.ModelProto) -> bool:
     """Whether protobuf can serialize a model: up to 2 GB, less some room for its nodes."""
     total = sum(tensor_bytes(tensor) for tensor in tensors_of(model.graph))
     return total < PROTOBUF_LIMIT_BYTES - 2**26
-
-
-def tensors_of(graph: onnx.GraphProto) -> Iterator[TensorProto]:
-    """Every tensor of a graph: initializers, attributes, and those of subgraphs."""
-    yield from graph.initializer
-    for sparse in graph.sparse_initializer:
-        yield sparse.values
-        yield sparse.indices
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                yield attribute.t
-            yield from attribute.tensors
-            if attribute.HasField("g"):
-                yield from tensors_of(attribute.g)
-            for subgraph in attribute.graphs:
-                yield from tensors_of(subgraph)
-
-
-def tensor_bytes(tensor: TensorProto) -> int:
-    """Bytes of a tensor's elements, from its shape and type; 0 for strings and unknown types."""
-    return (_count(tensor) * _bits(tensor.data_type) + 7) // 8
-
-
-def _count(tensor: TensorProto) -> int:
-    return math.prod(int(dim) for dim in tensor.dims)
-
-
-def _bits(data_type: int) -> int:
-    if data_type in (TensorProto.UNDEFINED, TensorProto.STRING):
-        return 0
-    name = TensorProto.DataType.Name(data_type) if data_type in _KNOWN_TYPES else ""
-    if name.endswith(("INT4", "FLOAT4E2M1")):
-        return 4
-    if name.endswith("INT2"):
-        return 2
-    if name.startswith("FLOAT6"):
-        return 6
-    return int(helper.tensor_dtype_to_np_dtype(data_type).itemsize) * 8 if name else 0
-
-
-_KNOWN_TYPES = frozenset(TensorProto.DataType.values())
 
 
 def _read(path: Path) -> bytes:
@@ -177,40 +121,10 @@ def _explain(path: Path, data: bytes) -> ModelError:
     for offset, signature, what in _SIGNATURES:
         if data[offset : offset + len(signature)] == signature:
             return ModelError(f"model {path} is {what}, {_HELP}")
-    missing = _missing_bytes(data)
-    if missing:
-        return ModelError(
-            f"model {path} is truncated: it ends {missing} bytes before its last field does, "
-            f"expected a whole ONNX file; copy or download it again"
-        )
-    return ModelError(f"model {path} is not an ONNX file ({len(data)} bytes), {_HELP}")
-
-
-def _missing_bytes(data: bytes) -> int:
-    """How many bytes the last top-level protobuf field lacks; 0 where these are no ONNX fields."""
-    position, fields = 0, 0
-    while position < len(data):
-        tag, position = _varint(data, position)
-        number, wire = tag >> 3, tag & 7
-        if number not in _MODEL_FIELDS or wire not in (0, 2):
-            return 0
-        fields += 1
-        value, position = _varint(data, position)
-        if wire == 2:
-            position += value
-    return position - len(data) if fields > 1 else 0
-
-
-def _varint(data: bytes, position: int) -> tuple[int, int]:
-    """One base-128 number and the position after it (protobuf.dev/programming-guides/encoding)."""
-    value = shift = 0
-    while position < len(data) and shift < 70:
-        byte = data[position]
-        value |= (byte & 0x7F) << shift
-        position, shift = position + 1, shift + 7
-        if byte < 0x80:
-            return value, position
-    return value, position + 1
+    return ModelError(
+        f"model {path} is not an ONNX file, or a truncated one ({len(data)} bytes), expected a "
+        "whole ONNX model; copy or download it again, or check the path"
+    )
 
 
 def _check_text(message: Message, path: Path) -> None:
@@ -248,54 +162,6 @@ def _check_versions(path: Path, model: onnx.ModelProto) -> None:
             )
 
 
-def _load_external(tensor: TensorProto, model: Path, limit_bytes: int) -> int:
-    """Read one tensor's external data into it; return its size in bytes."""
-    keys = {entry.key: entry.value for entry in tensor.external_data}
-    file = _confine(keys.get("location", ""), tensor, model)
-    try:
-        offset = int(keys.get("offset", "0"))
-        length = int(keys.get("length", str(tensor_bytes(tensor))))
-    except ValueError as err:
-        raise ModelError(
-            f"tensor {tensor.name!r} of {model} has external data with offset "
-            f"{keys.get('offset')!r} and length {keys.get('length')!r}, expected whole numbers; "
-            f"export the model again"
-        ) from err
-    size = file.stat().st_size
-    if offset < 0 or length < 0 or offset + length > size or length > limit_bytes:
-        raise ModelError(
-            f"tensor {tensor.name!r} of {model} reads bytes {offset} to {offset + length} of "
-            f"{file.name}, found a file of {size} bytes; copy the data file again, whole"
-        )
-    with file.open("rb") as handle:
-        handle.seek(offset)
-        tensor.raw_data = handle.read(length)
-    del tensor.external_data[:]
-    tensor.ClearField("data_location")
-    return length
-
-
-def _confine(location: str, tensor: TensorProto, model: Path) -> Path:
-    """The external file of a tensor, which must lie in the model's folder."""
-    what = f"tensor {tensor.name!r} of {model} keeps its data in {location!r}"
-    if not location or "\0" in location:
-        raise ModelError(f"{what}, expected a file name; export the model again")
-    folder = model.parent.resolve()
-    given = Path(location)
-    windows = "\\" in location or location[1:2] == ":"
-    if given.is_absolute() or windows or ".." in given.parts:
-        raise ModelError(
-            f"{what}, expected a path inside the model's folder; move the file there and export "
-            f"the model with a relative location"
-        )
-    file = (folder / given).resolve()
-    if not file.is_relative_to(folder):
-        raise ModelError(f"{what}, a link that leaves the model's folder; copy the file there")
-    if not file.is_file():
-        raise ModelError(f"{what}, which is missing in {folder}; copy it beside the model")
-    return file
-
-
 def _check_size(tensor: TensorProto, path: Path) -> None:
     """A tensor must hold as many elements as its shape says: numpy would raise much later."""
     if any(dim < 0 for dim in tensor.dims):
@@ -303,7 +169,7 @@ def _check_size(tensor: TensorProto, path: Path) -> None:
             f"tensor {tensor.name!r} of {path} has shape {list(tensor.dims)}, expected no "
             f"negative dimension; export the model again"
         )
-    if _bits(tensor.data_type) == 0:
+    if element_bits(tensor.data_type) == 0:
         if tensor.data_type == TensorProto.STRING:
             return
         raise ModelError(
@@ -325,70 +191,8 @@ def _check_size(tensor: TensorProto, path: Path) -> None:
 
 def _typed_length(tensor: TensorProto) -> int:
     """Entries of the typed field: complex numbers take two, 4-bit numbers share a byte."""
-    count = _count(tensor)
+    count = element_count(tensor)
     if tensor.data_type in (TensorProto.COMPLEX64, TensorProto.COMPLEX128):
         return count * 2
-    bits = _bits(tensor.data_type)
+    bits = element_bits(tensor.data_type)
     return (count * bits + 7) // 8 if bits < 8 else count
-
-
-def _save_external(model: onnx.ModelProto, path: Path) -> None:
-    """Write the large tensors to one file beside the model, then the model."""
-    light, large = without_data(model, INLINE_BELOW_BYTES)
-    digest = hashlib.sha256()
-    for tensor in large:
-        digest.update(_raw(tensor))
-    name = f"{path.stem}.{digest.hexdigest()[:12]}.data"
-    places: dict[str, tuple[int, int]] = {}
-    with replace_atomic(path.parent / name) as part, part.open("wb") as file:
-        for tensor in large:
-            file.seek(-file.tell() % ALIGNMENT_BYTES, os.SEEK_CUR)
-            places[tensor.name] = (file.tell(), file.write(_raw(tensor)))
-    for tensor in light.graph.initializer:
-        if tensor.name in places:
-            tensor.data_location = TensorProto.EXTERNAL
-            offset, length = places[tensor.name]
-            for key, value in (("location", name), ("offset", offset), ("length", length)):
-                tensor.external_data.add(key=key, value=str(value))
-    write_atomic(path, light.SerializeToString(deterministic=True))
-
-
-def without_data(
-    model: onnx.ModelProto, limit_bytes: int
-) -> tuple[onnx.ModelProto, list[TensorProto]]:
-    """A copy whose initializers of ``limit_bytes`` or more have no data, and those initializers.
-
-    Protobuf cannot serialize 2 GB, and the C++ functions of onnx serialize what they are given.
-    """
-    light = onnx.ModelProto()
-    _copy_fields(model, light, skip="graph")
-    _copy_fields(model.graph, light.graph, skip="initializer")
-    large = []
-    for tensor in model.graph.initializer:
-        copy = light.graph.initializer.add()
-        if tensor.data_type == TensorProto.STRING or tensor_bytes(tensor) < limit_bytes:
-            copy.CopyFrom(tensor)
-            continue
-        copy.name, copy.data_type = tensor.name, tensor.data_type
-        copy.dims.extend(tensor.dims)
-        large.append(tensor)
-    return light, large
-
-
-def _copy_fields(source: Message, target: Message, *, skip: str) -> None:
-    for field, value in source.ListFields():
-        if field.name == skip:
-            continue
-        if field.is_repeated:
-            getattr(target, field.name).MergeFrom(value)
-        elif field.message_type:
-            getattr(target, field.name).CopyFrom(value)
-        else:
-            setattr(target, field.name, value)
-
-
-def _raw(tensor: TensorProto) -> bytes:
-    """A tensor's elements as little-endian bytes."""
-    if tensor.HasField("raw_data"):
-        return tensor.raw_data
-    return numpy_helper.from_array(numpy_helper.to_array(tensor)).raw_data

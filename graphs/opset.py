@@ -7,8 +7,6 @@ readers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import onnx
 from onnx import (
     GraphProto,
@@ -21,8 +19,9 @@ from onnx import (
 )
 
 from artefacts.errors import ModelError
-from graphs.edit import is_default_domain, subgraphs
-from graphs.files import without_data
+from graphs.operators import RESIZE_OPS
+from graphs.tensor_data import without_data
+from graphs.walk import is_default_domain, subgraphs, walk
 
 __all__ = ["MINIMUM_OPSET", "ONNX_ERRORS", "opset_of", "raise_opset", "reason"]
 
@@ -119,11 +118,9 @@ def _keep_resize_meaning(old: ModelProto, new: ModelProto) -> None:
     (onnxruntime: upsamplebase.h). The converter keeps the order of nodes, but gives what was an
     Upsample a new output name, which a graph output or another tool would miss: it gets the old.
     """
-    renewed = [node for node in _nodes(new.graph) if node.op_type == "Resize"]
+    renewed = [node for node in walk(new.graph) if node.op_type == "Resize"]
     resized = [
-        node
-        for node in _nodes(old.graph)
-        if node.op_type in ("Resize", "Upsample") and is_default_domain(node)
+        node for node in walk(old.graph) if node.op_type in RESIZE_OPS and is_default_domain(node)
     ]
     values = {tensor.name: tensor for tensor in old.graph.initializer}
     for node, resize in zip(resized, renewed, strict=True):
@@ -140,7 +137,7 @@ def _keep_resize_meaning(old: ModelProto, new: ModelProto) -> None:
 
 def _rename(graph: GraphProto, found: str, wanted: str) -> None:
     """Give one tensor another name, wherever a node reads or writes it."""
-    for node in _nodes(graph):
+    for node in walk(graph):
         for names in (node.input, node.output):
             for index, name in enumerate(names):
                 if name == found:
@@ -153,10 +150,3 @@ def _rename(graph: GraphProto, found: str, wanted: str) -> None:
 def _shrinks(node: NodeProto, values: dict[str, onnx.TensorProto]) -> bool:
     scales = values.get(node.input[1]) if len(node.input) > 1 else None
     return scales is not None and bool((onnx.numpy_helper.to_array(scales) < 1).any())
-
-
-def _nodes(graph: GraphProto) -> Iterator[NodeProto]:
-    for node in graph.node:
-        yield node
-        for inner in subgraphs(node):
-            yield from _nodes(inner)

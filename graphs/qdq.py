@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
 
+from graphs.operators import CODE_COPYING_OPS
 from graphs.view import GraphView, Node
 
 __all__ = [
@@ -24,12 +25,6 @@ __all__ = [
 
 QUANTIZE = "QuantizeLinear"
 DEQUANTIZE = "DequantizeLinear"
-_COPY_OPS = frozenset(
-    """
-    Concat DepthToSpace Expand Flatten Gather Identity MaxPool Reshape Slice SpaceToDepth Split
-    Squeeze Tile Transpose Unsqueeze
-    """.split()  # noqa: SIM905 - one line a name would be a page
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +77,7 @@ def parameters(view: GraphView, node: Node) -> Parameters:
 def copies(node: Node) -> bool:
     """Whether an operator moves numbers without computing on them, so codes as well."""
     nearest = node.op_type == "Resize" and node.text("mode", "nearest") == "nearest"
-    return node.op_type in _COPY_OPS or nearest
+    return node.op_type in CODE_COPYING_OPS or nearest
 
 
 def dequantizer(view: GraphView, tensor: str) -> Node | None:

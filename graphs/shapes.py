@@ -5,8 +5,8 @@ from __future__ import annotations
 from onnx import ModelProto, ValueInfoProto, checker, shape_inference
 
 from artefacts.errors import ModelError
-from graphs.edit import is_default_domain
 from graphs.opset import ONNX_ERRORS, hide_data, reason
+from graphs.walk import is_default_domain
 
 __all__ = ["check", "infer_shapes", "static_shape", "values"]
 

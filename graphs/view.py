@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,9 +13,12 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from graphs.names import node_names
+from graphs.operators import REARRANGING_OPS
 from graphs.opset import hide_data, opset_of
+from graphs.walk import attributes, operator, output_names, subgraphs, walk
 
-__all__ = ["WEIGHTED_OPS", "GraphView", "Node", "Shape", "Use"]
+__all__ = ["GraphView", "Node", "Shape", "Use"]
 
 Array = NDArray[Any]
 Shape = tuple[int | None, ...]
@@ -31,11 +32,8 @@ _IMPOSSIBLE = (
     ValueError,
 )
 
-WEIGHTED_OPS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 # Through these a constant stays a constant; exporters leave them between a weight and its layer.
-_FOLDABLE_OPS = frozenset(
-    {"Constant", "Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Cast"}
-)
+_FOLDABLE_OPS = REARRANGING_OPS | {"Constant", "Cast"}
 _FLOATS = frozenset(
     {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE}
 )
@@ -49,7 +47,7 @@ class Node:
 
     Attributes:
         position: index in ``graph.node``, a topological order.
-        name: the node's own name where it is unique, else ``output:`` and its first output.
+        name: what the node is called, see ``graphs.names``: no two nodes alike.
     """
 
     position: int
@@ -62,7 +60,7 @@ class Node:
     @cached_property
     def attributes(self) -> Mapping[str, object]:
         """Attribute values by name, as Python objects."""
-        return {a.name: helper.get_attribute_value(a) for a in self.proto.attribute}
+        return attributes(self.proto)
 
     def integers(self, name: str, default: tuple[int, ...] = ()) -> tuple[int, ...]:
         """A list-of-integers attribute, or ``default``."""
@@ -182,26 +180,11 @@ class GraphView:
         """Whether ``tensor`` is known to hold floats of any width."""
         return self.element_type(tensor) in _FLOATS
 
-    def macs(self, node: Node) -> int:
-        """Multiply-accumulate operations of a weighted layer for one sample; 0 for other ops.
+    def nominal_shape(self, tensor: str) -> tuple[int, ...]:
+        """Shape of a tensor for one sample, to count work by; (1,) where it is unknown.
 
-        Dynamic axes count as 1 (batch), 224 (image sides) or 128 (sequences).
+        Dynamic axes count as 1 (the first), 224 (image sides) or 128 (sequences).
         """
-        if node.op_type not in WEIGHTED_OPS or len(node.inputs) < 2:
-            return 0
-        first, second = (self._nominal_shape(name) for name in node.inputs[:2])
-        output = self._nominal_shape(node.outputs[0])
-        if node.op_type == "Conv":
-            return math.prod(output) * math.prod(second[1:])
-        if node.op_type == "ConvTranspose":
-            return math.prod(first) * math.prod(second[1:])
-        if node.op_type == "Gemm":
-            depth = first[0] if node.integer("transA", 0) else first[-1]
-        else:
-            depth = first[-1] if first else 1
-        return math.prod(output) * depth
-
-    def _nominal_shape(self, tensor: str) -> tuple[int, ...]:
         if tensor in self.initializers:
             return tuple(self.initializers[tensor].dims)
         info = self._nominal.get(tensor)
@@ -222,14 +205,11 @@ class GraphView:
 
 
 def _index_nodes(graph: onnx.GraphProto) -> Iterator[Node]:
-    counts = Counter(proto.name for proto in graph.node)
-    for position, proto in enumerate(graph.node):
-        unique = bool(proto.name) and counts[proto.name] == 1
-        standard = proto.domain in ("", "ai.onnx")
+    for position, (proto, name) in enumerate(zip(graph.node, node_names(graph.node), strict=True)):
         yield Node(
             position=position,
-            name=proto.name if unique else f"output:{next(filter(None, proto.output), position)}",
-            op_type=proto.op_type if standard else f"{proto.domain}.{proto.op_type}",
+            name=name,
+            op_type=operator(proto),
             inputs=tuple(proto.input),
             outputs=tuple(proto.output),
             proto=proto,
@@ -238,13 +218,10 @@ def _index_nodes(graph: onnx.GraphProto) -> Iterator[Node]:
 
 def _captured_names(graph: onnx.GraphProto) -> Iterator[str]:
     """Every name read inside the bodies of If, Loop and Scan (their own names included)."""
-    for node in graph.node:
-        for attribute in node.attribute:
-            for body in [attribute.g, *attribute.graphs]:
-                for inner in body.node:
-                    yield from inner.input
-                yield from (output.name for output in body.output)
-                yield from _captured_names(body)
+    for body in (body for node in walk(graph) for body in subgraphs(node)):
+        for inner in body.node:
+            yield from inner.input
+        yield from output_names(body)
 
 
 def _fix_dynamic_axes(skeleton: onnx.ModelProto, names: tuple[str, ...]) -> bool:

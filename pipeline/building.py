@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import ExitStack
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import onnx
 
@@ -15,54 +14,85 @@ import engines
 import quantization
 from artefacts.errors import InputError
 from calibrators.tensorrt.calibrator import CALIBRATORS, calibrator
-from pipeline.calibration import calibration_samples
-from pipeline.flags import Job
 from pipeline.half_part import in_half
+from pipeline.job import Build, Data, Paths
+from pipeline.samples import Arrays, calibration_samples, trial_requests
 from pipeline.screen import Screen
 
-__all__ = ["build_file", "build_options", "halve"]
+__all__ = [
+    "BuildSource",
+    "build_file",
+    "build_options",
+    "calibrating",
+    "convert_to_float16",
+    "largest_batch",
+    "refuse_calibrator",
+    "settle_cpu_isa",
+    "trial_feeds",
+]
 
 
-def halve(job: Job, target: str, source: Path, passport: dict[str, Any], screen: Screen) -> Path:
-    """The floating-point part in float16, where the target takes types from the graph."""
-    part = "fp16" if job.precision == "fp16" else job.float_part
+@dataclass(frozen=True, kw_only=True)
+class BuildSource:
+    """The model to build from, and what stayed in float32; None where nothing was converted."""
+
+    source: Path
+    float32_operators: tuple[engines.FloatOperator, ...] | None = None
+
+
+def convert_to_float16(
+    paths: Paths,
+    data: Data,
+    build: Build,
+    target: str,
+    source: Path,
+    statistics: Path | None,
+    screen: Screen,
+) -> BuildSource:
+    """The floating-point part in float16, where the target takes types from the graph.
+
+    Args:
+        paths: where the converted model is written.
+        data: the samples that it is tried on.
+        build: the precision asked for.
+        target: that it is for.
+        source: the model.
+        statistics: of its tensors, where they were calibrated: what overflows stays.
+        screen: where it is printed.
+    """
+    part = "fp16" if build.precision == "fp16" else build.float_part
     if part is None:
-        part = "fp32" if target == "cpu" or job.precision == "fp32" else "fp16"
-    if part == "fp32" or target == "cpu" or job.implicit:
-        return source
-    if not engines.takes_types_from_graph(target):
-        return source  # TensorRT 8 reads scales as float32 and casts by itself
+        part = "fp32" if build.precision == "fp32" else "fp16"
+    if part == "fp32" or build.implicit:
+        return BuildSource(source=source)
+    if not engines.runtime_of(target).takes_types():
+        return BuildSource(source=source)  # TensorRT 8 reads scales as float32 and casts by itself
     amax = {}
-    if "statistics_sha256" in passport:
-        statistics = calibrators.Statistics.load(job.statistics or job.beside(".stats.npz"))
-        amax = {name: entry.amax for name, entry in statistics.tensors.items()}
-    half = in_half(job, quantization.load_model(source), amax, screen.add)
+    if statistics is not None:
+        loaded = calibrators.Statistics.load(statistics)
+        amax = {name: entry.amax for name, entry in loaded.tensors.items()}
+    insists = "fp16" in (build.precision, build.float_part)
+    half = in_half(data, quantization.load_model(source), amax, screen.add, insists=insists)
     if half is None:
-        return source
-    path = job.beside(".fp16.onnx")
+        return BuildSource(source=source)
+    path = paths.beside(".fp16.onnx")
     quantization.save_model(half.model, path)
     screen.add(f"{half.halved} operators in FP16, {len(half.kept)} stay in FP32: {path}")
-    passport["float32_operators"] = [vars(entry) | {} for entry in half.kept]
-    return path
+    kept = tuple(engines.FloatOperator(**vars(entry)) for entry in half.kept)
+    return BuildSource(source=path, float32_operators=kept)
 
 
 def build_file(
-    job: Job,
-    target: str,
-    prepared: onnx.ModelProto,
     source: Path,
-    passport: dict[str, Any],
+    engine: Path,
+    options: engines.BuildOptions,
+    passport: engines.Passport,
+    feeds: list[Arrays],
     screen: Screen,
 ) -> engines.Manifest:
     """Build the engine and its manifest."""
-    screen.start(f"build      {job.engine}, target {target}")
-    options = build_options(job, target, prepared)
-    feeds = _trial_feeds(job, target, prepared)
-    with ExitStack() as stack:
-        if job.implicit and job.calib is None:
-            options = _with_calibrator(job, prepared, options, stack, screen)
-        manifest = engines.build(source, job.engine, options, passport, feeds)
-    if manifest.coverage is not None and job.precision == "int8":
+    manifest = engines.build(source, engine, options, passport, feeds)
+    if manifest.coverage is not None and options.precision == "int8":
         coverage = manifest.coverage
         screen.add(
             f"{len(coverage.int8_layers)} of {len(coverage.nodes)} layers run INT8, "
@@ -71,121 +101,129 @@ def build_file(
     return manifest
 
 
-def settle_cpu_isa(job: Job, target: str) -> str | None:
-    """The INT8 arithmetic to quantize for; None where the target is no CPU.
+def settle_cpu_isa(asked: str, target: str, *, quantizes: bool, builds: bool) -> str | None:
+    """The INT8 arithmetic to quantize for; None where the target has no choice.
+
+    Args:
+        asked: ``auto`` or a name.
+        target: that is built for.
+        quantizes: whether anything becomes INT8.
+        builds: whether the engine is built here.
 
     Raises:
         InputError: VNNI is asked of a CPU without it, or of another target.
     """
-    if target != "cpu":
-        if job.cpu_isa != "auto":
+    runtime = engines.runtime_of(target)
+    if runtime.resolve_isa is None:
+        if asked != "auto":
             raise InputError(
-                f"--cpu-isa {job.cpu_isa} with --target {target}, expected it only with cpu; drop "
+                f"--cpu-isa {asked} with --target {target}, expected it only with cpu; drop "
                 "it or choose --target cpu"
             )
         return None
-    if job.precision != "int8":
+    if not quantizes:
         return None
-    if job.stop_after is not None and job.cpu_isa != "auto":
-        return job.cpu_isa
-    if job.stop_after is not None and not engines.has_module("openvino"):
+    if not builds and asked != "auto":
+        return asked
+    if not builds and not engines.has_module(runtime.library):
         return "portable"  # right wherever it is built
-    if job.cpu_isa == "vnni" and engines.cpu_isa() != "vnni":
+    if asked == "vnni" and runtime.resolve_isa("auto") != "vnni":
         raise InputError(
             "--cpu-isa vnni on a CPU without VNNI, whose 16-bit sums would saturate, expected auto "
             "or portable; drop it, or write the ONNX for another machine with --stop-after onnx"
         )
-    return engines.resolve_cpu_isa(job.cpu_isa)
+    return runtime.resolve_isa(asked)
 
 
-def build_options(job: Job, target: str, prepared: onnx.ModelProto) -> engines.BuildOptions:
-    """What the builder is told."""
-    return engines.BuildOptions(
+def build_options(
+    build: Build, data: Data, target: str, prepared: onnx.ModelProto
+) -> engines.BuildOptions:
+    """The builder's options: the flags, and what they leave to target and data."""
+    runtime = engines.runtime_of(target)
+    options = build.options
+    return replace(
+        options,
         target=target,  # type: ignore[arg-type]
-        precision=job.precision,
-        profiles=_profiles(job, target, prepared),
-        workspace_mib=job.workspace,
-        memory_pools_mib=job.mem_pool_size,
-        timing_cache=job.timing_cache,
-        optimization_level=job.optimization_level,
-        tf32=not job.no_tf32,
-        compute_capabilities=job.compute_capability,
-        float_part=job.float_part if target == "tensorrt" else None,
-        dla_core=job.dla_core,
-        allow_gpu_fallback=job.allow_gpu_fallback,
-        hardware_compatibility=job.hardware_compatibility,
-        version_compatible=job.version_compatible,
-        tactic_sources=job.tactic_sources,
-        preview_features=job.preview,
-        threads=job.threads,
-        require_int8=job.require_int8,
-        calibration_cache=job.calib,
+        profiles=options.profiles or _profiles(options, data, runtime, prepared),
+        float_part=build.float_part if "float_part" in runtime.options else None,
     )
 
 
-def _trial_feeds(job: Job, target: str, prepared: onnx.ModelProto) -> list[Any]:
-    """A sample alone and a batch of them, to hold a cpu engine against itself while it is built."""
-    if target != "cpu" or job.calib_data is None:
+def largest_batch(
+    profiles: tuple[engines.Profile, ...], data: Data, prepared: onnx.ModelProto
+) -> int:
+    """Samples that may come at once."""
+    specs = calibrators.resolved(calibrators.input_specs(prepared))
+    axes = {spec.name: spec.axis for spec in specs if spec.axis is not None}
+    sizes = [p.max[name][axis] for p in profiles for name, axis in axes.items() if name in p.max]
+    return max(sizes, default=data.batch)
+
+
+def trial_feeds(
+    options: engines.BuildOptions, data: Data, prepared: onnx.ModelProto
+) -> list[Arrays]:
+    """What a builder that can hold its engine against itself does so on: one, then a batch."""
+    if engines.runtime_of(options.target).compiled is None or data.calib_data is None:
         return []
-    inputs = calibrators.input_specs(prepared)
-    samples = calibration_samples(job, prepared)
-    batches = [
-        next(iter(calibrators.batches(samples[:size], size, inputs=inputs)), None)
-        for size in (1, job.calib_batch)
-    ]
-    return [batch.inputs for batch in batches if batch is not None]
+    largest = largest_batch(options.profiles, data, prepared)
+    return [requests[0] for requests in trial_requests(data, prepared, largest)]
 
 
-def _with_calibrator(
-    job: Job,
+def refuse_calibrator(method: str) -> None:
+    """Refuse a method that TensorRT itself does not have.
+
+    Raises:
+        InputError: which it has.
+    """
+    if method not in CALIBRATORS:
+        raise InputError(
+            f"--implicit with --calibrator {method}, expected one of TensorRT's own, "
+            f"{', '.join(CALIBRATORS)}; or write --calib-cache and build with --calib"
+        )
+
+
+@contextmanager
+def calibrating(
+    method: str,
+    data: Data,
     prepared: onnx.ModelProto,
     options: engines.BuildOptions,
-    stack: ExitStack,
     screen: Screen,
-) -> engines.BuildOptions:
-    """TensorRT's own calibrator, fed with the same batches; up to TensorRT 10.16.
+) -> Iterator[engines.BuildOptions]:
+    """Options with TensorRT's own calibrator, fed with the same batches; up to TensorRT 10.16.
 
     Raises:
         InputError: the method is none of TensorRT's.
         UnsupportedError: this TensorRT has no calibrators.
     """
-    if job.calibrator not in CALIBRATORS:
-        raise InputError(
-            f"--implicit with --calibrator {job.calibrator}, expected one of TensorRT's own, "
-            f"{', '.join(CALIBRATORS)}; or write --calib-cache and build with --calib"
-        )
-    samples = calibration_samples(job, prepared)
+    refuse_calibrator(method)
+    samples = calibration_samples(data, prepared)
     inputs = calibrators.input_specs(prepared)
-    progress = stack.enter_context(screen.bar("batches"))
-    own, feeder = calibrator(
-        job.calibrator,
-        calibrators.batches(samples, job.calib_batch, inputs=inputs),
-        progress=lambda done: progress(done, None),
-    )
-    stack.enter_context(feeder)
-    return replace(options, calibrator=own, calibration_shapes=feeder.shapes)
+    with screen.bar("batches") as progress:
+        own, feeder = calibrator(
+            method,
+            calibrators.batches(samples, data.batch, inputs=inputs),
+            progress=lambda done: progress(done, None),
+        )
+        with feeder:
+            yield replace(options, calibrator=own, calibration_shapes=feeder.shapes)
 
 
-def _profiles(job: Job, target: str, prepared: onnx.ModelProto) -> tuple[engines.Profile, ...]:
-    """The shape ranges of the flags, else those of the data where TensorRT needs some.
+def _profiles(
+    options: engines.BuildOptions, data: Data, runtime: engines.Runtime, prepared: onnx.ModelProto
+) -> tuple[engines.Profile, ...]:
+    """The shape ranges of the data, where the runtime needs some.
 
     A dynamic batch becomes 1 to four times ``--calib-batch``; other dynamic dimensions take the
     smallest and largest size among the calibration samples. A DLA has one shape: ``--calib-batch``
     samples of the largest size.
     """
-    given = [job.min_shapes, job.opt_shapes, job.max_shapes]
-    if any(given):
-        columns = [s or job.opt_shapes or job.max_shapes or job.min_shapes for s in given]
-        return tuple(
-            engines.Profile(min=lowest, opt=usual, max=highest)
-            for lowest, usual, highest in zip(*columns, strict=True)
-        )
     inputs = calibrators.input_specs(prepared)
     dynamic = any(not isinstance(size, int) for spec in inputs for size in spec.shape)
-    if target == "cpu" or not dynamic or job.calib_data is None:
+    if not runtime.needs_profiles or not dynamic or data.calib_data is None:
         return ()
-    low, high = calibrators.shape_limits(calibration_samples(job, prepared))
-    batch = job.calib_batch if calibrators.has_batch_axis(inputs) else 1
+    low, high = calibrators.shape_limits(calibration_samples(data, prepared))
+    batch = data.batch if calibrators.has_batch_axis(inputs) else 1
 
     def scaled(shapes: Mapping[str, tuple[int, ...]], factor: int) -> dict[str, tuple[int, ...]]:
         free = {
@@ -201,6 +239,8 @@ def _profiles(job: Job, target: str, prepared: onnx.ModelProto) -> tuple[engines
         }
 
     usual = scaled(high, batch)
-    if job.dla_core is not None:
+    # A DLA takes fixed shapes only, so all three are one.
+    if options.dla_core is not None:
         return (engines.Profile(min=usual, opt=usual, max=usual),)
+    # min is one sample of the smallest size; opt, which kernels are timed for, a usual batch.
     return (engines.Profile(min=low, opt=usual, max=scaled(high, 4 * batch)),)

@@ -3,223 +3,216 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import onnx
 
 import calibrators
 import quantization
-from artefacts.errors import ArtefactError, InputError
-from artefacts.files import sha256_file, write_atomic
+from artefacts.errors import ArtefactError
+from artefacts.files import write_atomic
+from artefacts.words import counted
 from calibrators.samples.checks import check_unnormalised, refuse_overlap
 from calibrators.statistics.on_ray import observe_on_ray
 from calibrators.tensorrt.cache import cache_from_ranges, write_cache
-from pipeline.flags import Job
-from pipeline.parts import learning_part
+from pipeline.job import Calibrate, Data, Paths
+from pipeline.preprocessing import sample_classes
+from pipeline.samples import calibration_samples, evaluation_samples
 from pipeline.screen import Screen
 
-__all__ = [
-    "any_samples",
-    "calibrate",
-    "calibration_samples",
-    "evaluation_samples",
-    "held_out_samples",
-]
+__all__ = ["Calibrated", "calibrate", "statistics_path"]
 
 logger = logging.getLogger(__name__)
 
+# Remark of a tensor that had one value only → what is done about it.
+DEGENERATE = {
+    "dead": "was always 0 on the samples; a fallback scale is used",
+    "constant": "was always the same value on the samples; that value is its range",
+}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Calibrated:
+    """A network with a range for each tensor that INT8 needs one of.
+
+    Attributes:
+        model: the prepared float model.
+        placement: of it, with everything in INT8 that may be.
+        ranges: of its tensors.
+        method: that they were taken by.
+        statistics: the file that they were taken from.
+        digests: of the samples, sorted.
+        labels: class names of the samples, where they have them.
+    """
+
+    model: onnx.ModelProto
+    placement: quantization.Placement
+    ranges: calibrators.Ranges
+    method: str
+    statistics: Path
+    digests: tuple[str, ...]
+    labels: tuple[str, ...] | None = None
+
 
 def calibrate(
-    job: Job,
+    paths: Paths,
+    data: Data,
+    asked: Calibrate,
     prepared: onnx.ModelProto,
-    placement: quantization.Placement,
-    passport: dict[str, Any],
+    place: Callable[..., quantization.Placement],
     screen: Screen,
-) -> calibrators.Ranges | None:
+) -> Calibrated | None:
     """One pass over the samples, then the range of each tensor by the chosen method.
 
+    ``place`` is called again, with ``amax=``, when the ranges are known.
+
     Returns:
-        The ranges; None where ``--shard`` observed only a part.
+        The network with its ranges; None where ``--shard`` observed only a part.
     """
-    samples = None if job.statistics else calibration_samples(job, prepared)
-    origin = samples.path if samples is not None else str(job.statistics)
-    screen.start(f"calibrate  {origin}, method {job.calibrator}")
-    everything = quantization.place(prepared, profile="dla") if job.calib_cache else placement
+    placement = place()
+    samples = None if asked.statistics else calibration_samples(data, prepared)
+    origin = samples.path if samples is not None else str(asked.statistics)
+    screen.start(f"calibrate  {origin}, method {asked.method}")
+    everything = quantization.place(prepared, profile="dla") if asked.cache else placement
+    path = asked.statistics or statistics_path(paths, data)
     tensors = sorted({*placement.tensors, *everything.tensors})
     if samples is None:
-        statistics = calibrators.Statistics.load(Path(origin))
+        statistics = calibrators.Statistics.load(path)
     else:
-        if job.random_calibration is None:
-            screen.add(*(f"warning: {text}" for text in check_unnormalised(samples)))
-        statistics = _observe(job, prepared, tensors, samples, screen)
-    if job.shard is not None:
-        screen.add(
-            f"wrote {_statistics_path(job)}; when all shards are there, join them with",
-            "  python -m calibrators merge *.stats.npz -o all.stats.npz",
-            "and go on with --statistics all.stats.npz",
-        )
+        observed = _Observation(prepared, tensors, samples, path, data.batch, asked.workers)
+        _say_what_is_odd(data, samples, screen)
+        statistics = observed.run(screen)
+    # Ranges of a part would be wrong: they follow from all shards together.
+    if data.shard is not None:
+        _say_what_comes_next(paths, path, screen)
         return None
-    if job.eval_data is not None and job.random_calibration is None:
-        refuse_overlap(statistics.samples, evaluation_samples(job, prepared))
-    ranges = _ranges(job, statistics)
-    if job.calib_cache is not None:
-        _write_cache(job, everything, ranges, screen)
+    sources = [] if samples is None else [samples]
+    if data.eval_data is not None and data.random_calibration is None:
+        sources.append(evaluation_samples(data, prepared))
+        refuse_overlap(statistics.samples, sources[-1])
+    ranges = _ranges(asked.method, statistics)
+    if asked.cache is not None:
+        count = _write_cache(asked, asked.cache, everything, ranges)
+        written = f"wrote {asked.cache} for TensorRT {asked.cache_version}"
+        screen.add(f"{written}: {count} tensors of {paths.beside('.prepared.onnx')}")
+    # Again, now that ranges are known: a Concat of branches far apart keeps a scale for each.
+    placement = place(amax={name: entry.amax for name, entry in ranges.tensors.items()})
     ranges = quantization.unify_ranges(ranges, placement)
-    ranges.save(job.beside(".ranges.json"))
-    axes = calibrators.say_axes(calibrators.input_specs(prepared))
-    _say_what_was_found(job, statistics, ranges, axes, screen)
-    passport |= {
-        "ranges_sha256": sha256_file(job.beside(".ranges.json")),
-        "statistics_sha256": sha256_file(job.statistics or job.beside(".stats.npz")),
-        "preprocess": ranges.preprocess,
-        "labels": list(samples.classes) or None if samples is not None else None,
-        "calibrator": job.calibrator,
-        "samples": len(statistics.samples),
-        "calibration_samples": sorted(statistics.samples),
-    }
-    return ranges
-
-
-def calibration_samples(job: Job, prepared: onnx.ModelProto) -> calibrators.Samples:
-    """The samples to learn from; random ones only where asked for.
-
-    Raises:
-        InputError: there are none.
-    """
-    samples = _given_samples(job, prepared)
-    return learning_part(samples)[0] if job.holds_out else samples
-
-
-def held_out_samples(job: Job, prepared: onnx.ModelProto) -> calibrators.Samples:
-    """The calibration data that is not learned from, where a promise has no other samples."""
-    return learning_part(_given_samples(job, prepared))[1]
-
-
-def any_samples(job: Job, inputs: Sequence[calibrators.InputSpec]) -> calibrators.Samples:
-    """Those of the flags, whatever they are for, to see what one of them is."""
-    given = job.calib_data if job.calib_data is not None else job.eval_data
-    if given is None:
-        return calibrators.random_samples(inputs, count=2, seed=0)
-    return calibrators.open_samples(given, inputs=inputs, preprocess=_spec(job))
-
-
-def _given_samples(job: Job, prepared: onnx.ModelProto) -> calibrators.Samples:
-    inputs = calibrators.input_specs(prepared)
-    if job.random_calibration is not None:
-        return calibrators.random_samples(inputs, count=job.random_calibration, seed=0)
-    if job.calib_data is None:
-        raise InputError(
-            "--precision int8 without --calib-data has nothing to take ranges from, expected an "
-            "image folder, .npz, .npy or a Python file with load_data(); give one (or "
-            "--random-calibration 8 to measure speed only)"
-        )
-    samples = calibrators.open_samples(
-        job.calib_data, inputs=inputs, preprocess=_spec(job), limit=job.calib_num
+    ranges.save(paths.beside(".ranges.json"))
+    found = Calibrated(
+        model=prepared,
+        placement=placement,
+        ranges=ranges,
+        method=asked.method,
+        statistics=path,
+        digests=tuple(sorted(statistics.samples)),
+        labels=sample_classes(data, prepared, sources, screen),
     )
-    return samples if job.shard is None else samples[job.shard[0] - 1 :: job.shard[1]]
+    _say_what_was_found(found, statistics, screen)
+    return found
 
 
-def evaluation_samples(job: Job, prepared: onnx.ModelProto) -> calibrators.Samples:
-    """The samples of ``--eval-data``, labelled unless the promise needs no labels.
-
-    Raises:
-        DataError: they cannot be read or have no labels.
-    """
-    assert job.eval_data is not None
-    inputs = calibrators.input_specs(prepared)
-    samples = calibrators.open_samples(job.eval_data, inputs=inputs, preprocess=_spec(job))
-    if job.task is None and not job.label_free:
-        calibrators.require_labels(samples)
-    return samples
+def _say_what_is_odd(data: Data, samples: calibrators.Samples, screen: Screen) -> None:
+    if samples.unused:
+        screen.add(f"{samples.path}: {samples.unused} not used")
+    if data.random_calibration is None:
+        screen.warn(*check_unnormalised(samples))
 
 
-def _spec(job: Job) -> calibrators.Preprocess | None:
-    if job.preprocess is None or isinstance(job.preprocess, calibrators.Preprocess):
-        return job.preprocess
-    return calibrators.Preprocess.from_yaml(job.preprocess)
+def _say_what_comes_next(paths: Paths, shard: Path, screen: Screen) -> None:
+    joined = paths.beside(".stats.npz")
+    screen.add(
+        f"wrote {shard}; when all shards are there, join them with",
+        f"  python -m calibrators merge {paths.beside('.shard*.stats.npz')} -o {joined}",
+        f"and go on with --statistics {joined}",
+    )
 
 
-def _statistics_path(job: Job) -> Path:
-    shard = f".shard{job.shard[0]}of{job.shard[1]}" if job.shard else ""
-    return job.beside(f"{shard}.stats.npz")
+def statistics_path(paths: Paths, data: Data) -> Path:
+    """Where a run over these samples keeps what it counted."""
+    shard = f".shard{data.shard[0]}of{data.shard[1]}" if data.shard else ""
+    return paths.beside(f"{shard}.stats.npz")
 
 
-def _observe(
-    job: Job,
-    prepared: onnx.ModelProto,
-    tensors: list[str],
-    samples: calibrators.Samples,
-    screen: Screen,
-) -> calibrators.Statistics:
-    """Statistics of the samples, going on from a checkpoint of the same run."""
-    path = _statistics_path(job)
+@dataclass(frozen=True)
+class _Observation:
+    """One pass over the samples, going on from a checkpoint of the same run."""
 
-    def go(checkpoint: Path | None, part: Iterable[calibrators.Sample]) -> calibrators.Statistics:
-        spec = samples.preprocess.to_dict() if samples.preprocess else None
+    prepared: onnx.ModelProto
+    tensors: list[str]
+    samples: calibrators.Samples
+    path: Path
+    batch: int
+    workers: str | None
+
+    def run(self, screen: Screen) -> calibrators.Statistics:
+        try:
+            return self._go(self.samples, screen)
+        except ArtefactError as err:
+            if not self.path.is_file():
+                raise
+            # Statistics of an earlier run with other data: an output, which this run replaces.
+            logger.info("%s", err)
+            screen.add(f"{self.path} belongs to other data or another model; recomputing")
+            self.path.unlink()
+        return self._go(self.samples, screen)
+
+    def _go(self, part: Iterable[calibrators.Sample], screen: Screen) -> calibrators.Statistics:
+        spec = self.samples.preprocess.to_dict() if self.samples.preprocess else None
         with screen.bar("samples") as progress:
-            if job.workers == "ray":
-                found = observe_on_ray(prepared, tensors, part, progress=progress, preprocess=spec)
-                found.save(path)
+            if self.workers == "ray":
+                found = observe_on_ray(
+                    self.prepared, self.tensors, part, progress=progress, preprocess=spec
+                )
+                found.save(self.path)
                 return found
             return calibrators.observe(
-                prepared,
-                tensors,
+                self.prepared,
+                self.tensors,
                 part,
-                batch_size=job.calib_batch,
-                checkpoint=checkpoint,
+                batch_size=self.batch,
+                checkpoint=self.path,
                 preprocess=spec,
                 progress=progress,
             )
 
-    try:
-        return go(path, samples)
-    except ArtefactError as err:
-        if not path.is_file():
-            raise
-        # Statistics of an earlier run with other data: an output, which this run replaces.
-        logger.info("%s", err)
-        screen.add(f"{path} is of another run: observing afresh")
-        path.unlink()
-    return go(path, samples)
 
-
-def _ranges(job: Job, statistics: calibrators.Statistics) -> calibrators.Ranges:
+def _ranges(method: str, statistics: calibrators.Statistics) -> calibrators.Ranges:
     """Ranges by the method; ``auto`` chooses each tensor's, halves of the samples as judges."""
-    if job.calibrator == "auto":
+    if method == "auto":
         return calibrators.choose_per_tensor(statistics)
-    return calibrators.compute_ranges(statistics, method=job.calibrator)
+    return calibrators.compute_ranges(statistics, method=method)
 
 
 def _write_cache(
-    job: Job, everything: quantization.Placement, ranges: calibrators.Ranges, screen: Screen
-) -> None:
-    """TensorRT's calibration cache: a line for every tensor, passed-through ones too."""
-    assert job.calib_cache is not None
+    asked: Calibrate,
+    path: Path,
+    everything: quantization.Placement,
+    ranges: calibrators.Ranges,
+) -> int:
+    """TensorRT's calibration cache: a line for every tensor, passed-through ones too; how many."""
     full = quantization.spread_ranges(quantization.unify_ranges(ranges, everything), everything)
-    cache = cache_from_ranges(full, version=job.cache_version, algorithm=_algorithm(job.calibrator))
-    write_atomic(job.calib_cache, write_cache(cache))
-    screen.add(
-        f"wrote {job.calib_cache} for TensorRT {job.cache_version}: "
-        f"{len(full.tensors)} tensors of {job.beside('.prepared.onnx')}"
-    )
-
-
-def _algorithm(calibrator: str) -> str:
-    return "MinMaxCalibration" if calibrator == "minmax" else "EntropyCalibration2"
+    algorithm = "MinMaxCalibration" if asked.method == "minmax" else "EntropyCalibration2"
+    cache = cache_from_ranges(full, version=asked.cache_version, algorithm=algorithm)
+    write_atomic(path, write_cache(cache))
+    return len(full.tensors)
 
 
 def _say_what_was_found(
-    job: Job,
-    statistics: calibrators.Statistics,
-    ranges: calibrators.Ranges,
-    axes: str,
-    screen: Screen,
+    found: Calibrated, statistics: calibrators.Statistics, screen: Screen
 ) -> None:
-    screen.add(f"{len(statistics.samples)} samples, {axes}; {len(ranges.tensors)} ranges")
-    if job.calibrator != "auto":
-        screen.add(str(calibrators.convergence(statistics, method=job.calibrator)))
-    for report in calibrators.describe(statistics, ranges):
-        if report.remark in ("dead", "constant"):
-            screen.add(f"tensor {report.name} is {report.remark}: it gets a safe scale")
+    axes = calibrators.say_axes(calibrators.input_specs(found.model))
+    samples = counted(len(statistics.samples), "sample")
+    screen.add(f"{samples}, {axes}; {counted(len(found.ranges.tensors), 'range')}")
+    if found.method != "auto":
+        screen.add(str(calibrators.convergence(statistics, method=found.method)))
+    for report in calibrators.describe(statistics, found.ranges):
+        if report.remark in DEGENERATE:
+            screen.add(f"tensor {report.name} {DEGENERATE[report.remark]}")
+    if found.placement.joined:
+        screen.add(
+            f"{len(found.placement.joined)} Concats join branches too far apart for one scale; "
+            "each branch keeps its own"
+        )

@@ -16,9 +16,9 @@ import engines
 import quantization
 from artefacts.errors import UnsupportedError
 from graphs.view import GraphView
-from pipeline.building import build_options
-from pipeline.calibration import calibration_samples
-from pipeline.flags import Job
+from pipeline.calibration import Calibrated
+from pipeline.job import Data
+from pipeline.samples import calibration_samples
 from pipeline.screen import Screen
 from quantization.placement.fusion_groups import fusion_groups
 
@@ -26,32 +26,28 @@ __all__ = ["measured_costs"]
 
 
 def measured_costs(
-    job: Job,
-    target: str,
-    prepared: onnx.ModelProto,
-    placement: quantization.Placement,
+    options: engines.BuildOptions,
+    data: Data,
+    given: Calibrated,
     int8: onnx.ModelProto,
     screen: Screen,
 ) -> Mapping[str, float] | None:
-    """Milliseconds that INT8 saves in each layer, by the profiler of the cpu target.
+    """Milliseconds that INT8 saves in each layer, by the profiler of a target that runs here.
 
     Returns:
-        Node name → FP32 time less INT8 time; None on other targets, where building two engines
-        takes longer than the search: multiply-accumulates stand in.
+        Node name → FP32 time less INT8 time; None where the layers cannot be timed, and
+        multiply-accumulates stand in.
     """
-    if target != "cpu":
-        screen.add(f"costs: multiply-accumulates; layers are not timed on target {target}")
-        return None
-    inputs = calibrators.input_specs(prepared)
-    batch = next(calibrators.batches(calibration_samples(job, prepared)[:1], 1, inputs=inputs))
+    inputs = calibrators.input_specs(given.model)
+    # One sample, alone: what is compared is FP32 with INT8, both at the same batch.
+    batch = next(calibrators.batches(calibration_samples(data, given.model)[:1], 1, inputs=inputs))
     named = {
         name: group.name
-        for group in fusion_groups(GraphView(prepared), placement)
+        for group in fusion_groups(GraphView(given.model), given.placement)
         for name in group.nodes
     }
-    options = replace(build_options(job, target, prepared), require_int8=None)
     try:
-        before = _times(prepared, replace(options, precision="fp32"), batch.inputs, named)
+        before = _times(given.model, replace(options, precision="fp32"), batch.inputs, named)
         after = _times(int8, options, batch.inputs, named)
     except UnsupportedError as err:
         screen.add(f"costs: multiply-accumulates; layers cannot be timed here: {err}")
@@ -70,10 +66,11 @@ def _times(
     with tempfile.TemporaryDirectory() as folder:
         source, path = Path(folder) / "model.onnx", Path(folder) / "model.engine"
         quantization.save_model(model, source)
-        engines.build(source, path, options, {})
+        engines.build(source, path, options, engines.Passport())
         found: dict[str, float] = {}
         with engines.load(path) as engine:
             for layer in engine.layer_times(request):
+                # A fused kernel names several nodes; the first in a group takes its time.
                 group = next((named[node] for node in layer.nodes if node in named), None)
                 if group is not None:
                     found[group] = found.get(group, 0.0) + layer.time_ms

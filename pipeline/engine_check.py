@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import onnx
@@ -14,21 +12,21 @@ from numpy.typing import NDArray
 import calibrators
 import engines
 import quantization
-from artefacts.errors import BuilderError, DataError, ModelError, UnsupportedError
+from artefacts.errors import BuilderError, ModelError, UnsupportedError
 from graphs.comparable import chosen_shapes, with_outputs
 from graphs.edit import drop_dead
-from graphs.view import WEIGHTED_OPS, GraphView
-from pipeline.building import build_options
-from pipeline.calibration import calibration_samples, evaluation_samples
-from pipeline.flags import Job
+from graphs.operators import WEIGHTED_OPS
+from graphs.view import GraphView
+from pipeline.building import largest_batch
+from pipeline.built import Built, Sessions
+from pipeline.job import Data
 from pipeline.runtime_gap import FLOAT_LIMIT_DB, HALF_LIMIT_DB, Gap, GapMeter
-from quantization.measure.execution import Run, load_int8, load_onnxruntime
+from pipeline.samples import Arrays, trial_requests
+from quantization.measure.execution import load_int8
 
-__all__ = ["EngineCheck", "check_engine", "check_feeds"]
+__all__ = ["EngineCheck", "check_engine"]
 
-Arrays = Mapping[str, NDArray[Any]]
 Call = Callable[[dict[str, NDArray[Any]]], Mapping[str, NDArray[Any]]]
-SAMPLES = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,8 +68,8 @@ class EngineCheck:
         batches = " and ".join(f"batch {size}" for size in sizes)
         if self.explained:
             return (
-                f"engine against its graph: SQNR {worst.sqnr_db:.1f} dB, rounding explains "
-                f"anything above {worst.limit_db:.1f} dB ({batches})"
+                f"engine against its graph: SQNR of the engine {worst.sqnr_db:.1f} dB, rounding "
+                f"explains anything above {worst.limit_db:.1f} dB ({batches})"
             )
         where = f", from layer {self.starts_at} on" if self.starts_at else ""
         why = f": {self.cause}" if self.cause else ""
@@ -82,115 +80,48 @@ class EngineCheck:
         )
 
 
-def check_feeds(job: Job, prepared: onnx.ModelProto, largest: int) -> list[list[Arrays]]:
-    """Inputs of a few requests: samples alone, then as many of them at once as may come.
-
-    Raises:
-        BuilderError: no samples can be read, or made up for the model's free axes.
-    """
-    inputs = calibrators.input_specs(prepared)
-    if job.calib_data is not None or job.random_calibration is not None:
-        samples = calibration_samples(job, prepared)
-    elif job.eval_data is not None:
-        samples = evaluation_samples(job, prepared)
-    else:
-        samples = calibrators.random_samples(inputs, count=SAMPLES, seed=0)
-    few = list(itertools.islice(samples, SAMPLES))
-    alone: list[Arrays] = [batch.inputs for batch in calibrators.batches(few, 1, inputs=inputs)]
-    if not alone:
-        raise DataError("0 samples were read, expected at least 1; check the data path")
-    if (
-        largest == 1
-        or not calibrators.has_batch_axis(inputs)
-        or calibrators.fixed_batch(inputs) == 1
-    ):
-        return [alone]
-    many = list(itertools.islice(itertools.cycle(few), largest))
-    together: list[Arrays] = [
-        batch.inputs for batch in calibrators.batches(many, largest, inputs=inputs)
-    ]
-    return [alone, together]
-
-
-def check_engine(
-    job: Job,
-    prepared: onnx.ModelProto,
-    source: Path,
-    manifest: engines.Manifest,
-    engine: Call,
-) -> EngineCheck:
+def check_engine(built: Built, sessions: Sessions, data: Data, engine: Call) -> EngineCheck:
     """Hold a loaded engine against its graph, at batch 1 and at the largest batch.
 
     Args:
-        job: the flags.
-        prepared: the float model; of a model that came quantized, its graph.
-        source: the model that was built, without the float16 of its floating-point part.
-        manifest: of the engine.
+        built: the engine, and what it came from.
+        sessions: its graph, and the float network beside it.
+        data: samples for the requests.
         engine: as it was loaded from its file.
     """
-    batch = _largest_batch(job, prepared, manifest)
+    batch = largest_batch(built.manifest.profiles, data, built.prepared)
     try:
-        feeds = check_feeds(job, prepared, batch)
-        graph = load_int8(source)
-        plain = _float_run(job, prepared)
-        gaps = _compare(job, manifest, prepared, plain, graph, engine, feeds)
+        feeds = trial_requests(data, built.prepared, batch)
+        gaps = _compare(built, sessions, engine, feeds)
     except BuilderError as err:
         return EngineCheck(unmeasured=str(err))
     if not gaps:
-        return EngineCheck(unmeasured="the shapes of all outputs depend on what is chosen")
+        return EngineCheck(unmeasured="the shapes of all outputs depend on the data (NMS)")
     found = EngineCheck(gaps=tuple(gaps))
     if found.explained:
         return found
-    model = quantization.load_model(source)
+    # From here on it costs compilations, so only for an engine that is wrong already.
+    model = quantization.load_model(built.source)
     limit = gaps[0].limit_db
     return EngineCheck(
         gaps=found.gaps,
-        cause=_cause(manifest, model),
-        starts_at=_first_layer(job, manifest, prepared, model, feeds[-1], limit),
+        cause=_cause(built.manifest, model),
+        starts_at=_first_layer(built.options, model, feeds[-1], limit),
     )
 
 
-def _largest_batch(job: Job, prepared: onnx.ModelProto, manifest: engines.Manifest) -> int:
-    inputs = calibrators.resolved(calibrators.input_specs(prepared))
-    axes = {spec.name: spec.axis for spec in inputs}
-    sizes = [
-        shape[axis]
-        for profile in manifest.profiles
-        for name, shape in profile.max.items()
-        if (axis := axes.get(name)) is not None
-    ]
-    return max(sizes, default=job.calib_batch)
-
-
-def _float_run(job: Job, prepared: onnx.ModelProto) -> Run | None:
-    """The float network beside an INT8 one; a model that came quantized without its rounding."""
-    if job.precision != "int8" or job.implicit:
-        return None
-    if quantization.quantized_format(prepared) is None:
-        return load_onnxruntime(prepared)
-    try:
-        return load_onnxruntime(quantization.strip(prepared).model)
-    except ModelError:  # codes at the edge of the graph: it is held to the least limit
-        return None
-
-
 def _compare(
-    job: Job,
-    manifest: engines.Manifest,
-    prepared: onnx.ModelProto,
-    plain: Run | None,
-    graph: Run,
-    engine: Call,
-    feeds: Sequence[Sequence[Arrays]],
+    built: Built, sessions: Sessions, engine: Call, feeds: Sequence[Sequence[Arrays]]
 ) -> list[Gap]:
-    view = GraphView(prepared)
+    graph, plain = sessions.graph, sessions.plain
+    view = GraphView(built.prepared)
     chosen = chosen_shapes(view)
     names = [name for name in view.outputs if view.is_float(name) and name not in chosen]
     gaps: list[Gap] = []
     for number, requests in enumerate(feeds):
         meter = GapMeter(
-            batch=_rows(requests[0], prepared) if number else 1,
-            limit_db=_float_limit(job, manifest),
+            batch=_rows(requests[0], built.prepared) if number else 1,
+            limit_db=_float_limit(built.manifest),
         )
         for inputs in requests:
             try:
@@ -211,15 +142,15 @@ def _rows(request: Arrays, prepared: onnx.ModelProto) -> int:
     return max(int(request[spec.name].shape[spec.axis or 0]) for spec in specs)
 
 
-def _float_limit(job: Job, manifest: engines.Manifest) -> float | None:
-    if job.precision == "int8":
+def _float_limit(manifest: engines.Manifest) -> float | None:
+    if manifest.precision == "int8":
         return None
     computed = str(manifest.build.get("inference_precision", "f16"))
-    return FLOAT_LIMIT_DB if job.precision == "fp32" or computed == "f32" else HALF_LIMIT_DB
+    return FLOAT_LIMIT_DB if manifest.precision == "fp32" or computed == "f32" else HALF_LIMIT_DB
 
 
 def _cause(manifest: engines.Manifest, model: onnx.ModelProto) -> str:
-    if manifest.target != "cpu":
+    if engines.runtime_of(manifest.target).resolve_isa is None:
         return ""
     if engines.cpu_isa() == "portable" and engines.needed_cpu_isa(model) == "vnni":
         return (
@@ -231,9 +162,7 @@ def _cause(manifest: engines.Manifest, model: onnx.ModelProto) -> str:
 
 
 def _first_layer(
-    job: Job,
-    manifest: engines.Manifest,
-    prepared: onnx.ModelProto,
+    options: engines.BuildOptions,
     model: onnx.ModelProto,
     feeds: Sequence[Arrays],
     limit_db: float,
@@ -242,9 +171,9 @@ def _first_layer(
 
     By halving: what is wrong at a layer is taken to be wrong behind it, too.
     """
-    if manifest.target != "cpu":
+    compile_model = engines.runtime_of(options.target).compiled
+    if compile_model is None:
         return ""
-    options = build_options(job, manifest.target, prepared)
     layers = [node for node in GraphView(model).nodes if node.op_type in WEIGHTED_OPS]
 
     def differs(place: int) -> bool:
@@ -253,7 +182,7 @@ def _first_layer(
         part.CopyFrom(with_outputs(model, [tensor]))
         drop_dead(part.graph)
         meter = GapMeter(batch=1, limit_db=limit_db)
-        graph, compiled = load_int8(part), engines.compiled_call(part, options)
+        graph, compiled = load_int8(part), compile_model(part, options)
         read = {value.name for value in part.graph.input}
         for inputs in feeds:
             given = {name: array for name, array in inputs.items() if name in read}

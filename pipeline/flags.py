@@ -1,4 +1,4 @@
-"""The flags of ``build_engine.py``, and the frozen record they become.
+"""The flags of ``build_engine.py``, and the job that they become.
 
 Where NVIDIA's samples or trtexec have a flag for a thing, it has their name.
 """
@@ -6,42 +6,30 @@ Where NVIDIA's samples or trtexec have a flag for a thing, it has their name.
 from __future__ import annotations
 
 import argparse
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
 
-from artefacts.errors import InputError
-from calibrators import Preprocess
-
-__all__ = [
-    "SUFFIXES",
-    "Job",
-    "Shapes",
-    "parse_job",
-    "parse_pools",
-    "parse_shapes",
-    "parser",
-    "settle_job",
-]
-
-Shapes = Mapping[str, tuple[int, ...]]
-
-SUFFIXES = (
-    ".prepared.onnx",
-    ".stats.npz",
-    ".ranges.json",
-    ".improved.onnx",
-    ".search.json",
-    ".recipe.yaml",
-    ".pareto.png",
-    ".int8.onnx",
-    ".portable.onnx",
-    ".fp16.onnx",
+from artefacts.arguments import ArgumentParser
+from engines import RUNTIMES
+from pipeline.flag_values import (
+    amount,
+    count,
+    least_share,
+    local_path,
+    names,
+    parse_axes,
+    parse_pools,
+    parse_shapes,
+    parse_shard,
+    seconds,
+    share,
 )
-IMPROVEMENT_SAMPLES = 48
-PROMISES = ("max_drop", "min_sqnr", "min_agreement")
+from pipeline.job import Job
+from pipeline.settle import settle_job
+from pipeline.trtexec import from_trtexec
+
+__all__ = ["parse_job", "parser"]
+
 EPILOG = """examples:
   build_engine.py --onnx model.onnx --engine out/model.int8.engine --precision int8 \\
       --calib-data samples/ --preprocess preprocess.yaml --eval-data labelled/
@@ -51,300 +39,49 @@ EPILOG = """examples:
 """
 
 
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """What one run of the command is asked for; field names are the flags'."""
-
-    onnx: Path
-    engine: Path
-    precision: Literal["fp32", "fp16", "int8"]
-    target: str
-    calib_data: Path | Callable[[], Any] | None
-    preprocess: Path | Preprocess | None
-    calibrator: str
-    calib_num: int | None
-    calib_batch: int
-    calib_cache: Path | None
-    cache_version: str
-    calib: Path | None
-    random_calibration: int | None
-    batch_axis: Mapping[str, int]
-    whole_samples: bool
-    shard: tuple[int, int] | None
-    workers: Literal["ray"] | None
-    statistics: Path | None
-    eval_data: Path | Callable[[], Any] | None
-    task: Path | None
-    exclude: tuple[str, ...]
-    improve: int
-    max_drop: float | None
-    min_sqnr: float | None
-    min_agreement: float | None
-    search_time: float | None
-    recipe: Path | None
-    holds_out: bool  # no flag: calibration samples are held out to judge a promise by
-    weights: Literal["int8", "float"]
-    float_part: Literal["fp32", "fp16"] | None
-    cpu_unsigned: bool
-    cpu_isa: str
-    simulate_target: str | None
-    implicit: bool
-    stop_after: str | None
-    min_shapes: tuple[Shapes, ...]
-    opt_shapes: tuple[Shapes, ...]
-    max_shapes: tuple[Shapes, ...]
-    workspace: int | None
-    timing_cache: Path | None
-    mem_pool_size: Mapping[str, float]
-    optimization_level: int | None
-    compute_capability: tuple[str, ...]
-    dla_core: int | None
-    allow_gpu_fallback: bool
-    hardware_compatibility: str | None
-    version_compatible: bool
-    no_tf32: bool
-    tactic_sources: tuple[str, ...]
-    preview: tuple[str, ...]
-    threads: int | None
-    require_int8: float | None
-    allow_runtime_gap: bool
-    sign: Path | None
-    verbose: bool
-    debug: bool
-
-    def __post_init__(self) -> None:
-        """Refuse combinations that no step could make sense of."""
-        taken = [self.engine, *map(self.beside, SUFFIXES)]
-        if self.onnx.resolve() in [path.resolve() for path in taken]:
-            raise InputError(
-                f"--engine {self.engine} would overwrite the model {self.onnx} (artefacts lie "
-                "beside the engine), expected another name or folder; change --engine"
-            )
-        if self.sign is not None and not self.sign.is_file():
-            raise InputError(
-                f"--sign names the key {self.sign}, which is no file, expected a PEM file with a "
-                "private key; correct the path"
-            )
-        if self.batch_axis and self.whole_samples:
-            raise InputError(
-                "--batch-axis with --whole-samples, expected one of them: samples lie along an "
-                "axis, or each is a whole feed; drop one of the two"
-            )
-        _refuse_uneven_profiles(self.min_shapes, self.opt_shapes, self.max_shapes)
-        refuse_promises(self)
-        if self.precision == "int8" or self.stop_after is None:
-            return
-        raise InputError(
-            f"--stop-after is {self.stop_after} with --precision {self.precision}, expected int8: "
-            "only INT8 has ranges and a Q/DQ model; drop the flag or choose int8"
-        )
-
-    @property
-    def promise(self) -> str | None:
-        """The flag of the promise on accuracy, if one was given."""
-        given = {name: getattr(self, name) for name in PROMISES}
-        return next((flag_of(name) for name, value in given.items() if value is not None), None)
-
-    @property
-    def steps(self) -> int:
-        """How many are announced."""
-        return 5 if self.precision == "int8" else 3
-
-    @property
-    def label_free(self) -> bool:
-        """Whether a promise is judged without labels."""
-        return self.promise is not None and self.max_drop is None
-
-    @property
-    def searched(self) -> bool:
-        """Whether some samples may have chosen the model, so that others must be reported on."""
-        return self.promise is not None or self.recipe is not None
-
-    def beside(self, suffix: str) -> Path:
-        """An artefact beside the engine, ``out/m.int8.engine`` → ``out/m.ranges.json``.
-
-        The precision is not in the name: one calibration serves engines of every precision.
-        """
-        stem = self.engine.name
-        for ending in (".engine", ".plan", ".int8", ".fp16", ".fp32"):
-            stem = stem.removesuffix(ending)
-        return self.engine.with_name(stem + suffix)
-
-
-def flag_of(name: str) -> str:
-    """``max_drop`` → ``--max-drop``."""
-    return f"--{name.replace('_', '-')}"
-
-
-def refuse_promises(job: Job) -> None:
-    """Refuse a promise or a recipe that other flags leave no way to keep.
-
-    Raises:
-        InputError: which two flags do not go together, and what to do.
-    """
-    given = [flag_of(name) for name in PROMISES if getattr(job, name) is not None]
-    if len(given) > 1:
-        raise InputError(f"{' and '.join(given)}, expected one promise; drop the others")
-    asked = given or ([] if job.recipe is None else ["--recipe"])
-    if not asked:
-        if job.search_time is not None:
-            raise InputError(
-                "--search-time without a promise, expected --max-drop, --min-sqnr or "
-                "--min-agreement beside it; give one or drop the flag"
-            )
-        return
-    others = {
-        f"--precision {job.precision}": job.precision != "int8",
-        "--implicit or --calib, where TensorRT quantizes": job.implicit,
-        "--random-calibration": job.random_calibration is not None,
-        "--shard": job.shard is not None,
-        "--stop-after ranges": job.stop_after == "ranges",
-    }
-    for other, clashes in others.items():
-        if clashes:
-            raise InputError(
-                f"{asked[0]} with {other}, expected an INT8 model that is calibrated on real "
-                "samples and written here; drop one of the two"
-            )
-    if job.max_drop is not None and job.eval_data is None:
-        raise InputError(
-            "--max-drop without --eval-data has no labels to measure a drop with, expected "
-            "labelled samples; give them, or promise --min-sqnr or --min-agreement"
-        )
-    if job.holds_out and job.calib_data is None:
-        raise InputError(
-            f"{asked[0]} with --statistics alone has no samples to judge by, expected --calib-data "
-            "or --eval-data; give one"
-        )
-
-
-def _refuse_uneven_profiles(*given: tuple[Shapes, ...]) -> None:
-    counts = [len(shapes) for shapes in given]
-    if len({count for count in counts if count}) > 1:
-        raise InputError(
-            f"--minShapes, --optShapes and --maxShapes are given {counts[0]}, {counts[1]} and "
-            f"{counts[2]} times, expected equally often: once for each profile; add what is missing"
-        )
-
-
-def parse_shapes(text: str) -> Shapes:
-    """Shapes as trtexec writes them, ``image:1x3x224x224,mask:1x1x224x224``.
-
-    Names may hold colons.
-
-    Raises:
-        argparse.ArgumentTypeError: the text is not of that form.
-    """
-    shapes: dict[str, tuple[int, ...]] = {}
-    for part in text.split(","):
-        name, colon, dims = part.rpartition(":")
-        sizes = dims.split("x")
-        if not (colon and name and all(size.isdigit() for size in sizes)):
-            raise argparse.ArgumentTypeError(f"{part!r} is not of the form name:1x3x224x224")
-        shapes[name] = tuple(map(int, sizes))
-    return shapes
-
-
-def parse_shard(text: str) -> tuple[int, int]:
-    """``2/8`` is the second of eight parts.
-
-    Raises:
-        argparse.ArgumentTypeError: the text is not of that form.
-    """
-    part, _, parts = text.partition("/")
-    if not (part.isdigit() and parts.isdigit() and 1 <= int(part) <= int(parts)):
-        raise argparse.ArgumentTypeError(f"{text!r} is not of the form 2/8 (second of eight parts)")
-    return int(part), int(parts)
-
-
-def parse_pools(text: str) -> dict[str, float]:
-    """Sizes as trtexec writes them, ``workspace:1024,dlaSRAM:0.5``, in MiB.
-
-    Raises:
-        argparse.ArgumentTypeError: the text is not of that form.
-    """
-    pools = {}
-    for part in text.split(","):
-        name, _, size = part.partition(":")
-        if not (name and size):
-            raise argparse.ArgumentTypeError(f"{part!r} is not of the form POOL:MiB")
-        pools[name] = amount(size)
-    return pools
-
-
-def parse_axes(text: str) -> dict[str, int]:
-    """Axes of samples, ``image=0,state=1``; names may hold equals signs.
-
-    Raises:
-        argparse.ArgumentTypeError: the text is not of that form.
-    """
-    axes = {}
-    for part in text.split(","):
-        name, _, axis = part.rpartition("=")
-        if not (name and axis.isdigit()):
-            raise argparse.ArgumentTypeError(f"{part!r} is not of the form INPUT=0")
-        axes[name] = int(axis)
-    return axes
-
-
-def names(text: str) -> tuple[str, ...]:
-    """Comma-separated names."""
-    return tuple(name.strip() for name in text.split(",") if name.strip())
-
-
-def count(text: str) -> int:
-    """A whole number of at least one."""
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return int(text)
-
-
-def amount(text: str) -> float:
-    """A finite number of at least zero."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 0")
-    return value
-
-
-def seconds(text: str) -> float:
-    """A finite number above zero."""
-    value = amount(text)
-    if value == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
-    return value
-
-
-def share(text: str) -> float:
-    """A share, ``0.99`` or ``99%``; above 0, at most 1."""
-    percent = text.endswith("%")
-    value = amount(text.removesuffix("%")) / (100 if percent else 1)
-    if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a share such as 0.99 or 99%")
-    return value
-
-
-def parser() -> argparse.ArgumentParser:
+def parser(prog: str = "build_engine.py") -> argparse.ArgumentParser:
     """The argument parser; groups in the order of the steps."""
-    root = argparse.ArgumentParser(
-        prog="build_engine.py",
+    root = ArgumentParser(
+        prog=prog,
         description="ONNX model and samples in; a measured INT8 engine out.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    root.register("type", Path, local_path)
+    _add_model(root)
+    _add_calibration(root)
+    _add_quantization(root)
+    _add_promise(root)
+    _add_build(root)
+    _add_verification(root)
+    _add_output(root)
+    return root
+
+
+def _add_model(root: argparse.ArgumentParser) -> None:
+    """The model, the engine, where to end."""
     add = root.add_argument_group("model and engine").add_argument
     add("--onnx", type=Path, required=True, help="the FP32 model (or one with Q/DQ nodes)")
     add("--engine", type=Path, required=True, help="the engine to write; artefacts lie beside it")
     add("--precision", choices=("fp32", "fp16", "int8"), default="int8")
-    add("--target", choices=("auto", "cpu", "tensorrt", "tensorrt-rtx"), default="auto")
-    add("--stop-after", choices=("ranges", "onnx"), help="end before quantizing, or building")
+    add("--target", choices=("auto", *RUNTIMES), default="auto")
+    add(
+        "--stop-after",
+        choices=("ranges", "onnx"),
+        help="stop after writing the ranges, or the Q/DQ ONNX",
+    )
 
+
+def _add_calibration(root: argparse.ArgumentParser) -> None:
+    """Samples and ranges."""
     add = root.add_argument_group("calibration").add_argument
     add("--calib-data", type=Path, help="image folder, .npz, .npy, or a file with load_data()")
-    add("--preprocess", type=Path, help="preprocessing spec, YAML (docs/data.md)")
+    add(
+        "--preprocess",
+        type=Path,
+        help="YAML spec or preset: torchvision, timm:NAME, yolox, … (docs/data.md); default: what "
+        "the model itself says",
+    )
     add(
         "--batch-axis",
         type=parse_axes,
@@ -357,13 +94,17 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="each dict, file or further axis of an array is one sample, whatever its rows are",
     )
-    add("--calibrator", help="mse (default), entropy, minmax, percentile:99.99, auto")
+    add(
+        "--calibrator",
+        help="mse (default), entropy, minmax, percentile:99.99, auto; naming one switches the "
+        "improvement off, unless --improve N is given, too",
+    )
     add("--calib-num", type=count, help="use only this many samples")
     add(
         "--calib-batch",
         type=count,
         default=8,
-        help="samples counted together, and a batch of the engine (default 8)",
+        help="batch for statistics and for the engine's default profile (default 8)",
     )
     add("--calib-cache", type=Path, help="also write TensorRT's calibration cache")
     add("--shard", type=parse_shard, metavar="2/8", help="observe only this part of the samples")
@@ -377,16 +118,24 @@ def parser() -> argparse.ArgumentParser:
         help="calibrate with N random samples: speed can be measured, accuracy is lost",
     )
 
+
+def _add_quantization(root: argparse.ArgumentParser) -> None:
+    """What becomes INT8, and how."""
     add = root.add_argument_group("quantization").add_argument
     add("--exclude", action="append", default=[], help="node name, /regex/ or op type left float")
     add(
         "--improve",
         type=int,
         metavar="N",
-        help="fit ranges, weight rounding and biases to N samples (default 48; 0, off, where "
-        "--calibrator is given)",
+        help="fit ranges, weight rounding and biases to N samples (default 48; 0 switches it off, "
+        "and is the default where --calibrator names a method)",
     )
-    add("--weights", choices=("int8", "float"), default="int8", help="float for old parsers")
+    add(
+        "--weights",
+        choices=("int8", "float"),
+        default="int8",
+        help="float: keep weights as float32 behind Q/DQ (TensorRT up to 8.5)",
+    )
     add(
         "--float-part",
         choices=("fp32", "fp16"),
@@ -394,7 +143,11 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--calib", type=Path, help="build from this calibration cache (TensorRT up to 10.16)")
     add("--implicit", action="store_true", help="TensorRT quantizes: its calibrator, up to 10.16")
-    add("--cpu-unsigned", action="store_true", help="uint8 where never negative (target cpu)")
+    add(
+        "--cpu-unsigned",
+        action="store_true",
+        help="uint8 codes for activations that cannot be negative (target cpu)",
+    )
     add(
         "--cpu-isa",
         choices=("auto", "vnni", "portable"),
@@ -408,6 +161,9 @@ def parser() -> argparse.ArgumentParser:
         help="target cpu runs the graph placed for TensorRT, to measure its accuracy",
     )
 
+
+def _add_promise(root: argparse.ArgumentParser) -> None:
+    """What must be kept of the accuracy."""
     add = root.add_argument_group("promise on accuracy (docs/accuracy.md)").add_argument
     add(
         "--max-drop",
@@ -416,11 +172,24 @@ def parser() -> argparse.ArgumentParser:
         help="lose at most this much of the task's metric (0.5: 98.0 %% → 97.5 %%); leave layers "
         "in float until it is kept, or end with 1",
     )
-    add("--min-sqnr", type=amount, metavar="DB", help="the same by signal to noise against FP32")
-    add("--min-agreement", type=share, metavar="99%", help="the same by equal top-1 with FP32")
-    add("--search-time", type=seconds, metavar="SECONDS", help="end the search by then")
-    add("--recipe", type=Path, metavar="YAML", help="make what a search found, without searching")
+    add(
+        "--min-sqnr",
+        type=amount,
+        metavar="DB",
+        help="keep the outputs' SQNR against FP32 at or above this, in dB",
+    )
+    add(
+        "--min-agreement",
+        type=share,
+        metavar="99%",
+        help="keep the share of samples with the same top-1 as FP32 at or above this",
+    )
+    add("--search-time", type=seconds, metavar="SECONDS", help="stop the search after this long")
+    add("--recipe", type=Path, metavar="YAML", help="rebuild from a saved search result")
 
+
+def _add_build(root: argparse.ArgumentParser) -> None:
+    """The builder's options."""
     add = root.add_argument_group("build").add_argument
     for name in ("min", "opt", "max"):
         add(
@@ -429,7 +198,9 @@ def parser() -> argparse.ArgumentParser:
             type=parse_shapes,
             default=[],
             metavar="NAME:1x3x224x224[,...]",
-            help="a profile; given again, the next one" if name == "min" else None,
+            help="minimum shapes; repeat all three flags for another profile"
+            if name == "min"
+            else None,
         )
     add("--workspace", type=count, metavar="MiB", help="scratch memory of TensorRT's builder")
     add("--timingCacheFile", dest="timing_cache", type=Path, help="read if there, written back")
@@ -447,10 +218,18 @@ def parser() -> argparse.ArgumentParser:
     add("--noTF32", dest="no_tf32", action="store_true", help="TF32 is on, as in trtexec")
     add("--tacticSources", dest="tactic_sources", type=names, default=(), metavar="+CUBLAS,-CUDNN")
     add("--preview", type=names, default=(), metavar="+FEATURE,...")
-    add("--require-int8", type=float, metavar="SHARE", help="fail below this share of MACs in INT8")
+    add(
+        "--require-int8",
+        type=least_share,
+        metavar="SHARE",
+        help="fail below this share of MACs in INT8",
+    )
     add("--sign", type=Path, metavar="KEY.pem", help="sign engine and manifest (extra signing)")
     add("--threads", type=count, help="CPU threads of the engine (target cpu)")
 
+
+def _add_verification(root: argparse.ArgumentParser) -> None:
+    """What the engine is held against."""
     add = root.add_argument_group("verification").add_argument
     add("--eval-data", type=Path, help="labelled samples: image folder, .npz")
     add("--task", type=Path, help="task spec, YAML (docs/benchmarking.md); default classification")
@@ -459,39 +238,22 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="go on where the engine differs from its own graph by more than rounding explains",
     )
-    add("--verbose", action="store_true", help="also say what the libraries say")
+
+
+def _add_output(root: argparse.ArgumentParser) -> None:
+    """What a person, or a program, is told."""
+    add = root.add_argument_group("output").add_argument
+    add("--dry-run", action="store_true", help="check everything, tell the plan, write nothing")
+    add("--quiet", action="store_true", help="print nothing but errors")
+    add("--json", action="store_true", help="one object on standard output: files, accuracy, …")
+    add("--verbose", action="store_true", help="also print the libraries' log")
     add("--debug", action="store_true", help="show the stack trace of an error")
-    return root
 
 
-def parse_job(argv: Sequence[str] | None) -> Job:
-    """Flags to a checked record.
-
-    Raises:
-        InputError: flags that do not fit together.
-    """
-    return settle_job(vars(parser().parse_args(argv)))
-
-
-def settle_job(given: dict[str, Any]) -> Job:
-    """The job of parsed flags; what they leave open is decided here.
+def parse_job(argv: Sequence[str], prog: str = "build_engine.py") -> Job:
+    """Flags to a checked job; trtexec's, where they mean one thing here, become ours.
 
     Raises:
         InputError: flags that do not fit together.
     """
-    for name in ("min", "opt", "max"):
-        given[f"{name}_shapes"] = tuple(given.pop(f"{name}Shapes"))
-    if given["recipe"] is not None:
-        for name in ("calibrator", "improve", "exclude", "search_time"):
-            if given[name]:
-                raise InputError(
-                    f"--recipe with {flag_of(name)}, expected the recipe alone to say that; drop "
-                    "one of the two"
-                )
-    if given["improve"] is None:
-        given["improve"] = 0 if given["calibrator"] else IMPROVEMENT_SAMPLES
-    given["calibrator"] = given["calibrator"] or "mse"
-    implicit = given["implicit"] or given["calib"] is not None
-    promised = any(given[name] is not None for name in PROMISES)
-    given["holds_out"] = promised and given["eval_data"] is None
-    return Job(**{**given, "implicit": implicit, "exclude": tuple(given["exclude"])})
+    return settle_job(vars(parser(prog).parse_args(from_trtexec(argv))))

@@ -13,9 +13,9 @@ import quantization
 from artefacts.errors import ModelError
 from graphs.comparable import chosen_shapes
 from graphs.view import GraphView
-from pipeline.calibration import calibration_samples
-from pipeline.flags import Job
-from pipeline.runtime_gap import EQUAL_DB, HALF_LIMIT_DB, Gap, GapMeter
+from pipeline.job import Data
+from pipeline.runtime_gap import HALF_LIMIT_DB, Gap, GapMeter
+from pipeline.samples import calibration_samples
 from quantization.measure.execution import (
     Arrays,
     Run,
@@ -33,20 +33,23 @@ SAMPLES = 4
 
 
 def in_half(
-    job: Job,
+    data: Data,
     model: onnx.ModelProto,
     amax: Mapping[str, float],
     say: Callable[[str], None],
+    *,
+    insists: bool,
 ) -> HalfModel | None:
     """The model with its floating-point part in float16; None where that ruins it.
 
     Args:
-        job: the flags; what was asked for by name stays, with a warning.
+        data: the samples, a few of which are tried.
         model: with or without Q/DQ, its floating-point part in float32.
         amax: largest |x| of all samples, by tensor; of the others a few samples tell.
         say: told how far the two are apart.
+        insists: whether float16 was asked for by name: it stays, with a warning.
     """
-    feeds = _feeds(job, model)
+    feeds = _feeds(data, model)
     try:
         magnitudes = largest_magnitudes(model, load_int8_quickly, feeds) if feeds else {}
     except ModelError:
@@ -60,11 +63,11 @@ def in_half(
         say(f"FP16 part against FP32: not measured: {err}")
         return half
     if gap is None or gap.explained:
-        level = "" if gap is None else f" SQNR {min(gap.sqnr_db, EQUAL_DB):.1f} dB"
+        level = "" if gap is None else f" SQNR {gap.sqnr_db:.1f} dB"
         say(f"FP16 part against FP32:{level or ' no output to compare'} ({len(feeds)} samples)")
         return half
     found = f"output {gap.output} is {gap.sqnr_db:.1f} dB from FP32 with its FP16 part"
-    if job.float_part == "fp16" or job.precision == "fp16":
+    if insists:
         say(f"warning: {found}, expected {gap.limit_db:.0f} dB or more; drop --float-part fp16")
         return half
     say(f"the floating-point part stays in FP32: {found}")
@@ -101,11 +104,11 @@ def _plain(model: onnx.ModelProto) -> Run | None:
         return None
 
 
-def _feeds(job: Job, model: onnx.ModelProto) -> list[Arrays]:
-    if job.calib_data is None and job.random_calibration is None:
+def _feeds(data: Data, model: onnx.ModelProto) -> list[Arrays]:
+    if not data.learns:
         return []
     inputs = calibrators.input_specs(model)
     samples = islice(
-        calibration_samples(job, model), SAMPLES * (calibrators.fixed_batch(inputs) or 1)
+        calibration_samples(data, model), SAMPLES * (calibrators.fixed_batch(inputs) or 1)
     )
     return [batch.inputs for batch in calibrators.batches(samples, 1, inputs=inputs)]

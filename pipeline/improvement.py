@@ -1,4 +1,4 @@
-"""Better INT8 with no layer given up, kept only where it helps on samples it has not seen."""
+"""Better INT8 of the same layers, kept only where it helps on samples it has not seen."""
 
 from __future__ import annotations
 
@@ -6,185 +6,181 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
-
-import onnx
 
 import calibrators
 import quantization
-from artefacts.files import sha256_file
-from graphs.identity import graph_hash
 from graphs.view import GraphView
-from pipeline.calibration import calibration_samples
-from pipeline.flags import Job
+from pipeline.calibration import Calibrated
+from pipeline.job import Data
+from pipeline.samples import calibration_samples
 from pipeline.screen import Screen
-from quantization.improve.improve import VARIANTS, Improved, improve_layers
-from quantization.improve.improve import improve as improve_model
+from quantization.improve.improve import VARIANTS, improve_layers
+from quantization.improve.improved import Improved
 from quantization.improve.methods import UNFITTED, Methods
 from quantization.improve.walk import can_walk
+from quantization.improve.wide import BLOCK_INPUTS, WIDEST_WHOLE, wide_layers
 from quantization.measure.execution import Arrays
 
-__all__ = ["Fitting", "improve", "measure_again", "record"]
+__all__ = ["Fitted", "Fitting", "Improver"]
 
 FEWEST_FEEDS = 4  # some to learn from, some to judge by
 
-
-def improve(
-    job: Job,
-    prepared: onnx.ModelProto,
-    placement: quantization.Placement,
-    ranges: calibrators.Ranges,
-    passport: dict[str, Any],
-    screen: Screen,
-    methods: Methods | None = None,
-    between_steps: Callable[[int, int], None] | None = None,
-) -> Improved | None:
-    """Choose ranges by their readers' error, round weights to the samples, correct biases.
-
-    Args:
-        job: the flags.
-        prepared: the float model.
-        placement: of it.
-        ranges: calibrated.
-        passport: told what was done.
-        screen: likewise.
-        methods: what to do, whatever it brings; None chooses, calibration alone being a choice.
-        between_steps: called with steps done and their number; what it raises ends the work.
-
-    Returns:
-        The model and everything ``insert_qdq`` needs; None where the flags or the data leave
-        nothing to learn from.
-    """
-    if not job.improve or (job.calib_data is None and job.random_calibration is None):
-        return None
-    if not can_walk(GraphView(prepared)):
-        screen.add("ranges as calibrated: sequences of tensors are left alone")
-        return None
-    feeds = _learning_feeds(job, prepared)
-    batch = _batch(prepared)
-    what = "samples" if batch == 1 else f"batches of {batch} samples"
-    if len(feeds) < FEWEST_FEEDS:
-        screen.add(f"ranges as calibrated: improving them takes {FEWEST_FEEDS} {what} or more")
-        return None
-    screen.add(f"improving ranges, rounding and biases with {len(feeds)} {what}")
-    with screen.bar("steps") as show:
-
-        def progress(done: int, total: int) -> None:
-            show(done, total)
-            if between_steps is not None:
-                between_steps(done, total)
-
-        found, trials = improve_model(
-            prepared,
-            placement,
-            ranges,
-            feeds,
-            variants=VARIANTS if methods is None else (methods,),
-            baseline=methods is None,
-            progress=progress,
-        )
-    best = max(trials, key=lambda trial: trial.mean_db)
-    before = f"{trials[0].mean_db:.1f} → " if methods is None else ""
-    screen.add(
-        f"mean SQNR on samples held out {before}{best.mean_db:.1f} dB: "
-        f"{', '.join(best.methods.names) or 'nothing helped'}"
-    )
-    record(job, found, passport)
-    passport["improvement_samples"] = len(feeds) * batch
-    return found
+BetweenSteps = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Fitting:
-    """Fits a network for the mixtures of a search, as it was fitted at first.
+class Fitted:
+    """An improved network, and how many samples it was fitted to."""
+
+    network: Improved
+    samples: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Improver:
+    """Improves a calibrated network on the first of the samples that it was calibrated with.
 
     Attributes:
-        job: the flags, with the calibration method that was chosen.
-        prepared: the float model.
-        placement: with everything in INT8 that may be.
-        ranges: calibrated by that method.
-        methods: of the improvement.
-        screen: told of every fit.
+        data: the samples.
+        samples: how many to learn from; 0 leaves everything as calibrated.
+        screen: where progress is printed.
     """
 
-    job: Job
-    prepared: onnx.ModelProto
-    placement: quantization.Placement
-    ranges: calibrators.Ranges
-    methods: Methods
+    data: Data
+    samples: int
     screen: Screen
 
-    def refit(
-        self, left: quantization.Placement, between_steps: Callable[[int, int], None]
-    ) -> Improved:
-        """The network fitted for a mixture."""
-        self.screen.add("improving again, for this mixture")
-        found = improve(
-            self.job, self.prepared, left, self.ranges, {}, self.screen, self.methods, between_steps
-        )
-        assert found is not None
-        return measure_again(self.job, self.prepared, self.placement, left, found)
+    def improve(
+        self,
+        given: Calibrated,
+        methods: Methods | None = None,
+        between_steps: BetweenSteps | None = None,
+    ) -> Fitted | None:
+        """Choose ranges by their readers' error, round weights to the samples, correct biases.
 
-    def unfitted(self, between_steps: Callable[[int, int], None]) -> Improved:
+        Args:
+            given: the network.
+            methods: what to do, whatever it brings; None chooses the best, or calibration alone.
+            between_steps: called with steps done and their number; what it raises ends the work.
+
+        Returns:
+            The model and everything ``insert_qdq`` needs; None where the flags or the data leave
+            nothing to learn from.
+        """
+        if not self.samples or not self.data.learns:
+            return None
+        if not can_walk(GraphView(given.model)):
+            self.screen.add("improvement skipped: the model uses ONNX sequences")
+            return None
+        feeds, batch = self._feeds(given), _batch(given)
+        what = "samples" if batch == 1 else f"batches of {batch} samples"
+        if len(feeds) < FEWEST_FEEDS:
+            self.screen.add(
+                f"improvement skipped: {len(feeds)} {what}, it takes {FEWEST_FEEDS} or more"
+            )
+            return None
+        self.screen.add(f"improving ranges, rounding and biases with {len(feeds)} {what}")
+        if wide := wide_layers(GraphView(given.model), given.placement):
+            self.screen.add(
+                f"{len(wide)} layers of more than {WIDEST_WHOLE:,} inputs are fitted in blocks of "
+                f"{BLOCK_INPUTS}, not whole: {', '.join(wide[:3])}{', …' if wide[3:] else ''}"
+            )
+        with self.screen.bar("steps") as show:
+
+            def progress(done: int, total: int) -> None:
+                show(done, total)
+                if between_steps is not None:
+                    between_steps(done, total)
+
+            found, trials = quantization.improve(
+                given.model,
+                given.placement,
+                given.ranges,
+                feeds,
+                variants=VARIANTS if methods is None else (methods,),
+                progress=progress,
+            )
+        # The mean over samples: the SQNR over all is that of the few samples with most noise.
+        best = max(trials, key=lambda trial: trial.mean_db)
+        before = f"{trials[0].mean_db:.1f} → " if methods is None else ""
+        self.screen.add(
+            f"INT8 graph: SQNR, mean over held-out samples, {before}{best.mean_db:.1f} dB: "
+            f"{', '.join(best.methods.names) or 'nothing helped'}"
+        )
+        return Fitted(network=found, samples=len(feeds) * batch)
+
+    def unfitted(self, given: Calibrated, between_steps: BetweenSteps) -> Improved:
         """The network with nothing in it that makes up for errors, to rank layers in."""
         return improve_layers(
-            self.prepared,
-            self.placement,
-            self.ranges,
-            _learning_feeds(self.job, self.prepared),
+            given.model,
+            given.placement,
+            given.ranges,
+            self._feeds(given),
             methods=UNFITTED,
             progress=between_steps,
         )
 
+    def measure_again(
+        self, given: Calibrated, left: quantization.Placement, found: Improved
+    ) -> Improved:
+        """With ranges of the improved graph for what is float in it, and may yet return to INT8.
 
-def _learning_feeds(job: Job, prepared: onnx.ModelProto) -> list[Arrays]:
-    """What the model takes at once, of what the improvement learns from: a sample or its batch."""
-    inputs = calibrators.input_specs(prepared)
-    batches = calibrators.batches(_learning_samples(job, prepared), 1, inputs=inputs)
-    return [batch.inputs for batch in batches]
+        Tensors that were not quantized may have been scaled and moved with others.
+
+        Args:
+            given: the network, with everything in INT8 that may be.
+            left: the placement that was improved for.
+            found: the improved network.
+        """
+        missing = sorted({*given.placement.tensors} - {*left.tensors})
+        if not missing:
+            return found
+        statistics = calibrators.observe(found.model, missing, self._learned(given))
+        ranges = calibrators.compute_ranges(statistics, method=given.method)
+        new = found.ranges.replace({name: ranges[name] for name in missing})
+        return dataclasses.replace(found, ranges=new)
+
+    def _feeds(self, given: Calibrated) -> list[Arrays]:
+        """What the model takes at once, of what is learned from: a sample or its batch."""
+        inputs = calibrators.input_specs(given.model)
+        batches = calibrators.batches(self._learned(given), 1, inputs=inputs)
+        return [batch.inputs for batch in batches]
+
+    def _learned(self, given: Calibrated) -> list[calibrators.Sample]:
+        """The first of the calibration samples; enough for a few batches of a fixed size."""
+        # A model of a fixed batch takes whole batches: 48 samples may be fewer than four of them.
+        count = max(self.samples, FEWEST_FEEDS * _batch(given))
+        return list(islice(calibration_samples(self.data, given.model), count))
 
 
-def _batch(prepared: onnx.ModelProto) -> int:
+def _batch(given: Calibrated) -> int:
     """Samples that the model takes at once."""
-    return calibrators.fixed_batch(calibrators.input_specs(prepared)) or 1
+    return calibrators.fixed_batch(calibrators.input_specs(given.model)) or 1
 
 
-def _learning_samples(job: Job, prepared: onnx.ModelProto) -> list[calibrators.Sample]:
-    """The first of the calibration samples; enough of them for a few batches of a fixed size."""
-    count = max(job.improve, FEWEST_FEEDS * _batch(prepared))
-    return list(islice(calibration_samples(job, prepared), count))
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Fitting:
+    """Fits a network for the candidates of a search, as it was fitted at first.
 
-
-def measure_again(
-    job: Job,
-    prepared: onnx.ModelProto,
-    placement: quantization.Placement,
-    left: quantization.Placement,
-    found: Improved,
-) -> Improved:
-    """With ranges of the improved graph for what is float in it, and may yet return to INT8.
-
-    Tensors that were not quantized may have been scaled and moved with others.
-
-    Args:
-        job: the flags.
-        prepared: the float model.
-        placement: with everything in INT8 that may be.
-        left: the one that was improved for.
-        found: the improved network.
+    Attributes:
+        improver: that fitted it.
+        given: the network, calibrated by the method that was chosen.
+        methods: of the improvement.
     """
-    missing = sorted({*placement.tensors} - {*left.tensors})
-    if not missing:
-        return found
-    statistics = calibrators.observe(found.model, missing, _learning_samples(job, prepared))
-    ranges = calibrators.compute_ranges(statistics, method=job.calibrator)
-    new = found.ranges.replace({name: ranges[name] for name in missing})
-    return dataclasses.replace(found, ranges=new)
 
+    improver: Improver
+    given: Calibrated
+    methods: Methods
 
-def record(job: Job, found: Improved, passport: dict[str, Any]) -> None:
-    """Write the network that is quantized, and its ranges, beside the engine."""
-    quantization.save_model(found.model, job.beside(".improved.onnx"))
-    found.ranges.save(job.beside(".ranges.json"))
-    passport["improved_graph_hash"] = graph_hash(found.model)
-    passport["ranges_sha256"] = sha256_file(job.beside(".ranges.json"))
+    def refit(self, left: quantization.Placement, between_steps: BetweenSteps) -> Improved:
+        """The network fitted for a mixed."""
+        self.improver.screen.add("improving again, for this mixed-precision candidate")
+        mixed = dataclasses.replace(self.given, placement=left)
+        found = self.improver.improve(mixed, self.methods, between_steps)
+        # The first fit was one, so flags and samples leave something to fit to.
+        assert found is not None
+        return self.improver.measure_again(self.given, left, found.network)
+
+    def unfitted(self, between_steps: BetweenSteps) -> Improved:
+        """The network with nothing in it that makes up for errors, to rank layers in."""
+        return self.improver.unfitted(self.given, between_steps)

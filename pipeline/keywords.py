@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from artefacts.errors import InputError
 from calibrators import Preprocess
-from pipeline.flags import Job, parser, settle_job
+from calibrators.samples.given import source_of
+from pipeline.flag_values import local_path
+from pipeline.flags import parser
+from pipeline.job import Job
+from pipeline.settle import settle_job
 
 __all__ = ["job_of"]
 
 SAMPLES = ("calib_data", "eval_data")
-Loader = Callable[[], Iterable[Mapping[str, Any]]]
+COMMANDS_OWN = ("dry_run", "quiet", "json", "debug")
 
 
 @contextmanager
@@ -34,8 +36,10 @@ def job_of(onnx: str | Path, engine: str | Path, options: Mapping[str, Any]) -> 
         InputError: an option is unknown, or has a value that its flag does not take.
     """
     root = parser()
+    # Parsed without the options: the defaults of the flags are the defaults of the keywords.
     given = vars(root.parse_args(["--onnx", str(onnx), "--engine", str(engine)]))
-    actions = {action.dest: action for action in root._actions if action.dest in given}
+    known = given.keys() - COMMANDS_OWN
+    actions = {action.dest: action for action in root._actions if action.dest in known}
     with tempfile.TemporaryDirectory(prefix="int8-samples-") as folder:
         for name, value in options.items():
             if name not in actions:
@@ -44,7 +48,9 @@ def job_of(onnx: str | Path, engine: str | Path, options: Mapping[str, Any]) -> 
                     f"{', '.join(sorted(set(actions) - {'onnx', 'engine'}))}; correct the name"
                 )
             if name in SAMPLES:
-                given[name] = _samples(value, Path(folder) / name)
+                if isinstance(value, str):
+                    value = _value(actions[name], value)
+                given[name] = None if value is None else source_of(value, Path(folder) / name)
             elif name == "preprocess" and isinstance(value, Mapping):
                 given[name] = Preprocess.from_dict(value)
             else:
@@ -66,11 +72,12 @@ def _converted(action: argparse.Action, value: Any) -> Any:
     flag = action.option_strings[-1]
     if isinstance(value, Path):
         value = str(value)
-    convert = action.type
+    convert = local_path if action.type is Path else action.type
     if isinstance(action, argparse._StoreTrueAction) and not isinstance(value, bool):
         raise InputError(f"option {action.dest} is {value!r}, expected True or False; correct it")
     try:
         if callable(convert) and isinstance(value, (str, int, float)):
+            # Through the flag's own parser, so that both doors take and refuse the same.
             value = convert(str(value))
     except (argparse.ArgumentTypeError, ValueError) as err:
         raise InputError(f"option {action.dest} ({flag}): {err}; correct it") from err
@@ -80,28 +87,3 @@ def _converted(action: argparse.Action, value: Any) -> Any:
             f"{', '.join(map(str, action.choices))}; choose one"
         )
     return tuple(value) if isinstance(value, list) else value
-
-
-def _samples(value: Any, stem: Path) -> Path | Loader | None:
-    """A path, a loader, or arrays in a file that lives as long as the job."""
-    if value is None or callable(value):
-        return value  # type: ignore[no-any-return] # a loader, as it is
-    if isinstance(value, (str, Path)):
-        return Path(value)
-    if isinstance(value, np.ndarray):
-        path = stem.with_suffix(".npy")
-        np.save(path, value, allow_pickle=False)
-        return path
-    if isinstance(value, Mapping):
-        path = stem.with_suffix(".npz")
-        arrays: dict[str, Any] = {name: np.asarray(array) for name, array in value.items()}
-        np.savez(path, **arrays)
-        return path
-    if not isinstance(value, Iterable):
-        raise InputError(
-            f"samples are of type {type(value).__name__}, expected a path, an array, a dict of "
-            "arrays, an iterable of dicts or a function that gives one; convert them"
-        )
-    # An iterator is read once; samples are read in several passes.
-    feeds = list(value) if isinstance(value, Iterator) else value
-    return lambda: feeds

@@ -60,7 +60,7 @@ class Comparison:
         )
         if levels and (self._chosen or not self._floats):
             found = (
-                f"the shape of {', '.join(self._chosen)} depends on what is chosen among scores"
+                f"the shape of {', '.join(self._chosen)} depends on the data (as behind NMS)"
                 if self._chosen
                 else f"{', '.join(view.outputs)} hold no floats"
             )

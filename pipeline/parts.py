@@ -1,8 +1,8 @@
 """Which samples may be seen when: to calibrate, to choose by, to report on.
 
-With ``--eval-data``, half of it (by content) chooses between mixtures and the other half is what is
-reported. Without, the calibration data is divided: three fifths calibrate, a fifth chooses, a fifth
-is reported on.
+With ``--eval-data``, half of it (by content) chooses between mixed-precision candidates and the
+other half is what is reported. Without, the calibration data is divided: three fifths calibrate, a
+fifth chooses, a fifth is reported on.
 """
 
 from __future__ import annotations
@@ -48,6 +48,11 @@ class Part:
     def unlabelled(self) -> str:
         """Why samples carry no labels; empty where they do."""
         return self._samples.unlabelled
+
+    @property
+    def unused(self) -> str:
+        """How much else lies in the folder."""
+        return self._samples.unused
 
     @property
     def classes(self) -> tuple[str, ...]:

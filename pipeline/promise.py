@@ -1,4 +1,4 @@
-"""What the user wants kept, and how a model is held against it.
+"""What the user wants kept of the accuracy.
 
 ``--max-drop`` is judged by labels: how much the task's metric falls below that of the FP32 model.
 ``--min-sqnr`` and ``--min-agreement`` are judged by the FP32 outputs, without labels. The score of
@@ -7,35 +7,13 @@ all three is larger for a better model; that of a drop is its negative.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
-import onnx
-from numpy.typing import NDArray
+from quantization.search.problem import Goal
 
-import calibrators
-from artefacts.files import sha256_file
-from benchmarks.accuracy import AccuracyResult, compare_accuracy, evaluate
-from benchmarks.accuracy.evaluation import Watch
-from benchmarks.accuracy.task import Task, read_task
-from benchmarks.statistics.bootstrap import draw_rounds, interval_of
-from pipeline.baseline import Baseline
-from pipeline.calibration import evaluation_samples, held_out_samples
-from pipeline.flags import Job
-from pipeline.likeness import Comparison, Likeness
-from pipeline.parts import KEPT_BYTES, Part, divide
-from quantization.measure.execution import load_onnxruntime
-from quantization.search.search import Goal
-from quantization.search.splits import digest_of
+__all__ = ["Promise"]
 
-__all__ = ["Judge", "Promise", "Verdict", "drop_verdict", "judging_parts", "promise_of"]
-
-Arrays = Mapping[str, NDArray[Any]]
-System = Callable[[Any], Arrays]
-SQNR = "dB SQNR"
 FLAGS = {"drop": "--max-drop", "sqnr": "--min-sqnr", "agreement": "--min-agreement"}
 
 
@@ -53,200 +31,13 @@ class Promise:
     minimum: float
 
     def __str__(self) -> str:
-        return f"{FLAGS[self.kind]} {abs(self.minimum):g}"
+        return f"{self.flag} {abs(self.minimum):g}"
+
+    @property
+    def flag(self) -> str:
+        """The flag that makes it."""
+        return FLAGS[self.kind]
 
     def goal(self, unit: str) -> Goal:
         """For the search."""
         return Goal(minimum=self.minimum, unit=unit, drop=self.kind == "drop")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """One model held against a promise.
-
-    Attributes:
-        score: see :class:`Promise`; infinite SQNR where outputs are equal.
-        interval: 95 % bootstrap interval of the score, over samples.
-        samples: how many were judged by.
-        goal: the promise, with its unit.
-    """
-
-    score: float
-    interval: tuple[float, float]
-    samples: int
-    goal: Goal
-
-    @property
-    def kept(self) -> bool:
-        """The evaluation is deterministic, so the score itself is held against the promise."""
-        return self.goal.kept(self.score)
-
-    @property
-    def cautious(self) -> float:
-        """What a search goes by: a level must be kept on samples that it has not seen.
-
-        The lower end for SQNR, which some decibels of noise lift. A share of samples moves in
-        steps of one sample, and its lower end would ask for no difference at all.
-        """
-        return self.interval[0] if self.goal.unit == SQNR else self.score
-
-    def __str__(self) -> str:
-        low, high = sorted(0.0 - end if self.goal.drop else end for end in self.interval)
-        said = self.goal.say(self.score)
-        return f"{said} [{low:.3g}, {high:.3g}] on {self.samples} samples"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON; numbers that are not finite (equal outputs) are null."""
-        return {
-            "score": _finite(self.score),
-            "interval": [_finite(end) for end in self.interval],
-            "unit": self.goal.unit,
-            "samples": self.samples,
-            "kept": self.kept,
-        }
-
-
-def promise_of(job: Job) -> Promise | None:
-    """The promise among the flags, if there is one."""
-    if job.max_drop is not None:
-        return Promise(kind="drop", minimum=-job.max_drop)
-    if job.min_sqnr is not None:
-        return Promise(kind="sqnr", minimum=job.min_sqnr)
-    if job.min_agreement is not None:
-        return Promise(kind="agreement", minimum=100.0 * job.min_agreement)
-    return None
-
-
-def drop_verdict(promise: Promise, plain: AccuracyResult, found: AccuracyResult) -> Verdict:
-    """Two results of one evaluation held against ``--max-drop``."""
-    drop = compare_accuracy(plain, found)
-    return Verdict(
-        score=0.0 - drop.drop,
-        interval=(0.0 - drop.interval.high, 0.0 - drop.interval.low),
-        samples=plain.samples,
-        goal=_drop_goal(promise, plain),
-    )
-
-
-def _drop_goal(promise: Promise, plain: AccuracyResult) -> Goal:
-    return promise.goal(f"{'points' if plain.unit == 'share' else 'percent'} of {plain.metric}")
-
-
-def judging_parts(job: Job, prepared: onnx.ModelProto) -> tuple[Part, Part]:
-    """Samples to choose by and samples to report on, none of them calibrated with.
-
-    Raises:
-        DataError: fewer than two distinct samples.
-    """
-    if job.eval_data is not None:
-        return divide(evaluation_samples(job, prepared), share=0.5)
-    return divide(held_out_samples(job, prepared), share=0.5)
-
-
-class Judge:
-    """Holds models against a promise on one part of the samples.
-
-    Raises:
-        DataError: a drop is promised of a baseline near chance, or the outputs cannot be compared.
-    """
-
-    def __init__(
-        self, job: Job, prepared: onnx.ModelProto, promise: Promise, samples: calibrators.Samples
-    ) -> None:
-        self._promise = promise
-        self._samples = samples
-        self._inputs = calibrators.input_specs(prepared)
-        self._batch = calibrators.evaluation_batch(self._inputs, job.calib_batch)
-        self._task: Task | None = read_task(job.task) if job.task else None
-        self._task_path = job.task
-        self._known: list[Arrays] = []
-        self._kept_bytes = 0
-        levels = promise.kind == "sqnr"
-        self._comparison = Comparison(prepared, str(promise), levels=levels)
-        self._exact = load_onnxruntime(prepared)
-        self._plain: AccuracyResult | None = None
-        if promise.kind == "drop":
-            baseline = Baseline(self._task)
-            self._plain = self._accuracy(self._exact, baseline.add)
-            baseline.check(job)
-
-    @property
-    def digest(self) -> str:
-        """Of everything that a score depends on beside the model."""
-        task = sha256_file(self._task_path) if self._task_path else ""
-        return f"{digest_of([sample.digest for sample in self._samples])} {task}"
-
-    @property
-    def goal(self) -> Goal:
-        """The promise, with the unit of this task."""
-        if self._plain is not None:
-            return _drop_goal(self._promise, self._plain)
-        units = {"sqnr": SQNR, "agreement": "% of samples with the same top-1 as FP32"}
-        return self._promise.goal(units[self._promise.kind])
-
-    def __call__(self, system: System) -> Verdict:
-        """Run a model on every sample.
-
-        Raises:
-            DataError: agreement is asked of a model without class scores, or labels do not fit.
-        """
-        if self._plain is not None:
-            return drop_verdict(self._promise, self._plain, self._accuracy(system))
-        likeness = list(self._likeness(system))
-        draws = draw_rounds(len(self._samples))
-        if self._promise.kind == "sqnr":
-            signal = np.array([entry.signal for entry in likeness])
-            noise = np.array([entry.noise for entry in likeness])
-            # The worst output counts: each has a scale of its own.
-            levels = _decibel(draws @ signal, draws @ noise).min(axis=1)
-            score = float(_decibel(signal.sum(axis=0), noise.sum(axis=0)).min())
-        else:
-            same = np.array([self._comparison.require_answers(entry) for entry in likeness])
-            levels = 100.0 * (draws @ same) / len(self._samples)
-            score = 100.0 * float(same.mean())
-        # Equal outputs have infinite levels, which no percentile interpolates between.
-        ends = interval_of(np.where(np.isfinite(levels), levels, np.finfo(np.float64).max))
-        return self._verdict(score, (ends.low, ends.high))
-
-    def _verdict(self, score: float, interval: tuple[float, float]) -> Verdict:
-        limit = float(np.finfo(np.float64).max)
-        low, high = (math.inf if end >= limit else end for end in interval)
-        return Verdict(
-            score=score, interval=(low, high), samples=len(self._samples), goal=self.goal
-        )
-
-    def _accuracy(self, system: System, watch: Watch | None = None) -> AccuracyResult:
-        return evaluate(
-            system,
-            self._samples,
-            self._task,
-            inputs=self._inputs,
-            batch_size=self._batch,
-            watch=watch,
-        )
-
-    def _reference(self, number: int, inputs: Arrays) -> Arrays:
-        """FP32 outputs of a batch, run once where memory allows to keep them."""
-        if number < len(self._known):
-            return self._known[number]
-        outputs = self._exact(inputs)
-        self._kept_bytes += sum(values.nbytes for values in outputs.values())
-        if number == len(self._known) and self._kept_bytes <= KEPT_BYTES:
-            self._known.append(outputs)
-        return outputs
-
-    def _likeness(self, system: System) -> Iterator[Likeness]:
-        batches = calibrators.batches(self._samples, self._batch, inputs=self._inputs)
-        for number, batch in enumerate(batches):
-            exact, found = self._reference(number, batch.inputs), system(batch.inputs)
-            yield from self._comparison.rows(batch, exact, found)
-
-
-def _decibel(signal: NDArray[np.float64], noise: NDArray[np.float64]) -> NDArray[np.float64]:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        level = 10.0 * np.log10(signal / noise)
-    return np.where(noise == 0, math.inf, level)
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import engines
-from artefacts.errors import EngineError
-from pipeline.flags import Job
-from pipeline.verification import written
+from artefacts.errors import BuilderError, EngineError
+from pipeline.job import Job, Paths
+from pipeline.screen import Screen
 
-__all__ = ["Result", "result_of"]
+__all__ = ["Result", "result_of", "summary_json"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,19 +65,47 @@ class Result:
 
     @property
     def _passport(self) -> Mapping[str, Any]:
-        return {} if self.manifest is None else self.manifest.passport
+        return {} if self.manifest is None else self.manifest.passport.to_json()
 
     @property
     def _measured(self) -> Mapping[str, Any]:
         return {} if self.manifest is None else self.manifest.measured
 
 
-def result_of(job: Job, *, since_s: float) -> Result:
-    """What the job that began at ``since_s`` left."""
-    files = tuple(written(job, since_s=since_s))
-    built = job.engine in files
+def result_of(paths: Paths, *, since_s: float) -> Result:
+    """What the run that began at ``since_s`` left."""
+    files = tuple(paths.written(since_s=since_s))
+    built = paths.engine in files
     return Result(
-        engine=job.engine if built else None,
+        engine=paths.engine if built else None,
         files=files,
-        manifest=engines.read_manifest(job.engine) if built else None,
+        manifest=engines.read_manifest(paths.engine) if built else None,
     )
+
+
+def summary_json(job: Job | None, screen: Screen | None, failed: BuilderError | None) -> str:
+    """One object for a program: what was written and measured, and what went wrong.
+
+    Args:
+        job: None where the flags were refused.
+        screen: of the run, which keeps its warnings.
+        failed: the error that ended it, if any.
+    """
+    told: dict[str, Any] = {
+        "exit_code": 0 if failed is None else failed.exit_code,
+        "error": None if failed is None else str(failed),
+        "warnings": [] if screen is None else screen.warnings,
+        "engine": None,
+        "files": [],
+    }
+    if job is not None and screen is not None:
+        result = result_of(job.paths, since_s=screen.started_s)
+        told["engine"] = None if result.engine is None else str(result.engine)
+        told["files"] = [str(path) for path in result.files]
+        told |= {
+            "placement": result.placement,
+            "accuracy": result.accuracy,
+            "runtime": result.runtime,
+            "promise": result.promise,
+        }
+    return json.dumps(told, indent=2, ensure_ascii=False)

@@ -23,11 +23,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["EQUAL_DB", "FLOAT_LIMIT_DB", "HALF_LIMIT_DB", "Gap", "GapMeter"]
+from artefacts.decibels import bounded_db, sqnr_db
+
+__all__ = ["FLOAT_LIMIT_DB", "HALF_LIMIT_DB", "Gap", "GapMeter"]
 
 Arrays = Mapping[str, NDArray[Any]]
-EQUAL_DB = 150.0
-"""What equal outputs count as."""
 FLOAT_LIMIT_DB = 60.0
 HALF_LIMIT_DB = 25.0
 _ALLOWED_DB = 3.0  # twice the noise
@@ -94,7 +94,7 @@ class GapMeter:
             Gap(
                 output=name,
                 batch=self.batch,
-                sqnr_db=_decibel(signal, noise),
+                sqnr_db=bounded_db(sqnr_db(signal, noise)),
                 limit_db=self._limit(signal, own),
             )
             for name, (signal, noise, own) in self._sums.items()
@@ -104,7 +104,7 @@ class GapMeter:
     def _limit(self, signal: float, own: float) -> float:
         if self.limit_db is not None:
             return self.limit_db
-        limit = _decibel(signal, own) - _ALLOWED_DB
+        limit = bounded_db(sqnr_db(signal, own)) - _ALLOWED_DB
         return min(max(limit, _LEAST_LIMIT_DB), FLOAT_LIMIT_DB)
 
 
@@ -120,11 +120,3 @@ def _noise(wanted: NDArray[Any], found: NDArray[Any]) -> float:
 def _finite(values: NDArray[Any]) -> NDArray[np.float64]:
     found = values.astype(np.float64)
     return np.where(np.isfinite(found), found, 0.0)
-
-
-def _decibel(signal: float, noise: float) -> float:
-    if noise == 0:
-        return EQUAL_DB
-    if signal == 0 or not math.isfinite(noise):
-        return -EQUAL_DB
-    return float(np.clip(10 * math.log10(signal / noise), -EQUAL_DB, EQUAL_DB))

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TextIO
 
 from tqdm import tqdm
 
+from pipeline.colour import painted
+
 __all__ = ["Progress", "Screen"]
 
+WARNING = "warning: "
 Progress = Callable[[int, "int | None"], None]
 
 
@@ -22,17 +26,33 @@ class Screen:
         self.quiet = quiet
         self.steps = steps
         self.step = 0
+        self.warnings: list[str] = []
         self.started_s = time.time() - 1.0  # file times tick more coarsely than the clock
 
     def start(self, title: str) -> None:
         """Announce the next step."""
         self.step += 1
-        self._print(f"[{self.step}/{self.steps}] {title}")
+        self._print(painted(f"[{self.step}/{self.steps}] {title}", "bold", sys.stdout))
 
     def add(self, *lines: str) -> None:
-        """Add lines to the step that was announced."""
+        """Add lines to the step that was announced; those that warn are kept."""
         for line in lines:
-            self._print(f"      {line}")
+            warns = line.startswith(WARNING)
+            if warns:
+                self.warnings.append(line.removeprefix(WARNING))
+            self._print(
+                painted(f"      {line}", "yellow", sys.stdout) if warns else f"      {line}"
+            )
+
+    def tell(self, lines: Sequence[str]) -> None:
+        """Lines that belong to no step."""
+        for line in lines:
+            self._print(line)
+
+    def warn(self, *lines: str) -> None:
+        """Add warnings; they go to standard error, where a pipe does not swallow them."""
+        for line in lines:
+            self._print(f"      warning: {line}", sys.stderr)
 
     @contextmanager
     def bar(self, unit: str) -> Iterator[Progress]:
@@ -60,8 +80,7 @@ class Screen:
 
         return progress
 
-    def _print(self, line: str) -> None:
+    def _print(self, line: str, stream: TextIO | None = None) -> None:
         if self.quiet:
             return
-        sys.stdout.write(f"{line}\n")
-        sys.stdout.flush()
+        print(line, file=stream or sys.stdout, flush=True)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +14,31 @@ import onnx
 import calibrators
 import engines
 import quantization
-from calibrators.samples.axes import NOTE
-from graphs.identity import graph_hash
-from pipeline.building import build_file, halve, settle_cpu_isa
-from pipeline.calibration import calibrate, calibration_samples
-from pipeline.flags import Job
-from pipeline.improvement import improve
-from pipeline.obstacles import refuse_unbuildable
-from pipeline.recipes import follow, with_recipe
-from pipeline.sample_axes import settle_axes
+from graphs.walk import nodes
+from pipeline.building import (
+    build_file,
+    build_options,
+    calibrating,
+    convert_to_float16,
+    trial_feeds,
+)
+from pipeline.built import Built
+from pipeline.calibration import Calibrated, calibrate
+from pipeline.checked_first import check_evaluation, check_first, check_operators
+from pipeline.gates import refuse_gap, refuse_if_missed
+from pipeline.improvement import Improver
+from pipeline.job import Data, Job
+from pipeline.mixed_precision import MixedPrecision, passport_of, record
+from pipeline.plan import plan_of
+from pipeline.preprocessing import settle_preprocess, with_description
+from pipeline.recipes import follow
+from pipeline.sample_axes import graph_passport, settle_axes
+from pipeline.samples import calibration_samples
 from pipeline.screen import Screen
-from pipeline.search import Mixture, keep_promise, refuse_if_missed, refuse_searching
-from pipeline.verification import judge_onnx, refuse_gap, verify
+from pipeline.search import PromiseSearch
+from pipeline.verification import judge_onnx, verify
 from quantization.foreign.bound import bound_weights
-from quantization.improve.improve import Improved
-from quantization.improve.methods import NOTHING
+from quantization.improve.improved import as_calibrated
 from quantization.search.recipe import Recipe
 
 __all__ = ["run"]
@@ -34,100 +47,96 @@ SHOWN_REASONS = 6
 BOUNDING_SAMPLES = 32
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Source:
+    """What an engine is built from.
+
+    Attributes:
+        prepared: the float model; of a model that came quantized, its graph.
+        path: of the model.
+        passport: what the manifest will say of it.
+        statistics: of its tensors, where they were calibrated.
+        obstacle: why a promise cannot be kept; empty where it can, or none was given.
+    """
+
+    prepared: onnx.ModelProto
+    path: Path
+    passport: engines.Passport
+    statistics: Path | None = None
+    obstacle: str = ""
+
+
 def run(job: Job, screen: Screen) -> None:
     """Run the steps of one job; what it makes lies beside the engine.
 
     Raises:
         BuilderError: whatever the user can mend, with the sentence to print.
     """
-    target = engines.resolve_target(job.target)
-    isa = settle_cpu_isa(job, target)
-    job, recipe = with_recipe(job)
-    obstacle = ""
-    model = quantization.load_model(job.onnx)
-    if job.stop_after is None:  # else the engine is built elsewhere, by a release not known here
-        engines.check_opset(target, model)
-    if job.precision == "int8" and quantization.quantized_format(model) is not None:
-        refuse_searching(job)
-        prepared, source = take(job, isa, model, screen)
-        refuse_unbuildable(job, target, prepared, source)
-        passport = first_facts(prepared)
-    else:
-        prepared = prepare(job, model, screen)
-        passport = first_facts(prepared)
-        source = job.beside(".prepared.onnx")
-        refuse_unbuildable(job, target, prepared, source)
-        if job.precision == "int8" and not job.implicit:
-            placement = quantization.place(
-                prepared,
-                profile=profile_of(job, target),
-                exclude=job.exclude,
-                unsigned=job.cpu_unsigned,
-                portable=isa == "portable",
-            )
-            ranges = calibrate(job, prepared, placement, passport, screen)
-            if ranges is None or job.stop_after == "ranges":
-                return
-            mixture = mix(job, target, recipe, prepared, placement, ranges, passport, screen)
-            source = quantize(job, prepared, mixture, passport, screen)
-            obstacle = mixture.obstacle
-    if job.stop_after == "onnx":
-        refuse_if_missed(job, source, obstacle, judge_onnx(job, prepared, source, screen))
+    ready = check_first(job)
+    target, isa, recipe = ready.target, ready.isa, ready.recipe
+    data, known = settle_preprocess(ready.job.paths, ready.job.data, ready.model, screen)
+    job = replace(ready.job, data=data)
+    if job.show.dry_run:
+        screen.tell(plan_of(replace(ready, job=job)))
         return
-    built_from = halve(job, target, source, passport, screen)
-    manifest = build_file(job, target, prepared, built_from, passport, screen)
-    check, verdict = verify(job, prepared, source, manifest, screen)
-    if job.sign is not None:  # last: the signature covers what was measured
-        screen.add(f"wrote {engines.sign(job.engine, job.sign)}")
-    refuse_gap(job, check)
+    if ready.taken:
+        source: Source | None = use_quantized_model(job, target, isa, ready.model, screen)
+    else:
+        prepared = prepare(job, target, ready.model, screen)
+        if job.build.precision == "int8" and not job.build.implicit:
+            source = quantized(job, target, isa, recipe, prepared, screen)
+        else:
+            path = job.paths.beside(".prepared.onnx")
+            source = Source(prepared=prepared, path=path, passport=graph_passport(prepared))
+    promise = job.quantize.promise
+    if source is None:
+        return
+    source = replace(source, passport=with_description(source.passport, known))
+    if job.stop_after == "onnx":
+        verdict = judge_onnx(job.data, promise, source.prepared, source.path, screen)
+        refuse_if_missed(promise, source.path, source.obstacle, verdict)
+        return
+    built = build(job, target, source, screen)
+    check, verdict = verify(built, job.data, promise, screen)
+    if job.verify.sign is not None:  # last: the signature covers what was measured
+        screen.add(f"wrote {engines.sign(job.paths.engine, job.verify.sign)}")
+    # After everything is written and said: a gate ends the run, it takes nothing away.
+    refuse_gap(job.paths.engine, check, allowed=job.verify.allow_runtime_gap)
     gap = "" if check.explained else f"the runtime is the cause: {check}"
-    refuse_if_missed(job, job.engine, obstacle, verdict, gap)
+    refuse_if_missed(promise, job.paths.engine, source.obstacle, verdict, gap)
 
 
-def first_facts(prepared: onnx.ModelProto) -> dict[str, Any]:
-    """What the engine's passport says of the graph: its hash, and what a sample of it is."""
-    inputs = calibrators.resolved(calibrators.input_specs(prepared))
-    axes = {spec.name: spec.axis for spec in inputs}
-    apart = all(spec.apart for spec in inputs)
-    return {
-        "graph_hash": graph_hash(prepared),
-        NOTE: calibrators.SampleAxes(axes=axes, apart=apart).to_dict(),
-    }
-
-
-def profile_of(job: Job, target: str) -> quantization.Profile:
-    """Whose placement rules: those of the target, or of the one that the cpu simulates."""
-    return "tensorrt" if target != "cpu" or job.simulate_target else "cpu"
-
-
-def take(
-    job: Job, isa: str | None, model: onnx.ModelProto, screen: Screen
-) -> tuple[onnx.ModelProto, Path]:
+def use_quantized_model(
+    job: Job, target: str, isa: str | None, model: onnx.ModelProto, screen: Screen
+) -> Source:
     """A model that is quantized already is built as it is: no calibration.
 
     Returns:
         The model as it came, and the file to build from: with other weights for a CPU without VNNI.
     """
-    screen.start(f"prepare    {job.onnx}")
+    paths, data = job.paths, job.data
+    screen.start(f"prepare    {paths.onnx}")
     imported = quantization.import_quantized(model)
     screen.add(f"{imported.format} model of {imported.origin}: taken as it is, not calibrated")
     screen.add(*imported.notes)
-    taken = settle_axes(job, imported.model, screen)
-    source = job.beside(".int8.onnx")
-    quantization.save_model(taken, source)
-    portable = bounded(job, taken, screen) if isa == "portable" else None
+    taken = settle_axes(data, imported.model, screen)
+    check_evaluation(data, taken)
+    screen.add(*check_operators(job, target, taken))
+    path = paths.beside(".int8.onnx")
+    quantization.save_model(taken, path)
+    portable = bounded(data, taken, screen) if isa == "portable" else None
     if portable is not None:
-        source = job.beside(".portable.onnx")
-        quantization.save_model(portable, source)
-    return taken, source
+        path = paths.beside(".portable.onnx")
+        quantization.save_model(portable, path)
+    return Source(prepared=taken, path=path, passport=graph_passport(taken))
 
 
-def bounded(job: Job, model: onnx.ModelProto, screen: Screen) -> onnx.ModelProto | None:
+def bounded(data: Data, model: onnx.ModelProto, screen: Screen) -> onnx.ModelProto | None:
     """A quantized model with pairs of weights that no CPU saturates; None where it is one."""
     feeds: list[Any] = []
-    if job.calib_data is not None:
+    if data.calib_data is not None:
         inputs = calibrators.input_specs(model)
-        samples = calibration_samples(job, model)[:BOUNDING_SAMPLES]
+        samples = calibration_samples(data, model)[:BOUNDING_SAMPLES]
         feeds = [batch.inputs for batch in calibrators.batches(samples, 1, inputs=inputs)]
     found = bound_weights(model, feeds)
     if found.layers:
@@ -140,50 +149,101 @@ def bounded(job: Job, model: onnx.ModelProto, screen: Screen) -> onnx.ModelProto
     return found.model if found.layers or found.released else None
 
 
-def prepare(job: Job, model: onnx.ModelProto, screen: Screen) -> onnx.ModelProto:
+def prepare(job: Job, target: str, model: onnx.ModelProto, screen: Screen) -> onnx.ModelProto:
     """Load, check and normalise the graph that every artefact refers to."""
-    screen.start(f"prepare    {job.onnx}")
+    screen.start(f"prepare    {job.paths.onnx}")
     prepared = quantization.prepare(model)
     inputs = ", ".join(map(str, calibrators.input_specs(prepared)))
-    screen.add(f"{len(model.graph.node)} nodes → {len(prepared.graph.node)}; input {inputs}")
-    prepared = settle_axes(job, prepared, screen)
-    quantization.save_model(prepared, job.beside(".prepared.onnx"))
+    screen.add(f"{len(nodes(model))} nodes → {len(nodes(prepared))}; input {inputs}")
+    prepared = settle_axes(job.data, prepared, screen)
+    check_evaluation(job.data, prepared)
+    screen.add(*check_operators(job, target, prepared))
+    quantization.save_model(prepared, job.paths.beside(".prepared.onnx"))
     return prepared
 
 
-def mix(
+def quantized(
     job: Job,
     target: str,
+    isa: str | None,
     recipe: Recipe | None,
     prepared: onnx.ModelProto,
-    placement: quantization.Placement,
-    ranges: calibrators.Ranges,
-    passport: dict[str, Any],
     screen: Screen,
-) -> Mixture:
+) -> Source | None:
+    """Calibrate, choose precisions, write the Q/DQ model; None where the ranges are the end."""
+    runtime = engines.runtime_of(target)
+    place = partial(
+        quantization.place,
+        prepared,
+        profile="tensorrt" if job.quantize.simulate_target else runtime.placement,
+        exclude=job.quantize.exclude,
+        unsigned=job.quantize.unsigned,
+        portable=isa == "portable",
+        lacking=runtime.lacks_int8,
+    )
+    given = calibrate(job.paths, job.data, job.calibrate, prepared, place, screen)
+    if given is None or job.stop_after == "ranges":
+        return None
+    path = job.paths.beside(".int8.onnx")
+    screen.start(f"quantize   {path}")
+    mixed = choose_precisions(job, target, recipe, given, screen)
+    # Before the passport, which has the hash of the ranges' file that this may write anew.
+    record(job.paths, mixed)
+    int8 = mixed.improved.quantized(mixed.placement, weights=job.quantize.weights)
+    quantization.save_model(int8, path)
+    passport = passport_of(job.paths, given, mixed)
+    say_placement(mixed.placement, passport, screen)
+    return Source(
+        prepared=prepared,
+        path=path,
+        passport=passport,
+        statistics=given.statistics,
+        obstacle=mixed.obstacle,
+    )
+
+
+def choose_precisions(
+    job: Job, target: str, recipe: Recipe | None, given: Calibrated, screen: Screen
+) -> MixedPrecision:
     """Better INT8 first; then, where a promise or a recipe says so, layers left in float."""
-    screen.start(f"quantize   {job.beside('.int8.onnx')}")
+    asked = job.quantize
+    if asked.not_improved and job.data.learns:
+        screen.add(asked.not_improved)
+    improver = Improver(data=job.data, samples=asked.improvement_samples, screen=screen)
     if recipe is not None:
-        return follow(job, recipe, prepared, placement, ranges, passport, screen)
-    if job.promise is not None:
-        return keep_promise(job, target, prepared, placement, ranges, passport, screen)
-    better = improve(job, prepared, placement, ranges, passport, screen)
-    plain = Improved(model=prepared, ranges=ranges, weights={}, methods=NOTHING)
-    return Mixture(placement=placement, improved=better or plain)
+        return follow(asked.recipe, recipe, given, improver)
+    if asked.promise is not None:
+        here = engines.runtime_of(target).compiled is not None
+        options = build_options(job.build, job.data, target, given.model) if here else None
+        search = PromiseSearch(
+            paths=job.paths,
+            data=job.data,
+            quantize=asked,
+            given=given,
+            improver=improver,
+            target=target,
+            # The FP32 engine of the costs would miss that gate; the search has `least_int8`.
+            options=None if options is None else replace(options, require_int8=None),
+            builds=job.stop_after is None,
+            least_int8=job.build.options.require_int8 or 0.0,
+            screen=screen,
+        )
+        return search.keep(asked.promise)
+    fitted = improver.improve(given)
+    plain = as_calibrated(given.model, given.ranges)
+    return MixedPrecision(
+        placement=given.placement,
+        improved=plain if fitted is None else fitted.network,
+        calibrator=given.method,
+        fitted_to=None if fitted is None else fitted.samples,
+    )
 
 
-def quantize(
-    job: Job,
-    prepared: onnx.ModelProto,
-    mixture: Mixture,
-    passport: dict[str, Any],
-    screen: Screen,
-) -> Path:
-    """Write the Q/DQ model; say which layers stay in floating point and why."""
-    path, placement = job.beside(".int8.onnx"), mixture.placement
-    quantized = mixture.improved.quantized(placement, weights=job.weights)
-    quantization.save_model(quantized, path)
-    share = placement.int8_mac_share(prepared)
+def say_placement(
+    placement: quantization.Placement, passport: engines.Passport, screen: Screen
+) -> None:
+    """Say how much becomes INT8, which layers stay in floating point and why."""
+    share = 0.0 if passport.placement is None else passport.placement.int8_mac_share
     screen.add(
         f"{len(placement.int8_nodes)} layers read INT8 ({share:.1%} of multiply-accumulates), "
         f"{len(placement.floating)} stay in floating point",
@@ -193,10 +253,31 @@ def quantize(
         screen.add(f"  {times} {op_type}: {why} ({rule})")
     if len(reasons) > SHOWN_REASONS:
         screen.add(f"  and {len(reasons) - SHOWN_REASONS} more reasons; all are in the manifest")
-    passport["placement"] = {
-        "profile": placement.profile,
-        "int8_layers": list(placement.int8_nodes),
-        "int8_mac_share": share,
-        "floating": [vars(layer) | {} for layer in placement.floating],
-    }
-    return path
+
+
+def build(job: Job, target: str, source: Source, screen: Screen) -> Built:
+    """Build the engine and its manifest."""
+    paths, data, asked = job.paths, job.data, job.build
+    converted = convert_to_float16(
+        paths, data, asked, target, source.path, source.statistics, screen
+    )
+    passport = replace(source.passport, float32_operators=converted.float32_operators)
+    screen.start(f"build      {paths.engine}, target {target}")
+    options = build_options(asked, data, target, source.prepared)
+    feeds = trial_feeds(options, data, source.prepared)
+    method = job.calibrate.method
+    calibrated = (
+        calibrating(method, data, source.prepared, options, screen)
+        if asked.implicit and options.calibration_cache is None
+        else nullcontext(options)
+    )
+    with calibrated as settled:
+        manifest = build_file(converted.source, paths.engine, settled, passport, feeds, screen)
+    return Built(
+        paths=paths,
+        prepared=source.prepared,
+        source=source.path,
+        options=options,
+        implicit=asked.implicit,
+        manifest=manifest,
+    )

@@ -9,6 +9,9 @@ from __future__ import annotations
 from graphs.files import load_model, save_model
 from quantization.foreign.importer import Imported, import_quantized, quantized_format
 from quantization.foreign.strip import Stripped, strip
+from quantization.improve.improve import Trial, improve
+from quantization.improve.improved import Improved
+from quantization.improve.methods import Methods
 from quantization.lint.lint import Finding, lint
 from quantization.measure.simulate import TensorError, simulate
 from quantization.placement import Placement, Profile, place
@@ -19,11 +22,15 @@ from quantization.write.insert import insert_qdq, spread_ranges, unify_ranges
 __all__ = [
     "Finding",
     "Imported",
+    "Improved",
+    "Methods",
     "Placement",
     "Profile",
     "Stripped",
     "TensorError",
+    "Trial",
     "import_quantized",
+    "improve",
     "insert_qdq",
     "lint",
     "load_model",

@@ -8,8 +8,17 @@ import sys
 import traceback
 from collections.abc import Sequence
 
+from artefacts.arguments import ArgumentParser
 from artefacts.errors import BuilderError
-from calibrators import Preprocess, Statistics, batches, input_specs, open_samples
+from calibrators import (
+    InputSpec,
+    Preprocess,
+    Statistics,
+    batches,
+    input_specs,
+    open_samples,
+    preprocess_named,
+)
 from graphs.files import load_model
 from quantization import commands
 from quantization.commands import Command, Outcome
@@ -22,7 +31,7 @@ def _simulate(arguments: argparse.Namespace) -> Outcome:
     """Open the samples, which only a command may, and simulate."""
     model, int8 = load_model(arguments.model), load_model(arguments.int8)
     specs = input_specs(model)
-    spec = Preprocess.from_yaml(arguments.preprocess) if arguments.preprocess else None
+    spec = _spec(arguments, specs)
     samples = open_samples(arguments.data, inputs=specs, preprocess=spec, limit=arguments.num)
     feeds = (batch.inputs for batch in batches(samples, 1, inputs=specs))
     return commands.simulate_on(arguments, model, int8, feeds)
@@ -32,10 +41,16 @@ def _sensitivity(arguments: argparse.Namespace) -> Outcome:
     """Open the samples and rank the fusion groups."""
     model = load_model(arguments.model)
     specs = input_specs(model)
-    spec = Preprocess.from_yaml(arguments.preprocess) if arguments.preprocess else None
+    spec = _spec(arguments, specs)
     samples = open_samples(arguments.data, inputs=specs, preprocess=spec, limit=arguments.num)
     feeds = [batch.inputs for batch in batches(samples, 1, inputs=specs)]
     return sensitivity_on(arguments, model, feeds)
+
+
+def _spec(arguments: argparse.Namespace, inputs: Sequence[InputSpec]) -> Preprocess | None:
+    if not arguments.preprocess:
+        return None
+    return preprocess_named(arguments.preprocess, inputs)
 
 
 def _fp16(arguments: argparse.Namespace) -> Outcome:
@@ -58,6 +73,11 @@ COMMANDS: dict[str, Command] = {
         configure=commands.add_prepare,
         run=commands.run_prepare,
     ),
+    "insert": Command(
+        summary="write ranges into a prepared model as Q/DQ pairs, with INT8 weights",
+        configure=commands.add_insert,
+        run=commands.run_insert,
+    ),
     "import": Command(
         summary="take a quantized model of another tool, without calibration",
         configure=commands.add_import,
@@ -79,16 +99,16 @@ COMMANDS: dict[str, Command] = {
         run=_simulate,
     ),
     "sensitivity": Command(
-        summary="rank the layers by what INT8 costs in each, alone and given up",
+        summary="rank the layers by what INT8 costs in each, alone and when it is left in float",
         configure=add_sensitivity,
         run=_sensitivity,
     ),
 }
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, prog: str = "python -m quantization") -> int:
     """Run a command; 0 done, 1 a gate missed, 2 bad input or environment."""
-    arguments = _parser().parse_args(argv)
+    arguments = _parser(prog).parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     try:
         outcome = COMMANDS[arguments.command].run(arguments)
@@ -101,8 +121,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return outcome.exit_code
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m quantization", description=__doc__)
+def _parser(prog: str) -> argparse.ArgumentParser:
+    parser = ArgumentParser(prog=prog, description=__doc__)
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():
         child = subparsers.add_parser(name, help=command.summary, description=command.summary)

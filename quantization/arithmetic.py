@@ -22,7 +22,6 @@ __all__ = [
     "ROUNDING",
     "Rounding",
     "affine_parameters",
-    "block_amax",
     "channel_amax",
     "dequantize",
     "integer_limits",
@@ -121,21 +120,6 @@ def channel_amax(weight: ArrayLike, axis: int) -> Floats:
     return np.asarray(values.reshape(values.shape[0], -1).max(axis=1, initial=0.0))
 
 
-def block_amax(weight: ArrayLike, axis: int, block: int) -> Floats:
-    """Largest magnitude of each run of ``block`` along ``axis``: (64, 128), axis 1, 32 → (64, 4).
-
-    Raises:
-        ValueError: ``block`` does not divide the axis.
-    """
-    values = np.abs(np.asarray(weight))
-    size = values.shape[axis]
-    if block < 1 or size % block:
-        raise ValueError(f"block is {block}, expected a divisor of axis {axis} with {size} values")
-    axis %= values.ndim
-    shape = (*values.shape[:axis], size // block, block, *values.shape[axis + 1 :])
-    return np.asarray(values.reshape(shape).max(axis=axis + 1, initial=0.0))
-
-
 def quantize(
     x: ArrayLike,
     scale: ArrayLike,
@@ -152,10 +136,9 @@ def quantize(
 
     Args:
         x: real values.
-        scale: per tensor (a number), per channel (one per slice of ``axis``), or per block (the
-            shape of ``x`` with ``axis`` divided by the block length).
+        scale: per tensor (a number), or per channel (one per slice of ``axis``).
         zero_point: code of 0.0, of the scale's shape or a number.
-        axis: the channel or block axis; None for per tensor.
+        axis: the channel axis; None for per tensor.
         qmin: smallest code; -127 for weights, -128 where a runtime saturates there.
         qmax: largest code.
         rounding: what a tie does.
@@ -192,18 +175,15 @@ def _code_type(qmin: int, qmax: int) -> np.dtype[np.integer[Any]]:
 
 
 def _spread(parameter: NDArray[Any], values: NDArray[Any], axis: int | None) -> NDArray[Any]:
-    """Shape a per-tensor, per-channel or per-block parameter so that it broadcasts over values."""
+    """Shape a per-tensor or per-channel parameter so that it broadcasts over values."""
     if parameter.size == 1:
         return parameter.reshape(())
     if axis is None or not -values.ndim <= axis < values.ndim:
         raise ValueError(f"scale has shape {parameter.shape}, expected one value as axis is {axis}")
     axis %= values.ndim
-    size = values.shape[axis]
-    if parameter.ndim == 1 and values.ndim > 1:
-        parameter = parameter.reshape([-1 if i == axis else 1 for i in range(values.ndim)])
-    if parameter.ndim != values.ndim or size % parameter.shape[axis]:
+    if parameter.shape != (values.shape[axis],):
         raise ValueError(
-            f"scale has shape {parameter.shape}, expected {size} values along axis {axis} "
-            f"(per channel) or a divisor of it (per block)"
+            f"scale has shape {parameter.shape}, expected {values.shape[axis]} values along axis "
+            f"{axis}, one per channel"
         )
-    return np.repeat(parameter, size // parameter.shape[axis], axis=axis)
+    return parameter.reshape([-1 if i == axis else 1 for i in range(values.ndim)])

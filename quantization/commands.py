@@ -10,18 +10,22 @@ from pathlib import Path
 from onnx import ModelProto
 
 from artefacts.files import write_atomic
+from calibrators.ranges.ranges import Ranges
 from calibrators.tensorrt.cache import ALGORITHMS, cache_from_ranges, write_cache
 from graphs.files import load_model, save_model
+from graphs.walk import nodes
 from quantization.foreign.importer import import_quantized
 from quantization.foreign.strip import strip
 from quantization.lint.lint import lint
 from quantization.lint.report import lint_json, lint_text
 from quantization.measure.simulate import Feeds, simulate
 from quantization.measure.simulate_report import simulation_json, simulation_plot, simulation_text
+from quantization.placement import PROFILES, Placement, place
 from quantization.prepare.prepare import prepare
 from quantization.write.fp16 import to_float16
+from quantization.write.insert import insert_qdq, unify_ranges
 
-__all__ = ["Command", "Outcome"]
+__all__ = ["Command", "Outcome", "add_placement", "placement_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +81,7 @@ def run_prepare(arguments: Namespace) -> Outcome:
     model = load_model(arguments.model)
     prepared = prepare(model)
     save_model(prepared, arguments.output)
-    before, after = len(model.graph.node), len(prepared.graph.node)
+    before, after = len(nodes(model)), len(nodes(prepared))
     return Outcome(text=f"{before} nodes became {after}: {arguments.output}")
 
 
@@ -92,6 +96,75 @@ def run_import(arguments: Namespace) -> Outcome:
     save_model(imported.model, arguments.output)
     lines = [f"{imported.format} model of {imported.origin}"]
     lines += [f"  {note}" for note in imported.notes or ("taken as it is",)]
+    return Outcome(text="\n".join([*lines, f"wrote {arguments.output}"]))
+
+
+def add_placement(parser: ArgumentParser) -> None:
+    """Flags that decide where Q/DQ goes: the same for observing and for inserting."""
+    parser.add_argument("--profile", choices=PROFILES, default="tensorrt", help="placement rules")
+    parser.add_argument(
+        "--exclude",
+        action="append",
+        default=[],
+        help="node name, /regex/ or op type left float; may be given again",
+    )
+    parser.add_argument(
+        "--portable",
+        action="store_true",
+        help="for CPUs without VNNI, too (the command's --cpu-isa portable)",
+    )
+
+
+def placement_of(arguments: Namespace, model: ModelProto, *, unsigned: bool = False) -> Placement:
+    """Where Q/DQ goes, as the flags of ``add_placement`` say."""
+    return place(
+        model,
+        profile=arguments.profile,
+        exclude=arguments.exclude,
+        unsigned=unsigned,
+        portable=arguments.portable,
+    )
+
+
+def add_insert(parser: ArgumentParser) -> None:
+    """Flags of ``insert``."""
+    parser.add_argument("model", type=Path, help="prepared float ONNX file (*.prepared.onnx)")
+    parser.add_argument("--ranges", type=Path, required=True, help="its *.ranges.json")
+    parser.add_argument("--output", type=Path, required=True, help="*.int8.onnx to write")
+    add_placement(parser)
+    parser.add_argument(
+        "--unsigned",
+        action="store_true",
+        help="profile cpu: uint8 codes for activations that cannot be negative",
+    )
+    parser.add_argument(
+        "--weights",
+        choices=("int8", "float"),
+        default="int8",
+        help="float: keep weights as float32 behind Q/DQ (TensorRT up to 8.5)",
+    )
+    parser.add_argument(
+        "--used-ranges",
+        type=Path,
+        help="write the ranges as they are used: one, the largest, for tensors that share a scale",
+    )
+
+
+def run_insert(arguments: Namespace) -> Outcome:
+    """Write the Q/DQ model, and say how much of it is INT8."""
+    model = load_model(arguments.model)
+    placement = placement_of(arguments, model, unsigned=arguments.unsigned)
+    ranges = unify_ranges(Ranges.load(arguments.ranges), placement)
+    int8 = insert_qdq(model, placement, ranges, weights=arguments.weights)
+    save_model(int8, arguments.output)
+    if arguments.used_ranges:
+        ranges.save(arguments.used_ranges)
+    share = placement.int8_mac_share(model)
+    lines = [
+        f"{len(placement.int8_nodes)} layers read INT8 ({share:.1%} of multiply-accumulates), "
+        f"{len(placement.floating)} stay in floating point"
+    ]
+    lines += [f"  {each.op_type} {each.node}: {each.why}" for each in placement.floating]
     return Outcome(text="\n".join([*lines, f"wrote {arguments.output}"]))
 
 
@@ -155,7 +228,7 @@ def add_simulate(parser: ArgumentParser) -> None:
     parser.add_argument("model", type=Path, help="float ONNX file")
     parser.add_argument("int8", type=Path, help="Q/DQ ONNX file made from it")
     parser.add_argument("--data", required=True, help="samples, as for --calib-data")
-    parser.add_argument("--preprocess", type=Path, help="YAML spec for images")
+    parser.add_argument("--preprocess", type=Path, help="YAML spec or preset for images")
     parser.add_argument("--num", type=int, default=16, help="samples (default 16)")
     parser.add_argument("--all", action="store_true", help="list every tensor")
     parser.add_argument("--json", type=Path, help="write all numbers here")

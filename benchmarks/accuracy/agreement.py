@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Agreement", "AgreementScorer", "OutputAgreement"]
+from artefacts.decibels import LIMIT_DB, sqnr_db
 
-_LEAST_DB = -150.0
+__all__ = ["Agreement", "AgreementScorer", "OutputAgreement"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +106,7 @@ class AgreementScorer:
             reference=self._reference,
             outputs={
                 name: OutputAgreement(
-                    sqnr_db=_decibel(self._signal[name], self._noise[name]),
+                    sqnr_db=_level(self._signal[name], self._noise[name]),
                     cosine=float(np.mean(self._cosines[name])),
                     max_abs_error=self._largest[name],
                 )
@@ -118,8 +117,6 @@ class AgreementScorer:
         )
 
 
-def _decibel(signal: float, noise: float) -> float | None:
+def _level(signal: float, noise: float) -> float | None:
     """Signal over noise; None where there is no noise."""
-    if noise == 0:
-        return None
-    return max(10 * math.log10(signal / noise), _LEAST_DB) if signal > 0 else _LEAST_DB
+    return None if noise == 0 else max(sqnr_db(signal, noise), -LIMIT_DB)

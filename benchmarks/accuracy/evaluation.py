@@ -71,8 +71,8 @@ def evaluate_all(
         batch_size: samples per call.
         reference: the system whose outputs the others are compared with; None for no comparison.
         labelled: whether to score labels; False leaves the agreement alone.
-        on_sample: told how many samples are done.
-        watch: system → what else is told its answer to every sample that was scored.
+        on_sample: called with how many samples are done.
+        watch: system → what else is called with its answer to every sample that was scored.
 
     Raises:
         DataError: no samples, or a sample without a usable label.
@@ -85,27 +85,25 @@ def evaluate_all(
     likeness = {
         name: AgreementScorer(reference) for name in systems if reference and name != reference
     }
+    watched = watch or {}
     count = 0
     for batch in _batched(samples, batch_size, inputs):
         outputs = {name: _rows(call(batch.inputs), batch) for name, call in systems.items()}
         for name, scorer in scorers.items():
-            for row, sample in enumerate(batch.samples):
-                alone = {key: array[row : row + 1] for key, array in outputs[name].items()}
-                answer = alone if len(batch.samples) > 1 else outputs[name]
+            for answer, sample in _answers(outputs[name], batch):
                 scorer.add(answer, sample)
-                if watch is not None and name in watch:
-                    watch[name](answer, sample)
+                if name in watched:
+                    watched[name](answer, sample)
         for name, comparison in likeness.items():
             comparison.add(outputs[str(reference)], outputs[name])
         count += len(batch.samples)
         on_sample(count)
     if not count:
         raise DataError("0 samples to evaluate on, expected at least 1; check the data path")
+    unscored = AccuracyResult(metric="", figures={}, samples=count)
     return {
         name: replace(
-            scorers[name].result()
-            if labelled
-            else AccuracyResult(metric="", figures={}, samples=count),
+            scorers[name].result() if labelled else unscored,
             agreement=likeness[name].result() if name in likeness else None,
         )
         for name in systems
@@ -125,6 +123,13 @@ def _batched(samples: Iterable[Sample], size: int, inputs: Sequence[InputSpec]) 
         ]
         iterator = chain([first], iterator)
     yield from batches(iterator, evaluation_batch(inputs, size), inputs=inputs)
+
+
+def _answers(outputs: Arrays, batch: Batch) -> Iterator[tuple[Arrays, Sample]]:
+    """Each sample with what was answered to it; all outputs belong to a sample that is alone."""
+    for row, sample in enumerate(batch.samples):
+        alone = {key: array[row : row + 1] for key, array in outputs.items()}
+        yield (alone if len(batch.samples) > 1 else outputs), sample
 
 
 def _rows(outputs: Arrays, batch: Batch) -> dict[str, npt.NDArray[np.generic]]:

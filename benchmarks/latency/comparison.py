@@ -22,7 +22,7 @@ __all__ = ["MARGIN", "SpeedComparison", "SpeedVerdict", "compare_speed"]
 SpeedVerdict = Literal["faster", "slower", "equal", "undecided"]
 
 # Differences below this are not called differences: code layout alone moves a median by as much.
-MARGIN = 0.01
+MARGIN = 0.01  # relative difference that is still called equal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,9 +40,7 @@ class SpeedComparison:
     meaningful: bool = True
 
 
-def compare_speed(
-    baseline: LatencyResult, candidate: LatencyResult, *, margin: float = MARGIN
-) -> SpeedComparison:
+def compare_speed(baseline: LatencyResult, candidate: LatencyResult) -> SpeedComparison:
     """Ratio of median latencies, baseline / candidate, with its interval paired by round.
 
     Both systems' rounds are drawn together, so what a round did to both cancels in the ratio.
@@ -50,7 +48,6 @@ def compare_speed(
     Args:
         baseline: the system compared with.
         candidate: the system whose speed-up is wanted; from the same ``measure`` call.
-        margin: relative difference that is still called equal.
 
     Raises:
         RequestError: the two were not measured in the same rounds.
@@ -71,17 +68,17 @@ def compare_speed(
     return SpeedComparison(
         speedup=percentile(baseline.samples_ms, 50) / percentile(candidate.samples_ms, 50),
         interval=interval,
-        verdict=_verdict(interval, margin) if meaningful else "undecided",
+        verdict=_verdict(interval) if meaningful else "undecided",
         meaningful=meaningful,
     )
 
 
-def _verdict(interval: Interval, margin: float) -> SpeedVerdict:
+def _verdict(interval: Interval) -> SpeedVerdict:
     """Where the interval lies against the margin."""
-    if interval.low > 1 + margin:
+    if interval.low > 1 + MARGIN:
         return "faster"
-    if interval.high < 1 / (1 + margin):
+    if interval.high < 1 / (1 + MARGIN):
         return "slower"
-    if interval.low >= 1 / (1 + margin) and interval.high <= 1 + margin:
+    if interval.low >= 1 / (1 + MARGIN) and interval.high <= 1 + MARGIN:
         return "equal"
     return "undecided"

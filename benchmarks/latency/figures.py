@@ -21,6 +21,7 @@ from benchmarks.statistics.stability import Stability
 __all__ = ["PERCENTS", "Figure", "LatencyResult", "summarize", "summarize_values"]
 
 PERCENTS = (50.0, 90.0, 95.0, 99.0)
+_NEIGHBOURS = 20  # values in the order of time that are drawn together
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,15 +98,14 @@ def summarize(
     return figures
 
 
-def summarize_values(values: Sequence[float], group: int = 20) -> Figure:
-    """Median of values in the order of time, its interval drawn over runs of ``group``.
+def summarize_values(values: Sequence[float]) -> Figure:
+    """Median of values in the order of time, its interval drawn over runs of 20.
 
     Args:
         values: at least one.
-        group: neighbours that are drawn together.
     """
     samples = np.asarray(values, dtype=np.float64)
-    groups = np.array_split(samples, max(len(samples) // group, 1))
+    groups = np.array_split(samples, max(len(samples) // _NEIGHBOURS, 1))
     resampled = bootstrap_figures(groups, (50.0,), draw_rounds(len(groups)))
     return Figure(value=percentile(samples, 50), interval=interval_of(resampled[:, 0]))
 

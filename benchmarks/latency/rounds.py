@@ -97,7 +97,7 @@ def measure(
         rules: when to start counting and when to stop.
         batch: images per query, for the throughput.
         clock: nanoseconds, monotonic; a test passes a simulated one.
-        on_round: told the number of each finished round (progress, sensors); not timed.
+        on_round: called with the number of each finished round (progress, sensors); not timed.
 
     Raises:
         RequestError: no systems.

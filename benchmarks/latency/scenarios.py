@@ -11,7 +11,6 @@ shorter than MLPerf's 600 s and no MLPerf result.
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,23 +19,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from artefacts.errors import ArtefactError, RequestError
-from artefacts.files import read_bounded
+from artefacts.errors import RequestError
 from artefacts.libraries import require
+from benchmarks.latency.loadgen_log import figures_of, parse_detail_log, reasons_of
 
 __all__ = [
     "Scenario",
     "ScenarioResult",
     "ScenarioRules",
     "find_server_rate",
-    "parse_detail_log",
     "run_scenario",
 ]
 
 Scenario = Literal["SingleStream", "MultiStream", "Offline", "Server"]
 Query = Callable[[Sequence[int]], object]
-LIMIT_BYTES = 256 << 20
-PERCENTILES = ("50.00", "90.00", "95.00", "99.00")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,9 +132,9 @@ def run_scenario(
     return ScenarioResult(
         system=system,
         scenario=scenario,
-        figures=_figures(values, scenario, per_query),
+        figures=figures_of(values, scenario, per_query),
         valid=values.get("result_validity") == "VALID",
-        reasons=_reasons(values),
+        reasons=reasons_of(values),
         queries=int(values.get("result_query_count", 0)),
         images_per_query=per_query,
         workers=len(workers),
@@ -245,58 +241,6 @@ def _log_settings(loadgen: Any, folder: Path) -> Any:
     settings.log_output = output
     settings.enable_trace = False
     return settings
-
-
-def parse_detail_log(path: Path) -> dict[str, Any]:
-    """Key → value of LoadGen's ``mlperf_log_detail.txt``: lines ``:::MLLOG {"key": …}``.
-
-    Raises:
-        ArtefactError: no such lines.
-    """
-    text = read_bounded(path, limit_bytes=LIMIT_BYTES, what="LoadGen log").decode(errors="replace")
-    values: dict[str, Any] = {}
-    for line in text.splitlines():
-        mark, _, content = line.partition(" ")
-        if mark != ":::MLLOG":
-            continue
-        try:
-            entry = json.loads(content)
-            values[entry["key"]] = entry["value"]
-        except (ValueError, KeyError, TypeError):
-            continue  # the log of a killed run ends within a line
-    if "result_validity" not in values:
-        raise ArtefactError(
-            f"LoadGen log {path} has no result, expected a line with result_validity; run the "
-            "scenario again"
-        )
-    return values
-
-
-def _figures(values: dict[str, Any], scenario: Scenario, per_query: int) -> dict[str, float]:
-    """Milliseconds per query and images per second."""
-    infix, extreme = ("_per_query", "_query") if scenario == "MultiStream" else ("", "")
-    figures = {
-        f"p{float(p):g}_ms": values[f"result_{p}_percentile{infix}_latency_ns"] / 1e6
-        for p in PERCENTILES
-    }
-    for name in ("mean", "max"):
-        figures[f"{name}_ms"] = values[f"result_{name}{extreme}_latency_ns"] / 1e6
-    rates = ("result_samples_per_second", "result_completed_samples_per_sec")
-    rate = next((values[key] for key in rates if key in values), None)
-    # The stream scenarios have no rate of their own: one query follows the other.
-    figures["throughput_per_s"] = float(rate or per_query * 1e3 / figures["mean_ms"])
-    return figures
-
-
-def _reasons(values: dict[str, Any]) -> tuple[str, ...]:
-    """What LoadGen found wanting."""
-    checks = {
-        "result_perf_constraints_met": "the latency bound was not kept",
-        "result_min_duration_met": "it was too short",
-        "result_min_queries_met": "it had too few queries",
-        "early_stopping_met": "it had too few queries for a statement at 99 % confidence",
-    }
-    return tuple(text for key, text in checks.items() if values.get(key) is False)
 
 
 def find_server_rate(

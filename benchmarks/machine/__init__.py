@@ -7,9 +7,9 @@ May import: the standard library, numpy, artefacts; pynvml in one file. Reads on
 from __future__ import annotations
 
 from benchmarks.machine.energy import EnergyResult, measure_energy
-from benchmarks.machine.environment import UNKNOWN, capture_environment
-from benchmarks.machine.memory import MemoryResult
+from benchmarks.machine.facts import UNKNOWN, capture_environment
 from benchmarks.machine.meters import find_meter
+from benchmarks.machine.peak_memory import MemoryResult
 from benchmarks.machine.steadiness import MachineWatch, Steadiness
 
 __all__ = [

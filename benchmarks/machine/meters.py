@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from benchmarks.machine.files import read_number, read_text
 from benchmarks.machine.nvml import Gpu, open_gpu
+from benchmarks.machine.proc_files import read_number, read_text
 from benchmarks.machine.rails import RailMeter, find_rails, open_jtop
 
 __all__ = ["Meter", "NvmlMeter", "RaplMeter", "find_meter", "find_zones"]

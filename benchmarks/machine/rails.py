@@ -19,7 +19,7 @@ from typing import Any
 
 from artefacts.errors import MissingLibraryError
 from artefacts.libraries import require
-from benchmarks.machine.files import read_number, read_text
+from benchmarks.machine.proc_files import read_number, read_text
 
 __all__ = ["JtopMeter", "RailMeter", "find_rails", "open_jtop", "parse_jtop", "total_power"]
 

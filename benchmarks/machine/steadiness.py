@@ -11,8 +11,8 @@ from typing import Literal
 
 import numpy as np
 
-from benchmarks.machine.files import read_number, read_text
 from benchmarks.machine.nvml import Gpu
+from benchmarks.machine.proc_files import read_number, read_text
 
 __all__ = ["MachineWatch", "Steadiness"]
 

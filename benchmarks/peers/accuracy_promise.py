@@ -1,4 +1,4 @@
-"""What ``--max-drop 0.5`` gives up on a network, by the command itself."""
+"""What ``--max-drop 0.5`` leaves in float on a network, by the command itself."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def kept_promise(case: Case, assets: Path, folder: Path) -> dict[str, Any]:
     engine.parent.mkdir(exist_ok=True)
     spec, task = engine.parent / "preprocess.yaml", engine.parent / "task.yaml"
     spec.write_text(yaml.safe_dump(case.preprocess))
-    told: dict[str, Any] = {"task": "classification", "label_offset": case.label_offset}
+    described: dict[str, Any] = {"task": "classification", "label_offset": case.label_offset}
     if case.annotations:
-        told = {"task": "detection", "annotations": str((assets / case.annotations).resolve())}
-    task.write_text(yaml.safe_dump(told))
+        described = {"task": "detection", "annotations": str((assets / case.annotations).resolve())}
+    task.write_text(yaml.safe_dump(described))
     words: list[object] = [sys.executable, "build_engine.py", "--target", "cpu"]
     words += ["--simulate-target", "tensorrt", "--max-drop", DROP, "--engine", engine]
     words += ["--onnx", assets / "models" / f"{case.file}.onnx", "--preprocess", spec]
@@ -45,11 +45,12 @@ def kept_promise(case: Case, assets: Path, folder: Path) -> dict[str, Any]:
         print(f"  --max-drop failed:\n{done.stderr[-2000:]}", file=sys.stderr)
         return {}
     manifest = engines.read_manifest(engine)
+    passport = manifest.passport.to_json()
     return {
         **manifest.measured["promise"],
         "exit": done.returncode,
-        "how": manifest.passport["promise"]["how"],
-        "int8_mac_share": manifest.passport["placement"]["int8_mac_share"],
+        "how": passport["promise"]["how"],
+        "int8_mac_share": passport["placement"]["int8_mac_share"],
         "seconds": time.perf_counter() - start,
     }
 

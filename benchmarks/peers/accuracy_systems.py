@@ -86,7 +86,7 @@ def quantize_nncf(model: Path, rows: Rows, output: Path, method: str) -> None:
     The overflow fix halves weights for CPUs without VNNI: by default those of the first
     convolution, on every CPU. With ``overflow`` it does so in all layers.
 
-    The control is told to lose no more than 0.5 points of likeness to FP32 on the samples: equal
+    The control is set to lose no more than 0.5 points of likeness to FP32 on the samples: equal
     top-1, or, where the output holds no class scores, 1 - noise / signal.
     """
     import nncf

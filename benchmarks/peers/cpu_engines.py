@@ -16,7 +16,7 @@ import engines
 import quantization
 from calibrators import Sample
 from engines.openvino.library import DEVICE, core, cpu_facts, settings
-from pipeline.flags import IMPROVEMENT_SAMPLES
+from pipeline.settle import IMPROVEMENT_SAMPLES
 from quantization.improve.improve import improve
 from quantization.measure.execution import Array, Arrays, Run
 
@@ -61,7 +61,7 @@ def our_int8(
 def our_engine(path: Path, threads: int) -> engines.Engine:
     """An engine of this project beside its ONNX file, loaded again."""
     built = path.with_suffix(".engine")
-    engines.build(path, built, engines.BuildOptions(target="cpu", threads=threads), {})
+    engines.build(path, built, engines.BuildOptions(target="cpu", threads=threads))
     return engines.load(built)
 
 

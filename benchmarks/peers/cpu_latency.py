@@ -34,7 +34,7 @@ from benchmarks.peers.cpu_engines import compiled_peer, cpu, our_engine, our_int
 from benchmarks.peers.engine_verdicts import WORST_RATIO, decibels, of_latency
 from benchmarks.peers.resnet50 import build_resnet50
 from calibrators import Sample
-from pipeline.flags import IMPROVEMENT_SAMPLES
+from pipeline.settle import IMPROVEMENT_SAMPLES
 from quantization.measure.execution import Run, load_int8, load_onnxruntime
 
 ROOT = Path(__file__).parents[2]

@@ -19,17 +19,17 @@ VARIABLES = {INK: "ink", LINE: "line", SOFT: "soft", PANEL: "panel"} | {
 STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "benchmarks",
-    "font.size": 10.5,
+    "font.size": 11,
     "axes.edgecolor": LINE,
     "axes.labelcolor": SOFT,
-    "axes.labelsize": 10,
+    "axes.labelsize": 10.5,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.spines.left": False,
     "axes.grid": True,
     "axes.grid.axis": "y",
     "axes.axisbelow": True,
-    "axes.titlesize": 10.5,
+    "axes.titlesize": 11,
     "grid.color": LINE,
     "grid.linewidth": 0.7,
     "xtick.color": LINE,
@@ -41,28 +41,27 @@ STYLE = {
     "lines.linewidth": 1.8,
     "lines.solid_capstyle": "round",
 }
+WIDTH = 5.2  # inches; a narrower figure has larger text on the page
 # Matplotlib reads these when a legend is made, long after the axes.
-LEGEND = {"frameon": False, "handlelength": 1.2, "fontsize": 10, "labelcolor": INK}
+LEGEND = {"frameon": False, "handlelength": 1.2, "fontsize": 10.5, "labelcolor": INK}
 
 
-def axes_of(x_label: str, y_label: str, *, height: float = 3.3, count: int = 1) -> tuple[Any, Any]:
+def axes_of(x_label: str, y_label: str, *, height: float = 2.9) -> tuple[Any, Any]:
     """A figure without pyplot's global state, and its axes.
 
     Args:
         x_label: with the unit.
         y_label: with the unit.
-        height: inches; the width is 6.2.
-        count: axes below each other; several are returned as a list.
+        height: inches; the width is 5.2.
     """
     matplotlib = require("matplotlib", extra="report")
     figures = require("matplotlib.figure", extra="report")
     with matplotlib.rc_context(STYLE):
-        figure = figures.Figure(figsize=(6.2, height), layout="constrained")
-        axes = [figure.add_subplot(count, 1, place + 1) for place in range(count)]
-    axes[-1].set_xlabel(x_label)
-    for part in axes:
-        part.set_ylabel(y_label)
-    return figure, axes[0] if count == 1 else axes
+        figure = figures.Figure(figsize=(WIDTH, height), layout="constrained")
+        axes = figure.add_subplot()
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    return figure, axes
 
 
 def to_svg(figure: Any, title: str) -> str:

@@ -18,6 +18,7 @@ from benchmarks.machine import EnergyResult, MemoryResult, Steadiness
 
 __all__ = [
     "AGAINST_GRAPH",
+    "LIKENESS",
     "VERSION",
     "Comparison",
     "Explanation",
@@ -32,6 +33,7 @@ __all__ = [
 
 VERSION = 1
 AGAINST_GRAPH = "against its graph"
+LIKENESS = "against FP32"
 """The setting of an engine that says how far it is from the graph it was made from."""
 
 

@@ -8,7 +8,7 @@ from html import escape as escape_markup
 from importlib.resources import files
 from string import Template
 
-from benchmarks.report import plots
+from benchmarks.report import charts
 from benchmarks.report.document import (
     AGAINST_GRAPH,
     Comparison,
@@ -16,8 +16,9 @@ from benchmarks.report.document import (
     Report,
     SystemReport,
 )
-from benchmarks.report.sections import NOISE, Section, sections, times_section
-from benchmarks.report.tables import Rows, format_score, result_rows
+from benchmarks.report.layer_sections import NOISE, times_section
+from benchmarks.report.sections import sections
+from benchmarks.report.tables import Rows, Section, format_score, result_rows
 
 __all__ = ["render_html"]
 
@@ -135,12 +136,12 @@ def _limits(report: Report) -> str:
 def _main_plots(report: Report) -> Iterable[tuple[str, str]]:
     """Plot and caption, most telling first."""
     samples = {system.name: system.latency.samples_ms for system in report.systems}
-    yield plots.plot_latency(samples), "Latencies; the slowest half percent lies to the right."
-    yield plots.plot_cdf(samples), "Queries answered within a time, the slowest one included."
+    yield charts.plot_latency(samples), "Latencies; the slowest half percent lies to the right."
+    yield charts.plot_cdf(samples), "Queries answered within a time, the slowest one included."
     scored = [system for system in report.systems if system.accuracy and system.accuracy.metric]
     if scored:
-        yield plots.plot_pareto(scored), "Up is more accurate, left is faster."
-    yield plots.plot_rounds(report.systems), "Medians round by round: drift would be a slope."
+        yield charts.plot_pareto(scored), "Up is more accurate, left is faster."
+    yield charts.plot_rounds(report.systems), "Medians round by round: drift would be a slope."
 
 
 def _section_plots(section: Section, report: Report) -> Iterable[tuple[str, str]]:
@@ -149,19 +150,20 @@ def _section_plots(section: Section, report: Report) -> Iterable[tuple[str, str]
         for kind in ("batch", "threads"):
             points = [point for point in report.sweeps if point.kind == kind]
             if points:
-                yield plots.plot_sweep(points, kind), "Bands are 95 % intervals."
+                yield charts.plot_sweep(points, kind), "Bands are 95 % intervals."
     if section.title == "Layers" and any(s.int8_mac_share is not None for s in report.systems):
-        yield plots.plot_layers(report), "Each segment is a layer, in the order of the graph."
-        if report.ranges:
-            yield plots.plot_ranges(report.ranges[:SHOWN_RANGES]), "The line is where INT8 clips."
+        for entry in report.ranges[:SHOWN_RANGES]:
+            caption = f"INT8 clips at the line, {entry.amax:.4g}, by {entry.method}."
+            yield charts.plot_range(entry), caption
+        yield charts.plot_layers(report), "Each segment is a layer, in the order of the graph."
     for comparison in report.comparisons:
         pair = report.systems[0], report.system(comparison.candidate)
         if section == times_section(report, comparison.candidate):
             caption = "The layers that take the most time in either system."
-            yield plots.plot_layer_times(*pair), caption
+            yield charts.plot_layer_times(*pair), caption
     for system in report.systems:
         if section.title == f"{NOISE}: {system.name}":
-            yield plots.plot_noise(system), "Higher is closer to the float graph."
+            yield charts.plot_noise(system), "Higher is closer to the float graph."
 
 
 def _section(section: Section, report: Report, *, level: int = 2) -> str:

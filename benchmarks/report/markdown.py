@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from benchmarks.report.document import Report
-from benchmarks.report.sections import sections, times_section
+from benchmarks.report.layer_sections import times_section
+from benchmarks.report.sections import sections
 from benchmarks.report.tables import result_rows, to_markdown
 
 __all__ = ["render_markdown"]

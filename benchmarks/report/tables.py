@@ -1,14 +1,19 @@
-"""The result table, as text, Markdown and CSV: the same cells everywhere."""
+"""What a section of a report is, and the result table: the same cells as text, Markdown and CSV."""
 
 from __future__ import annotations
 
 import csv
 import io
 import math
+from dataclasses import dataclass
 
+from benchmarks.latency import Figure
 from benchmarks.report.document import Comparison, Report, SystemReport
 
 __all__ = [
+    "NONE",
+    "Rows",
+    "Section",
     "csv_rows",
     "format_score",
     "result_rows",
@@ -16,9 +21,26 @@ __all__ = [
     "to_csv",
     "to_markdown",
     "to_text",
+    "with_interval",
 ]
 
 Rows = list[list[str]]
+NONE = "–"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """A heading, what to know before reading the table, and the table.
+
+    Attributes:
+        title: of the section.
+        text: one or two sentences.
+        rows: header row first; empty for none.
+    """
+
+    title: str
+    text: str
+    rows: Rows
 
 
 def result_rows(report: Report) -> Rows:
@@ -152,3 +174,11 @@ def to_csv(rows: Rows) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()
+
+
+def with_interval(figure: Figure) -> str:
+    """E.g. ``1.23 (1.21–1.25)``."""
+    if figure.interval is None:
+        return three_digits(figure.value)
+    low, high = three_digits(figure.interval.low), three_digits(figure.interval.high)
+    return f"{three_digits(figure.value)} ({low}–{high})"

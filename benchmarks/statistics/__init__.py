@@ -7,7 +7,7 @@ May import: numpy only; knows nothing of engines, time or files.
 from __future__ import annotations
 
 from benchmarks.statistics.binomial import binomial_tail
-from benchmarks.statistics.bootstrap import Interval, bootstrap_figures, bootstrap_mean_difference
+from benchmarks.statistics.bootstrap import Interval, bootstrap_figures
 from benchmarks.statistics.mcnemar import McNemar, mcnemar
 from benchmarks.statistics.percentiles import percentile
 from benchmarks.statistics.stability import Stability, judge_stability
@@ -18,7 +18,6 @@ __all__ = [
     "Stability",
     "binomial_tail",
     "bootstrap_figures",
-    "bootstrap_mean_difference",
     "judge_stability",
     "mcnemar",
     "percentile",

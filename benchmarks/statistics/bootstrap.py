@@ -1,4 +1,4 @@
-"""Bootstrap intervals: of figures by round, and of paired differences by sample.
+"""Bootstrap intervals of figures, by round.
 
 Latencies within one round are not independent (clocks, caches and neighbours drift), so whole
 rounds are drawn, not single latencies: the cluster bootstrap (Davison and Hinkley, *Bootstrap
@@ -21,7 +21,6 @@ __all__ = [
     "CONFIDENCE",
     "Interval",
     "bootstrap_figures",
-    "bootstrap_mean_difference",
     "draw_rounds",
     "interval_of",
 ]
@@ -100,29 +99,3 @@ def interval_of(resampled: Floats, confidence: float = CONFIDENCE) -> Interval:
     tail = (1 - confidence) / 2 * 100
     low, high = np.percentile(resampled, [tail, 100 - tail])
     return Interval(low=float(low), high=float(high), confidence=confidence)
-
-
-def bootstrap_mean_difference(
-    first: npt.ArrayLike, second: npt.ArrayLike, resamples: int = 10 * RESAMPLES, seed: int = 0
-) -> Interval:
-    """Interval of mean(first) - mean(second), paired: value i of both is of the same sample.
-
-    Args:
-        first: one value per sample (n,), e.g. 1.0 where the answer was right.
-        second: the other system's value for the same samples (n,).
-        resamples: number of bootstrap resamples.
-        seed: fixed, so that one report always gives the same intervals.
-
-    Raises:
-        RequestError: different lengths, or no samples.
-    """
-    one, two = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
-    if one.shape != two.shape or one.size == 0:
-        raise RequestError(
-            f"paired values of shapes {one.shape} and {two.shape}, expected the same with at "
-            "least 1 sample; evaluate both systems on the same samples"
-        )
-    # Resampling n values and averaging needs only how often each distinct difference is drawn.
-    distinct, counts = np.unique(one - two, return_counts=True)
-    drawn = np.random.default_rng(seed).multinomial(one.size, counts / one.size, size=resamples)
-    return interval_of(drawn @ distinct / one.size)

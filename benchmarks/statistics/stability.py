@@ -12,6 +12,11 @@ from benchmarks.statistics.percentiles import Floats
 
 __all__ = ["Stability", "judge_stability", "settled"]
 
+_SPREAD_LIMIT = 0.025  # trtexec warns above this coefficient of variation
+_DRIFT_LIMIT = 0.05
+_SLICES = 3  # of the warm-up that must agree
+_TOLERANCE = 0.05
+
 
 @dataclass(frozen=True, kw_only=True)
 class Stability:
@@ -31,19 +36,14 @@ class Stability:
     reasons: tuple[str, ...] = ()
 
 
-def judge_stability(
-    groups: Sequence[Floats], *, spread_limit: float = 0.025, drift_limit: float = 0.05
-) -> Stability:
+def judge_stability(groups: Sequence[Floats]) -> Stability:
     """Whether the rounds of one system agree.
 
-    Stable means all of: the median is known to within ``spread_limit`` (trtexec warns above a
-    coefficient of variation of 2.5 %), the last third of the rounds does not differ from the
-    first by more than ``drift_limit``, and the latencies have one mode.
+    Stable means all of: the median is known to within 2.5 %, the last third of the rounds does not
+    differ from the first by more than 5 %, and the latencies have one mode.
 
     Args:
         groups: one array of latencies per round, in the order of time.
-        spread_limit: largest allowed half-width of the median's interval, relative.
-        drift_limit: largest allowed relative difference between first and last third.
     """
     if len(groups) < 6:
         reason = f"only {len(groups)} rounds, at least 6 are needed to judge"
@@ -55,15 +55,15 @@ def judge_stability(
     spread = (interval.high - interval.low) / 2 / centre
     third = len(groups) // 3
     drift = float(np.median(medians[-third:]) - np.median(medians[:third])) / centre
-    reasons = _modes(np.concatenate(groups), spread_limit)
+    reasons = _modes(np.concatenate(groups))
     two_modes = bool(reasons)
-    if spread > spread_limit:
-        found, wanted = 100 * spread, 100 * spread_limit
+    if spread > _SPREAD_LIMIT:
+        found, wanted = 100 * spread, 100 * _SPREAD_LIMIT
         reasons.append(f"the median is known to ±{found:.1f} % only, expected ±{wanted:.1f} %")
-    if abs(drift) > drift_limit:
+    if abs(drift) > _DRIFT_LIMIT:
         reasons.append(
             f"latency drifted by {100 * drift:+.1f} % from the first to the last third, "
-            f"expected at most {100 * drift_limit:.1f} %"
+            f"expected at most {100 * _DRIFT_LIMIT:.1f} %"
         )
     return Stability(
         stable=not reasons,
@@ -74,7 +74,7 @@ def judge_stability(
     )
 
 
-def _modes(samples: Floats, limit: float) -> list[str]:
+def _modes(samples: Floats) -> list[str]:
     """A reason, where a tenth of the samples spans most of what lies between p20 and p80.
 
     The widest tenth takes 0.19 of that span for a normal, 0.29 for an exponential distribution,
@@ -86,7 +86,7 @@ def _modes(samples: Floats, limit: float) -> list[str]:
     steps = np.diff(deciles)
     widest = int(np.argmax(steps))
     span = deciles[-1] - deciles[0]
-    if steps[widest] <= 2 * limit * deciles[3] or steps[widest] <= 0.6 * span:
+    if steps[widest] <= 2 * _SPREAD_LIMIT * deciles[3] or steps[widest] <= 0.6 * span:
         return []
     return [
         f"latencies have two modes, near {deciles[widest]:.4g} and {deciles[widest + 1]:.4g} ms, "
@@ -94,14 +94,12 @@ def _modes(samples: Floats, limit: float) -> list[str]:
     ]
 
 
-def settled(medians: Sequence[float], *, window: int = 3, tolerance: float = 0.05) -> bool:
-    """Whether the last ``window`` medians lie within ``tolerance`` of their middle one.
+def settled(medians: Sequence[float]) -> bool:
+    """Whether the last three medians lie within 5 % of their middle one.
 
     Args:
         medians: one median per warm-up slice, in the order of time.
-        window: how many slices must agree.
-        tolerance: largest relative deviation.
     """
-    last = np.array(medians[-window:])
+    last = np.array(medians[-_SLICES:])
     middle = float(np.median(last)) if last.size else 0.0
-    return last.size == window and bool(np.all(np.abs(last - middle) <= tolerance * middle))
+    return last.size == _SLICES and bool(np.all(np.abs(last - middle) <= _TOLERANCE * middle))

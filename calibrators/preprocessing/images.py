@@ -7,7 +7,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from PIL import (
@@ -19,14 +19,15 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from artefacts.errors import DataError, InputError
+from artefacts.errors import BusyError, DataError, InputError
 from artefacts.files import read_bounded
-from calibrators.preprocessing.geometry import MAX_PIXELS
+from calibrators.preprocessing.image_limits import FILES, ImageLimits, MeteredFile
 
 __all__ = ["SUFFIXES", "decode_image", "eight_bits", "open_image"]
 
+Found = TypeVar("Found")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-MAX_FILE_BYTES = 1 << 28
+_BLOCK_ROWS = 64
 
 
 class _Jpeg(JpegImagePlugin.JpegImageFile):
@@ -81,13 +82,19 @@ def open_image(path: str | Path) -> Image.Image:
         DataError: no such file, too large, or not a whole image.
     """
     try:
-        raw = read_bounded(path, limit_bytes=MAX_FILE_BYTES, what="image")
+        raw = read_bounded(path, limit_bytes=FILES.file_bytes, what="image")
     except InputError as err:
         raise DataError(str(err)) from err
     return decode_image(raw, name=str(path))
 
 
-def decode_image(raw: bytes, *, name: str) -> Image.Image:
+def decode_image(
+    raw: bytes,
+    *,
+    name: str,
+    limits: ImageLimits = FILES,
+    deadline_s: float | None = None,
+) -> Image.Image:
     """Decode an image: EXIF orientation applied, mode L (if it was grey) or RGB.
 
     Transparency is dropped, as training pipelines do (``convert("RGB")``, ``cv2.imread``): the
@@ -96,38 +103,45 @@ def decode_image(raw: bytes, *, name: str) -> Image.Image:
     Args:
         raw: bytes of a JPEG, PNG, WebP or BMP file; the first frame of an animation counts.
         name: named in errors.
+        limits: what it may cost, checked before decoding; ``UPLOADS`` for what strangers send.
+        deadline_s: on ``time.monotonic``'s clock; what takes longer is given up.
 
     Raises:
-        DataError: another format, damaged, or more than 2^26 pixels (checked before decoding).
+        DataError: another format, damaged, or over the limits.
+        BusyError: the time was up.
     """
-    image = _opened(raw, name)
-    if image.width * image.height > MAX_PIXELS:
-        raise DataError(
-            f"image {name} has {image.width} × {image.height} pixels, expected at most "
-            f"{MAX_PIXELS} (a decompression bomb would be larger); scale it down or remove it"
-        )
-    try:
-        image.load()
-    except _DAMAGED as err:
-        raise _unreadable(name, str(err)) from err
+    limits.check_bytes(raw, name)
+    image = _opened(raw, name, deadline_s)
+    limits.check_size(image.width, image.height, name)
+    if image.format == "JPEG":
+        limits.check_scans(raw, image.width, image.height, name)
+    _decoded(image.load, name)
     turn = _TURNS.get(_orientation(image.info.get("exif")))
     return eight_bits(image if turn is None else image.transpose(turn))
 
 
-def _opened(raw: bytes, name: str) -> Image.Image:
+def _opened(raw: bytes, name: str, deadline_s: float | None) -> ImageFile.ImageFile:
     """The header only. Image.open would do, but warns of bombs on its way to our refusal."""
     if not raw:
         raise _unreadable(name, "it is empty")
     for magic, offset, plugin in _PLUGINS:
         if raw[offset : offset + len(magic)] == magic:
-            try:
-                return plugin(io.BytesIO(raw), "")
-            except _DAMAGED as err:
-                raise _unreadable(name, str(err)) from err
+            file = MeteredFile(raw, name=name, deadline_s=deadline_s, small_reads=magic == b"BM")
+            return _decoded(lambda: plugin(file, ""), name)  # noqa: B023 - called at once
     raise DataError(
         f"image {name} begins with {raw[:8]!r}, expected a JPEG, PNG, WebP or BMP file; "
         "convert it or remove it"
     )
+
+
+def _decoded(step: Callable[[], Found], name: str) -> Found:
+    """A step of Pillow's, whose many errors all mean a damaged file."""
+    try:
+        return step()
+    except (BusyError, DataError):  # ours, by way of the file that it reads
+        raise
+    except _DAMAGED as err:
+        raise _unreadable(name, str(err)) from err
 
 
 def _unreadable(name: str, reason: str) -> DataError:
@@ -165,12 +179,27 @@ def eight_bits(image: Image.Image) -> Image.Image:
     if image.mode in ("L", "RGB"):
         return image
     if image.mode.startswith("I"):
-        # Pillow's own conversion clips at 255: a 16-bit scan would turn white.
-        wide = np.asarray(image).astype(np.int64).clip(0, 65535)
-        return Image.fromarray(((wide + 128) // 257).astype(np.uint8))
+        return _by_blocks(image, "L", _from_sixteen_bits)
     if image.mode in ("1", "LA", "La"):
-        return image.convert("L")
+        return _by_blocks(image, "L", lambda block: block.convert("L"))
     if image.mode in ("P", "PA"):
         # By way of RGBA, since Pillow warns about palettes whose transparency is a table.
-        return image.convert("RGBA").convert("RGB")
-    return image.convert("RGB")
+        return _by_blocks(image, "RGB", lambda block: block.convert("RGBA").convert("RGB"))
+    return _by_blocks(image, "RGB", lambda block: block.convert("RGB"))
+
+
+def _from_sixteen_bits(block: Image.Image) -> Image.Image:
+    """Pillow's own conversion clips at 255: a 16-bit scan would turn white."""
+    wide = np.asarray(block).astype(np.int64).clip(0, 65535)
+    return Image.fromarray(((wide + 128) // 257).astype(np.uint8))
+
+
+def _by_blocks(
+    image: Image.Image, mode: str, convert: Callable[[Image.Image], Image.Image]
+) -> Image.Image:
+    """A conversion pixel by pixel, some rows at a time: no third copy of the picture."""
+    result = Image.new(mode, image.size)
+    for top in range(0, image.height, _BLOCK_ROWS):
+        box = (0, top, image.width, min(top + _BLOCK_ROWS, image.height))
+        result.paste(convert(image.crop(box)), box)
+    return result

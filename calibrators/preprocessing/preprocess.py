@@ -19,6 +19,7 @@ from PIL import Image
 
 from artefacts.errors import DataError
 from calibrators.preprocessing.geometry import Geometry, Letterbox, resample
+from calibrators.preprocessing.image_limits import FILES, ImageLimits
 from calibrators.preprocessing.images import eight_bits
 from calibrators.preprocessing.spec_file import read_yaml
 from calibrators.preprocessing.spec_values import CANONICAL, COLORS, Affine, check_keys, invalid
@@ -122,21 +123,27 @@ class Preprocess:
             (height, width), resize=self.resize, crop=self.crop, letterbox=self.letterbox
         )
 
-    def __call__(self, image: Image.Image | NDArray[np.uint8]) -> NDArray[Any]:
+    def __call__(
+        self, image: Image.Image | NDArray[np.uint8], *, limits: ImageLimits = FILES
+    ) -> NDArray[Any]:
         """Preprocess one image.
 
         Args:
             image: a Pillow image, already upright, or uint8 (H, W), (H, W, 1) or (H, W, 3) in RGB
                 order.
+            limits: what it may be resized to, where its own size decides that.
 
         Returns:
             An array without batch axis, e.g. (3, 224, 224) float32 for ``nchw``.
 
         Raises:
-            DataError: the array is no image, or the crop does not fit.
+            DataError: the array is no image, the crop does not fit, or it would become too large.
         """
         picture = eight_bits(image if isinstance(image, Image.Image) else _from_array(image))
-        picture = picture.convert("L" if self.color == "gray" else "RGB")
+        if self.letterbox is None and not isinstance(self.resize, tuple):
+            limits.check_resized(*self.geometry(picture.height, picture.width).resized)
+        mode = "L" if self.color == "gray" else "RGB"
+        picture = picture if picture.mode == mode else picture.convert(mode)
         pixels = self._place(picture)
         if self.color == "bgr":
             pixels = pixels[:, :, ::-1]

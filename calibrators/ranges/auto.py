@@ -21,7 +21,7 @@ from calibrators.statistics.tensor_statistics import TensorStatistics, folded
 
 __all__ = [
     "CANDIDATES",
-    "Choice",
+    "MethodChoice",
     "choose_method",
     "choose_per_tensor",
     "hold_out",
@@ -31,7 +31,7 @@ CANDIDATES = ("minmax", "percentile:99.999", "percentile:99.99", "entropy", "mse
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choice:
+class MethodChoice:
     """A method for the whole model.
 
     Attributes:
@@ -80,12 +80,7 @@ def hold_out(
     return _Part(samples, held_out, False), _Part(samples, held_out, True)
 
 
-def choose_per_tensor(
-    statistics: Statistics,
-    held_out: Statistics | None = None,
-    *,
-    methods: Sequence[str] = CANDIDATES,
-) -> Ranges:
+def choose_per_tensor(statistics: Statistics, held_out: Statistics | None = None) -> Ranges:
     """Each tensor's range by the method that errs least on samples its ranges did not see.
 
     Without ``held_out``, the samples judge each other: each method takes a range from the half of
@@ -95,7 +90,6 @@ def choose_per_tensor(
     Args:
         statistics: what ranges are taken from.
         held_out: of the same tensors over other samples.
-        methods: what to choose from.
 
     Raises:
         DataError: no samples, NaN or Inf, or too few samples for two halves.
@@ -114,7 +108,7 @@ def choose_per_tensor(
         statistics_digest=whole.digest,
         method="auto",
         tensors={
-            name: _choose(cell, tried[name], judges[name], methods, count)
+            name: _choose(cell, tried[name], judges[name], count)
             for name, cell in statistics.tensors.items()
         },
         samples=len(whole.samples),
@@ -128,7 +122,7 @@ def choose_method(
     *,
     judges: Collection[str],
     methods: Sequence[str] = CANDIDATES,
-) -> Choice:
+) -> MethodChoice:
     """The method whose ranges give the whole model the smallest error.
 
     Args:
@@ -155,17 +149,17 @@ def choose_method(
             f"error of the model quantized by {', '.join(methods)} is NaN, expected a number; "
             "check the evaluation data"
         )
-    return Choice(ranges=tried[min(usable, key=lambda method: usable[method])], errors=errors)
+    return MethodChoice(ranges=tried[min(usable, key=lambda method: usable[method])], errors=errors)
 
 
 def _choose(
     whole: TensorStatistics,
     tried: TensorStatistics,
     judge: TensorStatistics,
-    methods: Sequence[str],
     count: int,
 ) -> Range:
     """The range of ``whole`` by the method that, on ``tried``, errs least on ``judge``."""
+    methods = CANDIDATES
     if whole.is_dead or whole.is_constant or tried.is_dead:
         return compute_range(whole, methods[0])
     amax = np.array([compute_range(tried, method).amax for method in methods])

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from artefacts.decibels import sqnr_db
+from artefacts.words import counted
 from calibrators.ranges.methods import check_usable, compute_range
 from calibrators.ranges.mse import quantization_error
 from calibrators.ranges.ranges import Ranges
@@ -72,7 +74,10 @@ class Convergence:
 
     def __str__(self) -> str:
         if len(self.samples) == 1:
-            return f"{self.samples[0]} samples are too few to tell whether they were enough"
+            found = (
+                f"{counted(self.samples[0], 'sample')} {'is' if self.samples[0] == 1 else 'are'}"
+            )
+            return f"{found} too few to tell whether they were enough"
         name, change = self.worst[-2]
         if self.enough is not None:
             return f"{self.enough} of {self.samples[-1]} samples were enough for these ranges"
@@ -145,7 +150,7 @@ def _describe(name: str, cell: TensorStatistics, amax: float) -> TensorReport:
         largest=cell.amax,
         clipped_share=clipped_share(cell, amax),
         zero_share=cell.zeros / max(cell.count, 1),
-        sqnr_db=10 * math.log10(signal / error) if error > 0 and signal > 0 else math.inf,
+        sqnr_db=sqnr_db(signal, error) if signal > 0 else math.inf,
         remark=_remark(cell),
     )
 

@@ -177,6 +177,7 @@ class Ranges:
             raise ValueError(f"samples is {fields['samples']!r}")
         if not isinstance(fields["preprocess"], dict | None):
             raise TypeError(f"preprocess is {fields['preprocess']!r}")
+        json.dumps(fields["preprocess"], allow_nan=False)  # what could not be written again
         tensors = {name: _parse_range(name, entry) for name, entry in fields["tensors"].items()}
         return cls(**{**fields, "tensors": tensors})
 

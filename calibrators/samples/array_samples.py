@@ -14,7 +14,7 @@ from calibrators.preprocessing.preprocess import Preprocess
 from calibrators.samples.arrays import ArrayFile, open_arrays
 from calibrators.samples.feeds import FeedPlan, plan_feed
 from calibrators.samples.folders import FileList
-from calibrators.samples.labels import LABEL_ARRAYS
+from calibrators.samples.labels import LABEL_ARRAYS, class_names
 from calibrators.samples.samples import InputSpec, Sample
 
 __all__ = ["ArrayFiles"]
@@ -78,7 +78,8 @@ class ArrayFiles:
     ) -> None:
         self.path = str(path)
         self.preprocess = preprocess
-        self.classes = listed.classes
+        self.classes = listed.classes or tuple(class_names(path.parent if path.is_file() else path))
+        self.unused = listed.unused
         self._folder_labels = listed.labels
         self._files = [
             _open(file, name, inputs, preprocess)

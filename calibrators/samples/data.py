@@ -15,14 +15,16 @@ from numpy.typing import NDArray
 
 from artefacts.errors import DataError
 from calibrators.preprocessing import images
+from calibrators.preprocessing.named import named_preprocess
 from calibrators.preprocessing.preprocess import Preprocess
+from calibrators.preprocessing.presets import PRESETS
 from calibrators.preprocessing.spec_file import read_yaml
 from calibrators.samples.array_samples import ArrayFiles
 from calibrators.samples.axes import fixed_batch, has_batch_axis, input_specs, resolved
-from calibrators.samples.feeds import check_preprocess
 from calibrators.samples.folders import FileList, list_folder, list_text
+from calibrators.samples.input_names import check_preprocess
 from calibrators.samples.loaders import Feed, LoaderSamples, load_function
-from calibrators.samples.samples import InputSpec, Sample, Samples
+from calibrators.samples.samples import InputSpec, Sample, Samples, image_shape
 from calibrators.samples.sources import Chosen, ImageFiles, RandomRows
 
 __all__ = [
@@ -33,8 +35,10 @@ __all__ = [
     "batches",
     "input_specs",
     "open_samples",
+    "preprocess_named",
     "random_samples",
     "require_labels",
+    "require_source",
     "shape_limits",
 ]
 
@@ -76,6 +80,20 @@ def open_samples(
     return _open_files(Path(path), inputs=inputs, preprocess=preprocess, limit=limit)
 
 
+def require_source(path: str | Path) -> None:
+    """Refuse a path of samples where nothing is; ``loader.py:function`` names the file.
+
+    Raises:
+        DataError: nothing is there.
+    """
+    file, _, function = str(path).partition(".py:")
+    if not Path(f"{file}.py" if function else path).exists():
+        raise DataError(
+            f"samples {path} do not exist, expected an image folder, .npz, .npy or a Python file "
+            "with load_data(); check the path"
+        )
+
+
 def _open_files(
     path: Path,
     *,
@@ -83,19 +101,16 @@ def _open_files(
     preprocess: Preprocess | None,
     limit: int | None,
 ) -> Samples:
-    if not path.exists():
-        raise DataError(
-            f"samples {path} do not exist, expected an image folder, .npz, .npy or a Python file "
-            "with load_data(); check the path"
-        )
+    require_source(path)
     listed = _listed(path)
     if listed.files[0].suffix.lower() in _ARRAYS:
         source = ArrayFiles(listed, inputs=inputs, preprocess=preprocess, path=path)
         return Chosen.of(source, limit)
     if preprocess is None:
         raise DataError(
-            f"images of {path} need a preprocessing spec, expected --preprocess FILE.yaml with at "
-            "least 'scale: 1/255' (and resize, mean, std as in training); see docs/data.md"
+            f"images of {path} need a preprocessing spec, expected --preprocess with a preset "
+            f"({', '.join(PRESETS)}, timm:NAME) or a YAML file with at least 'scale: 1/255' (and "
+            "resize, mean, std as in training); see docs/data.md"
         )
     return Chosen.of(ImageFiles(listed, inputs=inputs, preprocess=preprocess), limit)
 
@@ -129,6 +144,16 @@ def _dataset_description(path: Path) -> DataError:
         f"samples {path} is a description of a dataset ({found or 'without train and val'}), "
         "expected the samples; give its train folder for calibration and val for evaluation"
     )
+
+
+def preprocess_named(name: str | Path, inputs: Sequence[InputSpec]) -> Preprocess:
+    """The spec of a file, or of a preset for the model's image input.
+
+    Raises:
+        DataError: neither of the two, or one that cannot be used.
+        MissingLibraryError: ``timm:NAME`` without timm.
+    """
+    return named_preprocess(name, image_shape(inputs))
 
 
 def random_samples(inputs: Sequence[InputSpec], *, count: int, seed: int) -> Samples:

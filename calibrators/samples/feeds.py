@@ -6,7 +6,6 @@ alone, before any value is read.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,13 +17,12 @@ from artefacts.errors import DataError
 from calibrators.preprocessing.preprocess import Preprocess
 from calibrators.samples.axes import resolved
 from calibrators.samples.fit import check_kind, fit_array
+from calibrators.samples.input_names import image_input, match_names
 from calibrators.samples.labels import LABEL_ARRAYS
 from calibrators.samples.plans import Plan, plan_axes
 from calibrators.samples.samples import InputSpec
 
-__all__ = ["FeedPlan", "check_preprocess", "image_input", "plan_feed"]
-
-_SINGLE = ("images", "image", "x", "X", "data", "inputs", "input", "features", "samples", "arr_0")
+__all__ = ["FeedPlan", "plan_feed"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,57 +111,6 @@ def _rows(plans: Mapping[str, Plan], *, where: str) -> int | None:
     return count
 
 
-def check_preprocess(preprocess: Preprocess, inputs: Sequence[InputSpec]) -> None:
-    """Refuse a spec that names inputs which the model does not have.
-
-    Raises:
-        DataError: such a name, with the model's.
-    """
-    names = [spec.name for spec in inputs]
-    for name in (*preprocess.inputs, *([preprocess.input] if preprocess.input else [])):
-        if name not in names:
-            raise DataError(
-                f"preprocessing spec names input {name}, expected {_listed(names)} of the model; "
-                f"{_near(name, names)}"
-            )
-
-
-def image_input(preprocess: Preprocess | None, inputs: Sequence[InputSpec]) -> str | None:
-    """The input that images feed: the one the spec names, the only one, or the only 4-D one."""
-    if preprocess is None:
-        return None
-    if preprocess.input is not None:
-        return preprocess.input
-    free = [spec for spec in inputs if spec.name not in preprocess.inputs]
-    if len(inputs) > 1:
-        free = [spec for spec in free if len(spec.shape) == 4]
-    return free[0].name if len(free) == 1 else None
-
-
-def match_names(found: Sequence[str], inputs: Sequence[InputSpec], *, where: str) -> dict[str, str]:
-    """Input name → array name.
-
-    A model with one input takes the array of that name, else one with a usual name, else the only
-    array that is not labels.
-
-    Raises:
-        DataError: an input without an array, with the nearest names found.
-    """
-    if len(inputs) == 1 and inputs[0].name not in found:
-        data = [name for name in found if name not in LABEL_ARRAYS]
-        usual = [name for name in _SINGLE if name in data]
-        chosen = usual[:1] or (data if len(data) == 1 else [])
-        if chosen:
-            return {inputs[0].name: chosen[0]}
-    missing = [spec.name for spec in inputs if spec.name not in found]
-    if missing:
-        raise DataError(
-            f"{where} has {_listed(found)}, expected an array for input {missing[0]} of the model; "
-            f"{_near(missing[0], found)}"
-        )
-    return {spec.name: spec.name for spec in inputs}
-
-
 def _plan_input(
     shape: tuple[int, ...],
     dtype: np.dtype[Any],
@@ -184,7 +131,7 @@ def _plan_input(
 def _plan_image(
     shape: tuple[int, ...], spec: InputSpec, preprocess: Preprocess, where: str
 ) -> Plan:
-    """uint8 (N, H, W, C), (N, H, W), (N, C, H, W), or one image (H, W, 3)."""
+    """uint8 (N, H, W, C), (N, H, W), (N, C, H, W), or one image (H, W, 3) or (H, W)."""
     # A model may take a single image, without a batch axis.
     batched = len(spec.shape) > len(preprocess.shape)
     if batched and spec.axis is None and spec.shape[0] != 1:
@@ -202,7 +149,7 @@ def _plan_image(
         return Plan(spec=spec, kind=many, count=shape[0], convert=prepare)
     if len(shape) == 4 and shape[1] in (1, 3):
         return Plan(spec=spec, kind=many, count=shape[0], convert=prepare_planes)
-    if len(shape) == 3 and shape[2] == 3:
+    if len(shape) == 2 or (len(shape) == 3 and shape[2] == 3):
         return Plan(spec=spec, kind="whole", count=1, convert=prepare)
     if len(shape) == 3:
         return Plan(spec=spec, kind=many, count=shape[0], convert=prepare)
@@ -229,14 +176,3 @@ def _no_images(shape: tuple[int, ...], where: str) -> DataError:
         f"{where} is uint8 {list(shape)}, expected images (N, H, W, C) with 1 or 3 channels for "
         f"the preprocessing spec; save them so"
     )
-
-
-def _listed(names: Sequence[str]) -> str:
-    shown = [name or "one unnamed array" for name in names[:8]]
-    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
-    return ", ".join(shown) + more if shown else "nothing"
-
-
-def _near(name: str, names: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, names, n=3)
-    return f"did you mean {' or '.join(near)}?" if near else "rename it"

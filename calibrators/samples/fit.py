@@ -106,7 +106,16 @@ def remedy(shape: tuple[int, ...], spec: InputSpec) -> str:
             return "the channels come last: set 'layout: nchw', or transpose the data"
         if fits((shape[0], *shape[2:], shape[1])[1:], spec.shape[1:]):
             return "the channels come first: set 'layout: nhwc', or transpose the data"
+        if (color := _other_color(shape, spec)) is not None:
+            return f"set 'color: {color}' in the preprocessing spec, or give such images"
         height, width = spec.shape[1:3] if spec.shape[3] in (1, 3) else spec.shape[2:]
         if isinstance(height, int) and isinstance(width, int):
             return f"for images set crop or letterbox to [{height}, {width}]; reshape other data"
     return "resize or reshape the data to fit"
+
+
+def _other_color(shape: tuple[int, ...], spec: InputSpec) -> str | None:
+    """The colour that the input wants where it is grey and the images are not, or the reverse."""
+    colors = {(3, 1): "gray", (1, 3): "rgb"}
+    pairs = [(shape[axis], spec.shape[axis]) for axis in (1, 3)]
+    return next((color for (have, want), color in colors.items() if (have, want) in pairs), None)

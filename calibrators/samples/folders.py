@@ -7,7 +7,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from artefacts.errors import DataError
-from calibrators.samples.labels import LABEL_ARRAYS, Label, class_names, labels_beside, read_text
+from artefacts.words import counted
+from calibrators.samples.labels import (
+    LABEL_ARRAYS,
+    LABEL_FILES,
+    Label,
+    class_names,
+    labels_beside,
+    read_text,
+)
 
 __all__ = ["FileList", "list_folder", "list_text"]
 
@@ -28,6 +36,7 @@ class FileList:
         labels: class index (or array) by file, or None where there are no labels.
         classes: class names by index, empty where unknown.
         unlabelled: why there are no labels; calibration needs none, so it is no error yet.
+        unused: how much else lies there, ``2 files and 1 folder``; empty for nothing.
     """
 
     root: Path
@@ -36,6 +45,7 @@ class FileList:
     labels: tuple[Label, ...] | None = None
     classes: tuple[str, ...] = ()
     unlabelled: str = ""
+    unused: str = ""
 
 
 def list_folder(root: Path, kinds: Sequence[Sequence[str]]) -> FileList:
@@ -63,7 +73,9 @@ def list_folder(root: Path, kinds: Sequence[Sequence[str]]) -> FileList:
         if files:
             _check_classes(root, folders)
             names = tuple(path.relative_to(root).as_posix() for path in files)
-            return _labelled(FileList(root=root, files=tuple(files), names=names), folders)
+            unused = _unused(root, files, folders)
+            listed = FileList(root=root, files=tuple(files), names=names, unused=unused)
+            return _labelled(listed, folders)
     raise _empty(root, [suffix for suffixes in kinds for suffix in suffixes])
 
 
@@ -91,6 +103,26 @@ def _files(root: Path, folder: Path, suffixes: Sequence[str], *, deep: bool) -> 
             )
         found.append(path)
     return found
+
+
+def _unused(root: Path, files: Sequence[Path], folders: Sequence[str]) -> str:
+    """What lies beside the samples and is no label: a person may have meant it as samples."""
+    used = frozenset(files)
+    left = [path for path in root.iterdir() if path not in used and not path.name.startswith(".")]
+    apart = [path for path in left if path.is_dir() and path.name not in folders]
+    others = [path for path in left if path.is_file() and not _is_about_labels(path)]
+    for name in folders:
+        others += [
+            path
+            for path in (root / name).rglob("*")
+            if path.is_file() and path not in used and not path.name.startswith(".")
+        ]
+    found = ((len(others), "file"), (len(apart), "folder"))
+    return " and ".join(counted(number, thing) for number, thing in found if number)
+
+
+def _is_about_labels(path: Path) -> bool:
+    return path.name in LABEL_FILES or path.stem in LABEL_ARRAYS
 
 
 def _empty(root: Path, suffixes: Sequence[str]) -> DataError:

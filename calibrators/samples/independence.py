@@ -41,7 +41,7 @@ def find_axes(
         said: axes that the user knows; what is left to find out is what the outputs show.
 
     Raises:
-        DataError: the data fits no reading of the inputs, or what its rows are cannot be told.
+        DataError: the data fits no reading of the inputs, or what its rows are is undecidable.
     """
     if said is not None:
         return _as_said(run, inputs, said, read, outputs=outputs, chosen=chosen)

@@ -13,13 +13,15 @@ from numpy.typing import NDArray
 from artefacts.errors import DataError, InputError
 from artefacts.files import read_bounded
 
-__all__ = ["LABEL_ARRAYS", "Label", "class_names", "labels_beside", "read_text"]
+__all__ = ["LABEL_ARRAYS", "LABEL_FILES", "Label", "class_names", "labels_beside", "read_text"]
 
 Label = int | NDArray[Any]
 """A class index, or an array where a label is more than that."""
 
 LABEL_ARRAYS = ("labels", "label", "y", "Y", "targets", "target")
 """Names of arrays that are labels, not inputs."""
+
+LABEL_FILES = ("labels.json", "labels.txt", "classes.txt")
 
 _LIMIT_BYTES = 1 << 28
 

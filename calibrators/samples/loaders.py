@@ -17,6 +17,8 @@ from artefacts.files import sha256_bytes
 from calibrators.preprocessing.preprocess import Preprocess
 from calibrators.samples.array_samples import label_of
 from calibrators.samples.feeds import plan_feed
+from calibrators.samples.given import is_array
+from calibrators.samples.labels import LABEL_ARRAYS
 from calibrators.samples.samples import InputSpec, Sample, Samples, check_slice
 
 __all__ = ["LoaderSamples", "load_function"]
@@ -26,6 +28,8 @@ Feed = Mapping[str, Any]
 
 class LoaderSamples:
     """What a callable yields: dicts of arrays with a batch axis, as Polygraphy's users know.
+
+    For a model of one input an array will do; and labels may stand beside either: ``(x, y)``.
 
     The callable is called anew for each pass, so that a generator function can be read twice.
     """
@@ -42,6 +46,7 @@ class LoaderSamples:
         self.path = path
         self.preprocess = preprocess
         self.unlabelled = ""
+        self.unused = ""
         self.classes: tuple[str, ...] = ()
         self._load, self._inputs, self._rows = load, tuple(inputs), rows
 
@@ -83,7 +88,7 @@ class LoaderSamples:
             yield from self._load()
 
     def _split(self, feed: Feed, number: int) -> Iterator[Sample]:
-        arrays = _arrays(feed, f"{self.path} sample {number}")
+        arrays = _arrays(_named(feed, self._inputs), f"{self.path} sample {number}")
         plan = plan_feed(
             {name: (array.shape, array.dtype) for name, array in arrays.items()},
             self._inputs,
@@ -123,11 +128,27 @@ class blame:  # noqa: N801 - used like a function
             ) from error
 
 
+def _named(feed: Any, inputs: Sequence[InputSpec]) -> Any:
+    """A feed by names, where it is an array for the only input, or has its labels beside it.
+
+    Data loaders of PyTorch yield lists, ``[x, y]`` or ``[x]``.
+    """
+    listed = isinstance(feed, (tuple, list)) and len(feed) in (1, 2)
+    if listed and not (isinstance(feed[0], Mapping) or is_array(feed[0])):
+        return feed
+    rows, *labels = feed if listed else [feed]
+    if is_array(rows) and len(inputs) == 1:
+        rows = {inputs[0].name: rows}
+    if labels and isinstance(rows, Mapping):
+        return {LABEL_ARRAYS[0]: labels[0], **rows}
+    return rows
+
+
 def _arrays(feed: Feed, where: str) -> dict[str, NDArray[Any]]:
     if not isinstance(feed, Mapping):
         raise DataError(
-            f"{where} is of type {type(feed).__name__}, expected a dict {{input name: array}}; "
-            "yield one for each batch"
+            f"{where} is of type {type(feed).__name__}, expected a dict {{input name: array}} (or, "
+            "for a model of one input, an array); yield one for each batch"
         )
     arrays = {}
     for name, value in feed.items():

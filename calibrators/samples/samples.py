@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from artefacts.errors import DataError, ModelError
 from calibrators.preprocessing.preprocess import Preprocess
 
-__all__ = ["AS_DECLARED", "InputSpec", "Sample", "Samples", "declared_specs"]
+__all__ = ["AS_DECLARED", "InputSpec", "Sample", "Samples", "declared_specs", "image_shape"]
 
 AS_DECLARED = -1
 """Axis of an input whose samples were not looked for by running the model."""
@@ -119,6 +119,7 @@ class Samples(Protocol):
         preprocess: the spec that was applied, or None.
         unlabelled: why samples carry no labels; empty where they do.
         classes: class names by label, empty where unknown.
+        unused: how much else lies in the folder, ``2 files and 1 folder``; empty for nothing.
     """
 
     @property
@@ -129,6 +130,8 @@ class Samples(Protocol):
     def unlabelled(self) -> str: ...  # noqa: D102 - see the class
     @property
     def classes(self) -> tuple[str, ...]: ...  # noqa: D102 - see the class
+    @property
+    def unused(self) -> str: ...  # noqa: D102 - see the class
 
     def __iter__(self) -> Iterator[Sample]: ...
 
@@ -154,3 +157,9 @@ def check_slice(rows: slice) -> slice:
             "of at least 0 and a step of at least 1; correct the shard"
         )
     return slice(start, rows.stop, step)
+
+
+def image_shape(inputs: Sequence[InputSpec]) -> tuple[int | str | None, ...] | None:
+    """Shape of the only input with four axes; None where none or several have them."""
+    shapes = [spec.shape for spec in inputs if len(spec.shape) == 4]
+    return shapes[0] if len(shapes) == 1 else None

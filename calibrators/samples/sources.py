@@ -1,7 +1,7 @@
-"""Sources of samples that know their number: image files, random data; and choices of them.
+"""Sources of samples that know their number: image files, random data; and subsets of them.
 
-A source knows how many samples it has and reads any ascending choice of them; slices and limits are
-choices, so what is left out is never decoded.
+A source knows how many samples it has and reads any ascending subset of them; slices and limits are
+subsets, so what is left out is never decoded.
 """
 
 from __future__ import annotations
@@ -19,20 +19,21 @@ from artefacts.errors import DataError
 from calibrators.preprocessing.images import open_image
 from calibrators.preprocessing.preprocess import Preprocess
 from calibrators.samples.axes import resolved
-from calibrators.samples.feeds import image_input
 from calibrators.samples.fit import check_kind, fit_array, remedy
 from calibrators.samples.folders import FileList
+from calibrators.samples.input_names import image_input
 from calibrators.samples.samples import InputSpec, Sample, Samples, check_slice
 
 __all__ = ["Chosen", "ImageFiles", "RandomRows", "Source"]
 
 
 class Source(Protocol):
-    """What :class:`Chosen` needs: a number of samples, and any ascending choice of them."""
+    """What :class:`Chosen` needs: a number of samples, and any ascending subset of them."""
 
     path: str
     preprocess: Preprocess | None
     unlabelled: str
+    unused: str
     classes: tuple[str, ...]
 
     def __len__(self) -> int: ...
@@ -44,7 +45,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Chosen:
-    """A choice of a source's samples; see :class:`calibrators.samples.Samples`."""
+    """A subset of a source's samples; see :class:`calibrators.samples.Samples`."""
 
     source: Source
     indices: Sequence[int]
@@ -71,6 +72,11 @@ class Chosen:
     def unlabelled(self) -> str:
         """Why there are no labels, or empty."""
         return self.source.unlabelled
+
+    @property
+    def unused(self) -> str:
+        """How much else lies in the folder."""
+        return self.source.unused
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -107,6 +113,7 @@ class ImageFiles:
         self.preprocess: Preprocess | None = preprocess
         self.unlabelled = "" if listed.labels is not None else listed.unlabelled
         self.classes = listed.classes
+        self.unused = listed.unused
         self._listed, self._spec, self._prepare = listed, inputs[0], preprocess
         self._axis = None if len(inputs[0].shape) > len(preprocess.shape) else ...
 
@@ -173,6 +180,7 @@ class RandomRows:
 
     preprocess: Preprocess | None = None
     unlabelled = "random samples have no labels"
+    unused = ""
     classes: tuple[str, ...] = ()
 
     def __init__(self, inputs: Sequence[InputSpec], count: int, seed: int) -> None:

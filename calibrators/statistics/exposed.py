@@ -7,6 +7,9 @@ from pathlib import Path
 
 import onnx
 
+from graphs.edit import replace_nodes
+from graphs.walk import nodes
+
 __all__ = ["write_exposed"]
 
 _EXTERNAL_BYTES = 1024  # initializers from this size on go to a file beside the model
@@ -23,7 +26,7 @@ def write_exposed(model: onnx.ModelProto, outputs: Sequence[str], folder: Path) 
     copy.functions.extend(model.functions)
     graph = copy.graph
     graph.name = model.graph.name or "observed"
-    graph.node.extend(model.graph.node)
+    replace_nodes(graph, nodes(model))
     graph.input.extend(model.graph.input)
     graph.sparse_initializer.extend(model.graph.sparse_initializer)
     # Without tensors to fetch, the model's own outputs keep the graph valid.

@@ -30,6 +30,7 @@ from calibrators.statistics.exposed import write_exposed
 from calibrators.statistics.pipeline import Pipeline
 from calibrators.statistics.statistics import Statistics
 from graphs.identity import graph_hash
+from graphs.walk import nodes
 
 __all__ = ["observe"]
 
@@ -158,7 +159,7 @@ def _length(samples: Iterable[Sample]) -> int | None:
 def _producers(model: onnx.ModelProto, tensors: Sequence[str]) -> dict[str, str]:
     """Tensor name → what computes it, for messages."""
     computed = {entry.name: "the graph's input" for entry in model.graph.input}
-    for node in model.graph.node:
+    for node in nodes(model):
         computed.update(dict.fromkeys(node.output, f"{node.op_type} {node.name}".strip()))
     missing = [name for name in tensors if name not in computed]
     if missing:

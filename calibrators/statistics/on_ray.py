@@ -28,7 +28,6 @@ def observe_on_ray(
     samples: Iterable[Sample],
     *,
     workers: int | None = None,
-    threads: int = 1,
     progress: Callable[[int, int | None], None] | None = None,
     preprocess: Mapping[str, Any] | None = None,
 ) -> Statistics:
@@ -41,8 +40,7 @@ def observe_on_ray(
         model: the prepared model.
         tensors: names of activations or inputs of the graph.
         samples: read once, in order.
-        workers: shards to count at the same time; None for one per ``threads`` of Ray's cores.
-        threads: cores that each worker takes.
+        workers: shards to count at the same time, each on one core; None for one per core of Ray.
         progress: called with samples counted and their number, as shards are done.
         preprocess: the preprocessing spec as a dict, kept with the statistics.
 
@@ -53,16 +51,16 @@ def observe_on_ray(
     ray = require("ray", extra="ray")
     if not ray.is_initialized():
         ray.init(log_to_driver=False)
-    count = workers or max(1, int(ray.cluster_resources().get("CPU", 1)) // threads)
+    count = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
     groups = [(len(group), ray.put(group)) for group in _distinct(samples)]
     total = sum(size for size, _ in groups)
     if not total:
         raise DataError("0 samples were observed, expected at least 1; give calibration data")
     shards = [shard for start in range(count) if (shard := groups[start::count])]
-    task = ray.remote(num_cpus=threads, max_retries=2)(_observe_shard)
+    task = ray.remote(num_cpus=1, max_retries=2)(_observe_shard)
     shared = ray.put(model.SerializeToString())
     running = {
-        task.remote(shared, list(tensors), [group for _, group in shard], preprocess, threads): sum(
+        task.remote(shared, list(tensors), [group for _, group in shard], preprocess): sum(
             size for size, _ in shard
         )
         for shard in shards
@@ -103,7 +101,6 @@ def _observe_shard(
     tensors: Sequence[str],
     groups: Sequence[Any],
     preprocess: Mapping[str, Any] | None,
-    threads: int,
 ) -> Statistics | BuilderError:
     """In a worker. Errors that a user can mend come back as values: Ray would wrap them."""
     ray = require("ray", extra="ray")
@@ -111,6 +108,6 @@ def _observe_shard(
     # One group in memory at a time.
     samples = (sample for group in groups for sample in ray.get(group))
     try:
-        return observe(model, tensors, samples, preprocess=preprocess, threads=threads)
+        return observe(model, tensors, samples, preprocess=preprocess, threads=1)
     except BuilderError as err:
         return err

@@ -76,11 +76,6 @@ class TensorStatistics:
         return max(-self.min, self.max, 0.0)
 
     @property
-    def sum_abs(self) -> float:
-        """Sum of |x| over the finite values, each taken as the middle of its bin."""
-        return float(self.counts @ self._middles())
-
-    @property
     def sum_squares(self) -> float:
         """Sum of x^2 over the finite values, each taken as the middle of its bin."""
         return float(self.counts @ self._middles() ** 2)

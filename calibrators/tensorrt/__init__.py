@@ -1,5 +1,5 @@
 """TensorRT: its calibration cache, and its own calibrators fed with our batches.
 
 In: ranges, samples. Out: cache files, calibrator objects.
-May import: itself, ranges, samples, artefacts; tensorrt and pycuda in one file.
+May import: itself, ranges, samples, artefacts; tensorrt in one file, pycuda in one.
 """

@@ -20,14 +20,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from artefacts.errors import ArtefactError, InputError
-from calibrators.ranges.ranges import LARGEST_AMAX, LEVELS, SMALLEST_AMAX, Range, Ranges
+from calibrators.ranges.ranges import Ranges
 
 __all__ = [
     "ALGORITHMS",
     "CalibrationCache",
     "cache_from_ranges",
     "check_cache",
-    "ranges_from_cache",
     "read_cache",
     "rewrite_header",
     "version_number",
@@ -168,25 +167,6 @@ def cache_from_ranges(
         )
     scales = {name: entry.scale for name, entry in ranges.tensors.items()}
     return CalibrationCache(version=version_number(version), algorithm=algorithm, scales=scales)
-
-
-def ranges_from_cache(cache: CalibrationCache, *, graph_hash: str) -> Ranges:
-    """A cache as ranges of a graph; the caller vouches that they belong together.
-
-    Scales that no engine could use (0 and infinity) are left out.
-    """
-    return Ranges(
-        graph_hash=graph_hash,
-        statistics_digest="",
-        method=f"cache:{cache.header}",
-        tensors={
-            name: Range(amax=scale * LEVELS, method="cache", why=f"from {cache.header}")
-            for name, scale in cache.scales.items()
-            if SMALLEST_AMAX <= scale * LEVELS <= LARGEST_AMAX
-        },
-        samples=0,
-        preprocess=None,
-    )
 
 
 def check_cache(cache: CalibrationCache, *, version: str, algorithm: str) -> None:

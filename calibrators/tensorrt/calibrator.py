@@ -18,22 +18,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from artefacts.cuda import cuda_context, every_step
 from artefacts.errors import BuilderError, DataError, InputError, UnsupportedError
 from artefacts.files import read_bounded, write_atomic
 from artefacts.libraries import require
 from calibrators.samples.data import Batch
 from calibrators.tensorrt.cache import check_cache, read_cache
+from calibrators.tensorrt.device_memory import CudaMemory, DeviceMemory
 
-__all__ = ["CALIBRATORS", "CudaMemory", "DeviceMemory", "Feeder", "calibrator"]
+__all__ = ["CALIBRATORS", "Feeder", "calibrator"]
 
 logger = logging.getLogger(__name__)
 
@@ -43,56 +42,6 @@ CALIBRATORS = {
     "minmax": ("IInt8MinMaxCalibrator", "MinMaxCalibration"),
 }
 _CACHE_LIMIT_BYTES = 64 << 20
-
-
-class DeviceMemory(Protocol):
-    """Buffers on the device, one per input, kept until closed."""
-
-    def upload(self, name: str, array: NDArray[Any]) -> int:
-        """Copy a C-contiguous array to the buffer of an input; its address."""
-        ...
-
-    def close(self) -> None:
-        """Free all buffers."""
-        ...
-
-
-class CudaMemory:
-    """Device memory by PyCUDA in the device's primary context, which TensorRT uses as well.
-
-    Raises:
-        MissingLibraryError: PyCUDA is not installed.
-        UnsupportedError: there is no usable CUDA device.
-    """
-
-    def __init__(self, device: int = 0) -> None:
-        self._context = cuda_context(device)
-        self._buffers: dict[str, Any] = {}
-
-    def upload(self, name: str, array: NDArray[Any]) -> int:
-        """Copy an array to the buffer of an input; its address.
-
-        Raises:
-            UnsupportedError: the device has no memory left for it.
-        """
-        driver = self._context.driver
-        what = f"take calibration input {name} of {array.nbytes} bytes"
-        with self._context.current(), self._context.checked(what):
-            if name not in self._buffers:  # all batches have one shape
-                self._buffers[name] = driver.mem_alloc(max(array.nbytes, 1))
-            # Synchronous: the host array may go as soon as this returns.
-            driver.memcpy_htod(self._buffers[name], array)
-            return int(self._buffers[name])
-
-    def close(self) -> None:
-        """Free all buffers; a device that failed frees none, and that is no reason to stop."""
-        while self._buffers:
-            _, buffer = self._buffers.popitem()
-            every_step(partial(self._free, buffer))
-
-    def _free(self, buffer: Any) -> None:
-        with self._context.current(), self._context.checked("free memory"):
-            buffer.free()
 
 
 class Feeder:

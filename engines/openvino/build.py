@@ -13,12 +13,12 @@ import onnx
 from numpy.typing import NDArray
 
 from artefacts.errors import ModelError
-from engines.built import BuiltEngine
+from engines.built import BuiltEngine, Feeds
 from engines.coverage import openvino_kernels, openvino_precisions
-from engines.onnx_layers import graph_names
-from engines.openvino.cpu_isa import cpu_isa, needed_cpu_isa
+from engines.onnx_layers import graph_names, small_enough
+from engines.openvino.cpu_isa import cpu_isa
+from engines.openvino.engine_files import load_bytes, network_bytes
 from engines.openvino.fake_quantize import fuse_qdq
-from engines.openvino.files import load_bytes, network_bytes
 from engines.openvino.layer_bias import add_missing_biases
 from engines.openvino.library import (
     DEVICE,
@@ -31,14 +31,13 @@ from engines.openvino.library import (
     reason,
     settings,
 )
+from engines.openvino.needed_isa import needed_cpu_isa
 from engines.openvino.reductions import separate_reductions
 from engines.openvino.unsigned_codes import use_unsigned_codes
 from engines.options import BuildOptions
 from engines.tensors import TensorSpec
 
-__all__ = ["Feeds", "build_blob", "compiled_call", "read_network"]
-
-Feeds = Sequence[Mapping[str, NDArray[Any]]]
+__all__ = ["build_blob", "check_operators", "compiled_call"]
 
 # OpenVINO's name → numpy's
 DTYPES = {
@@ -83,7 +82,7 @@ def build_blob(
         same = _reads_back(compiled, data, chosen, feeds)
         data = data if same else network_bytes(network)
     except RuntimeError as err:
-        raise _refusal(path, err) from err
+        raise _refused(model, err) from err
     if not same:
         logger.info("OpenVINO reads its blob of %s back wrong: the engine is the network", path)
     inputs, outputs = graph_names(model)
@@ -106,23 +105,27 @@ def build_blob(
     )
 
 
-def read_network(path: Path) -> None:
-    """Convert a model, and compile nothing.
+def check_operators(model: onnx.ModelProto) -> None:
+    """Refuse what OpenVINO cannot read, before a long run ends there; the largest are not tried.
 
     Raises:
         MissingLibraryError: OpenVINO is not installed.
-        ModelError: OpenVINO cannot convert it.
+        ModelError: OpenVINO lacks an operator.
     """
+    data = small_enough(model)
+    if data is None:
+        return
     try:
-        core().read_model(path)
+        core().read_model(data)
     except RuntimeError as err:
-        raise _refusal(path, err) from err
+        raise _refused(model, err) from err
 
 
-def _refusal(path: Path, err: RuntimeError) -> ModelError:
+def _refused(model: onnx.ModelProto, err: RuntimeError) -> ModelError:
     return ModelError(
-        f"model {path} is refused by OpenVINO ({reason(err)}), expected operators and shapes "
-        "that its CPU plugin has; simplify the model or build for another target"
+        f"graph {model.graph.name!r} is refused by OpenVINO ({reason(err)}), expected "
+        "operators and shapes that its CPU plugin has; simplify the model or build for another "
+        "target"
     )
 
 
@@ -141,10 +144,7 @@ def compiled_call(
         chosen = settings(options.threads, _inference_precision(options.precision))
         compiled = core().compile_model(network, DEVICE, chosen)
     except RuntimeError as err:
-        raise ModelError(
-            f"graph {model.graph.name!r} is refused by OpenVINO ({reason(err)}), expected "
-            "operators and shapes that its CPU plugin has; simplify the model"
-        ) from err
+        raise _refused(model, err) from err
     ports = {name: port_index(compiled.outputs, name) for name in names}
 
     def call(inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -208,7 +208,7 @@ def _alike(wanted: NDArray[Any], got: NDArray[Any]) -> bool:
     return bool(((a[known] - b[known]) ** 2).sum() <= LARGEST_NOISE * (a[known] ** 2).sum())
 
 
-def _inference_precision(precision: str) -> str:
+def _inference_precision(precision: str | None) -> str:
     """The floating-point type that layers outside INT8 run in.
 
     fp32 and int8 state float32, so an FP32 baseline is one on every CPU (left alone, OpenVINO

@@ -1,8 +1,8 @@
-"""Which INT8 arithmetic a CPU has, and which a graph needs.
+"""Which INT8 arithmetic a CPU has.
 
     vnni       sums of products in 32 bits: AVX512-VNNI, AVX-VNNI, AMX, ARM's dot product
     portable   sums of two products in 16 bits, which saturate: x86 without VNNI. A graph is
-               portable if no pair of its weights can (graphs.pairs); it is then right everywhere.
+               portable if no pair of its weights can (needed_isa.py); it is then right everywhere.
 
 What this CPU does is not looked up but tried, on the runtime that will run the engine: names of
 CPUs and lists of flags say less (an emulator or a container may show those of another machine).
@@ -11,20 +11,15 @@ CPUs and lists of flags say less (an emulator or a container may show those of a
 from __future__ import annotations
 
 from functools import cache
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import onnx
-from numpy.typing import NDArray
-from onnx import numpy_helper
 
 from artefacts.errors import InputError
 from artefacts.libraries import require
-from engines.onnx_layers import WEIGHTED, is_dequantized
 from engines.openvino.library import DEVICE, core, openvino
-from graphs.pairs import pair_partners, reduction_axis, saturating
 
-__all__ = ["CPU_ISAS", "CpuIsa", "cpu_isa", "needed_cpu_isa", "resolve_cpu_isa"]
+__all__ = ["CPU_ISAS", "CpuIsa", "cpu_isa", "resolve_cpu_isa"]
 
 CpuIsa = Literal["vnni", "portable"]
 CPU_ISAS = ("auto", "vnni", "portable")
@@ -69,33 +64,3 @@ def resolve_cpu_isa(asked: str) -> CpuIsa:
     if asked not in CPU_ISAS:
         raise InputError(f"cpu_isa is {asked!r}, expected one of {', '.join(CPU_ISAS)}; choose one")
     return cpu_isa() if asked == "auto" else asked  # type: ignore[return-value]
-
-
-def needed_cpu_isa(model: onnx.ModelProto) -> CpuIsa:
-    """What a Q/DQ model needs to be computed as it is written: ``portable`` needs nothing.
-
-    A layer whose right side is no constant (a product of two activations) needs VNNI: its codes
-    cannot be known. So does one whose weight codes are not INT8 constants.
-    """
-    producers = {output: node for node in model.graph.node for output in node.output}
-    constants = {tensor.name: tensor for tensor in model.graph.initializer}
-    for node in model.graph.node:
-        if node.op_type not in WEIGHTED:
-            continue
-        if not all(is_dequantized(name, producers) for name in node.input[:2]):
-            continue  # runs in floating point
-        pair = producers.get(node.input[1])
-        codes = constants.get(pair.input[0]) if pair is not None else None
-        if codes is None or _saturates(node, numpy_helper.to_array(codes)):
-            return "vnni"
-    return "portable"
-
-
-def _saturates(node: onnx.NodeProto, codes: NDArray[Any]) -> bool:
-    attributes = {entry.name: entry.i for entry in node.attribute}
-    transposed = bool(attributes.get("transB", 0))
-    axis = reduction_axis(node.op_type, codes.ndim, transposed=transposed)
-    if axis is None or codes.dtype != np.int8:
-        return True
-    partners = pair_partners(codes.shape, axis, None)  # one long row: rows never mix in a pair
-    return bool(saturating(codes.reshape(1, -1), partners).any())

@@ -75,6 +75,9 @@ def settings(threads: int | None, precision: str) -> dict[str, Any]:
         "INFERENCE_PRECISION_HINT": precision,
         # Floats in front of INT8 weights stay floats: the graph says nothing else.
         "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
+        # Kernels are kept for each shape that came. Unbounded (5,000 of them), 300 batch sizes of a
+        # network of ten layers took 1.4 GB; so many take some 70 MB.
+        "CPU_RUNTIME_CACHE_CAPACITY": 1024,
     }
     if threads is not None:
         chosen["INFERENCE_NUM_THREADS"] = threads

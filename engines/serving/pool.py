@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +15,13 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from artefacts.errors import BusyError, InputError, RequestError
+from artefacts.errors import BusyError, ClosedError, InputError
 from engines.engine import Engine
 from engines.loading import load
 
 __all__ = ["EnginePool", "PoolStatistics"]
+
+Request = Mapping[str, Any] | Callable[[float | None], Mapping[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +36,7 @@ class PoolStatistics:
         failed: requests that an engine refused or could not run.
         rejected: requests turned away because too many waited already.
         timed_out: requests whose time was up, waiting or running.
+        failed_in_row: the last so many that ran failed for no fault of theirs; 0 after an answer.
         wait_s: time that lent engines were waited for, all requests together.
         run_s: time that engines were lent, all requests together.
     """
@@ -45,6 +48,7 @@ class PoolStatistics:
     failed: int
     rejected: int
     timed_out: int
+    failed_in_row: int
     wait_s: float
     run_s: float
 
@@ -87,8 +91,10 @@ class EnginePool:
         self._changed = threading.Condition()
         self._queue: deque[object] = deque()
         self._counts = dict.fromkeys(("served", "failed", "rejected", "timed_out"), 0)
+        self._failed_in_row = 0
         self._wait_s = self._run_s = 0.0
         self._closed = False
+        self._borrowers: dict[Engine, int] = {}
         first = load(path, **load_options)
         self._engines = [first]
         try:
@@ -99,51 +105,63 @@ class EnginePool:
                 engine.close()
             raise
         self._free = list(self._engines)
+        for engine in self._engines:
+            engine.pooled = True
         self.manifest = first.manifest
 
     def __call__(
-        self, request: Mapping[str, Any], *, timeout_s: float | None = None
+        self, request: Request, *, timeout_s: float | None = None
     ) -> dict[str, NDArray[Any]]:
         """Run one request on the next free engine.
 
         Args:
-            request: as for ``Engine``.
+            request: as for ``Engine``; or a function that makes it, called with the deadline (on
+                ``time.monotonic``'s clock, or None) once an engine is free. Decoding an upload is
+                work, too, and so many at a time do it as there are engines.
             timeout_s: time for waiting and running together; None for no limit. A run cannot be
                 stopped: one that ends too late is counted as timed out and its result dropped.
 
         Raises:
-            RequestError: the arrays do not fit, or the pool is closed or was inherited by fork.
+            RequestError: the arrays do not fit.
+            ClosedError: the pool is closed or was inherited by fork.
             BusyError: too many wait already, or the time was up.
         """
-        start = time.monotonic()
+        deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
         with self.borrow(timeout_s=timeout_s) as engine:
-            outputs = engine(request)
-            if timeout_s is not None and time.monotonic() - start > timeout_s:
+            arrays = request(deadline_s) if callable(request) else request
+            if not _is_up(deadline_s):
+                outputs = engine(arrays)
+            if _is_up(deadline_s):
                 raise self._late(timeout_s, "running")
         return outputs
 
     @contextmanager
     def borrow(self, *, timeout_s: float | None = None) -> Iterator[Engine]:
-        """Lend an engine for the body of a ``with``; never keep it beyond.
+        """Lend an engine for the body of a ``with``; never keep it beyond, nor close it.
 
         Args:
             timeout_s: longest time to wait for one; None for no limit.
 
         Raises:
-            RequestError, BusyError: as for a call.
+            ClosedError, BusyError: as for a call.
         """
         engine = self._take(timeout_s)
-        start, outcome = time.monotonic(), "failed"
+        start, outcome, in_row = time.monotonic(), "failed", 1
         try:
             yield engine
             outcome = "served"
         except BusyError:
-            outcome = "timed_out"
+            outcome, in_row = "timed_out", 0
+            raise
+        except InputError:  # the request's own fault
+            in_row = 0
             raise
         finally:
             with self._changed:
                 self._run_s += time.monotonic() - start
                 self._counts[outcome] += 1
+                self._failed_in_row = 0 if outcome == "served" else self._failed_in_row + in_row
+                del self._borrowers[engine]
                 self._free.append(engine)
                 self._changed.notify_all()
 
@@ -154,6 +172,7 @@ class EnginePool:
                 size=len(self._engines),
                 in_use=len(self._engines) - len(self._free),
                 waiting=len(self._queue),
+                failed_in_row=self._failed_in_row,
                 wait_s=self._wait_s,
                 run_s=self._run_s,
                 **self._counts,
@@ -165,13 +184,23 @@ class EnginePool:
             engine.warm_up(calls)
 
     def close(self) -> None:
-        """Turn new requests away, wait for those that run, release every engine."""
+        """Turn new requests away, wait for those that run, release every engine.
+
+        Raises:
+            InputError: this thread itself has borrowed an engine and would wait for itself.
+        """
         if self._process == os.getpid():
             with self._changed:
+                if threading.get_ident() in self._borrowers.values():
+                    raise InputError(
+                        "engine pool is closed by a thread that has borrowed one of its engines, "
+                        "expected the engine given back first; close it after the with block"
+                    )
                 self._closed = True
                 self._changed.notify_all()
                 self._changed.wait_for(lambda: len(self._free) == len(self._engines))
         for engine in self._engines:
+            engine.pooled = False
             engine.close()
 
     def __enter__(self) -> EnginePool:
@@ -211,7 +240,9 @@ class EnginePool:
             if not ready:
                 self._counts["timed_out"] += 1
                 raise self._late(timeout_s, "waiting")
-            return self._free.pop()
+            engine = self._free.pop()
+            self._borrowers[engine] = threading.get_ident()
+            return engine
 
     def _late(self, timeout_s: float | None, doing: str) -> BusyError:
         return BusyError(
@@ -221,11 +252,15 @@ class EnginePool:
 
     def _check_open(self) -> None:
         if self._closed:
-            raise RequestError("engine pool is closed, expected an open one; make a new one")
+            raise ClosedError("engine pool is closed, expected an open one; make a new one")
 
     def _check_process(self) -> None:
         if self._process != os.getpid():
-            raise RequestError(
+            raise ClosedError(
                 f"engine pool was made in process {self._process} and used in {os.getpid()}, its "
                 "fork, expected one process; make the pool in the process that uses it"
             )
+
+
+def _is_up(deadline_s: float | None) -> bool:
+    return deadline_s is not None and time.monotonic() > deadline_s

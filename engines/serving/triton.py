@@ -16,6 +16,7 @@ from pathlib import Path
 from artefacts.errors import InputError, UnsupportedError
 from artefacts.files import read_bounded, write_atomic
 from engines.manifest import Manifest, manifest_path, read_verified
+from engines.runtimes import RUNTIMES, runtime_of
 from engines.serving.signing import LIMIT_BYTES, signature_path
 from engines.serving.triton_model import ENGINE
 from engines.tensors import TensorSpec
@@ -80,9 +81,10 @@ def export_triton(
             "beginning with a letter or digit; choose another with --name"
         )
     config = model_config(manifest, name, max_batch=max_batch, instances=instances)
-    file = ENGINE if manifest.target == "cpu" else PLAN
+    in_python = runtime_of(manifest.target).triton == "python"
+    file = ENGINE if in_python else PLAN
     files = {file: data, manifest_path(file).name: manifest.to_bytes()}
-    if manifest.target == "cpu":
+    if in_python:
         files["model.py"] = MODEL_PY.encode()
     if (signature := signature_path(engine)).is_file():
         files[signature_path(file).name] = read_bounded(
@@ -98,15 +100,17 @@ def model_config(
     manifest: Manifest, name: str, *, max_batch: int | None = None, instances: int = 1
 ) -> str:
     """The text of ``config.pbtxt``; arguments and errors as for ``export_triton``."""
-    if manifest.target == "tensorrt-rtx":
+    backend = runtime_of(manifest.target).triton
+    if backend is None:
+        served = [target for target, runtime in RUNTIMES.items() if runtime.triton]
         raise UnsupportedError(
-            "engine has target tensorrt-rtx, expected tensorrt or cpu: Triton has no backend for "
-            "TensorRT-RTX; build for another --target"
+            f"engine has target {manifest.target}, which Triton has no backend for, expected "
+            f"{' or '.join(served)}; build for another --target"
         )
     if instances < 1:
         raise InputError(f"--instances is {instances}, expected at least 1; correct it")
     batch = _max_batch(manifest, max_batch)
-    on_cpu = manifest.target == "cpu"
+    on_cpu = backend == "python"
     profiles = ", ".join(f'"{index}"' for index in range(len(manifest.profiles)))
     group = [f"count: {instances}", f"kind: {'KIND_CPU' if on_cpu else 'KIND_GPU'}"]
     if not on_cpu and len(manifest.profiles) > 1:
@@ -115,7 +119,7 @@ def model_config(
         group.append(f"secondary_devices [ {{ kind: KIND_NVDLA, device_id: {core} }} ]")
     lines = [
         f"name: {_quoted(name)}",
-        'backend: "python"' if on_cpu else 'platform: "tensorrt_plan"',
+        'backend: "python"' if on_cpu else f'platform: "{backend}"',
         f"max_batch_size: {batch}",
         *_tensors("input", manifest.inputs, batch),
         *_tensors("output", manifest.outputs, batch),
@@ -206,7 +210,8 @@ def _warm_up_batches(manifest: Manifest, batch: int) -> list[int]:
 
 def server_options(manifest: Manifest) -> str:
     """What ``tritonserver`` must be told beside the repository; mostly nothing."""
-    if manifest.target == "tensorrt" and manifest.options.get("version_compatible"):
+    plan = runtime_of(manifest.target).triton == "tensorrt_plan"
+    if plan and manifest.options.get("version_compatible"):
         return "--backend-config=tensorrt,version-compatible=true"
     return ""
 

@@ -11,10 +11,10 @@ import onnx
 
 from artefacts.errors import ArtefactError, BuilderError, UnsupportedError
 from engines.built import BuiltEngine, Report
-from engines.onnx_layers import has_float16, has_qdq
+from engines.onnx_layers import has_float16, has_qdq, small_enough
 from engines.options import BuildOptions
 from engines.progress import cancellable, create_monitor
-from engines.tensorrt.calibration import create_cache_calibrator
+from engines.tensorrt.cache_calibrator import create_cache_calibrator
 from engines.tensorrt.config import configure
 from engines.tensorrt.inspection import inspect_plan
 from engines.tensorrt.layers import tensorrt_precisions
@@ -22,6 +22,7 @@ from engines.tensorrt.library import MODULES, tensorrt_log, title
 from engines.tensorrt.network import choose_typing, network_specs, parse_network
 from engines.tensorrt.plan_log import logged_precisions
 from engines.tensorrt.timing_cache import attach_timing_cache, save_timing_cache
+from graphs.walk import nodes
 
 __all__ = ["build_plan", "try_parser"]
 
@@ -61,9 +62,7 @@ def build_plan(
         config = configure(trt, builder, options, typing, inputs)
         # The configuration keeps raw pointers: these must live until the build has returned.
         calibrator = _attach_calibrator(trt, config, options)
-        monitor = create_monitor(trt, report)
-        if monitor is not None:
-            config.progress_monitor = monitor
+        monitor = _attach_monitor(trt, config, report)
         cached = attach_timing_cache(trt, config, options.timing_cache)
         log.layers.clear()
         with cancellable(monitor):
@@ -89,18 +88,21 @@ def build_plan(
     )
 
 
-def try_parser(trt: Any, path: Path) -> None:
-    """Parse a model, and build nothing.
+def try_parser(trt: Any, model: onnx.ModelProto) -> None:
+    """Parse a model and build nothing, before a long run ends there; the largest are not tried.
 
     Raises:
         ModelError: the parser refuses it, or inputs and outputs that a plan cannot have.
         UnsupportedError: the library does not start on this machine.
     """
+    data = small_enough(model)
+    if data is None:
+        return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         log = tensorrt_log(trt)
         builder = _create_builder(trt, log)
-        network_specs(parse_network(trt, builder, log, path, "weak"))
+        network_specs(parse_network(trt, builder, log, data, "weak"))
 
 
 def _create_builder(trt: Any, log: Any) -> Any:
@@ -122,6 +124,14 @@ def _attach_calibrator(trt: Any, config: Any, options: BuildOptions) -> Any:
     if calibrator is not None:
         config.int8_calibrator = calibrator
     return calibrator
+
+
+def _attach_monitor(trt: Any, config: Any, report: Report) -> Any:
+    """Set and return the progress monitor; the caller keeps it alive. None before TensorRT 10."""
+    monitor = create_monitor(trt, report)
+    if monitor is not None:
+        config.progress_monitor = monitor
+    return monitor
 
 
 def _failure(
@@ -148,7 +158,7 @@ def _precisions(
 ) -> tuple[dict[str, str] | None, str]:
     """ONNX name → precision and who says so; None where neither inspector nor log tell."""
     if inspected is not None:
-        order = [node.name for node in model.graph.node]
+        order = [node.name for node in nodes(model)]
         return tensorrt_precisions(inspected, order), "TensorRT engine inspector"
     return logged_precisions(log.layers) or None, "TensorRT-RTX builder's list of layers"
 

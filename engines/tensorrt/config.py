@@ -62,7 +62,7 @@ def configure(
 def set_flags(trt: Any, config: Any, options: BuildOptions, typing: Typing) -> None:
     """Every flag that decides numbers is set or cleared, none is left to the library's default."""
     flags = trt.BuilderFlag
-    _switch(config, flags.TF32, on=options.tf32)
+    _switch(config, flags.TF32, on=bool(options.tf32))
     if typing == "weak":
         if options.precision == "int8":
             config.set_flag(flags.INT8)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from engines.cuda.graphs import Graph
-from engines.tensorrt.execution import Execution
+from engines.tensorrt.execution_context import Execution
 
 __all__ = ["Captured", "GraphCache", "Shapes"]
 

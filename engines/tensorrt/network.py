@@ -10,17 +10,16 @@ import onnx
 from artefacts.errors import ModelError, UnsupportedError
 from engines.onnx_layers import has_float16, has_qdq
 from engines.options import BuildOptions
-from engines.tensorrt.library import is_strongly_typed, tensorrt, title
+from engines.tensorrt.library import is_strongly_typed, title
 from engines.tensors import TensorSpec
 from graphs.opset import opset_of
 
 __all__ = [
     "Typing",
-    "check_opset",
     "choose_typing",
     "network_specs",
     "parse_network",
-    "takes_types_from_graph",
+    "refuse_opset",
 ]
 
 Typing = Literal["strong", "weak"]
@@ -54,7 +53,7 @@ def choose_typing(trt: Any, model: onnx.ModelProto, options: BuildOptions) -> Ty
         UnsupportedError: the route was removed from this release.
         ModelError: Q/DQ for a DLA, or an opset that is too new.
     """
-    _refuse_opset(trt, model)
+    refuse_opset(trt, model)
     flags = trt.BuilderFlag
     version = title(trt)
     if options.dla_core is not None and has_qdq(model):
@@ -78,29 +77,12 @@ def choose_typing(trt: Any, model: onnx.ModelProto, options: BuildOptions) -> Ty
     return "strong" if strong else "weak"
 
 
-def takes_types_from_graph(target: str) -> bool:
-    """Whether a target computes in the types that the graph has, where it quantizes by Q/DQ.
+def refuse_opset(trt: Any, model: onnx.ModelProto) -> None:
+    """Refuse what the parser is too old for, before hours of work go into it.
 
     Raises:
-        MissingLibraryError: the target's library is not installed.
-    """
-    return target == "tensorrt-rtx" or (
-        target == "tensorrt" and is_strongly_typed(tensorrt(target))
-    )
-
-
-def check_opset(target: str, model: onnx.ModelProto) -> None:
-    """Refuse what a target's parser is too old for, before hours of work go into it.
-
-    Raises:
-        MissingLibraryError: the target's library is not installed.
         ModelError: the opset is too new.
     """
-    if target == "tensorrt":
-        _refuse_opset(tensorrt(target), model)
-
-
-def _refuse_opset(trt: Any, model: onnx.ModelProto) -> None:
     found = opset_of(model)
     if found > WEAK_OPSET and not is_strongly_typed(trt):
         raise ModelError(
@@ -110,20 +92,23 @@ def _refuse_opset(trt: Any, model: onnx.ModelProto) -> None:
         )
 
 
-def parse_network(trt: Any, builder: Any, log: Any, path: Path, typing: Typing) -> Any:
-    """Parse an ONNX file into a new network.
+def parse_network(trt: Any, builder: Any, log: Any, source: Path | bytes, typing: Typing) -> Any:
+    """Parse an ONNX model, a file or its bytes, into a new network.
 
     Raises:
         ModelError: the parser refuses it; the message has every error with its node.
     """
     network = builder.create_network(_creation_flags(trt, builder, typing))
     parser = trt.OnnxParser(network, log)
-    # By path: the parser then finds external data beside the model.
-    if not parser.parse_from_file(str(path)):
+    if isinstance(source, Path):  # the parser then finds external data beside the model
+        read, name = parser.parse_from_file(str(source)), f"model {source}"
+    else:
+        read, name = parser.parse(source), "the model"
+    if not read:
         found = [_sentence(parser.get_error(i)) for i in range(parser.num_errors)]
         found = found or log.take_errors()
         raise ModelError(
-            f"model {path} is refused by the parser of {title(trt)}: "
+            f"{name} is refused by the parser of {title(trt)}: "
             f"{'; '.join(found)}; expected operators that it supports: "
             "change these nodes, or leave them unquantized"
         )

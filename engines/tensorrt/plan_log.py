@@ -26,6 +26,10 @@ _LAYER = re.compile(
 _TENSOR = re.compile(r"Dimensions: \[([\d,-]*)\].*?Datatype: (\w+)")
 _ARITHMETIC = ("correlation", "deconv", "gemm")  # convolution, transposed convolution, product
 _ATTENTION = "mha"  # in the name of generated code that is a whole attention
+# Generated code is named after its operations, four letters each: "__myl_CastMulFc_myl0_4" scales
+# INT8 codes and multiplies them in floating point.
+_PRODUCT = re.compile(r"^__myl_(?:[A-Z][a-z]*)*?Fc(?:[A-Z_]|$)")
+_FLOATS = ("Float", "Half", "BFloat16")
 
 
 def logged_precisions(lists: Sequence[str]) -> dict[str, str]:
@@ -46,27 +50,44 @@ def logged_layers(text: str) -> Iterator[dict[str, Any]]:
 
     Those that multiply come first: code around them carries the names of their nodes, too. What
     they multiply comes first among their inputs; a mask or skip behind it may be floating point.
+    What reads nothing prepares constants, such as weights for a product in floating point.
     """
     for match in sorted(_LAYER.finditer(text), key=lambda match: not _multiplies(match)):
         reads = _TENSOR.findall(match["inputs"])
+        if not reads and match["constants"].strip():
+            continue
         layer: dict[str, Any] = {
             "Name": match["name"],
-            "LayerType": match["type"],
+            "LayerType": "gemm" if _PRODUCT.match(match["name"]) else match["type"],
             "TacticName": match["tactic"],
             "Metadata": match["metadata"],
-            "Inputs": [_typed(kind) for _, kind in (reads[:1] if _multiplies(match) else reads)],
+            "Inputs": [_typed(kind) for kind in _read(match, [kind for _, kind in reads])],
             "Outputs": [_typed(kind) for _, kind in _TENSOR.findall(match["outputs"])],
         }
         for dimensions, kind in _TENSOR.findall(match["constants"]):
             sizes = [int(size) for size in dimensions.split(",") if size]
-            if sum(size > 1 for size in sizes) > 1:  # else a scale or bias, one value a channel
+            # else a scale or bias, one value a channel; an attention's constant is its mask
+            if sum(size > 1 for size in sizes) > 1 and _ATTENTION not in match["name"]:
                 layer["Weights"] = {"Type": kind, "Count": prod(sizes)}
                 break
         yield layer
 
 
 def _multiplies(layer: re.Match[str]) -> bool:
-    return layer["type"] in _ARITHMETIC or _ATTENTION in layer["name"]
+    return (
+        layer["type"] in _ARITHMETIC
+        or _ATTENTION in layer["name"]
+        or _PRODUCT.match(layer["name"]) is not None
+    )
+
+
+def _read(layer: re.Match[str], kinds: list[str]) -> list[str]:
+    """What counts of the types that a layer reads: of generated products the float factor."""
+    if not _multiplies(layer):
+        return kinds
+    if _PRODUCT.match(layer["name"]):
+        return sorted(kinds[:2], key=lambda kind: kind not in _FLOATS)[:1]
+    return kinds[:1]
 
 
 def _typed(kind: str) -> dict[str, str]:

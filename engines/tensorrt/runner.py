@@ -22,7 +22,7 @@ from engines.cuda.buffers import Buffers
 from engines.cuda.driver import Cuda
 from engines.dlpack import CUDA, BorrowedTensor, DeviceArray, borrow
 from engines.layer_times import RUNS, WARM_UP, LayerTime, tensorrt_layer_times
-from engines.tensorrt.execution import Execution, size_bytes
+from engines.tensorrt.execution_context import Execution, size_bytes
 from engines.tensorrt.graph_cache import Captured, GraphCache, Shapes
 from engines.tensorrt.plan import Plan
 from engines.tensorrt.profiler import create_profiler

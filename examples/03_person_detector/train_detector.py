@@ -19,12 +19,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import onnxruntime
 import torch
 from detector import STRIDES, PersonDetector, assign, detection_loss
-from PIL import Image, ImageDraw
+from drawings import draw_detections, plot
 from scenes import SIZE, render, write_coco
 
 import calibrators
@@ -202,54 +201,6 @@ def run(command: list[object], folder: Path) -> str:
     return done.stdout
 
 
-def plot(results: dict[str, Any], path: Path) -> None:
-    """MAP per epoch: FP32 first, then INT8 from there; PTQ as levels."""
-    mpl.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axis = pyplot.subplots(figsize=(7, 5), constrained_layout=True)
-    history = results["history"]
-    first = len(history["fp32"])
-    axis.plot(range(1, first + 1), history["fp32"], color="0.35", label="FP32")
-    tuned = [results["ptq"]["mse"], *history["qat"]]
-    after = range(first, first + len(tuned))
-    axis.plot(after, tuned, color="tab:green", marker="o", markersize=3, label="INT8, QAT")
-    axis.hlines(results["fp32"], first, after[-1], color="0.35", linestyle="--", linewidth=1)
-    for method, color in zip(METHODS, ("tab:red", "tab:orange", "tab:purple"), strict=True):
-        level = results["ptq"][method]
-        label = f"INT8, PTQ {method}: {level:.3f}"
-        axis.axhline(level, color=color, linewidth=1, linestyle=":", label=label)
-    axis.axvline(first, color="0.8", linewidth=1)
-    axis.set(xlabel="epoch", ylabel="mAP@[.5:.95] on the test pictures", ylim=(0, None))
-    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncol=2, fontsize=8)
-    figure.savefig(path, dpi=110)
-
-
-def draw_detections(out: Path, count: int) -> None:
-    """Test pictures with the boxes of the INT8 engine (green) and the truth (white)."""
-    task = detection_task(out)
-    engine = engines.load(out / "qat.engine")
-    samples = calibrators.open_samples(
-        out / "test", inputs=specs(), preprocess=task.preprocess, limit=count
-    )
-    truth = json.loads((out / "test.json").read_text())["annotations"]
-    zoom, columns = 2, 6
-    side = SIZE * zoom
-    sheet = Image.new("RGB", (columns * side, -(-count // columns) * side))
-    for place, sample in enumerate(samples):
-        index = int(Path(sample.name).stem)
-        picture = render("test", index)[0].resize((side, side))
-        pen = ImageDraw.Draw(picture)
-        for x, y, width, height in (a["bbox"] for a in truth if a["image_id"] == index):
-            pen.rectangle([zoom * v for v in (x, y, x + width, y + height)], outline="white")
-        found = task.detect(engine(sample.inputs), sample)
-        for box, score in zip(found.boxes, found.scores, strict=True):
-            if score > 0.4:
-                pen.rectangle([zoom * v for v in box], outline=(0, 255, 0), width=2)
-        sheet.paste(picture, (place % columns * side, place // columns * side))
-    sheet.save(out / "detections.png")
-
-
 def main() -> None:
     """The whole way; exit 1 where INT8 lost more than 0.02 mAP."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -295,7 +246,11 @@ def main() -> None:
     }
     (out / "results.json").write_text(json.dumps(results, indent=1))
     plot(results, out / "map.png")
-    draw_detections(out, min(12, test))
+    task, engine = detection_task(out), engines.load(out / "qat.engine")
+    shown = calibrators.open_samples(
+        out / "test", inputs=specs(), preprocess=task.preprocess, limit=min(12, test)
+    )
+    draw_detections(engine, task, shown, out)
     if not args.quick and results["qat_engine"] < results["fp32"] - 0.02:
         sys.exit("the INT8 engine lost more than 0.02 mAP against FP32")
 

@@ -1,4 +1,4 @@
-"""Serve an image classifier over HTTP: POST /predict, GET /health, GET /metrics.
+"""Serve an image classifier over HTTP: POST /predict, GET /health, /live and /metrics.
 
     python examples/04_fastapi_service/app.py --engine out/digits.int8.engine
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 import threading
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,14 +18,34 @@ from typing import Any
 
 import anyio.to_thread
 import uvicorn
+from connections import HastyProtocol
 from fastapi import FastAPI, HTTPException, Request, UploadFile
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.exception_handlers import (
+    http_exception_handler,
+    request_validation_exception_handler,
+)
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from starlette.exceptions import HTTPException as AnyHTTPException
 
-from artefacts.errors import BuilderError, BusyError, EngineError, InputError
-from calibrators import Preprocess, decode_image
+from artefacts.errors import BuilderError, BusyError, ClosedError, EngineError, InputError
+from calibrators import UPLOADS, ImageLimits, Preprocess, decode_image
 from engines import EnginePool, Manifest, PoolStatistics
 
+# Status of a refusal → its name among the metrics.
+REASONS = {
+    "bad_image": 400,
+    "too_large": 413,
+    "bad_form": 422,
+    "engine": 500,
+    "not_ready": 503,
+    "busy": 503,
+}
+
 Message = MutableMapping[str, Any]
+
+STOPS_WITHIN_S = 10  # what still runs then is cut off
+FAILURES = 3  # in a row and ours: then the service is not ready, and to be restarted
 
 METRICS = (
     ("pool_size", "gauge", "Engines of the pool.", "size"),
@@ -35,20 +56,28 @@ METRICS = (
     ("rejected_total", "counter", "Requests turned away: too many waited.", "rejected"),
     ("timed_out_total", "counter", "Requests whose time was up.", "timed_out"),
     ("wait_seconds_total", "counter", "Time that engines were waited for.", "wait_s"),
-    ("run_seconds_total", "counter", "Time that engines worked.", "run_s"),
+    (
+        "failed_in_row",
+        "gauge",
+        "Last requests that failed for no fault of theirs.",
+        "failed_in_row",
+    ),
+    ("run_seconds_total", "counter", "Time that engines worked, decoding included.", "run_s"),
 )
 
 
 class Service:
     """The pool and what turns an upload into a request for it."""
 
-    def __init__(self, pool: EnginePool, timeout_s: float) -> None:
+    def __init__(self, pool: EnginePool, timeout_s: float, limits: ImageLimits) -> None:
         self.pool = pool
         self.timeout_s = timeout_s
+        self.limits = limits
         self.preprocess, self.input = image_input(pool.manifest)
-        self.labels = pool.manifest.passport.get("labels")
+        self.labels = pool.manifest.passport.labels
         self.ready = threading.Event()
         self.failure: BuilderError | None = None
+        self.refused: Counter[str] = Counter()
 
     def warm_up(self) -> None:
         """In a thread of its own, while /health already answers that it is not ready."""
@@ -59,17 +88,35 @@ class Service:
         else:
             self.ready.set()
 
-    def check_ready(self) -> None:
+    def check_warm(self) -> None:
         """503 before the engines are warm."""
         if self.failure is not None:
             raise HTTPException(503, f"warm-up failed: {self.failure}")
         if not self.ready.is_set():
             raise HTTPException(503, "engine is warming up, expected a warm one; retry soon")
 
-    def predict(self, raw: bytes, name: str) -> dict[str, Any]:
-        """Class, its label where the manifest has labels, and the scores of all classes."""
-        image = self.preprocess(decode_image(raw, name=name))
-        outputs = self.pool({self.input: image[None]}, timeout_s=self.timeout_s)
+    def check_working(self) -> None:
+        """503 where the last requests failed and were not to blame; an answer mends it."""
+        failed = self.pool.statistics().failed_in_row
+        if failed >= FAILURES:
+            raise HTTPException(
+                503, f"engine failed {failed} times in a row, expected answers; restart the service"
+            )
+
+    def predict(self, file: UploadFile) -> dict[str, Any]:
+        """Class, its label where the manifest has labels, and the scores of all classes.
+
+        Decoding counts as running: no more pictures are decoded at a time than there are engines,
+        and what would wait too long is turned away before it is read.
+        """
+
+        def arrays(deadline_s: float | None) -> dict[str, Any]:
+            name = file.filename or "upload"
+            raw = file.file.read()
+            image = decode_image(raw, name=name, limits=self.limits, deadline_s=deadline_s)
+            return {self.input: self.preprocess(image, limits=self.limits)[None]}
+
+        outputs = self.pool(arrays, timeout_s=self.timeout_s)
         scores = next(iter(outputs.values()))[0]
         best = int(scores.argmax())
         label = self.labels[best] if self.labels else None
@@ -113,7 +160,7 @@ def image_input(manifest: Manifest) -> tuple[Preprocess, str]:
     Raises:
         EngineError: the engine has none, or needs more than an image.
     """
-    spec = manifest.passport.get("preprocess")
+    spec = manifest.passport.preprocess
     names = [each.name for each in manifest.inputs]
     if spec is None or len(names) != 1:
         raise EngineError(
@@ -123,12 +170,15 @@ def image_input(manifest: Manifest) -> tuple[Preprocess, str]:
     return Preprocess.from_dict(spec, where="preprocessing of the manifest"), names[0]
 
 
-def metrics_text(statistics: PoolStatistics) -> str:
+def metrics_text(statistics: PoolStatistics, refused: Counter[str]) -> str:
     """Prometheus' text format, version 0.0.4."""
     lines = []
     for name, kind, what, attribute in METRICS:
         lines += [f"# HELP engine_{name} {what}", f"# TYPE engine_{name} {kind}"]
         lines += [f"engine_{name} {getattr(statistics, attribute)}"]
+    lines += ["# HELP engine_refused_total Requests that got no answer, by reason."]
+    lines += ["# TYPE engine_refused_total counter"]
+    lines += [f'engine_refused_total{{reason="{why}"}} {refused[why]}' for why in REASONS]
     return "\n".join(lines) + "\n"
 
 
@@ -136,7 +186,7 @@ def create_app(
     pool: EnginePool,
     *,
     timeout_s: float = 2.0,
-    limit_bytes: int = 10 << 20,
+    limits: ImageLimits = UPLOADS,
     threads: int = 40,
 ) -> FastAPI:
     """The service.
@@ -144,14 +194,14 @@ def create_app(
     Args:
         pool: its owner closes it. What waits beyond its ``max_waiting`` gets 503 at once.
         timeout_s: for waiting and running; later is 503 too.
-        limit_bytes: largest upload.
+        limits: of an upload, in bytes and pixels.
         threads: for requests; more than the pool runs and lets wait, or the rest queues unseen
             instead of being turned away.
 
     Raises:
         EngineError: the engine is no classifier of images.
     """
-    service = Service(pool, timeout_s)
+    service = Service(pool, timeout_s, limits)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -162,31 +212,53 @@ def create_app(
         warming.join()
 
     app = FastAPI(title="engine", lifespan=lifespan)
-    app.add_middleware(LimitedBody, limit_bytes=limit_bytes)
+    app.add_middleware(LimitedBody, limit_bytes=limits.file_bytes)
 
     @app.post("/predict")
     def predict(file: UploadFile) -> dict[str, Any]:
-        service.check_ready()
-        return service.predict(file.file.read(), file.filename or "upload")
+        service.check_warm()
+        return service.predict(file)
 
-    # These two are async, so they answer while every thread works.
+    # These are async, so they answer while every thread works.
     @app.get("/health")
     async def health() -> dict[str, str]:
-        service.check_ready()
+        """Readiness: whether requests should come here."""
+        service.check_warm()
+        service.check_working()
         return {"status": "ready"}
+
+    @app.get("/live")
+    async def live() -> dict[str, str]:
+        """Liveness: whether a restart would help."""
+        service.check_working()
+        return {"status": "live"}
 
     @app.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> PlainTextResponse:
-        return PlainTextResponse(
-            metrics_text(pool.statistics()), media_type="text/plain; version=0.0.4"
-        )
+        text = metrics_text(pool.statistics(), service.refused)
+        return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
 
     @app.exception_handler(BuilderError)
     async def explain(request: Request, err: BuilderError) -> JSONResponse:
         """Our sentence with the status that fits: busy, the client's fault, or ours."""
-        if isinstance(err, BusyError):
+        if isinstance(err, BusyError | ClosedError):
+            service.refused["busy"] += 1
             return JSONResponse({"detail": str(err)}, 503, headers={"Retry-After": "1"})
-        return JSONResponse({"detail": str(err)}, 400 if isinstance(err, InputError) else 500)
+        why = "bad_image" if isinstance(err, InputError) else "engine"
+        service.refused[why] += 1
+        return JSONResponse({"detail": str(err)}, REASONS[why])
+
+    @app.exception_handler(AnyHTTPException)
+    async def count(request: Request, err: AnyHTTPException) -> Response:
+        if request.url.path == "/predict":
+            why = {413: "too_large", 503: "not_ready"}.get(err.status_code, "bad_form")
+            service.refused[why] += 1
+        return await http_exception_handler(request, err)
+
+    @app.exception_handler(RequestValidationError)
+    async def count_form(request: Request, err: RequestValidationError) -> Response:
+        service.refused["bad_form"] += 1
+        return await request_validation_exception_handler(request, err)
 
     return app
 
@@ -209,7 +281,14 @@ def main() -> int:
             trusted_key=given.trusted_key,
         ) as pool:
             app = create_app(pool, threads=given.size + given.max_waiting + 8)
-            uvicorn.run(app, host=given.host, port=given.port)
+            uvicorn.run(
+                app,
+                host=given.host,
+                port=given.port,
+                http=HastyProtocol,
+                ws="none",
+                timeout_graceful_shutdown=STOPS_WITHIN_S,
+            )
     except BuilderError as err:
         print(f"error: {err}", file=sys.stderr)
         return err.exit_code

@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("--grpc", default="127.0.0.1:8001")
     given = parser.parse_args()
     manifest = read_manifest(given.engine)
-    preprocess = Preprocess.from_dict(manifest.passport["preprocess"])
+    preprocess = Preprocess.from_dict(manifest.passport.preprocess)
     batch = preprocess(open_image(given.image))[None]
     for name, module, url in (
         ("http", tritonclient.http, given.http),

@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto
 
 from graphs.comparable import with_outputs
-from graphs.edit import drop_dead, replace_nodes
+from graphs.edit import GraphEditor, drop_dead
 from graphs.layer_matrix import LayerMatrix, columns_by_sample
+from graphs.operators import PRODUCT_OPS, WEIGHTED_OPS
 from graphs.pairs import pair_partners, reduction_axis, saturating
 from graphs.qdq import (
     DEQUANTIZE,
@@ -29,10 +30,11 @@ from graphs.qdq import (
     is_quantized,
     parameters,
 )
-from graphs.view import WEIGHTED_OPS, GraphView, Node
+from graphs.view import GraphView, Node
 from quantization.foreign.constants import codes_of
 from quantization.improve.rounding import round_with_feedback
-from quantization.measure.execution import Arrays, Load, load_int8
+from quantization.improve.wide import WIDEST_WHOLE
+from quantization.measure.execution import Arrays, load_int8
 from quantization.write.bounded_weights import as_rows, bounded_codes, bounded_scale, from_rows
 
 __all__ = ["Bounded", "bound_weights"]
@@ -79,15 +81,12 @@ class _Layer:
         return np.asarray(saturating(self.rows, self.partners).any(axis=-1))
 
 
-def bound_weights(
-    model: ModelProto, samples: Sequence[Arrays] = (), *, load: Load = load_int8
-) -> Bounded:
+def bound_weights(model: ModelProto, samples: Sequence[Arrays] = ()) -> Bounded:
     """A new model whose INT8 layers no pair of weights can saturate.
 
     Args:
         model: an imported Q/DQ model; it is not changed.
         samples: feeds to weigh errors by, if there are any.
-        load: runs Q/DQ models, in float arithmetic.
 
     Raises:
         ModelError: the model cannot be run on the samples.
@@ -98,12 +97,12 @@ def bound_weights(
     view = GraphView(copy)
     layers = list(_layers(view))
     found = [layer for layer in layers if layer.binding.any()]
-    channels, added = 0, list[NodeProto]()
-    for layer, moment in _with_moments(model, found, samples, load):
+    editor, channels = GraphEditor(copy), 0
+    for layer, moment in _with_moments(model, found, samples):
         codes, factors = _bounded(layer, moment)
-        added.append(_store(copy, view, layer, codes, factors))
+        _store(editor, view, layer, codes, factors)
         channels += int(layer.binding.sum())
-    replace_nodes(copy.graph, [*added, *copy.graph.node])  # they read constants only
+    editor.finish()
     drop_dead(copy.graph)
     return Bounded(
         model=copy,
@@ -181,7 +180,7 @@ def _made_up_moment(size: int, taps: int) -> Floats:
 
 
 def _with_moments(
-    model: ModelProto, layers: list[_Layer], samples: Sequence[Arrays], load: Load
+    model: ModelProto, layers: list[_Layer], samples: Sequence[Arrays]
 ) -> Iterator[tuple[_Layer, Floats | None]]:
     """Each layer with the second moments of what it reads; None without samples."""
     if not samples:
@@ -192,14 +191,14 @@ def _with_moments(
         now, numbers = [pending.pop(0)], 0
         while pending and (numbers := numbers + len(now[-1].partners) ** 2) < _MOMENTS:
             now.append(pending.pop(0))
-        yield from zip(now, _moments(model, now, samples, load), strict=True)
+        yield from zip(now, _moments(model, now, samples), strict=True)
 
 
 def _moments(
-    model: ModelProto, layers: list[_Layer], samples: Sequence[Arrays], load: Load
+    model: ModelProto, layers: list[_Layer], samples: Sequence[Arrays]
 ) -> list[Floats | None]:
     matrices = [_matrix(layer) for layer in layers]
-    run = load(with_outputs(model, sorted({layer.node.inputs[0] for layer in layers})))
+    run = load_int8(with_outputs(model, sorted({layer.node.inputs[0] for layer in layers})))
     found: list[Floats | None] = [None] * len(layers)
     for number, sample in enumerate(samples):
         values = run(sample)
@@ -215,10 +214,12 @@ def _moments(
 
 
 def _matrix(layer: _Layer) -> LayerMatrix | None:
-    """The layer as a matrix product; None for those without, and for groups of different inputs."""
+    """The layer as a matrix product; None for those without, groups, and layers too wide for it."""
     if layer.node.op_type == "ConvTranspose" or layer.node.integer("group", 1) != 1:
         return None
     if layer.codes.ndim < 2 or layer.axis is None or layer.node.integer("transA", 0):
+        return None
+    if len(layer.partners) > WIDEST_WHOLE:
         return None
     transposed = layer.axis == 1
     return LayerMatrix(
@@ -231,30 +232,30 @@ def _matrix(layer: _Layer) -> LayerMatrix | None:
 
 
 def _store(
-    model: ModelProto, view: GraphView, layer: _Layer, codes: Array, factors: Floats
-) -> NodeProto:
+    editor: GraphEditor, view: GraphView, layer: _Layer, codes: Array, factors: Floats
+) -> None:
     """A DequantizeLinear of its own for the layer, with one scale for each output channel."""
     old = parameters(view, layer.pair)
     assert old.scale is not None
     scale = np.asarray(old.scale.reshape(-1) * factors, old.scale.dtype)
     if layer.axis is None:
         scale = scale.reshape(old.scale.shape)
-    stem = f"{layer.node.inputs[1]}//bounded//{layer.node.position}"
-    names = [f"{stem}//{part}" for part in ("codes", "scale", "zero")]
-    for name, values in zip(names, (codes, scale, np.zeros(scale.shape, np.int8)), strict=True):
-        model.graph.initializer.append(numpy_helper.from_array(values, name))
+    wanted = f"{layer.node.inputs[1]}//bounded//{layer.node.position}"
+    parts = {"codes": codes, "scale": scale, "zero": np.zeros(scale.shape, np.int8)}
+    names = [editor.constant(f"{wanted}//{part}", values) for part, values in parts.items()]
     axis: dict[str, Any] = {} if layer.axis is None else {"axis": layer.axis}
-    model.graph.node[layer.node.position].input[1] = stem
-    return helper.make_node(DEQUANTIZE, names, [stem], name=f"{stem}//{DEQUANTIZE}", **axis)
+    target = editor.names.tensor(wanted)
+    node = editor.names.node(DEQUANTIZE, names, [target], wanted=f"{wanted}//{DEQUANTIZE}", **axis)
+    editor.insert(0, node)  # it reads constants only
+    editor.redirect(layer.node, 1, target)
 
 
 def _release_products(model: ModelProto) -> tuple[str, ...]:
     """Let products of two quantized activations read the left one as it was before its Q."""
-    view = GraphView(model)
+    view, editor = GraphView(model), GraphEditor(model)
     found: list[str] = []
-    added: list[tuple[int, NodeProto]] = []
     for node in view.nodes:
-        if node.op_type not in ("MatMul", "Gemm"):
+        if node.op_type not in PRODUCT_OPS:
             continue
         pair = dequantizer(view, node.inputs[1])
         if pair is not None and _codes(view, pair) is not None:
@@ -267,14 +268,14 @@ def _release_products(model: ModelProto) -> tuple[str, ...]:
             for number, move in enumerate(reversed(moves)):
                 copy = NodeProto()
                 copy.CopyFrom(move.proto)
-                copy.name = f"{node.outputs[0]}//released//{number}"
-                copy.input[0], copy.output[0] = tensor, copy.name
-                tensor = copy.name
-                added.append((node.position, copy))
-            model.graph.node[node.position].input[0] = tensor
+                released = editor.names.tensor(f"{node.outputs[0]}//released//{number}")
+                editor.names.rename(copy, released)
+                copy.input[0], copy.output[0] = tensor, released
+                tensor = released
+                editor.insert(node.position, copy)
+            editor.redirect(node, 0, tensor)
             found.append(node.name)
-    for position, copy in reversed(added):
-        model.graph.node.insert(position, copy)
+    editor.finish()
     return tuple(found)
 
 

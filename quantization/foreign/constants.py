@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import ModelProto, helper, numpy_helper
+from onnx import ModelProto, helper
 
 from artefacts.errors import ModelError
-from graphs.edit import replace_nodes
+from graphs.edit import GraphEditor, set_attribute
+from graphs.operators import PAIR_OPS
 from graphs.qdq import DEQUANTIZE, QUANTIZE, parameters
 from graphs.view import GraphView, Node
 
@@ -30,8 +31,7 @@ def fold_integer_biases(model: ModelProto) -> int:
 
     ``(codes - zero_point) * scale`` in float32, as ONNX defines it.
     """
-    view = GraphView(model)
-    gone: set[str] = set()
+    view, editor, count = GraphView(model), GraphEditor(model), 0
     for node in view.nodes:
         codes = view.constant(node.inputs[0]) if node.op_type == DEQUANTIZE else None
         if codes is None or codes.dtype != np.int32:
@@ -41,11 +41,10 @@ def fold_integer_biases(model: ModelProto) -> int:
             continue
         scale, zero = (along(part, codes, found.axis) for part in (found.scale, found.zero_point))
         value = (codes - zero.astype(np.int32)).astype(np.float32) * scale.astype(np.float32)
-        model.graph.initializer.append(numpy_helper.from_array(value, node.outputs[0]))
-        gone.add(node.outputs[0])
-    if gone:
-        replace_nodes(model.graph, [n for n in model.graph.node if n.output[0] not in gone])
-    return len(gone)
+        editor.fold(node, value)
+        count += 1
+    editor.finish()
+    return count
 
 
 def fold_clipped_codes(model: ModelProto) -> int:
@@ -53,8 +52,7 @@ def fold_clipped_codes(model: ModelProto) -> int:
 
     Brevitas writes Q, Clip, DQ, because ONNX has no narrow range.
     """
-    view = GraphView(model)
-    gone: set[str] = set()
+    view, editor, count = GraphView(model), GraphEditor(model), 0
     for clip in view.nodes:
         quantize = view.producer(clip.inputs[0]) if clip.op_type == "Clip" else None
         if quantize is None or quantize.op_type != QUANTIZE:
@@ -62,12 +60,11 @@ def fold_clipped_codes(model: ModelProto) -> int:
         codes, low, high = codes_of(view, quantize), _bound(view, clip, 1), _bound(view, clip, 2)
         if codes is None or len(view.uses(quantize.outputs[0])) > 1:
             continue
-        clipped = np.clip(codes, low, high).astype(codes.dtype)
-        model.graph.initializer.append(numpy_helper.from_array(clipped, clip.outputs[0]))
-        gone |= {quantize.outputs[0], clip.outputs[0]}
-    if gone:
-        replace_nodes(model.graph, [n for n in model.graph.node if n.output[0] not in gone])
-    return len(gone) // 2
+        editor.fold(clip, np.clip(codes, low, high).astype(codes.dtype))
+        editor.remove(quantize)
+        count += 1
+    editor.finish()
+    return count
 
 
 def clip_before_quantizing(model: ModelProto) -> int:
@@ -80,8 +77,7 @@ def clip_before_quantizing(model: ModelProto) -> int:
 
     because rounding is monotonic and the bounds are codes themselves.
     """
-    view = GraphView(model)
-    gone: set[str] = set()
+    view, editor, count = GraphView(model), GraphEditor(model), 0
     for clip in view.nodes:
         quantize = view.producer(clip.inputs[0]) if clip.op_type == "Clip" else None
         if quantize is None or quantize.op_type != QUANTIZE or view.is_constant(quantize.inputs[0]):
@@ -93,33 +89,32 @@ def clip_before_quantizing(model: ModelProto) -> int:
         ends = (_bound(view, clip, 1), limits.min), (_bound(view, clip, 2), limits.max)
         codes = [default if end is None else end for end, default in ends]
         values = [(code - int(found.zero_point.reshape(()))) * found.scale for code in codes]
-        _clip_first(model, quantize, clip, values)
-        gone.add(clip.outputs[0])
-    if gone:
-        replace_nodes(model.graph, [n for n in model.graph.node if n.output[0] not in gone])
-    return len(gone)
+        _clip_first(editor, view, quantize, clip, values)
+        count += 1
+    editor.finish()
+    return count
 
 
-def _clip_first(model: ModelProto, quantize: Node, clip: Node, ends: list[NDArray[Any]]) -> None:
+def _clip_first(
+    editor: GraphEditor, view: GraphView, quantize: Node, clip: Node, ends: list[NDArray[Any]]
+) -> None:
     """Another Q behind a Clip of floats, which writes what the Clip of codes wrote."""
     stem = clip.outputs[0]
-    names = [f"{stem}//low", f"{stem}//high"]
-    for name, end in zip(names, ends, strict=True):
-        model.graph.initializer.append(numpy_helper.from_array(end.reshape(()), name))
-    clipped = f"{stem}//clipped"
-    first = helper.make_node("Clip", [quantize.inputs[0], *names], [clipped], name=clipped)
+    bounds = [
+        editor.constant(f"{stem}//{word}", end.reshape(()))
+        for word, end in zip(("low", "high"), ends, strict=True)
+    ]
+    clipped = editor.names.tensor(f"{stem}//clipped")
+    first = editor.names.node("Clip", [quantize.inputs[0], *bounds], [clipped], wanted=clipped)
     second = onnx.NodeProto()
     second.CopyFrom(quantize.proto)
-    second.name = f"{stem}//quantized"
+    editor.names.rename(second, f"{stem}//quantized")
     second.input[0] = clipped
-    second.output[0] = f"{stem}//codes"
-    place = next(i for i, n in enumerate(model.graph.node) if n.output[0] == stem)
-    model.graph.node.insert(place, first)
-    model.graph.node.insert(place + 1, second)
-    for node in model.graph.node:
-        for index, name in enumerate(node.input):
-            if name == stem:
-                node.input[index] = second.output[0]
+    second.output[0] = editor.names.tensor(f"{stem}//codes")
+    editor.insert(clip.position, first, second)
+    editor.remove(clip)
+    for use in view.uses(stem):
+        editor.redirect(use.node, use.index, second.output[0])
 
 
 def make_scalar(model: ModelProto) -> int:
@@ -127,23 +122,21 @@ def make_scalar(model: ModelProto) -> int:
 
     One scale is one scale to ONNX, but TensorRT-RTX 1.7.1 leaves a layer with such a pair in FP16.
     """
-    view = GraphView(model)
-    count = 0
+    view, editor, count = GraphView(model), GraphEditor(model), 0
+    scalars: dict[str, str] = {}
     for node in view.nodes:
-        if node.op_type not in (QUANTIZE, DEQUANTIZE):
+        if node.op_type not in PAIR_OPS:
             continue
         scale = view.constant(node.inputs[1])
         if scale is None or scale.shape != (1,):
             continue
-        proto = model.graph.node[node.position]
         for index, name in enumerate(node.inputs[1:3], start=1):
             value = view.constant(name) if name else None
             if value is None or value.size != 1:
                 continue
-            stored = f"{name}//scalar"
-            if all(tensor.name != stored for tensor in model.graph.initializer):
-                model.graph.initializer.append(numpy_helper.from_array(value.reshape(()), stored))
-            proto.input[index] = stored
+            if name not in scalars:
+                scalars[name] = editor.constant(f"{name}//scalar", value.reshape(()))
+            editor.redirect(node, index, scalars[name])
         count += 1
     return count
 
@@ -154,8 +147,7 @@ def move_transposes(model: ModelProto) -> int:
     tf2onnx keeps TensorFlow's layout (height, width, C_in, C_out) for weights and transposes what
     DequantizeLinear gives; the layer is to read DequantizeLinear itself.
     """
-    view = GraphView(model)
-    gone: set[int] = set()
+    view, editor, count = GraphView(model), GraphEditor(model), 0
     for node in view.nodes:
         pair = view.producer(node.inputs[0]) if node.op_type == "Transpose" else None
         if pair is None or pair.op_type != DEQUANTIZE or len(view.uses(pair.outputs[0])) > 1:
@@ -166,15 +158,14 @@ def move_transposes(model: ModelProto) -> int:
             if len(view.uses(quantize.outputs[0])) > 1:
                 continue
             chain.append(quantize)
-        if _transpose(model, view, node, chain):
-            gone.add(node.position)
-    if gone:
-        kept = [node for index, node in enumerate(model.graph.node) if index not in gone]
-        replace_nodes(model.graph, kept)
-    return len(gone)
+        if _transpose(editor, view, node, chain):
+            editor.remove(node)
+            count += 1
+    editor.finish()
+    return count
 
 
-def _transpose(model: ModelProto, view: GraphView, node: Node, chain: list[Node]) -> bool:
+def _transpose(editor: GraphEditor, view: GraphView, node: Node, chain: list[Node]) -> bool:
     """Apply a Transpose to the constant at the head of DQ, or of Q and DQ."""
     value = view.constant(chain[-1].inputs[0])
     if value is None:
@@ -183,20 +174,12 @@ def _transpose(model: ModelProto, view: GraphView, node: Node, chain: list[Node]
     if sorted(order) != list(range(value.ndim)):
         return False
     for link in chain:
-        proto = model.graph.node[link.position]
         found = parameters(view, link)
         if found.per_channel:
-            kept = [attribute for attribute in proto.attribute if attribute.name != "axis"]
-            del proto.attribute[:]
-            proto.attribute.extend(kept)
-            moved = order.index(found.axis % value.ndim)
-            proto.attribute.append(helper.make_attribute("axis", moved))
-    name = f"{node.outputs[0]}//constant"
-    model.graph.initializer.append(
-        numpy_helper.from_array(np.asarray(value.transpose(order), order="C"), name)
-    )
-    model.graph.node[chain[-1].position].input[0] = name
-    model.graph.node[chain[0].position].output[0] = node.outputs[0]
+            set_attribute(editor.node(link), "axis", order.index(found.axis % value.ndim))
+    turned = np.asarray(value.transpose(order), order="C")
+    editor.redirect(chain[-1], 0, editor.constant(f"{node.outputs[0]}//constant", turned))
+    editor.node(chain[0]).output[0] = node.outputs[0]
     return True
 
 

@@ -12,7 +12,9 @@ from onnx import ModelProto
 
 from artefacts.errors import ModelError
 from graphs.edit import drop_dead
+from graphs.operators import INTEGER_OPS
 from graphs.qdq import DEQUANTIZE, QUANTIZE
+from graphs.walk import nodes, operator
 from quantization.foreign.constants import (
     clip_before_quantizing,
     fold_clipped_codes,
@@ -22,7 +24,6 @@ from quantization.foreign.constants import (
 )
 from quantization.foreign.operators import unfold_operators
 from quantization.foreign.symmetric import Changes, make_symmetric
-from quantization.lint.fatal import INTEGER_OPS
 from quantization.prepare.prepare import prepare
 
 __all__ = ["Imported", "import_quantized", "quantized_format"]
@@ -55,10 +56,7 @@ class Imported:
 
 def quantized_format(model: ModelProto) -> str | None:
     """One of "QDQ" and "QOperator", or None for a model that is not quantized."""
-    names = {
-        f"{node.domain}.{node.op_type}" if node.domain == "com.microsoft" else node.op_type
-        for node in model.graph.node
-    }
+    names = {operator(node) for node in nodes(model)}
     if names & INTEGER_OPS:
         return "QOperator"
     pairs = {QUANTIZE, DEQUANTIZE, f"com.microsoft.{QUANTIZE}", f"com.microsoft.{DEQUANTIZE}"}
@@ -109,7 +107,7 @@ def _origin(model: ModelProto) -> str:
     """The tool, by the name it leaves in the file, or by how it names its nodes."""
     if model.producer_name:
         return _PRODUCERS.get(model.producer_name, model.producer_name)
-    names = [node.name for node in model.graph.node if node.op_type == QUANTIZE]
+    names = [node.name for node in nodes(model) if node.op_type == QUANTIZE]
     if names and all(re.fullmatch(rf"{QUANTIZE}_.+_\d+", name) for name in names):
         return "NNCF"
     return "an unknown tool"

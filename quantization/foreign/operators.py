@@ -13,12 +13,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, numpy_helper
 
 from artefacts.errors import ModelError
-from graphs.edit import constants, replace_nodes
+from graphs.edit import replace_nodes
+from graphs.names import Names, node_name, replacement
+from graphs.operators import INTEGER_OPS, PAIR_OPS
 from graphs.qdq import DEQUANTIZE, QUANTIZE
-from quantization.lint.fatal import INTEGER_OPS
+from graphs.walk import constants, nodes, operator
 
 __all__ = ["unfold_operators"]
 
@@ -33,17 +35,17 @@ def unfold_operators(model: ModelProto) -> int:
     """
     writer = _Writer(model)
     count = 0
-    for node in model.graph.node:
-        name = f"{node.domain}.{node.op_type}" if node.domain == _MICROSOFT else node.op_type
+    for node in nodes(model):
+        name = operator(node)
         if name in _RULES:
             _RULES[name](writer, node)
             count += 1
         elif name in INTEGER_OPS:
             raise ModelError(
-                f"node {node.name or node.output[0]!r} is {name}, which has no exact form with "
+                f"node {node_name(node)!r} is {name}, which has no exact form with "
                 f"fixed scales; export the model in floating point and calibrate it"
             )
-        elif node.domain == _MICROSOFT and node.op_type in (QUANTIZE, DEQUANTIZE):
+        elif node.domain == _MICROSOFT and node.op_type in PAIR_OPS:
             copy = NodeProto()
             copy.CopyFrom(node)
             copy.domain = ""
@@ -51,7 +53,7 @@ def unfold_operators(model: ModelProto) -> int:
         else:
             writer.nodes.append(node)
     replace_nodes(model.graph, writer.nodes)
-    if all(node.domain != _MICROSOFT for node in model.graph.node):
+    if all(node.domain != _MICROSOFT for node in nodes(model)):
         kept = [entry for entry in model.opset_import if entry.domain != _MICROSOFT]
         del model.opset_import[:]
         model.opset_import.extend(kept)
@@ -64,6 +66,7 @@ class _Writer:
     def __init__(self, model: ModelProto) -> None:
         self.graph = model.graph
         self.known = constants(model.graph)
+        self.names = Names(model.graph)
         self.nodes: list[NodeProto] = []
         self.floats: dict[tuple[str, ...], str] = {}
         self.ranks = {
@@ -79,7 +82,7 @@ class _Writer:
         """
         if name not in self.known:
             raise ModelError(
-                f"node {node.name or node.output[0]!r} ({node.op_type}) computes {name!r}, "
+                f"node {node_name(node)!r} ({node.op_type}) computes {name!r}, "
                 f"expected a constant; export the model with static quantization"
             )
         return numpy_helper.to_array(self.known[name])
@@ -90,10 +93,10 @@ class _Writer:
         scale = self.value(node, names[1])
         key = names if scale.size == 1 else (*names, str(axis))
         if key not in self.floats:
-            target = f"{names[0]}//float:{len(self.floats)}"
+            target = self.names.tensor(f"{names[0]}//float:{len(self.floats)}")
             attributes: dict[str, Any] = {} if scale.size == 1 or axis is None else {"axis": axis}
             self.nodes.append(
-                helper.make_node(DEQUANTIZE, list(names), [target], name=target, **attributes)
+                self.names.node(DEQUANTIZE, names, [target], wanted=target, **attributes)
             )
             self.floats[key] = target
         return self.floats[key]
@@ -104,7 +107,7 @@ class _Writer:
             return []
         steps = self.value(node, node.input[index]).astype(np.float64)
         scales = [self.value(node, node.input[i]).astype(np.float64) for i in (data, weight)]
-        target = f"{node.output[0]}//bias"
+        target = self.names.tensor(f"{node.output[0]}//bias")
         value = (steps * scales[0] * scales[1].reshape(-1)).astype(np.float32)
         self.known[target] = self.graph.initializer.add()
         self.known[target].CopyFrom(numpy_helper.from_array(value, target))
@@ -120,15 +123,16 @@ class _Writer:
         drop: tuple[str, ...] = (),
     ) -> None:
         """The float operator, and the Q behind it where ``output`` has scale and zero point."""
-        target = node.output[0] if not output else f"{node.output[0]}//real"
-        real = helper.make_node(op_type, inputs, [target], name=node.name or target)
+        target = self.names.tensor(f"{node.output[0]}//real") if output else node.output[0]
+        real = replacement(node, op_type, inputs, [target])
         real.attribute.extend(a for a in node.attribute if a.name not in drop)
         self.nodes.append(real)
         if output:
-            quantize = helper.make_node(
-                QUANTIZE, [target, *output], [node.output[0]], name=f"{target}//quantize"
+            self.nodes.append(
+                self.names.node(
+                    QUANTIZE, [target, *output], node.output[:1], wanted=f"{target}//quantize"
+                )
             )
-            self.nodes.append(quantize)
 
 
 def _conv(writer: _Writer, node: NodeProto) -> None:
@@ -141,7 +145,7 @@ def _matmul(writer: _Writer, node: NodeProto) -> None:
     """Scales of the right operand may be one a column, those of the left one a row."""
     if writer.value(node, node.input[1]).size > 1:
         raise ModelError(
-            f"node {node.name or node.output[0]!r} (QLinearMatMul) has a scale for each row of its "
+            f"node {node_name(node)!r} (QLinearMatMul) has a scale for each row of its "
             f"data, expected one; export the model with one scale for each activation"
         )
     right = writer.known.get(node.input[3])
@@ -169,7 +173,7 @@ def _unary(op_type: str) -> Callable[[_Writer, NodeProto], None]:
     def rule(writer: _Writer, node: NodeProto) -> None:
         if any(a.name == "channels_last" and a.i for a in node.attribute):
             raise ModelError(
-                f"node {node.name or node.output[0]!r} ({node.op_type}) has its channels last, "
+                f"node {node_name(node)!r} ({node.op_type}) has its channels last, "
                 f"expected them second; export the model without onnxruntime's NHWC transform"
             )
         drop = ("channels_last", "opset")

@@ -14,14 +14,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, TensorProto, helper
 
 from artefacts.errors import ModelError
 from calibrators.ranges.ranges import SMALLEST_AMAX, Range, Ranges
-from graphs.edit import drop_dead, replace_nodes
+from graphs.edit import GraphEditor, drop_dead
 from graphs.identity import graph_hash
+from graphs.operators import PAIR_OPS, PARTIAL_OPS
 from graphs.qdq import DEQUANTIZE, QUANTIZE, Parameters, copies, parameters
 from graphs.view import GraphView, Node
+from graphs.walk import nodes
 from quantization.foreign.constants import along, codes_of, fold_clipped_codes, fold_integer_biases
 from quantization.foreign.importer import quantized_format
 from quantization.foreign.operators import unfold_operators
@@ -29,8 +31,6 @@ from quantization.prepare.prepare import prepare
 
 __all__ = ["Stripped", "strip"]
 
-# Behind these is a part of what went in, or several things: ranges go forward only.
-_PARTIAL = frozenset({"Concat", "Gather", "Slice", "Split"})
 _TYPES = (TensorProto.INT8, TensorProto.UINT8, TensorProto.INT16, TensorProto.UINT16)
 
 
@@ -78,7 +78,7 @@ def _result(
     model: ModelProto, plain: ModelProto, amax: dict[str, float], names: dict[str, str]
 ) -> Stripped:
     """Ranges under the names that are left: a tensor may have taken that of the output it is."""
-    alive = {name for node in plain.graph.node for name in (*node.input, *node.output)}
+    alive = {name for node in nodes(plain) for name in (*node.input, *node.output)}
     later: dict[str, list[str]] = {}
     for new, old in names.items():
         later.setdefault(old, []).append(new)
@@ -116,7 +116,7 @@ def _spread(view: GraphView, ranges: dict[str, Range]) -> dict[str, Range]:
             _pass_on(known, largest, node.outputs, f"passed on by {node.name}")
     for node in reversed(moving):
         after = known.get(node.outputs[0])
-        if after is not None and node.op_type not in _PARTIAL:
+        if after is not None and node.op_type not in PARTIAL_OPS:  # else ranges go forward only
             _pass_on(known, after, _moved(node), f"passed on by {node.name}")
     return known
 
@@ -138,19 +138,16 @@ def _unquantize(model: ModelProto) -> tuple[dict[str, float], dict[str, str]]:
     Returns:
         Largest |x| by tensor, and for each tensor behind a pair the tensor in front of it.
     """
-    view = GraphView(model)
-    graph = model.graph
+    view, editor = GraphView(model), GraphEditor(model)
     amax: dict[str, float] = {}
     front: dict[str, str] = {}
-    gone: set[str] = set()
     for node in view.nodes:
-        if node.op_type not in (QUANTIZE, DEQUANTIZE):
+        if node.op_type not in PAIR_OPS:
             continue
         if view.is_constant(node.inputs[0]):
             value = _constant(view, node)
             if value is not None:  # else blocks, or floats of 8 bits: left as they are
-                graph.initializer.append(numpy_helper.from_array(value, node.outputs[0]))
-                gone.add(node.outputs[0])
+                editor.fold(node, value)
             continue
         _check_inside(view, node)
         source = front.get(node.inputs[0], node.inputs[0])
@@ -158,23 +155,20 @@ def _unquantize(model: ModelProto) -> tuple[dict[str, float], dict[str, str]]:
             amax[source] = max(amax.get(source, 0.0), _amax(view, node))
         front[node.outputs[0]] = source
         identity = helper.make_node("Identity", [node.inputs[0]], [node.outputs[0]])
-        graph.node[node.position].CopyFrom(identity)
-    replace_nodes(graph, [node for node in graph.node if node.output[0] not in gone])
-    del graph.value_info[:]
+        editor.node(node).CopyFrom(identity)
+    editor.finish()
+    del model.graph.value_info[:]
     return {name: value for name, value in amax.items() if value >= SMALLEST_AMAX}, front
 
 
 def _fold_quantized_constants(model: ModelProto) -> None:
     """Replace each QuantizeLinear of a constant by its codes, in place."""
-    view = GraphView(model)
-    gone: set[str] = set()
+    view, editor = GraphView(model), GraphEditor(model)
     for node in view.nodes:
         codes = codes_of(view, node) if node.op_type == QUANTIZE else None
         if codes is not None:
-            model.graph.initializer.append(numpy_helper.from_array(codes, node.outputs[0]))
-            gone.add(node.outputs[0])
-    if gone:
-        replace_nodes(model.graph, [n for n in model.graph.node if n.output[0] not in gone])
+            editor.fold(node, codes)
+    editor.finish()
 
 
 def _constant(view: GraphView, node: Node) -> NDArray[Any] | None:

@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, TensorProto, numpy_helper
+from onnx import ModelProto, TensorProto
 
-from graphs.qdq import DEQUANTIZE, QUANTIZE, copies, parameters
+from graphs.edit import GraphEditor, set_attribute
+from graphs.operators import PAIR_OPS
+from graphs.qdq import DEQUANTIZE, copies, parameters
 from graphs.view import GraphView, Node
 from quantization.foreign.constants import along
 
@@ -49,7 +51,7 @@ def make_symmetric(model: ModelProto) -> Changes:
     changes = Changes()
     edits: list[tuple[Node, NDArray[Any] | None]] = []
     for node in view.nodes:
-        if node.op_type not in (QUANTIZE, DEQUANTIZE):
+        if node.op_type not in PAIR_OPS:
             continue
         found = parameters(view, node)
         if found.data_type not in _INTEGER8 or found.zero_point is None:
@@ -70,8 +72,9 @@ def make_symmetric(model: ModelProto) -> Changes:
             changes.refused[node.name] = _what(found.data_type, zero)
         edits.append((node, codes))
     if not changes.refused:
+        editor = GraphEditor(model)
         for node, codes in edits:
-            _edit(model, view, node, codes)
+            _edit(editor, view, node, codes)
         _drop_stale_types(model, view)
     return changes
 
@@ -107,22 +110,15 @@ def _leaves(view: GraphView, node: Node) -> bool:
     return False
 
 
-def _edit(model: ModelProto, view: GraphView, node: Node, codes: NDArray[Any] | None) -> None:
+def _edit(editor: GraphEditor, view: GraphView, node: Node, codes: NDArray[Any] | None) -> None:
     """New zero point, and new codes where they are constant."""
-    graph = model.graph
-    proto = graph.node[node.position]
     found = parameters(view, node)
     shape = () if found.scale is None else found.scale.shape
-    name = f"{node.outputs[0]}//zero"
-    graph.initializer.append(numpy_helper.from_array(np.zeros(shape, np.int8), name))
-    inputs = [*proto.input[:2], name]
+    zero = editor.constant(f"{node.outputs[0]}//zero", np.zeros(shape, np.int8))
+    editor.redirect(node, 2, zero)
     if codes is not None:
-        inputs[0] = f"{node.outputs[0]}//codes"
-        graph.initializer.append(numpy_helper.from_array(codes, inputs[0]))
-    proto.input[:] = inputs
-    kept = [attribute for attribute in proto.attribute if attribute.name != "output_dtype"]
-    del proto.attribute[:]
-    proto.attribute.extend(kept)
+        editor.redirect(node, 0, editor.constant(f"{node.outputs[0]}//codes", codes))
+    set_attribute(editor.node(node), "output_dtype", None)
 
 
 def _drop_stale_types(model: ModelProto, view: GraphView) -> None:

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from graphs.operators import CONVOLUTION_OPS
 from graphs.view import Node
 
 __all__ = ["bias_shift", "channel_axis"]
@@ -32,7 +33,7 @@ Array = NDArray[Any]
 
 def channel_axis(node: Node) -> int:
     """Axis of the output that a bias runs along: 1 for convolutions, the last for products."""
-    return 1 if node.op_type in ("Conv", "ConvTranspose") else -1
+    return 1 if node.op_type in CONVOLUTION_OPS else -1
 
 
 def bias_shift(

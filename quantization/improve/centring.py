@@ -33,24 +33,20 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper
+from onnx import helper
 
-from graphs.amend import append_operator, can_add_bias, copy_model, fresh_name
+from graphs.amend import append_operator, can_add_bias
+from graphs.edit import GraphEditor, copy_model
 from graphs.layer_matrix import layer_matrix
-from graphs.view import WEIGHTED_OPS, GraphView, Node, Use
+from graphs.names import replacement
+from graphs.operators import SELF_GATED_OPS, SHIFT_KEEPING_OPS, WEIGHTED_OPS
+from graphs.view import GraphView, Node, Use
 from quantization.placement import Placement
 
 __all__ = ["Centrable", "centrable", "centring_shifts", "move_bounds"]
 
-# What these make of x - c is what they make of x, less c.
-_COMMUTING_OPS = frozenset(
-    {
-        "Dropout", "Flatten", "GlobalAveragePool", "GlobalMaxPool", "Identity", "MaxPool",
-        "Reshape", "Squeeze", "Transpose", "Unsqueeze",
-    }
-)  # fmt: skip
-
-_OWN_KERNEL_OPS = frozenset({"Gelu", "HardSwish", "Mish", "Mul", "Swish"})  # Mul: SiLU as exported
+# Activations in a kernel of their own; Mul: SiLU as exported.
+_OWN_KERNEL_OPS = SELF_GATED_OPS | {"Mul"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,10 +122,11 @@ def move_bounds(
     same.
     """
     view = GraphView(model)
-    result = copy_model(model)
+    editor = GraphEditor(copy_model(model))
     for tensor, shift in centres.items():
         if plans[tensor].producer is not None:
-            _move(result, view, plans[tensor], shift)
+            _move(editor, view, plans[tensor], shift)
+    result = editor.finish()
     for tensor, shift in centres.items():  # last, because they move the nodes behind them
         if plans[tensor].producer is None:
             append_operator(result, GraphView(result), tensor, "Sub", np.asarray(shift))
@@ -219,7 +216,7 @@ def _commutes(use: Use) -> bool:
     if node.op_type == "AveragePool":
         padded = any(node.integers("pads")) or node.text("auto_pad", "NOTSET").startswith("SAME")
         return not padded and not node.integer("ceil_mode", 0)
-    return node.op_type in _COMMUTING_OPS and len([o for o in node.outputs if o]) == 1
+    return node.op_type in SHIFT_KEEPING_OPS and len([o for o in node.outputs if o]) == 1
 
 
 def _channels(view: GraphView, node: Node) -> int:
@@ -232,17 +229,13 @@ def _channels(view: GraphView, node: Node) -> int:
     return int(shape[0 if node.integer("transB", 0) else 1] or 1)
 
 
-def _move(model: onnx.ModelProto, view: GraphView, plan: Centrable, shift: float) -> None:
-    graph = model.graph
-    proto = graph.node[plan.activation.position]
-    kind = view.element_type(plan.activation.outputs[0]) or onnx.TensorProto.FLOAT
+def _move(editor: GraphEditor, view: GraphView, plan: Centrable, shift: float) -> None:
+    proto = editor.node(plan.activation)
+    output = plan.activation.outputs[0]
+    kind = view.element_type(output) or onnx.TensorProto.FLOAT
     dtype = helper.tensor_dtype_to_np_dtype(kind)
     inputs = [proto.input[0]]
     for word, bound in (("min", plan.low), ("max", plan.high)):
         if np.isfinite(bound):
-            name = fresh_name(graph, f"{proto.output[0]}_{word}")
-            value = np.asarray(bound - shift, dtype)
-            graph.initializer.append(numpy_helper.from_array(value, name))
-            inputs.append(name)
-    moved = helper.make_node("Clip", inputs, list(proto.output), name=proto.name)
-    proto.CopyFrom(moved)
+            inputs.append(editor.constant(f"{output}_{word}", np.asarray(bound - shift, dtype)))
+    proto.CopyFrom(replacement(proto, "Clip", inputs, proto.output))

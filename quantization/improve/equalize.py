@@ -32,8 +32,9 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from graphs.amend import append_operator, copy_model, replace_constant
+from graphs.amend import append_operator, replace_constant
 from graphs.channel_groups import ChannelGroups
+from graphs.edit import GraphEditor, copy_model
 from graphs.layer_matrix import LayerMatrix, layer_matrix
 from graphs.view import GraphView
 
@@ -134,6 +135,5 @@ def insert_scalings(model: onnx.ModelProto, scales: Mapping[str, Floats]) -> onn
 def _store(
     model: onnx.ModelProto, view: GraphView, layer: LayerMatrix, index: int, values: NDArray[Any]
 ) -> None:
-    proto = model.graph.node[layer.node.position]
     stored = values.astype(layer.weight.dtype, order="C")
-    replace_constant(model, view, proto, index, stored)
+    replace_constant(GraphEditor(model), view, layer.node, index, stored)

@@ -21,10 +21,10 @@ from calibrators.ranges.ranges import SMALLEST_AMAX, Range, Ranges
 from graphs.channel_groups import ChannelGroups
 from graphs.layer_matrix import LayerMatrix, layer_matrix, sample_columns
 from graphs.view import GraphView
-from quantization.improve.clipping import largest_scale
 from quantization.improve.equalize import equalize, group_scales, insert_scalings, scalable
 from quantization.improve.range_choice import RANGE_POSITIONS, Reader, best_grid, candidates
-from quantization.improve.walk import Decision, LayerVisit, Twins
+from quantization.improve.rounding import largest_scale
+from quantization.improve.walk import Decision, FloatAndInt8, LayerVisit
 from quantization.measure.execution import Arrays, Load
 from quantization.placement import Placement
 
@@ -74,7 +74,7 @@ def equalized(
     for name in costly:
         choices[name] = _own_scales(amax[name])
     judge = _Judge(view, placement, choices, seed)
-    Twins(view=view, load=load, samples=samples, correct=False).walk(judge.look)
+    FloatAndInt8(view=view, load=load, samples=samples, correct=False).walk(judge.look)
 
     scales = np.ones(groups.count)
     for members in groups.components(sorted(amax)):
@@ -152,7 +152,7 @@ def _error(layer: LayerMatrix | None, exact: Array, scale: Floats) -> float:
         matrix = np.eye(scale.size)[None]
         factors, rounded = scale[None], matrix * scale
     else:
-        factors, matrix = scale[layer.channels], layer.matrix
+        factors, matrix = scale[layer.channels], layer.judging
         scaled = matrix * factors[:, None, :]
         steps = largest_scale(scaled)[..., None]
         rounded = np.rint(scaled / steps) * steps
@@ -194,7 +194,7 @@ def _channel_amax(
             found[name] = np.max([_largest(x) for x in visit.exact[name]], axis=0)
         return {}, {}
 
-    Twins(view=view, load=load, samples=samples, correct=False).walk(look)
+    FloatAndInt8(view=view, load=load, samples=samples, correct=False).walk(look)
     return found
 
 

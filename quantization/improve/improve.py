@@ -1,4 +1,4 @@
-"""Better INT8 with no layer given up: ranges, rounding and biases from the samples.
+"""Better INT8 of the same layers: ranges, rounding and biases from the samples.
 
 First, channels are equalised where that is exact (equalize). Then one walk through the network
 does, layer by layer: choose the grid of each new activation (range_choice; centred where that is
@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from artefacts.decibels import bounded_db
 from artefacts.errors import DataError
 from calibrators.ranges.ranges import Range, Ranges
 from graphs.amend import add_bias
@@ -28,87 +29,38 @@ from graphs.view import GraphView
 from quantization.improve.centring import centring_shifts, move_bounds
 from quantization.improve.decisions import Decisions
 from quantization.improve.equalize_choice import equalized
+from quantization.improve.improved import Improved, as_calibrated
 from quantization.improve.methods import NOTHING, Methods
 from quantization.improve.range_choice import Grid
-from quantization.improve.walk import Twins, live_bytes
-from quantization.measure.execution import Arrays, Load, Run, load_int8, load_onnxruntime
+from quantization.improve.walk import FloatAndInt8, live_bytes
+from quantization.measure.execution import Arrays, Run, load_int8, load_onnxruntime
 from quantization.measure.fidelity import Fidelity, compare, run_all
 from quantization.placement import Placement
-from quantization.write.insert import QuantizedTensor, insert_qdq, unify_ranges
+from quantization.write.insert import unify_ranges
 
-__all__ = ["VARIANTS", "Improved", "Trial", "improve", "improve_layers"]
+__all__ = ["VARIANTS", "Trial", "improve", "improve_layers"]
 
 logger = logging.getLogger(__name__)
 
-VARIANTS = (Methods(), Methods(refitting=False))
-"""What is tried beside plain calibration. Refitting helps deep and depthwise nets most, and can
-fit the noise of a small one."""
+VARIANTS = (NOTHING, Methods(), Methods(refitting=False))
+"""What is tried: calibration alone, and all with and without refitting, which helps deep and
+depthwise nets most, and can fit the noise of a small one."""
+
+Progress = Callable[[int, int], None]
 
 _MOST_SAMPLES = 160  # more only lower chance errors that are small already
 _HELD_OUT_SHARE = 0.25
 _FEWEST_HELD_OUT = 2
-_EQUAL_DB = 150.0  # what equal outputs count as
 _LIMIT_BYTES = 2 << 30  # activations of all samples that are alive at once, both copies
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Improved:
-    """A prepared graph and everything ``insert_qdq`` needs beside a placement.
+class HasInputs(Protocol):
+    """A sample or a batch of ``calibrators``."""
 
-    Attributes:
-        model: the graph with scaled channels, moved activations and corrected biases; node and
-            tensor names are as before, so the placement still fits.
-        ranges: of that graph.
-        weights: constant → its codes and scale; constants that are missing are rounded to
-            nearest.
-        methods: what was done.
-        released: node → what its bias gains where the layer stays in float after all: its bias
-            was corrected for the errors of its INT8 weight.
-    """
-
-    model: onnx.ModelProto
-    ranges: Ranges
-    weights: Mapping[str, QuantizedTensor]
-    methods: Methods
-    released: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
-
-    def quantized(
-        self,
-        placement: Placement,
-        *,
-        weights: Literal["int8", "float"] = "int8",
-    ) -> onnx.ModelProto:
-        """The INT8 model.
-
-        Args:
-            placement: the one that was improved, or one that leaves more layers in float.
-            weights: how weights are stored, see ``insert_qdq``.
-        """
-        fitting = self.leaving(placement)
-        return insert_qdq(
-            fitting.model,
-            placement,
-            fitting.ranges,
-            weights=weights,
-            weight_overrides=fitting.weights,
-        )
-
-    def leaving(self, placement: Placement) -> Improved:
-        """The same for a placement that leaves more layers in float."""
-        kept = {weight.node for weight in placement.weights}
-        left = {name: shift for name, shift in self.released.items() if name not in kept}
-        tensors = {weight.tensor for weight in placement.weights}
-        weights = {name: value for name, value in self.weights.items() if name in tensors}
-        if not left:
-            return dataclasses.replace(self, weights=weights)
-        model = add_bias(self.model, left)
-        return dataclasses.replace(
-            self,
-            model=model,
-            ranges=dataclasses.replace(self.ranges, graph_hash=graph_hash(model)),
-            weights=weights,
-            released={name: self.released[name] for name in self.released.keys() - left.keys()},
-        )
+    @property
+    def inputs(self) -> Arrays:
+        """Input name → array."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,55 +84,56 @@ def improve(
     model: onnx.ModelProto,
     placement: Placement,
     ranges: Ranges,
-    samples: Sequence[Arrays],
+    samples: Iterable[Arrays | HasInputs],
     *,
     variants: Sequence[Methods] = VARIANTS,
-    baseline: bool = True,
     seed: int = 0,
-    load: Load = load_onnxruntime,
-    load_quantized: Load = load_int8,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> tuple[Improved, tuple[Trial, ...]]:
-    """The variant with the best mean SQNR of held-out samples, plain calibration among them.
+    """Better INT8 of the same placement: ranges, rounding and biases fitted to samples.
+
+        best, trials = quantization.improve(prepared, placement, ranges, samples)
+        int8 = best.quantized(placement)
 
     Args:
         model: the prepared model; it is not changed.
         placement: of it.
         ranges: calibrated on the samples.
-        samples: calibration feeds, one sample each or the model's fixed batch; a quarter is held
-            out.
-        variants: what to try.
-        baseline: whether plain calibration is tried, too.
+        samples: calibration samples, from ``calibrators.open_samples`` or as dicts of arrays, one
+            sample each or the model's fixed batch (``calibrators.batches``); a quarter is held out
+            to choose by.
+        variants: what to try; ``NOTHING`` among them is calibration alone.
         seed: of the split and the sampled positions; equal seeds give equal results.
-        load: runs float models.
-        load_quantized: runs Q/DQ models, in float arithmetic.
         progress: called with steps done and their number.
 
     Returns:
-        The best, and what was tried with its fidelity, plain calibration first if at all.
+        The variant with the best mean SQNR of held-out samples, and the trial of each, in order.
 
     Raises:
         DataError: fewer than 4 samples.
         ModelError: a model cannot be run.
     """
-    fit, held = _divided(model, samples, load, seed)
+    feeds = [sample if isinstance(sample, Mapping) else sample.inputs for sample in samples]
+    fit, held = _divided(model, feeds, seed)
     judged = comparable_outputs(GraphView(model))
-    exact = run_all(load(before_scores(with_outputs(model, judged))), held)
-    results = []
-    if baseline:
-        results.append(Improved(model=model, ranges=ranges, weights={}, methods=NOTHING))
-    starts = {False: (model, ranges)}
+    exact = run_all(load_onnxruntime(before_scores(with_outputs(model, judged))), held)
+    plain = as_calibrated(model, ranges)
+    start = plain
     if any(methods.equalizing for methods in variants):
-        starts[True] = equalized(model, placement, ranges, fit, load, seed=seed)
-    for number, methods in enumerate(variants):
-        step = _part(progress, number, len(variants))
-        start, fitting = starts[methods.equalizing]
-        walked = _walked(start, placement, fitting, fit, load, methods, seed, step)
-        results.append(walked)
+        start = _equalized(plain, placement, fit, seed)
+    walks = sum(methods != NOTHING for methods in variants)
+    results: list[Improved] = []
+    for methods in variants:
+        if methods == NOTHING:
+            results.append(plain)
+            continue
+        step = _part(progress, sum(done.methods != NOTHING for done in results), walks)
+        begun = start if methods.equalizing else plain
+        results.append(_walked(begun, placement, fit, methods, seed, step))
     trials = []
     for result in results:
         int8 = with_outputs(result.quantized(placement), judged)
-        trial = _tried(result, load_quantized(before_scores(int8)), held, exact)
+        trial = _tried(result, load_int8(before_scores(int8)), held, exact)
         trials.append(trial)
         names = " ".join(result.methods.names) or "calibration alone"
         logger.info("SQNR %.2f dB on %d samples: %s", trial.mean_db, len(held), names)
@@ -200,7 +153,7 @@ def _tried(
     return Trial(
         methods=result.methods,
         fidelity=compare(lambda _: next(answers), held, exact),
-        mean_db=float(np.mean(np.clip(levels, -_EQUAL_DB, _EQUAL_DB))),
+        mean_db=float(np.mean([bounded_db(level) for level in levels])),
     )
 
 
@@ -209,11 +162,10 @@ def improve_layers(
     placement: Placement,
     ranges: Ranges,
     samples: Sequence[Arrays],
-    load: Load = load_onnxruntime,
     *,
     methods: Methods,
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Improved:
     """One walk over a prepared model with all ``methods``.
 
@@ -221,8 +173,7 @@ def improve_layers(
         model: the prepared model; it is not changed.
         placement: of it.
         ranges: calibrated; kept for tensors that share a scale, and tried for the others.
-        samples: feeds, as in ``improve``, that the ranges were calibrated on.
-        load: runs float models.
+        samples: feeds that the ranges were calibrated on, one sample each or a fixed batch.
         methods: what to do.
         seed: of the choice of positions.
         progress: called with nodes done and their number.
@@ -231,37 +182,45 @@ def improve_layers(
         DataError: no samples.
         ModelError: a node cannot be run.
     """
+    start = as_calibrated(model, ranges)
     if methods.equalizing:
-        model, ranges = equalized(model, placement, ranges, samples, load, seed=seed)
-    return _walked(model, placement, ranges, samples, load, methods, seed, progress)
+        start = _equalized(start, placement, samples, seed)
+    return _walked(start, placement, samples, methods, seed, progress)
+
+
+def _equalized(
+    plain: Improved, placement: Placement, samples: Sequence[Arrays], seed: int
+) -> Improved:
+    model, ranges = equalized(
+        plain.model, placement, plain.ranges, samples, load_onnxruntime, seed=seed
+    )
+    return as_calibrated(model, ranges)
 
 
 def _walked(
-    model: onnx.ModelProto,
+    start: Improved,
     placement: Placement,
-    ranges: Ranges,
     samples: Sequence[Arrays],
-    load: Load,
     methods: Methods,
     seed: int,
-    progress: Callable[[int, int], None] | None,
+    progress: Progress | None,
 ) -> Improved:
-    """All methods but the equalisation, which the model and ranges have behind them."""
-    view = GraphView(model)
-    unified = unify_ranges(ranges, placement)
+    """All methods but the equalisation, which the start has behind it."""
+    view = GraphView(start.model)
+    unified = unify_ranges(start.ranges, placement)
     decisions = Decisions(view, placement, unified, methods, seed=seed)
-    twins = Twins(view=view, load=load, samples=samples, correct=methods.biases)
-    twins.walk(decisions.decide, progress)
+    both = FloatAndInt8(view=view, load=load_onnxruntime, samples=samples, correct=methods.biases)
+    both.walk(decisions.decide, progress)
     centres = {name: grid.centre for name, grid in decisions.grids.items() if grid.centre}
-    shifts = dict(twins.shifts)
+    shifts = dict(both.shifts)
     moved = centring_shifts(view, decisions.centrable, centres, decisions.rounded)
     for name, shift in moved.items():
         shifts[name] = shifts.get(name, np.zeros(1)) + shift
     released = _released(
-        decisions, twins, moved, centring_shifts(view, decisions.centrable, centres, {})
+        decisions, both, moved, centring_shifts(view, decisions.centrable, centres, {})
     )
-    changed = add_bias(move_bounds(model, decisions.centrable, centres), shifts)
-    new = ranges.replace({name: _range(grid) for name, grid in decisions.grids.items()})
+    changed = add_bias(move_bounds(start.model, decisions.centrable, centres), shifts)
+    new = start.ranges.replace({name: _range(grid) for name, grid in decisions.grids.items()})
     return Improved(
         model=changed,
         ranges=dataclasses.replace(new, graph_hash=graph_hash(changed)),
@@ -273,7 +232,7 @@ def _walked(
 
 def _released(
     decisions: Decisions,
-    twins: Twins,
+    both: FloatAndInt8,
     moved: Mapping[str, NDArray[np.float64]],
     moved_float: Mapping[str, NDArray[np.float64]],
 ) -> dict[str, NDArray[np.float64]]:
@@ -283,14 +242,14 @@ def _released(
     """
     found = {}
     for name in decisions.int8_nodes:
-        if name in twins.shifts or name in moved:
+        if name in both.shifts or name in moved:
             shift = moved_float.get(name, np.zeros(1)) - moved.get(name, np.zeros(1))
-            found[name] = shift - twins.shifts.get(name, np.zeros(1))
+            found[name] = shift - both.shifts.get(name, np.zeros(1))
     return found
 
 
 def _divided(
-    model: onnx.ModelProto, samples: Sequence[Arrays], load: Load, seed: int
+    model: onnx.ModelProto, samples: Sequence[Arrays], seed: int
 ) -> tuple[list[Arrays], list[Arrays]]:
     """Samples for the walk and samples held out, shuffled; fewer where memory would not do."""
     if len(samples) < 2 * _FEWEST_HELD_OUT:
@@ -300,7 +259,7 @@ def _divided(
         )
     order = np.random.default_rng(seed).permutation(len(samples))
     fed = sum(array.nbytes for array in samples[0].values())
-    each = 2 * live_bytes(GraphView(model), load, samples[0]) + fed
+    each = 2 * live_bytes(GraphView(model), load_onnxruntime, samples[0]) + fed
     most = min(_MOST_SAMPLES, max(_LIMIT_BYTES // each, 2 * _FEWEST_HELD_OUT))
     if most < min(len(samples), _MOST_SAMPLES):
         logger.info("%d of %d samples are used, %d MiB each", most, len(samples), each >> 20)
@@ -309,9 +268,7 @@ def _divided(
     return taken[held:], taken[:held]
 
 
-def _part(
-    progress: Callable[[int, int], None] | None, number: int, parts: int
-) -> Callable[[int, int], None] | None:
+def _part(progress: Progress | None, number: int, parts: int) -> Progress | None:
     """Progress of part ``number`` as progress of all parts."""
     if progress is None:
         return None

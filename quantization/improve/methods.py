@@ -18,7 +18,6 @@ class Methods:
         centring: move activations to the middle of their range where that is free; with
             ``ranges`` only.
         refitting: fit weights to the INT8 input before they are rounded.
-        clipping: scales of weights by squared error instead of the largest magnitude.
         rounding: round weights with error feedback instead of to nearest.
         biases: take each layer's mean error off its bias.
     """
@@ -27,7 +26,6 @@ class Methods:
     ranges: bool = True
     centring: bool = True
     refitting: bool = True
-    clipping: bool = False
     rounding: bool = True
     biases: bool = True
 

@@ -18,17 +18,25 @@ al., Up or Down? Adaptive Rounding, 2020 (https://arxiv.org/abs/2004.10568), for
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from graphs.pairs import PAIR_LIMIT, within_pairs
+from quantization.arithmetic import symmetric_scale
 
-__all__ = ["refit", "round_with_feedback", "second_moment"]
+__all__ = ["largest_scale", "refit", "round_with_feedback", "second_moment"]
 
 Floats = NDArray[np.float64]
 _LEVELS = 127
 _DAMPING = 0.01  # of the mean diagonal, as in GPTQ
 _BLOCK = 128  # columns whose feedback is applied in one product
+
+
+def largest_scale(matrix: NDArray[Any]) -> Floats:
+    """Scale amax / 127 of each row: (groups, C_out / groups, K) → (groups, C_out / groups)."""
+    return symmetric_scale(np.abs(matrix).max(axis=-1, initial=0.0)).astype(np.float64)
 
 
 def second_moment(left: Floats, right: Floats) -> Floats:

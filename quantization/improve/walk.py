@@ -20,12 +20,14 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from artefacts.errors import DataError
-from graphs.view import WEIGHTED_OPS, GraphView, Node
+from graphs.operators import WEIGHTED_OPS
+from graphs.view import GraphView, Node
+from graphs.walk import nodes, subgraphs
 from quantization.improve.bias import bias_shift, channel_axis
 from quantization.improve.range_choice import Grid
 from quantization.measure.execution import Arrays, Load, Run
 
-__all__ = ["Decision", "LayerVisit", "Twins", "can_walk", "live_bytes", "reads", "run_node"]
+__all__ = ["Decision", "FloatAndInt8", "LayerVisit", "can_walk", "live_bytes", "reads", "run_node"]
 
 Array = NDArray[Any]
 Decision = tuple[Mapping[int, Grid], Mapping[str, Array]]
@@ -47,7 +49,7 @@ class LayerVisit:
 
 
 @dataclass(kw_only=True, eq=False)
-class Twins:
+class FloatAndInt8:
     """The two copies on their way through a graph.
 
     Attributes:
@@ -212,15 +214,15 @@ def run_node(
 
 def live_bytes(view: GraphView, load: Load, sample: Arrays) -> int:
     """The most bytes of activations that are alive at once when one sample is walked."""
-    twins = Twins(view=view, load=load, samples=[sample], correct=False)
+    both = FloatAndInt8(view=view, load=load, samples=[sample], correct=False)
     peak = 0
 
     def measure(visit: LayerVisit) -> Decision:
         nonlocal peak
-        peak = max(peak, sum(array.nbytes for arrays in twins.exact.values() for array in arrays))
+        peak = max(peak, sum(array.nbytes for arrays in both.exact.values() for array in arrays))
         return {}, {}
 
-    twins.walk(measure)
+    both.walk(measure)
     return peak
 
 
@@ -233,11 +235,10 @@ def _variable_inputs(view: GraphView, node: Node) -> list[str]:
 def reads(proto: onnx.NodeProto) -> dict[str, None]:
     """Every tensor a node reads, and every name inside its bodies, each once."""
     names = dict.fromkeys(name for name in proto.input if name)
-    for attribute in proto.attribute:
-        for body in (attribute.g, *attribute.graphs):
-            for inner in body.node:
-                names.update(reads(inner))
-            names.update(dict.fromkeys(output.name for output in body.output))
+    for body in subgraphs(proto):
+        for inner in nodes(body):
+            names.update(reads(inner))
+        names.update(dict.fromkeys(output.name for output in body.output))
     return names
 
 

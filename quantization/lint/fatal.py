@@ -11,12 +11,12 @@ from collections.abc import Iterator
 import numpy as np
 from onnx import TensorProto
 
-from graphs.edit import is_default_domain
+from graphs.operators import INTEGER_OPS
 from graphs.qdq import DEQUANTIZE, QUANTIZE, Parameters, parameters
 from graphs.view import GraphView, Node
+from graphs.walk import is_default_domain
 
 __all__ = [
-    "INTEGER_OPS",
     "RTX_UNBUILT_OPS",
     "UNSUPPORTED_OPS",
     "code_constant",
@@ -36,18 +36,6 @@ __all__ = [
 
 Found = Iterator[tuple[Node, str]]
 
-# The QOperator format: one node computes on codes. onnxruntime's own are in its domain.
-INTEGER_OPS = frozenset(
-    """
-    ConvInteger DynamicQuantizeLinear MatMulInteger QLinearConv QLinearMatMul
-    com.microsoft.DynamicQuantizeMatMul com.microsoft.MatMulIntegerToFloat com.microsoft.QAttention
-    com.microsoft.QGemm com.microsoft.QLinearAdd com.microsoft.QLinearAveragePool
-    com.microsoft.QLinearConcat com.microsoft.QLinearConv com.microsoft.QLinearGlobalAveragePool
-    com.microsoft.QLinearLeakyRelu com.microsoft.QLinearMul com.microsoft.QLinearReduceMean
-    com.microsoft.QLinearSigmoid com.microsoft.QLinearSoftmax com.microsoft.QLinearWhere
-    com.microsoft.QLinearMatMul
-    """.split()  # noqa: SIM905
-)
 # OnnxParser.supports_operator() of TensorRT-RTX 1.7.1 is false; older versions know fewer.
 UNSUPPORTED_OPS = frozenset(
     """

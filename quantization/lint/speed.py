@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from graphs.operators import ACTIVATION_OPS, WEIGHTED_OPS
 from graphs.qdq import (
     DEQUANTIZE,
     QUANTIZE,
@@ -18,7 +19,7 @@ from graphs.qdq import (
     parameters,
     source,
 )
-from graphs.view import WEIGHTED_OPS, GraphView, Node
+from graphs.view import GraphView, Node
 
 __all__ = [
     "concat_scales",
@@ -40,7 +41,6 @@ __all__ = [
 
 Found = Iterator[tuple[Node, str]]
 
-_ACTIVATIONS = frozenset({"Clip", "HardSwish", "LeakyRelu", "PRelu", "Relu", "Sigmoid", "Tanh"})
 _SMALLEST_NORMAL = float(np.finfo(np.float32).smallest_normal)
 
 
@@ -144,7 +144,7 @@ def _residual_adds(view: GraphView) -> Iterator[tuple[Node, list[tuple[Node | No
 def pair_before_activation(view: GraphView) -> Found:
     """A layer fuses with its activation, unless a Q/DQ pair is between."""
     for node in view.nodes:
-        pair = dequantizer(view, node.inputs[0]) if node.op_type in _ACTIVATIONS else None
+        pair = dequantizer(view, node.inputs[0]) if node.op_type in ACTIVATION_OPS else None
         quantize = source(view, pair) if pair is not None else None
         layer = view.producer(quantize.inputs[0]) if quantize is not None else None
         if pair is not None and layer is not None and layer.op_type in WEIGHTED_OPS:

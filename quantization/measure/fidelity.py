@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from artefacts.decibels import sqnr_db
 from artefacts.errors import ModelError
 from quantization.measure.execution import Arrays, Run
 
@@ -79,7 +80,7 @@ def compare(run: Run, samples: Sequence[Arrays], exact: Sequence[Mapping[str, Ar
             same += int((p.argmax(axis=1) == q.argmax(axis=1)).sum())
             divergence += _kl(p, q)
     return Fidelity(
-        sqnr_db=_decibel(signal, noise),
+        sqnr_db=_mean_sqnr_db(signal, noise),
         agreement=same / rows if rows else None,
         kl=divergence / rows if rows else None,
         samples=len(samples),
@@ -105,13 +106,13 @@ def _class_scores(outputs: Mapping[str, Array]) -> str | None:
     return None
 
 
-def _decibel(signal: Mapping[str, float], noise: Mapping[str, float]) -> float:
+def _mean_sqnr_db(signal: Mapping[str, float], noise: Mapping[str, float]) -> float:
     """Each output counts by its own signal: boxes in pixels would drown scores below 1."""
     if not any(noise.values()):
         return math.inf
     shares = [noise[name] / signal[name] for name in signal if signal[name] > 0]
     mean = sum(shares) / len(shares) if shares else math.inf
-    return -10.0 * math.log10(mean) if mean > 0 else -math.inf
+    return -sqnr_db(mean, 1.0) if mean > 0 else -math.inf  # the mean is of noise over signal
 
 
 def _kl(p: Array, q: Array) -> float:

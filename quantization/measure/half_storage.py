@@ -11,7 +11,8 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from graphs.edit import replace_nodes
+from graphs.edit import copy_model, replace_nodes
+from graphs.names import Names
 from graphs.view import GraphView
 
 __all__ = ["rounding_stored"]
@@ -26,8 +27,7 @@ def rounding_stored(model: onnx.ModelProto) -> onnx.ModelProto:
         model: from :func:`quantization.write.fp16.to_float16`, inputs and outputs in float32.
     """
     view = GraphView(model)
-    result = onnx.ModelProto()
-    result.CopyFrom(model)
+    result, names = copy_model(model), Names(model.graph)
     del result.graph.value_info[:]
     for tensor in result.graph.initializer:
         if tensor.data_type == _HALF:
@@ -38,15 +38,17 @@ def rounding_stored(model: onnx.ModelProto) -> onnx.ModelProto:
         halves = [n for n in node.outputs if n and view.element_type(n) == _HALF]
         copy = NodeProto()
         copy.CopyFrom(node.proto)
-        copy.output[:] = [f"{n}//exact" if n in halves else n for n in node.outputs]
+        exact = {name: names.tensor(f"{name}//exact") for name in halves}
+        copy.output[:] = [exact.get(name, name) for name in node.outputs]
         for attribute in copy.attribute:
             if attribute.name in ("to", "dtype", "output_dtype") and attribute.i == _HALF:
                 attribute.i = _FLOAT
         nodes.append(copy)
-        for name in halves:
+        for name, unrounded in exact.items():
+            half = names.tensor(f"{name}//half")
             nodes += [
-                helper.make_node("Cast", [f"{name}//exact"], [f"{name}//half"], to=_HALF),
-                helper.make_node("Cast", [f"{name}//half"], [name], to=_FLOAT),
+                helper.make_node("Cast", [unrounded], [half], to=_HALF),
+                helper.make_node("Cast", [half], [name], to=_FLOAT),
             ]
     replace_nodes(result.graph, nodes)
     return result

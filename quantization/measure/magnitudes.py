@@ -8,7 +8,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
+from graphs.edit import GraphEditor, copy_model
 from graphs.view import GraphView
+from graphs.walk import nodes
 from quantization.measure.execution import Arrays, Load
 
 __all__ = ["largest_magnitudes"]
@@ -36,28 +38,28 @@ def largest_magnitudes(
         for name in node.outputs
         if name and view.element_type(name) == TensorProto.FLOAT and not view.is_constant(name)
     ]
-    run = load(_reduced(model, tensors))
+    reduced, outputs = _reduced(model, tensors)
+    run = load(reduced)
     found = dict.fromkeys(tensors, 0.0)
     for feed in feeds:
         values = run(feed)
-        for number, name in enumerate(tensors):
-            found[name] = float(np.fmax(found[name], values[_output(number)]))
+        for name, output in outputs.items():
+            found[name] = float(np.fmax(found[name], values[output]))
     return found
 
 
-def _reduced(model: onnx.ModelProto, tensors: list[str]) -> onnx.ModelProto:
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    del copy.graph.output[:]
-    for number, name in enumerate(tensors):
-        absolute, output = f"{_output(number)}.abs", _output(number)
-        copy.graph.node.append(helper.make_node("Abs", [name], [absolute], name=absolute))
-        copy.graph.node.append(
-            helper.make_node("ReduceMax", [absolute], [output], name=output, keepdims=0)
+def _reduced(model: onnx.ModelProto, tensors: list[str]) -> tuple[onnx.ModelProto, dict[str, str]]:
+    """A model that gives the largest |x| of each tensor, and under which names."""
+    editor = GraphEditor(copy_model(model))
+    end, outputs = len(nodes(model)), {}
+    del editor.graph.output[:]
+    for name in tensors:
+        absolute = editor.names.tensor(f"{name}//absolute")
+        output = outputs[name] = editor.names.tensor(f"{name}//largest")
+        editor.insert(
+            end,
+            editor.names.node("Abs", [name], [absolute], wanted=absolute),
+            editor.names.node("ReduceMax", [absolute], [output], wanted=output, keepdims=0),
         )
-        copy.graph.output.append(helper.make_tensor_value_info(output, TensorProto.FLOAT, []))
-    return copy
-
-
-def _output(number: int) -> str:
-    return f"//magnitude/{number}"
+        editor.graph.output.append(helper.make_tensor_value_info(output, TensorProto.FLOAT, []))
+    return editor.finish(), outputs

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper
 
+from artefacts.decibels import sqnr_db
 from artefacts.errors import ArtefactError, DataError
 from graphs.comparable import chosen_shapes, with_outputs
 from graphs.identity import graph_hash
@@ -169,15 +170,8 @@ def _error(view: GraphView, name: str, sums: _Sums, has_pair: bool) -> TensorErr
     return TensorError(
         tensor=name,
         op_type="input" if node is None else node.op_type,
-        sqnr_db=_decibel(sums.signal, sums.noise),
+        sqnr_db=sqnr_db(sums.signal, sums.noise),
         cosine=min(1.0, sums.product / length) if length else float(sums.signal == sums.other),
-        own_sqnr_db=_decibel(sums.signal, sums.own) if has_pair else None,
+        own_sqnr_db=sqnr_db(sums.signal, sums.own) if has_pair else None,
         position=-1 if node is None else node.position,
     )
-
-
-def _decibel(signal: float, noise: float) -> float:
-    """10 log10 of a ratio; inf without noise, -inf without signal."""
-    if noise == 0:
-        return math.inf
-    return 10 * math.log10(signal / noise) if signal else -math.inf

@@ -2,7 +2,7 @@
 
 In: a prepared model. Out: a ``Placement`` that says which edges and weights get Q/DQ, which
 tensors take one scale, and which layers stay in floating point and why.
-May import: itself, graphs, artefacts; onnx, numpy.
+May import: itself, graphs, artefacts; of prepare what folds constants; onnx, numpy.
 """
 
 from quantization.placement.profiles import PROFILES, place

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cached_property
 
 import onnx
 
-from graphs.view import WEIGHTED_OPS, GraphView, Node
+from graphs.operators import WEIGHTED_OPS
+from graphs.view import GraphView, Node, Shape
+from quantization.placement.batchless import batchless_shapes
 from quantization.placement.result import (
     Floating,
     Placement,
@@ -14,7 +17,7 @@ from quantization.placement.result import (
     QuantizedInput,
     QuantizedWeight,
 )
-from quantization.placement.walk import sources
+from quantization.placement.walk import joins_only_variables, sources
 from quantization.placement.weights import channel_axis
 
 __all__ = ["Draft"]
@@ -27,18 +30,30 @@ class Draft:
         view: the graph.
         excluded: names of nodes the user excluded.
         look_up: take a tensor's range from above ops that keep it; else each has its own.
+        apart: names of Concats whose inputs keep scales of their own.
+        lacking: operators that the runtime has no INT8 kernel for.
 
     Attributes:
         view: the graph.
         layers: weighted layers that no rule has left in floating point, in graph order.
         excluded: names of nodes the user excluded.
+        apart: names of Concats whose inputs keep scales of their own.
+        lacking: operators that the runtime has no INT8 kernel for.
         extra: tensors that need a range and get no Q/DQ pair.
     """
 
     def __init__(
-        self, view: GraphView, excluded: frozenset[str] = frozenset(), *, look_up: bool = True
+        self,
+        view: GraphView,
+        excluded: frozenset[str] = frozenset(),
+        *,
+        look_up: bool = True,
+        apart: frozenset[str] = frozenset(),
+        lacking: frozenset[str] = frozenset(),
     ) -> None:
         self.view = view
+        self.lacking = lacking
+        self.apart = apart
         self._look_up = look_up
         self.excluded = excluded
         self.layers: dict[str, Node] = {n.name: n for n in view.nodes if n.op_type in WEIGHTED_OPS}
@@ -55,8 +70,14 @@ class Draft:
         entry = Floating(node=node.name, op_type=node.op_type, rule=rule, why=why)
         self._floating.setdefault(node.name, entry)
 
-    def quantize(self, node: Node, index: int) -> None:
-        """Let ``node`` read input ``index`` through Q/DQ, unless it is excluded or not float32."""
+    def quantize(self, node: Node, index: int, *, own: bool = False) -> None:
+        """Let ``node`` read input ``index`` through Q/DQ, unless it is excluded or not float32.
+
+        Args:
+            node: the reader.
+            index: of its input.
+            own: the tensor has a range of its own, whatever it is taken from.
+        """
         tensor = node.inputs[index]
         if node.name in self.excluded or not self.is_float(tensor):
             return
@@ -71,15 +92,37 @@ class Draft:
                 axis=channel_axis(self.view, node, index),
             )
             return
-        above = sources(self.view, tensor, self._sources) if self._look_up else (tensor,)
-        observed = above[0] if len(above) == 1 and self.is_float(above[0]) else tensor
+        above = self.sources(tensor) if self._look_up and not own else (tensor,)
+        joint = self.view.producer(above[0]) if len(above) == 1 else None
+        one = len(above) == 1 and (joint is None or joint.name not in self.apart)
+        observed = above[0] if one and self.is_float(above[0]) else tensor
         self._edges[key] = QuantizedInput(
             node=node.name, index=index, tensor=tensor, observed=observed
         )
 
+    def sources(self, tensor: str) -> tuple[str, ...]:
+        """The tensors whose values ``tensor`` consists of, and whose scale it takes."""
+        return sources(self.view, tensor, self._sources, apart=self.apart)
+
+    def joins(self, node: Node) -> bool:
+        """Whether ``node`` is a Concat of variables that take one scale."""
+        return joins_only_variables(self.view, node) and node.name not in self.apart
+
     def release(self, node: Node, index: int) -> None:
         """Let ``node`` read that activation as it is: a Q/DQ pair upstream serves it."""
         self._edges.pop((node.position, index), None)
+
+    def size(self, tensor: str, axis: int) -> int | None:
+        """A size of ``tensor``; known behind a free batch where the batch does not change it."""
+        shape = self.view.shape(tensor) or ()
+        if -len(shape) <= axis < len(shape) and shape[axis] is not None:
+            return shape[axis]
+        known = self._batchless.get(tensor, ())
+        return known[axis] if -len(known) <= axis < len(known) else None
+
+    @cached_property
+    def _batchless(self) -> dict[str, Shape]:
+        return batchless_shapes(self.view.model)
 
     def is_quantized(self, node: Node, index: int) -> bool:
         """Whether that input is read through Q/DQ."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from graphs.operators import AVERAGE_OPS, RESIZE_OPS
 from graphs.view import Node
 from quantization.placement.draft import Draft
 from quantization.placement.walk import (
@@ -84,7 +85,7 @@ def average_pool(draft: Draft) -> None:
     Source: [explicit]
     """
     for node in reversed(draft.view.nodes):
-        pooling = node.op_type in ("AveragePool", "GlobalAveragePool", "ReduceMean")
+        pooling = node.op_type in AVERAGE_OPS
         if pooling and _follows_layer(draft, node) and _read_as_int8(draft, node.outputs[0]):
             draft.quantize(node, 0)
 
@@ -98,7 +99,7 @@ def resize(draft: Draft) -> None:
     Source: [modelopt]
     """
     for node in reversed(draft.view.nodes):
-        if node.op_type not in ("Resize", "Upsample"):
+        if node.op_type not in RESIZE_OPS:
             continue
         convex = node.text("mode", "nearest") in ("nearest", "linear")
         if convex and _follows_layer(draft, node) and _read_as_int8(draft, node.outputs[0]):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from graphs.view import Node, Use
 from quantization.placement.draft import Draft
 from quantization.placement.edges import skip_input
-from quantization.placement.walk import is_pass_through, joins_only_variables
+from quantization.placement.walk import is_pass_through
 
 __all__ = ["before_pass_through", "residual_add_both"]
 
@@ -34,7 +34,7 @@ def before_pass_through(draft: Draft) -> None:
     Source: measured, [nncf]
     """
     for node in reversed(draft.view.nodes):
-        joins = joins_only_variables(draft.view, node)
+        joins = draft.joins(node)
         if node.name in draft.excluded or not (joins or is_pass_through(draft.view, node)):
             continue
         uses = [use for name in node.outputs if name for use in draft.view.uses(name)]

@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass
 
+from graphs.macs import macs
 from graphs.view import GraphView, Node
 from quantization.placement import Floating, Placement
 from quantization.placement.walk import conv_partition
@@ -54,7 +55,7 @@ def fusion_groups(view: GraphView, placement: Placement) -> tuple[Group, ...]:
             op_type=nodes[name].op_type,
             nodes=tuple(node.name for node in sorted(found, key=lambda n: n.position)),
             position=min(node.position for node in found),
-            macs=view.macs(nodes[name]),
+            macs=macs(nodes[name], view.nominal_shape),
         )
         for name, found in members.items()
     ]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from graphs.view import WEIGHTED_OPS, GraphView, Node
+from graphs.operators import AVERAGE_OPS, POINTWISE_OPS, SCORE_OPS, WEIGHTED_OPS
+from graphs.view import GraphView, Node
 from quantization.placement.draft import Draft
-from quantization.placement.keep_small import matmul_sizes
-from quantization.placement.walk import POINTWISE_OPS, is_pass_through
+from quantization.placement.walk import is_pass_through
 
-__all__ = ["squeeze_excite", "unfused_attention"]
+__all__ = ["follows_softmax", "squeeze_excite", "unfused_attention"]
 
 # What TensorRT-RTX 1.7.1 compiles to one INT8 kernel for SM 8.0, 8.6, 8.9 and 12.0.
 _LONGEST_ATTENTION = 512
@@ -28,18 +28,18 @@ def unfused_attention(draft: Draft, node: Node) -> str | None:
     softmax = _attention_softmax(draft.view, node)
     if softmax is None:
         return None
-    lengths = (draft.view.shape(softmax.inputs[0]) or (None, None))[-2:]
+    lengths = [draft.size(softmax.inputs[0], axis) for axis in (-2, -1)]
     if not all(size is not None and size <= _LONGEST_ATTENTION for size in lengths):
         sizes = "×".join("unknown" if size is None else str(size) for size in lengths)
         return f"attention over {sizes} positions, fused in INT8 up to {_LONGEST_ATTENTION}"
-    _, depth, columns = matmul_sizes(draft.view, node)
-    head = columns if _is_second(draft.view, node) else depth
+    second = follows_softmax(draft.view, node)
+    head = draft.size(node.inputs[1] if second else node.inputs[0], -1)
     if head in _FUSED_HEADS:
         return None
     return f"attention with heads of {head or 'unknown'} channels, fused in INT8 for 16, 32, 64"
 
 
-def _is_second(view: GraphView, node: Node) -> bool:
+def follows_softmax(view: GraphView, node: Node) -> bool:
     """Whether ``node`` is the product of probabilities and values."""
     maker = view.producer(node.inputs[0])
     while maker is not None and is_pass_through(view, maker):
@@ -63,7 +63,7 @@ def _attention_softmax(view: GraphView, node: Node) -> Node | None:
 
 def _softmax_after(view: GraphView, node: Node) -> Node | None:
     """The Softmax reached from ``node`` through scaling, masking and reshapes."""
-    between = {"Add", "Mul", "Div", "Sub", "Where", "Cast", "Max"}
+    between = SCORE_OPS | {"Max"}
     pending = [node]
     while pending:
         current = pending.pop()
@@ -86,7 +86,7 @@ def squeeze_excite(draft: Draft) -> None:
     Source: [modelopt]
     """
     for pool in draft.view.nodes:
-        if pool.op_type in ("GlobalAveragePool", "ReduceMean", "AveragePool"):
+        if pool.op_type in AVERAGE_OPS:
             why = f"gate of a squeeze-and-excite block behind {pool.name}"
             for node in _gate_layers(draft.view, pool):
                 draft.leave(node, "squeeze_excite", why)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from graphs.operators import ALWAYS_FLOAT_OPS, CONVOLUTION_OPS
 from graphs.view import Node
 from quantization.placement.draft import Draft
 
-__all__ = ["computed_weights", "constant_layer", "excluded", "not_float32", "other_products"]
-
-_OTHER_PRODUCTS = frozenset({"Attention", "DeformConv", "Einsum", "GRU", "LSTM", "RNN"})
+__all__ = [
+    "computed_weights",
+    "constant_layer",
+    "excluded",
+    "lacking_kernel",
+    "not_float32",
+    "other_products",
+]
 
 
 def excluded(draft: Draft, node: Node) -> str | None:
@@ -45,9 +51,21 @@ def computed_weights(draft: Draft, node: Node) -> str | None:
     Why: a scale per output channel needs constant weights.
     Source: [explicit], [modelopt]
     """
-    if node.op_type not in ("Conv", "ConvTranspose") or draft.view.is_constant(node.inputs[1]):
+    if node.op_type not in CONVOLUTION_OPS or draft.view.is_constant(node.inputs[1]):
         return None
     return f"its weight {node.inputs[1]} is computed, not constant"
+
+
+def lacking_kernel(draft: Draft, node: Node) -> str | None:
+    """Layers that the runtime has no INT8 kernel for stay in floating point.
+
+    TensorRT-RTX 1.7.1 has none for ConvTranspose, with and without groups.
+
+    Why: it compiles them in float with Q/DQ around them or not, with the same kernels before and
+    behind (SM 8.6, 8.9 and 12.0).
+    Source: measured
+    """
+    return f"no INT8 kernel for {node.op_type}" if node.op_type in draft.lacking else None
 
 
 def other_products(draft: Draft) -> None:
@@ -57,7 +75,7 @@ def other_products(draft: Draft) -> None:
     Source: [explicit]
     """
     for node in draft.view.nodes:
-        if node.op_type in _OTHER_PRODUCTS:
+        if node.op_type in ALWAYS_FLOAT_OPS:
             draft.leave(node, "other_products", f"no INT8 kernel for {node.op_type}")
         elif "." in node.op_type:
             draft.leave(node, "other_products", f"{node.op_type} is an operator unknown here")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from graphs.view import WEIGHTED_OPS, GraphView, Node
+from graphs.macs import macs
+from graphs.operators import WEIGHTED_OPS
+from graphs.view import GraphView, Node
 from quantization.placement.draft import Draft
 from quantization.placement.walk import is_pass_through
 
@@ -30,8 +32,9 @@ def output_layers(draft: Draft) -> None:
             draft.leave(node, "output_layers", "the mean of a distribution, as in DFL box decode")
     ahead = _layers_ahead(view)
     last = [node for node in layers if not ahead[node.position]]
-    total = sum(view.macs(n) for n in view.nodes)
-    share = sum(view.macs(n) for n in last) / total if total else 1.0
+    work = {node.name: macs(node, view.nominal_shape) for node in layers}
+    total = sum(work.values())
+    share = sum(work[node.name] for node in last) / total if total else 1.0
     if share > _BUDGET:
         return
     for node in last:

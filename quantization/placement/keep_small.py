@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from graphs.operators import CONVOLUTION_OPS, PRODUCT_OPS
 from graphs.view import GraphView, Node
 from quantization.placement.draft import Draft
 
@@ -10,7 +11,6 @@ __all__ = [
     "few_group_channels",
     "gemv",
     "grouped_transposed",
-    "matmul_sizes",
     "small_matmul",
     "unbounded_product",
 ]
@@ -27,7 +27,7 @@ def few_channels(draft: Draft, node: Node) -> str | None:
     Why: tiny channels waste INT8 tiles.
     Source: [modelopt]
     """
-    if node.op_type not in ("Conv", "ConvTranspose") or node.integer("group", 1) != 1:
+    if node.op_type not in CONVOLUTION_OPS or node.integer("group", 1) != 1:
         return None
     outputs, inputs, kernel = _conv_sizes(draft.view, node)
     if min(outputs, inputs) >= _TILE:
@@ -49,7 +49,7 @@ def few_group_channels(draft: Draft, node: Node) -> str | None:
     Source: [modelopt], [modelopt#80]
     """
     groups = node.integer("group", 1)
-    if node.op_type not in ("Conv", "ConvTranspose") or groups == 1:
+    if node.op_type not in CONVOLUTION_OPS or groups == 1:
         return None
     outputs, inputs, kernel = _conv_sizes(draft.view, node)
     if min(outputs, inputs) >= _TILE or (outputs % 8 == 0 and min(kernel, default=0) >= 3):
@@ -66,9 +66,9 @@ def gemv(draft: Draft, node: Node) -> str | None:
     Why: with one row or column no tensor core is used, and Q/DQ costs more than it saves.
     Source: [modelopt]
     """
-    if node.op_type not in ("Gemm", "MatMul"):
+    if node.op_type not in PRODUCT_OPS:
         return None
-    rows, _, columns = matmul_sizes(draft.view, node)
+    rows, _, columns = _matmul_sizes(draft.view, node)
     if 1 not in (rows, columns):
         return None
     return f"a matrix-vector product: {_known(rows)} rows, {_known(columns)} columns"
@@ -80,9 +80,9 @@ def small_matmul(draft: Draft, node: Node) -> str | None:
     Why: it fills no INT8 tile.
     Source: [modelopt]
     """
-    if node.op_type not in ("Gemm", "MatMul"):
+    if node.op_type not in PRODUCT_OPS:
         return None
-    _, depth, columns = matmul_sizes(draft.view, node)
+    _, depth, columns = _matmul_sizes(draft.view, node)
     if min(depth or _TILE, columns or _TILE) >= _TILE:
         return None
     return f"depth {_known(depth)} and {_known(columns)} columns, expected {_TILE} or more"
@@ -112,7 +112,7 @@ def unbounded_product(draft: Draft, node: Node) -> str | None:
     return f"its right side {node.inputs[1]} is computed: sums of its products would saturate"
 
 
-def matmul_sizes(view: GraphView, node: Node) -> tuple[int | None, int | None, int | None]:
+def _matmul_sizes(view: GraphView, node: Node) -> tuple[int | None, int | None, int | None]:
     """Rows, depth and columns (M, K, N) of a Gemm or MatMul; None where unknown.
 
     Rows of a MatMul by a constant matrix count all leading axes: (8, 128, 768) gives 1024.

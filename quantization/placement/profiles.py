@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import onnx
 
 from artefacts.errors import ModelError
 from graphs.bodies import bodies
-from graphs.view import WEIGHTED_OPS, GraphView, Node
+from graphs.operators import WEIGHTED_OPS
+from graphs.view import GraphView, Node
 from quantization.placement import (
     edges,
+    edges_attention,
     edges_cpu,
     edges_dla,
     keep_blocks,
@@ -20,6 +23,7 @@ from quantization.placement import (
     keep_small,
     shared,
 )
+from quantization.placement.apart import joined_tensors, unequal_joins
 from quantization.placement.draft import Draft
 from quantization.placement.exclude import excluded_nodes
 from quantization.placement.keep_outputs import output_layers
@@ -49,6 +53,7 @@ _GENERAL = (
     keep_general.constant_layer,
     keep_general.not_float32,
     keep_general.computed_weights,
+    keep_general.lacking_kernel,
 )
 _TENSORRT = Rules(
     keep=(
@@ -68,6 +73,7 @@ _TENSORRT = Rules(
         edges.average_pool,
         edges.resize,
         edges.layer_norm,
+        edges_attention.sliced_attention,
         shared.concat,
         shared.linear_resize,
     ),
@@ -108,6 +114,8 @@ def place(
     exclude: Sequence[str] = (),
     unsigned: bool = False,
     portable: bool = False,
+    lacking: Collection[str] = (),
+    amax: Mapping[str, float] | None = None,
 ) -> Placement:
     """Decide which tensors of a model become INT8.
 
@@ -118,6 +126,10 @@ def place(
         unsigned: cpu profile only: uint8 with zero point 0 for tensors that are never negative.
         portable: for any x86 CPU: weights are bounded so that none without VNNI saturates, and
             products without a weight to bound stay in floating point.
+        lacking: operators that the runtime has no INT8 kernel for, e.g. ``ConvTranspose`` with
+            TensorRT-RTX; they stay in floating point.
+        amax: ranges of the tensors of a first placement, if they are known: a Concat whose
+            branches are too far apart for one scale leaves them scales of their own, but on DLA.
 
     Raises:
         ModelError: a pattern of ``exclude`` selects nothing, no layer can be quantized, or
@@ -129,8 +141,37 @@ def place(
             f"TensorRT reads uint8 as int8; leave it out or choose --target cpu"
         )
     view = GraphView(model)
+    excluded = excluded_nodes(view, exclude)
+    start = partial(_placed, view, profile, excluded, frozenset(lacking), portable=portable)
+    apart: frozenset[str] = frozenset()
+    placement = start(apart)
+    known = {**(amax or {}), **placement.fixed} if profile != "dla" else {}
+    while known and (found := unequal_joins(view, placement, known, apart)):
+        apart |= found
+        placement = start(apart)
+    if not placement.int8_nodes:
+        raise ModelError(_nothing_to_quantize(view, placement))
+    bounded = tuple(dataclasses.replace(w, bounded=portable) for w in placement.weights)
+    return dataclasses.replace(
+        placement,
+        weights=bounded,
+        unsigned=_unsigned(view, placement) if unsigned else (),
+        joined=joined_tensors(view, apart, known),
+    )
+
+
+def _placed(
+    view: GraphView,
+    profile: Profile,
+    excluded: frozenset[str],
+    lacking: frozenset[str],
+    apart: frozenset[str],
+    *,
+    portable: bool,
+) -> Placement:
+    """What the rules of a profile make of a graph."""
     rules = PROFILES[profile]
-    draft = Draft(view, excluded_nodes(view, exclude), look_up=rules.look_up)
+    draft = Draft(view, excluded, look_up=rules.look_up, apart=apart, lacking=lacking)
     for node in tuple(draft.layers.values()):
         for rule in (*rules.keep, *(PORTABLE if portable else ())):
             if (why := rule(draft, node)) is not None:
@@ -138,13 +179,7 @@ def place(
                 break
     for step in rules.place:
         step(draft)
-    placement = draft.finish(profile)
-    if not placement.int8_nodes:
-        raise ModelError(_nothing_to_quantize(view, placement))
-    bounded = tuple(dataclasses.replace(w, bounded=portable) for w in placement.weights)
-    return dataclasses.replace(
-        placement, weights=bounded, unsigned=_unsigned(view, placement) if unsigned else ()
-    )
+    return draft.finish(profile)
 
 
 def _unsigned(view: GraphView, placement: Placement) -> tuple[str, ...]:

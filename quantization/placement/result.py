@@ -8,7 +8,8 @@ from typing import Literal
 
 import onnx
 
-from graphs.view import WEIGHTED_OPS, GraphView
+from graphs.macs import macs
+from graphs.view import GraphView
 
 __all__ = ["Floating", "Placement", "Profile", "QuantizedInput", "QuantizedWeight"]
 
@@ -76,6 +77,8 @@ class Placement:
         fixed: amax of tensors whose range is known without data, e.g. Softmax outputs: 1.0.
         extra: tensors that need a range but no Q/DQ pair (DLA: network outputs).
         unsigned: observed tensors that are uint8 with zero point 0, sorted (cpu profile only).
+        joined: what a Concat of very different branches makes → the observed tensors it consists
+            of, which keep scales of their own; the largest of their ranges is its range.
     """
 
     profile: Profile
@@ -87,6 +90,7 @@ class Placement:
     fixed: Mapping[str, float] = field(default_factory=dict)
     extra: tuple[str, ...] = ()
     unsigned: tuple[str, ...] = ()
+    joined: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def tensors(self) -> tuple[str, ...]:
@@ -95,12 +99,12 @@ class Placement:
         return tuple(sorted(observed - set(self.fixed)))
 
     def int8_mac_share(self, model: onnx.ModelProto) -> float:
-        """Share of the multiply-accumulates of weighted layers that run in INT8, 0 to 1.
+        """Share of the network's multiply-accumulates that run in INT8, 0 to 1.
 
         Args:
             model: the model that was placed.
         """
         view = GraphView(model)
-        macs = {n.name: view.macs(n) for n in view.nodes if n.op_type in WEIGHTED_OPS}
-        total = sum(macs.values())
-        return sum(macs.get(name, 0) for name in self.int8_nodes) / total if total else 0.0
+        work = {node.name: macs(node, view.nominal_shape) for node in view.nodes}
+        total = sum(work.values())
+        return sum(work.get(name, 0) for name in self.int8_nodes) / total if total else 0.0

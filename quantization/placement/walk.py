@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Collection
 
 import numpy as np
 
-from graphs.view import WEIGHTED_OPS, GraphView, Node
+from graphs.operators import (
+    AVERAGE_OPS,
+    CONV_FUSED_OPS,
+    CONVOLUTION_OPS,
+    POINTWISE_OPS,
+    POSITIVE_OPS,
+    PRODUCT_OPS,
+    RANGE_KEEPING_OPS,
+    RESIZE_OPS,
+    WEIGHTED_OPS,
+)
+from graphs.view import GraphView, Node
 
 __all__ = [
-    "POINTWISE_OPS",
+    "above",
     "conv_behind",
     "conv_partition",
     "is_pass_through",
@@ -21,31 +33,12 @@ __all__ = [
     "values_of",
 ]
 
-# Output values are a subset of the input's (or zero): one scale fits both, and Q and DQ commute
-# with the op (rule 9 of the TensorRT guide). Resize, Pad and Split get their conditions below.
-_PASS_THROUGH_OPS = frozenset(
-    {
-        "DepthToSpace", "Dropout", "Expand", "Flatten", "Gather", "GatherElements", "GatherND",
-        "Identity", "MaxPool", "Pad", "Reshape", "Resize", "Slice", "SpaceToDepth", "Split",
-        "Squeeze", "Tile", "Transpose", "Unsqueeze", "Upsample",
-    }
-)  # fmt: skip
-POINTWISE_OPS = frozenset(
-    {
-        "Add", "Clip", "Div", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu",
-        "Mish", "Mul", "Neg", "Pow", "PRelu", "Relu", "Selu", "Sigmoid", "Softplus", "Sqrt", "Sub",
-        "Tanh", "ThresholdedRelu",
-    }
-)  # fmt: skip
-_POSITIVE_OPS = frozenset({"Abs", "Exp", "HardSigmoid", "Relu", "Sigmoid", "Softmax", "Softplus"})
-_ACTIVATIONS = frozenset({"BatchNormalization", "Clip", "LeakyRelu", "MaxPool", "PRelu", "Relu"})
-
 
 def is_pass_through(view: GraphView, node: Node) -> bool:
     """Whether ``node`` hands on values of its first input and nothing larger."""
-    if node.op_type not in _PASS_THROUGH_OPS or view.is_constant(node.inputs[0]):
+    if node.op_type not in RANGE_KEEPING_OPS or view.is_constant(node.inputs[0]):
         return False
-    if node.op_type in ("Resize", "Upsample"):
+    if node.op_type in RESIZE_OPS:
         return node.text("mode", "nearest") == "nearest"
     if node.op_type == "Pad":
         return _pads_with_own_values(view, node)
@@ -72,7 +65,11 @@ def joins_only_variables(view: GraphView, node: Node) -> bool:
 
 
 def sources(
-    view: GraphView, tensor: str, known: dict[str, tuple[str, ...]] | None = None
+    view: GraphView,
+    tensor: str,
+    known: dict[str, tuple[str, ...]] | None = None,
+    *,
+    apart: Collection[str] = (),
 ) -> tuple[str, ...]:
     """The tensors whose values ``tensor`` consists of, looking up through pass-through and Concat.
 
@@ -83,11 +80,12 @@ def sources(
         view: the graph.
         tensor: where to start.
         known: answers so far, read and added to: chains are walked once, not once a node.
+        apart: names of Concats whose inputs keep scales of their own; nothing is above them.
     """
     known = {} if known is None else known
     passed = [tensor]  # up to the first Concat all have the same sources
-    while passed[-1] not in known and (above := _above(view, passed[-1])) and len(above) == 1:
-        passed.append(above[0])
+    while passed[-1] not in known and len(up := above(view, passed[-1], apart)) == 1:
+        passed.append(up[0])
     top = passed[-1]
     found: dict[str, None] = dict.fromkeys(known.get(top, ()))
     pending, seen = ([] if top in known else [top]), set[str]()
@@ -95,18 +93,18 @@ def sources(
         name = pending.pop()
         if name not in seen:
             seen.add(name)
-            above = _above(view, name)
-            pending.extend(reversed(above))
-            found.update({} if above else {name: None})
+            up = above(view, name, apart)
+            pending.extend(reversed(up))
+            found.update({} if up else {name: None})
     known.update(dict.fromkeys(passed, tuple(found)))
     return tuple(found)
 
 
-def _above(view: GraphView, tensor: str) -> tuple[str, ...]:
+def above(view: GraphView, tensor: str, apart: Collection[str] = ()) -> tuple[str, ...]:
     """What ``tensor`` takes its values from: nothing, one tensor, or those that a Concat joins."""
     node = view.producer(tensor)
     if node is not None and joins_only_variables(view, node):
-        return node.inputs
+        return () if node.name in apart else node.inputs
     if node is not None and values_of(node, tensor) and is_pass_through(view, node):
         return node.inputs[:1]
     return ()
@@ -126,9 +124,9 @@ def never_negative(view: GraphView, tensor: str) -> bool:
         node = view.producer(name)
         if node is None:
             return False
-        if node.op_type in _POSITIVE_OPS or _clips_at_zero(view, node):
+        if node.op_type in POSITIVE_OPS or _clips_at_zero(view, node):
             continue
-        if node.op_type in ("Concat", "AveragePool", "GlobalAveragePool", "ReduceMean"):
+        if node.op_type in AVERAGE_OPS | {"Concat"}:
             pending.extend(i for i in node.inputs if i and not view.is_constant(i))
         elif is_pass_through(view, node):
             pending.append(node.inputs[0])
@@ -145,7 +143,7 @@ def may_be_unsigned(view: GraphView, tensor: str) -> bool:
     pending, seen = [tensor], {tensor}
     while pending:
         for use in view.uses(pending.pop()):
-            if use.node.op_type in ("MatMul", "Gemm") and use.index == 1:
+            if use.node.op_type in PRODUCT_OPS and use.index == 1:
                 return False
             if use.node.op_type == "Concat" or is_pass_through(view, use.node):
                 pending += [name for name in use.node.outputs if name not in seen]
@@ -168,10 +166,12 @@ def conv_behind(view: GraphView, tensor: str) -> Node | None:
     through, a two-input Add is not.
     """
     while (node := view.producer(tensor)) is not None:
-        if node.op_type in ("Conv", "ConvTranspose"):
+        if node.op_type in CONVOLUTION_OPS:
             return node
         variable = [name for name in node.inputs if name and not view.is_constant(name)]
-        if node.op_type in _ACTIVATIONS or (node.op_type in ("Add", "Mul") and len(variable) == 1):
+        if node.op_type in CONV_FUSED_OPS or (
+            node.op_type in ("Add", "Mul") and len(variable) == 1
+        ):
             tensor = variable[0] if variable else ""
         elif (gated := _self_gated(view, node)) is not None:
             tensor = gated
@@ -204,7 +204,7 @@ def conv_partition(view: GraphView, tensor: str) -> Node | None:
         variable = [name for name in node.inputs if name and not view.is_constant(name)]
         if (gated := _self_gated(view, node)) is not None:
             tensor = gated
-        elif node.op_type in POINTWISE_OPS | _ACTIVATIONS and len(variable) == 1:
+        elif node.op_type in POINTWISE_OPS | CONV_FUSED_OPS and len(variable) == 1:
             tensor = variable[0]
         else:
             return None

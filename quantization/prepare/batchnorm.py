@@ -13,22 +13,25 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 
-from graphs.edit import (
+from graphs.edit import replace_nodes, set_attribute
+from graphs.names import Names
+from graphs.operators import WEIGHTED_OPS
+from graphs.shapes import values
+from graphs.walk import (
+    attributes,
     constants,
     is_default_domain,
+    nodes,
     output_names,
     producers,
     readers,
-    replace_nodes,
 )
-from graphs.shapes import values
 
 __all__ = ["fold_batchnorm"]
 
 Array = NDArray[np.float64]
-_LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
 
 
@@ -38,11 +41,11 @@ def fold_batchnorm(model: ModelProto) -> bool:
     Only where nobody else reads the layer's result. Returns whether anything changed.
     """
     folding = _Folding(model)
-    gone = [node for node in model.graph.node if folding.fold(node)]
-    if gone:
-        dropped = {id(node) for node in gone}
-        replace_nodes(model.graph, [n for n in model.graph.node if id(n) not in dropped])
-    return bool(gone)
+    before = nodes(model)
+    kept = [node for node in before if not folding.fold(node)]
+    if len(kept) < len(before):
+        replace_nodes(model.graph, kept)
+    return len(kept) < len(before)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +66,7 @@ class _Folding:
         self.graph = model.graph
         self.known = constants(self.graph)
         self.makers = producers(self.graph)
+        self.names = Names(self.graph)
         self.readers = readers(self.graph)
         self.outputs = output_names(self.graph)
         self.values = values(model)
@@ -90,14 +94,14 @@ class _Folding:
     def _layer(self, name: str) -> _Layer | None:
         """The foldable layer that makes ``name`` for one reader only."""
         node = self.makers.get(name)
-        if node is None or node.op_type not in _LAYERS or not is_default_domain(node):
+        if node is None or node.op_type not in WEIGHTED_OPS or not is_default_domain(node):
             return None
         if name in self.outputs or len(self.readers.get(name, ())) != 1:
             return None
         weight = self.constant(node.input[1])
         if weight is None or weight.ndim < 2 or (node.op_type == "MatMul" and weight.ndim > 2):
             return None
-        given = _attributes(node)
+        given = attributes(node)
         axis = {"Conv": 0, "ConvTranspose": 1, "MatMul": 1}.get(
             node.op_type, 0 if given.get("transB") else 1
         )
@@ -137,9 +141,7 @@ class _Folding:
         """Put ``value`` in place of initializer ``old``, or beside it where others read that."""
         name = old
         if not old or len(self.readers.get(old, ())) != 1 or old in self.outputs:
-            name = new
-            while name in self.known or name in self.makers:
-                name += "_"
+            name = self.names.tensor(new)
             self.known[name] = self.graph.initializer.add()
         self.known[name].CopyFrom(numpy_helper.from_array(value, name))
         return name
@@ -168,13 +170,7 @@ def _set_bias(node: NodeProto, name: str) -> None:
     inputs = [*node.input[:2], name]
     del node.input[:]
     node.input.extend(inputs)
-    kept = [attribute for attribute in node.attribute if attribute.name != "beta"]
-    del node.attribute[:]
-    node.attribute.extend(kept)
-
-
-def _attributes(node: NodeProto) -> dict[str, Any]:
-    return {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    set_attribute(node, "beta", None)
 
 
 _Pair = tuple[Array, Array]
@@ -182,7 +178,7 @@ _Pair = tuple[Array, Array]
 
 def _batchnorm(folding: _Folding, node: NodeProto, index: int, layer: _Layer) -> _Pair | None:
     """Inference mode only: in training the statistics are those of the batch."""
-    given = _attributes(node)
+    given = attributes(node)
     if index or given.get("training_mode") or len([name for name in node.output if name]) > 1:
         return None
     parts = [folding.constant(name) for name in node.input[1:5]]

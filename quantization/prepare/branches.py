@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from onnx import GraphProto, ModelProto, NodeProto, helper, numpy_helper
 
-from graphs.edit import constants, is_default_domain, replace_nodes, rewire
+from graphs.edit import replace_nodes, rewire
+from graphs.names import Names, stem
+from graphs.walk import attributes, constants, is_default_domain, nodes
 
 __all__ = ["inline_branches"]
 
@@ -17,37 +19,40 @@ def inline_branches(model: ModelProto) -> bool:
     """Replace each ``If`` on a constant by the branch it takes. Returns whether any was."""
     graph = model.graph
     known = constants(graph)
-    nodes: list[NodeProto] = []
+    names = Names(graph)
+    written: list[NodeProto] = []
     changed = False
-    for node in graph.node:
+    for node in nodes(graph):
         condition = known.get(node.input[0]) if node.op_type == "If" and node.input else None
         if condition is None or not is_default_domain(node):
-            nodes.append(node)
+            written.append(node)
             continue
         taken = bool(numpy_helper.to_array(condition).any())
-        nodes.extend(_inline(node, "then_branch" if taken else "else_branch", graph))
+        branch = "then_branch" if taken else "else_branch"
+        written.extend(_inline(node, branch, graph, names))
         changed = True
     if changed:
-        replace_nodes(graph, nodes)
+        replace_nodes(graph, written)
     return changed
 
 
-def _inline(node: NodeProto, branch: str, graph: GraphProto) -> list[NodeProto]:
+def _inline(node: NodeProto, branch: str, graph: GraphProto, names: Names) -> list[NodeProto]:
     """The nodes of a branch under names that are free in ``graph``, and its outputs' names."""
     body = GraphProto()
-    body.CopyFrom(next(a.g for a in node.attribute if a.name == branch))
+    body.CopyFrom(attributes(node)[branch])
     made = [tensor.name for tensor in body.initializer]
-    made += [name for inner in body.node for name in inner.output if name]
-    names = {name: f"{node.output[0]}//{name}" for name in made}
-    rewire(body, names)
+    made += [name for inner in nodes(body) for name in inner.output if name]
+    new = {name: names.tensor(f"{node.output[0]}//{name}") for name in made}
+    rewire(body, new)
     for tensor in body.initializer:
-        tensor.name = names[tensor.name]
+        tensor.name = new[tensor.name]
         graph.initializer.append(tensor)
-    nodes = list(body.node)
-    for inner in nodes:
-        inner.output[:] = [names.get(name, name) for name in inner.output]
-        inner.name = f"{node.name or node.output[0]}//{inner.name}" if inner.name else ""
+    written = list(nodes(body))
+    for inner in written:
+        inner.output[:] = [new.get(name, name) for name in inner.output]
+        if inner.name:
+            names.rename(inner, f"{stem(node)}//{inner.name}")
     for value, output in zip(body.output, node.output, strict=False):
-        source = names.get(value.name, value.name)
-        nodes.append(helper.make_node("Identity", [source], [output]))
-    return nodes
+        source = new.get(value.name, value.name)
+        written.append(helper.make_node("Identity", [source], [output]))
+    return written

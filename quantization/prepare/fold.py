@@ -18,37 +18,14 @@ from onnx import (
 )
 from onnx.reference import ReferenceEvaluator
 
-from graphs.edit import (
-    constants,
-    is_default_domain,
-    output_names,
-    replace_nodes,
-)
-from graphs.files import tensor_bytes, tensors_of
+from graphs.edit import replace_nodes
+from graphs.operators import EXACT_OPS, ROUNDED_OPS
 from graphs.shapes import static_shape, values
+from graphs.tensor_data import tensor_bytes, tensors_of
+from graphs.walk import constants, is_default_domain, nodes, output_names
 
 __all__ = ["GROWTH_LIMIT_BYTES", "constant_bytes", "fold_constants"]
 
-# Operators that only move data, and arithmetic that IEEE 754 rounds in one way: a folded value, so
-# the graph hash, is the same on every machine. QuantizeLinear and DequantizeLinear are not among
-# them: folded, they would no longer say INT8.
-_FOLDABLE = frozenset(
-    """
-    Abs Add And Cast CastLike Ceil Clip Concat ConstantOfShape Div Equal Expand EyeLike Flatten
-    Floor Gather GatherElements GatherND Greater GreaterOrEqual Less LessOrEqual Max Min Mod Mul
-    Neg Not Or Pad Range Reciprocal ReduceMax ReduceMin ReduceProd Relu Reshape ScatterND Shape
-    Sign Size Slice Split Sqrt Squeeze Sub Tile Transpose Trilu Unsqueeze Where Xor
-    """.split()  # noqa: SIM905 - a list of strings would be 60 lines
-)
-# Functions that libraries round differently in the last place: computed in float64 and rounded once
-# to the type of their input, they give the same constant everywhere, but for a tie in 10⁸.
-_ROUNDED = frozenset(
-    """
-    Acos Acosh Asin Asinh Atan Atanh Cos Cosh Einsum Elu Erf Exp Gemm HardSigmoid LeakyRelu Log
-    LogSoftmax MatMul Pow ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMean ReduceSum
-    ReduceSumSquare Selu Sigmoid Sin Sinh Softmax Softplus Softsign Tan Tanh
-    """.split()  # noqa: SIM905 - as above
-)
 _TYPES = frozenset(
     TensorProto.DataType.Value(name)
     for name in (
@@ -77,7 +54,7 @@ def fold_constants(model: ModelProto, limit_bytes: int) -> bool:
     shapes = values(model)
     outputs = output_names(graph)
     kept: list[NodeProto] = []
-    for node in graph.node:
+    for node in nodes(graph):
         results = None
         if not outputs.intersection(node.output):
             results = _evaluate(node, known, model, shapes, room)
@@ -88,7 +65,7 @@ def fold_constants(model: ModelProto, limit_bytes: int) -> bool:
             known[tensor.name] = graph.initializer.add()
             known[tensor.name].CopyFrom(tensor)
             room -= tensor_bytes(tensor)
-    changed = len(kept) < len(graph.node)
+    changed = len(kept) < len(nodes(graph))
     if changed:
         replace_nodes(graph, kept)
     return changed
@@ -109,7 +86,7 @@ def _evaluate(
         return None if tensor is None else [tensor]
     if node.op_type == "Shape" and node.input[0] not in known:
         return _shape(node, shapes)
-    if node.op_type not in _FOLDABLE | _ROUNDED or not node.output[0]:
+    if node.op_type not in EXACT_OPS | ROUNDED_OPS or not node.output[0]:
         return None
     inputs = [known.get(name) for name in node.input if name]
     if not inputs or any(tensor is None or tensor.data_type not in _TYPES for tensor in inputs):
@@ -117,7 +94,7 @@ def _evaluate(
     if _result_bytes(node, shapes) > room:
         return None
     feeds = {t.name: numpy_helper.to_array(t) for t in inputs if t is not None}
-    if node.op_type in _ROUNDED:
+    if node.op_type in ROUNDED_OPS:
         return _run_rounded(node, feeds, model)
     return _run(node, feeds, model)
 

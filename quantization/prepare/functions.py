@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from onnx import FunctionProto, ModelProto, NodeProto, inliner
 
 from artefacts.errors import ModelError
-from graphs.edit import subgraphs
 from graphs.opset import ONNX_ERRORS, reason
+from graphs.walk import nodes, subgraphs
 
 __all__ = ["inline_functions"]
 
@@ -26,7 +26,7 @@ def inline_functions(model: ModelProto) -> ModelProto:
     if not model.functions:
         return model
     functions = {(f.domain, f.name): f for f in model.functions}
-    total = _unfolded(model.graph.node, functions, {}, ())
+    total = _unfolded(nodes(model), functions, {}, ())
     if total > LARGEST_GRAPH:
         raise ModelError(
             f"graph {model.graph.name!r} unfolds to {total} nodes, expected at most "
@@ -42,17 +42,17 @@ def inline_functions(model: ModelProto) -> ModelProto:
 
 
 def _unfolded(
-    nodes: Iterable[NodeProto],
+    found: Iterable[NodeProto],
     functions: Mapping[_Key, FunctionProto],
     known: dict[_Key, int],
     path: tuple[_Key, ...],
 ) -> int:
     """Nodes after every call is replaced by what it calls."""
     total = 0
-    for node in nodes:
+    for node in found:
         key = (node.domain, node.op_type)
         for body in subgraphs(node):
-            total += _unfolded(body.node, functions, known, path)
+            total += _unfolded(nodes(body), functions, known, path)
         if key not in functions:
             total += 1
             continue
@@ -62,6 +62,6 @@ def _unfolded(
                 f"circle; export the model without functions"
             )
         if key not in known:
-            known[key] = _unfolded(functions[key].node, functions, known, (*path, key))
+            known[key] = _unfolded(nodes(functions[key]), functions, known, (*path, key))
         total += known[key]
     return total

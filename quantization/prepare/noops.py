@@ -9,20 +9,12 @@ from onnx import (
     GraphProto,
     ModelProto,
     NodeProto,
-    helper,
     numpy_helper,
 )
 
-from graphs.edit import (
-    constants,
-    is_default_domain,
-    output_names,
-    producers,
-    rename_tensor,
-    replace_nodes,
-    rewire,
-)
+from graphs.edit import rename_tensor, replace_nodes, rewire, set_attribute
 from graphs.shapes import static_shape, values
+from graphs.walk import attributes, constants, is_default_domain, nodes, output_names, producers
 
 __all__ = ["drop_noops"]
 
@@ -36,7 +28,7 @@ def drop_noops(model: ModelProto) -> bool:
     aliases: dict[str, str] = {}
     kept: list[NodeProto] = []
     ends: list[NodeProto] = []
-    for node in graph.node:
+    for node in nodes(graph):
         rule = _RULES.get(node.op_type)
         if not (rule and is_default_domain(node) and rule(node, view)):
             kept.append(node)
@@ -57,16 +49,15 @@ def _merge_transposes(graph: GraphProto) -> bool:
     """Let a Transpose of a Transpose do both: channels-last exporters write pairs that cancel."""
     makers = producers(graph)
     changed = False
-    for node in graph.node:
+    for node in nodes(graph):
         first = makers.get(node.input[0]) if _is_transpose(node) else None
         if first is None or not _is_transpose(first):
             continue
-        before, after = (_attributes(n).get("perm", ()) for n in (first, node))
+        before, after = (attributes(n).get("perm", ()) for n in (first, node))
         if not before or any(sorted(p) != list(range(len(before))) for p in (before, after)):
             continue
         node.input[0] = first.input[0]
-        del node.attribute[:]
-        node.attribute.append(helper.make_attribute("perm", [before[axis] for axis in after]))
+        set_attribute(node, "perm", [before[axis] for axis in after])
         changed = True
     return changed
 
@@ -118,10 +109,6 @@ class _View:
         return 0 if value is None else len(value.type.tensor_type.shape.dim)
 
 
-def _attributes(node: NodeProto) -> dict[str, Any]:
-    return {a.name: helper.get_attribute_value(a) for a in node.attribute}
-
-
 def _always(node: NodeProto, view: _View) -> bool:
     return True
 
@@ -137,7 +124,7 @@ def _dropout(node: NodeProto, view: _View) -> bool:
 
 
 def _cast(node: NodeProto, view: _View) -> bool:
-    return bool(view.type_of(node.input[0]) == _attributes(node).get("to"))
+    return bool(view.type_of(node.input[0]) == attributes(node).get("to"))
 
 
 def _pad(node: NodeProto, view: _View) -> bool:
@@ -151,7 +138,7 @@ def _same_shape(node: NodeProto, view: _View) -> bool:
 
 
 def _transpose(node: NodeProto, view: _View) -> bool:
-    order = list(_attributes(node).get("perm", ()))
+    order = list(attributes(node).get("perm", ()))
     return bool(order) and order == list(range(len(order)))
 
 
@@ -180,7 +167,7 @@ def _neutral(number: float) -> Callable[[NodeProto, _View], bool]:
 
 def _pool(node: NodeProto, view: _View) -> bool:
     """A 1×1 window with stride 1 and no padding, and nobody reads the indices."""
-    given = _attributes(node)
+    given = attributes(node)
     numbers = [
         *given.get("kernel_shape", (2,)),
         *given.get("strides", ()),

@@ -10,10 +10,11 @@ which with stride 1 does not depend on n; an odd value goes to the end with SAME
 
 from __future__ import annotations
 
-from onnx import ModelProto, NodeProto, helper
+from onnx import ModelProto, NodeProto
 
-from graphs.edit import constants
+from graphs.edit import set_attribute
 from graphs.shapes import values
+from graphs.walk import attributes, constants, nodes
 
 __all__ = ["write_pads"]
 
@@ -28,7 +29,7 @@ def write_pads(model: ModelProto) -> bool:
     """
     known, shapes = constants(model.graph), values(model)
     changed = False
-    for node in model.graph.node:
+    for node in nodes(model):
         if node.op_type != "Conv" or node.input[1] not in known:
             continue
         value = shapes.get(node.input[0])
@@ -37,16 +38,15 @@ def write_pads(model: ModelProto) -> bool:
         kernel = list(known[node.input[1]].dims[2:])
         pads = _pads(node, kernel, sizes or [None] * len(kernel))
         if pads is not None:
-            kept = [a for a in node.attribute if a.name not in ("auto_pad", "pads")]
-            del node.attribute[:]
-            node.attribute.extend([*kept, helper.make_attribute("pads", pads)])
+            set_attribute(node, "auto_pad", None)
+            set_attribute(node, "pads", pads)
             changed = True
     return changed
 
 
 def _pads(node: NodeProto, kernel: list[int], sizes: list[int | None]) -> list[int] | None:
     """Pads before and after each axis; None where nothing is to be done, or not known."""
-    given = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    given = attributes(node)
     kind = given.get("auto_pad", b"NOTSET").decode()
     dilations = given.get("dilations", [1] * len(kernel))
     strides = given.get("strides", [1] * len(kernel))

@@ -11,9 +11,11 @@ import logging
 from onnx import GraphProto, ModelProto, NodeProto
 
 from artefacts.errors import ModelError
-from graphs.edit import check_axes, drop_dead, hide_initializers, is_default_domain, sort_nodes
+from graphs.edit import check_axes, drop_dead, hide_initializers, sort_nodes
+from graphs.names import name_nodes
 from graphs.opset import MINIMUM_OPSET, raise_opset
 from graphs.shapes import check, infer_shapes
+from graphs.walk import is_default_domain, nodes, operator
 from quantization.prepare.batchnorm import fold_batchnorm
 from quantization.prepare.branches import inline_branches
 from quantization.prepare.fold import GROWTH_LIMIT_BYTES, constant_bytes, fold_constants
@@ -63,7 +65,7 @@ def prepare(model: ModelProto, *, widen: bool = True) -> ModelProto:
         sort_nodes(prepared.graph)
     check(prepared)
     _simplify(prepared)
-    _name_nodes(prepared.graph)
+    name_nodes(prepared.graph)
     check(prepared)
     _warn(prepared.graph)
     return prepared
@@ -92,7 +94,7 @@ def _check_names(graph: GraphProto) -> None:
     constant = {tensor.name for tensor in graph.initializer}
     names = [v.name for v in graph.input if v.name not in constant]
     names += [tensor.name for tensor in graph.initializer]
-    names += [name for node in graph.node for name in node.output if name]
+    names += [name for node in nodes(graph) for name in node.output if name]
     for name in names:
         if name in made:
             raise ModelError(
@@ -118,26 +120,11 @@ def _check_outputs(graph: GraphProto) -> None:
             )
 
 
-def _name_nodes(graph: GraphProto) -> None:
-    """Give nodes without a name, or with one that is taken, a name made from their output."""
-    taken: set[str] = set()
-    for node in graph.node:
-        name = base = node.name or f"{node.op_type}:{next(filter(None, node.output), '')}"
-        if base in taken:
-            name = base = f"{base}:{next(filter(None, node.output), '')}"
-        count = 1
-        while name in taken:
-            count += 1
-            name = f"{base}:{count}"
-        node.name = name
-        taken.add(name)
-
-
 def _warn(graph: GraphProto) -> None:
-    custom = sorted({f"{n.domain}.{n.op_type}" for n in graph.node if not is_default_domain(n)})
+    custom = sorted({operator(node) for node in nodes(graph) if not is_default_domain(node)})
     if custom:
         log.warning("custom operators are left as they are: %s", ", ".join(custom))
-    training = [node.name for node in graph.node if _in_training(node)]
+    training = [node.name for node in nodes(graph) if _in_training(node)]
     if training:
         log.warning(
             "nodes in training mode give other results for other batches: %s; export the model in "

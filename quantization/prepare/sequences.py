@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, numpy_helper
 
-from graphs.amend import fresh_name
-from graphs.edit import constants, is_default_domain, producers, replace_nodes
+from graphs.edit import replace_nodes
+from graphs.names import Names, replacement, stem
 from graphs.shapes import values
+from graphs.walk import constants, is_default_domain, nodes, producers
 
 __all__ = ["drop_sequences"]
 
@@ -26,7 +27,7 @@ def drop_sequences(model: ModelProto) -> bool:
     """Replace what reads a sequence whose pieces are known. Returns whether any was."""
     rewriter = _Rewriter(model)
     kept: list[NodeProto] = []
-    for node in model.graph.node:
+    for node in nodes(model):
         kept.extend(rewriter.replaced(node) or [node])
     if rewriter.changed:
         replace_nodes(model.graph, kept)
@@ -41,6 +42,7 @@ class _Rewriter:
         self.known: dict[str, TensorProto] = constants(model.graph)
         self.values: dict[str, ValueInfoProto] = values(model)
         self.makers = producers(model.graph)
+        self.names = Names(model.graph)
         self.changed = False
 
     def replaced(self, node: NodeProto) -> list[NodeProto]:
@@ -73,7 +75,7 @@ class _Rewriter:
         piece = self._node("Slice", [split.input[0], *limits, axes], node)
         if _given(split, 1) or _integer(split, "keepdims", 1):
             return [piece]
-        piece.output[0] = fresh_name(self.graph, f"{node.output[0]}_piece")
+        piece.output[0] = self.names.tensor(f"{node.output[0]}_piece")
         return [piece, self._node("Squeeze", [piece.output[0], axes], node)]
 
     def _bounds(self, split: NodeProto, index: int) -> tuple[int, int] | None:
@@ -97,15 +99,19 @@ class _Rewriter:
         if _integer(node, "new_axis", 0):
             axes = self._constant(node, "axis", axis)
             for number, part in enumerate(maker.input):
-                parts[number] = fresh_name(self.graph, f"{node.output[0]}_part_{number}")
-                name = f"{node.name or node.output[0]}_part_{number}"
+                parts[number] = self.names.tensor(f"{node.output[0]}_part_{number}")
                 found.append(
-                    helper.make_node("Unsqueeze", [part, axes], [parts[number]], name=name)
+                    self.names.node(
+                        "Unsqueeze",
+                        [part, axes],
+                        [parts[number]],
+                        wanted=f"{stem(node)}_part_{number}",
+                    )
                 )
         return [*found, self._node("Concat", parts, node, axis=axis)]
 
     def _node(self, op_type: str, inputs: Sequence[str], of: NodeProto, **more: Any) -> NodeProto:
-        return helper.make_node(op_type, list(inputs), list(of.output), name=of.name, **more)
+        return replacement(of, op_type, inputs, of.output, **more)
 
     def _integers(self, node: NodeProto, index: int) -> NDArray[np.int64] | None:
         name = node.input[index] if len(node.input) > index else ""
@@ -119,7 +125,7 @@ class _Rewriter:
         return dims[axis].dim_value if known else None
 
     def _constant(self, node: NodeProto, word: str, number: int) -> str:
-        name = fresh_name(self.graph, f"{node.output[0]}_{word}")
+        name = self.names.tensor(f"{node.output[0]}_{word}")
         self.graph.initializer.append(numpy_helper.from_array(np.array([number], np.int64), name))
         return name
 

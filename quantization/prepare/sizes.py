@@ -13,8 +13,8 @@ from collections.abc import Callable
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from graphs.edit import constants, is_default_domain
 from graphs.shapes import values
+from graphs.walk import constants, is_default_domain, nodes
 
 __all__ = ["fold_sizes"]
 
@@ -29,7 +29,7 @@ def fold_sizes(model: ModelProto) -> bool:
     """
     sweep = _Sweep(model)
     changed = False
-    for node in model.graph.node:
+    for node in nodes(model):
         if not is_default_domain(node):
             continue
         if node.op_type == "Reshape":

@@ -11,9 +11,9 @@ from __future__ import annotations
 from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto, helper, shape_inference
 
 from graphs.bodies import standing_alone
-from graphs.edit import is_default_domain, subgraphs
 from graphs.opset import ONNX_ERRORS, hide_data
 from graphs.view import GraphView, Shape
+from graphs.walk import is_default_domain, nodes, subgraphs
 
 __all__ = ["declare_states", "forget_states"]
 
@@ -22,7 +22,7 @@ _BEFORE_STATES = 2  # inputs of a Loop and of its body: count and condition; ind
 
 def forget_states(graph: GraphProto) -> None:
     """Drop what a file says of the outputs of its loops; :func:`declare_states` finds it out."""
-    made = {name for node in graph.node if node.op_type == "Loop" for name in node.output}
+    made = {name for node in nodes(graph) if node.op_type == "Loop" for name in node.output}
     kept = [value for value in graph.value_info if value.name not in made]
     if len(kept) < len(graph.value_info):
         del graph.value_info[:]
@@ -34,9 +34,7 @@ def declare_states(model: ModelProto) -> bool:
 
     Loops inside of bodies are left as they are.
     """
-    loops = [
-        node for node in model.graph.node if node.op_type == "Loop" and is_default_domain(node)
-    ]
+    loops = [node for node in nodes(model) if node.op_type == "Loop" and is_default_domain(node)]
     if not loops:
         return False
     view = GraphView(model)
@@ -59,9 +57,19 @@ def _declare(view: GraphView, model: ModelProto, node: NodeProto) -> bool:
                 value.CopyFrom(helper.make_tensor_value_info(value.name, kind, shape))
                 changed = True
         if outer and view.shape(outer) is None:
-            model.graph.value_info.append(helper.make_tensor_value_info(outer, kind, shape))
-            changed = True
+            changed |= _declare_outside(model.graph, outer, kind, shape)
     return changed
+
+
+def _declare_outside(graph: GraphProto, name: str, kind: int, shape: Shape) -> bool:
+    """Whether that is new: what an output of the graph is called stands with the output."""
+    stated = {value.name: value for value in (*graph.output, *graph.value_info)}
+    if name not in stated:
+        stated[name] = graph.value_info.add()
+    elif not _lacks_shape(stated[name]):
+        return False
+    stated[name].CopyFrom(helper.make_tensor_value_info(name, kind, shape))
+    return True
 
 
 def _lacks_shape(value: ValueInfoProto) -> bool:

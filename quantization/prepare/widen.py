@@ -15,11 +15,12 @@ from onnx import (
     NodeProto,
     TensorProto,
     ValueInfoProto,
-    helper,
     numpy_helper,
 )
 
-from graphs.edit import is_default_domain, rename_tensor, rewire, subgraphs
+from graphs.edit import insert_nodes, rename_tensor, rewire
+from graphs.names import Names
+from graphs.walk import is_default_domain, nodes, producers, subgraphs
 
 __all__ = ["widen_floats"]
 
@@ -37,14 +38,14 @@ def widen_floats(model: ModelProto) -> bool:
         Whether anything changed.
     """
     graph = model.graph
-    made = {name: node for node in graph.node for name in node.output}
+    made, names = producers(graph), Names(graph)
     changed = _widen_inside(graph, keep={value.name for value in graph.output})
     for value in graph.input:
-        if value.type.tensor_type.elem_type in _OTHER and _widen_input(graph, value):
+        if value.type.tensor_type.elem_type in _OTHER and _widen_input(graph, value, names):
             changed = True
     for value in graph.output:
         if value.type.tensor_type.elem_type in _OTHER and not _is_cast(made.get(value.name)):
-            _narrow_output(graph, value)
+            _narrow_output(graph, value, names)
             changed = True
     if changed:
         del graph.value_info[:]
@@ -56,7 +57,7 @@ def _widen_inside(graph: GraphProto, keep: set[str]) -> bool:
     changed = False
     for tensor in graph.initializer:
         changed |= _widen_tensor(tensor)
-    for node in graph.node:
+    for node in nodes(graph):
         for attribute in node.attribute:
             if attribute.HasField("t"):
                 changed |= _widen_tensor(attribute.t)
@@ -80,39 +81,29 @@ def _widen_tensor(tensor: TensorProto) -> bool:
     return True
 
 
-def _widen_input(graph: GraphProto, value: ValueInfoProto) -> bool:
+def _widen_input(graph: GraphProto, value: ValueInfoProto, names: Names) -> bool:
     """Cast an input to float32 for its readers, unless each casts it already."""
-    readers = [node for node in graph.node if value.name in node.input]
+    readers = [node for node in nodes(graph) if value.name in node.input]
     if all(_is_cast(node) for node in readers):
         return False
-    wide = _fresh(graph, f"{value.name}_float32")
+    wide = names.tensor(f"{value.name}_float32")
     rewire(graph, {value.name: wide})
-    cast = helper.make_node("Cast", [value.name], [wide], name=wide, to=_FLOAT)
-    graph.node.insert(0, cast)
+    cast = names.node("Cast", [value.name], [wide], wanted=wide, to=_FLOAT)
+    insert_nodes(graph, {0: [cast]})
     return True
 
 
-def _narrow_output(graph: GraphProto, value: ValueInfoProto) -> None:
+def _narrow_output(graph: GraphProto, value: ValueInfoProto, names: Names) -> None:
     """Make an output by a cast from float32."""
-    wide = _fresh(graph, f"{value.name}_float32")
+    wide = names.tensor(f"{value.name}_float32")
     declared = ValueInfoProto()
     declared.CopyFrom(value)
     rename_tensor(graph, value.name, wide)
     value.CopyFrom(declared)
     kind = declared.type.tensor_type.elem_type
-    graph.node.append(
-        helper.make_node("Cast", [wide], [value.name], name=f"{value.name}_cast", to=kind)
-    )
+    cast = names.node("Cast", [wide], [value.name], wanted=f"{value.name}_cast", to=kind)
+    insert_nodes(graph, {len(nodes(graph)): [cast]})
 
 
 def _is_cast(node: NodeProto | None) -> bool:
     return node is not None and node.op_type == "Cast" and is_default_domain(node)
-
-
-def _fresh(graph: GraphProto, wanted: str) -> str:
-    """A tensor name that nothing has yet."""
-    taken = {name for node in graph.node for name in (*node.input, *node.output, node.name)}
-    taken |= {value.name for value in (*graph.input, *graph.output)}
-    while wanted in taken:
-        wanted += "_"
-    return wanted

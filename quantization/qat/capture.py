@@ -22,6 +22,8 @@ import onnx
 
 from artefacts.errors import InputError, ModelError
 from artefacts.libraries import require
+from graphs.operators import SIZE_OPS
+from graphs.walk import nodes
 from quantization.qat.attention import decompose_attention
 from quantization.qat.modules import EXTRA
 
@@ -171,7 +173,7 @@ def _write(program: Any, output_names: Sequence[str]) -> Capture:
     sources = {
         node.name: _source(node, operators) for node in program_onnx.exported_program.graph.nodes
     }
-    owners = {node.name: sources[owner] for node in written.graph.node if (owner := _owner(node))}
+    owners = {node.name: sources[owner] for node in nodes(written) if (owner := _owner(node))}
     _drop_notes(model)
     network = program.module(check_guards=False)
     inputs = network.graph.find_nodes(op="placeholder")
@@ -183,7 +185,7 @@ def _write(program: Any, output_names: Sequence[str]) -> Capture:
 
 def _should_fold(node: Any) -> bool | None:
     """No parameter's value, as training changes it; its shape stays. None: as the folder likes."""
-    reads_values = node.op_type not in ("Shape", "Size")
+    reads_values = node.op_type not in SIZE_OPS
     if reads_values and any(value is not None and value.is_initializer() for value in node.inputs):
         return False
     return None
@@ -211,7 +213,7 @@ def _owner(node: onnx.NodeProto) -> str:
 
 def _drop_notes(model: onnx.ModelProto) -> None:
     """The exporter writes source paths of this machine into the model; they go no further."""
-    for part in (model, model.graph, *model.graph.node, *model.graph.value_info):
+    for part in (model, model.graph, *nodes(model), *model.graph.value_info):
         del part.metadata_props[:]
     for value in (*model.graph.input, *model.graph.output):
         del value.metadata_props[:]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import onnx
 from onnx import numpy_helper
 
 from artefacts.errors import UnsupportedError
+from graphs.operators import REARRANGING_OPS
 from graphs.pairs import reduction_axis
 from graphs.view import GraphView, Node
 from quantization.placement import Placement, QuantizedInput, QuantizedWeight, place
@@ -21,9 +23,6 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = ["ActivationEdge", "WeightEdge", "decide", "edges_of"]
-
-# Between a tensor that an operator of torch reads and the one that its ONNX nodes read.
-_MOVES = ("Identity", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +104,7 @@ def edges_of(
             argument=matching.argument(edge)[0].name,
             scale=group.get(edge.observed, edge.observed),
         )
-        for edge in placement.activations
+        for edge in map(matching.outside, placement.activations)
     )
     return activations, tuple(matching.weight(edge) for edge in placement.weights)
 
@@ -116,6 +115,16 @@ class _Matching:
         self._view = GraphView(capture.written)
         self._nodes = {node.name: node for node in self._view.nodes}
         self._operators = {node.name: node for node in capture.network.graph.nodes}
+
+    def outside(self, edge: QuantizedInput) -> QuantizedInput:
+        """The same edge behind what one operator of torch does: unbind is a Split and a Squeeze."""
+        node, owners = self._nodes[edge.node], self._capture.owners
+        maker, uses = self._view.producer(node.inputs[edge.index]), self._view.uses(node.outputs[0])
+        inside = maker is not None and owners.get(maker.name, "") == owners.get(edge.node)
+        if not inside or node.op_type != "Squeeze" or len(uses) != 1:
+            return edge
+        use, tensor = uses[0], node.outputs[0]
+        return dataclasses.replace(edge, node=use.node.name, index=use.index, tensor=tensor)
 
     def reader(self, edge: QuantizedInput | QuantizedWeight) -> torch.fx.Node:
         """The operator that the reading node is a part of."""
@@ -140,7 +149,7 @@ class _Matching:
             if found:
                 return found[0], turned
             node = self._view.producer(name)
-            if node is None or node.op_type not in _MOVES:
+            if node is None or node.op_type not in REARRANGING_OPS:
                 raise self._unsupported(edge)
             turned = _through(node, turned)
             name = node.inputs[0]

@@ -5,77 +5,21 @@ from __future__ import annotations
 import copy
 import functools
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-import onnx
-
-from graphs.view import WEIGHTED_OPS, GraphView
-from quantization.improve.improve import Improved
+from graphs.macs import macs
+from graphs.view import GraphView
+from quantization.improve.improved import Improved
 from quantization.placement import Placement
 from quantization.placement.fusion_groups import Group, fusion_groups, leave_float
+from quantization.search.problem import Fit, Point, Refit, Search
 from quantization.search.sensitivity import Sensitivity
 from quantization.search.state import SearchState
 
-__all__ = ["Book", "Fit", "Goal", "LateError", "Point", "Refit", "Score", "SearchResult"]
+__all__ = ["Candidates", "LateError", "SearchResult"]
 
-ROUNDING = 1e-9
 _LEAST_SAVED = 0.2  # of what multiply-accumulates save on average
-
-Score = Callable[[onnx.ModelProto], float]
-"""A Q/DQ model in, its score out; larger is better."""
-
-Fit = Callable[[Callable[[int, int], None]], Improved]
-"""Makes a network; calls what it is given with steps done and their number, which may raise."""
-
-Refit = Callable[[Placement, Callable[[int, int], None]], Improved]
-"""The same for a placement that leaves layers in float."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Goal:
-    """The promise.
-
-    Attributes:
-        minimum: smallest score that keeps it.
-        unit: of the score, e.g. "dB SQNR", "points of top1".
-        drop: the score is a drop with its sign turned, and is said as one.
-    """
-
-    minimum: float
-    unit: str
-    drop: bool = False
-
-    def __str__(self) -> str:
-        return self.say(self.minimum)
-
-    def kept(self, score: float) -> bool:
-        """Whether a score keeps the promise; 73.5 % less 73.0 % is 0.5, whatever floats say."""
-        return score >= self.minimum - ROUNDING
-
-    def say(self, score: float) -> str:
-        """A score in words, e.g. ``21.5 dB SQNR``, ``a drop of 0.4 points of top1``."""
-        if self.drop:
-            return f"a drop of {0.0 - score:.4g} {self.unit}"
-        return f"{score:.4g} {self.unit}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Point:
-    """One mixture that was scored.
-
-    Attributes:
-        released: names of the groups in float, sorted.
-        cost: what they give back, in the unit of the costs.
-        score: of the whole network.
-        int8_share: share of the multiply-accumulates that stay in INT8, 0 to 1.
-    """
-
-    released: tuple[str, ...]
-    cost: float
-    score: float
-    int8_share: float
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -83,15 +27,15 @@ class SearchResult:
     """What a search ends with.
 
     Attributes:
-        point: the chosen mixture.
-        placement: of that mixture.
+        point: the chosen candidate.
+        placement: of that candidate.
         improved: the network for it; ``improved.quantized(placement)`` is the INT8 model.
         met: whether the goal is kept.
         why: a sentence: how, or what stands in the way.
         fitted_without: groups that were in float when the network was improved, sorted.
-        front: the mixtures that no other beats in both cost and score, cheapest first.
+        front: the candidates that no other beats in both cost and score, cheapest first.
         points: all that were scored, in order.
-        sensitivities: of the groups; empty where nothing had to be given up.
+        sensitivities: of the groups; empty where no layer had to stay in float.
         cost_unit: "ms", or "share of MACs".
     """
 
@@ -111,50 +55,39 @@ class LateError(Exception):
     """The time limit was reached in the middle of something long."""
 
 
-class Book:
+class Candidates:
     """What was scored, and the means to score more."""
 
-    earlier: tuple[Point, ...] = ()
-    fitted_without: tuple[str, ...] = ()
-    cost_unit = "share of MACs"
-    _improved: Improved | None
-    _fit: Fit
-
-    def __init__(
-        self,
-        improved: Improved,
-        placement: Placement,
-        score: Score,
-        goal: Goal,
-        *,
-        report: Callable[[Point], None] | None = None,
-        least_int8: float = 0.0,
-        deadline: float | None = None,
-        state: Path | None = None,
-        state_key: str = "",
-    ) -> None:
-        view = GraphView(improved.model)
-        self._improved, self.placement, self.goal = improved, placement, goal
-        self.groups = fusion_groups(view, placement)
+    def __init__(self, search: Search) -> None:
+        self.placement, self.goal = search.placement, search.goal
+        view = GraphView(search.improved.model)
+        self.groups = fusion_groups(view, search.placement)
+        names = [group.name for group in self.groups]
+        self.state = SearchState(search.state, search.key, names)
         self.points: dict[tuple[str, ...], Point] = {}
-        self.state = SearchState(state, state_key, [group.name for group in self.groups])
-        self._score, self._report = score, report
-        self.least_int8, self._deadline = least_int8, deadline
-        self._macs = {n.name: view.macs(n) for n in view.nodes if n.op_type in WEIGHTED_OPS}
+        self.earlier: tuple[Point, ...] = ()
+        self.fitted_without: tuple[str, ...] = ()
+        self.cost_unit = "share of MACs"
+        self._search = search
+        self._improved: Improved | None = search.improved
+        self._fit: Fit | None = None
+        # Monotonic: a clock that is set back must not lengthen a search.
+        self._deadline = None if search.limit_s is None else time.monotonic() + search.limit_s
+        self._macs = {n.name: macs(n, view.nominal_shape) for n in view.nodes}
+        # 1 where a network has no multiply-accumulates: shares of it are 0, not an error.
         self._total = sum(self._macs.values()) or 1
         self._costs = {group.name: group.macs / self._total for group in self.groups}
 
-    def price(
-        self, saved_ms: Mapping[str, float] | Callable[[], Mapping[str, float] | None] | None
-    ) -> None:
+    def price(self) -> None:
         """Take costs from an earlier run, from the caller, or measure them.
 
         Measured times of small layers are mostly noise, and one that seems to save nothing would
-        be given up for nothing: each counts as a fifth of what its MACs would save on average.
+        stay in float for nothing: each counts as a fifth of what its MACs would save on average.
         """
         known = self.state.saved_ms
         if known is None:
-            known = saved_ms() if callable(saved_ms) else saved_ms
+            given = self._search.saved_ms
+            known = given() if callable(given) else given
             if known is None:
                 return
             self.state.add_saved_ms(known)
@@ -190,60 +123,65 @@ class Book:
             LateError: the time limit was reached before.
         """
         if self._improved is None:
+            assert self._fit is not None
             self._improved = self._fit(self.keep_time)
         return self._improved
 
-    def fitted(self, released: Sequence[Group], refit: Refit) -> Book:
-        """A book for the same groups of the network as improved for a mixture."""
-        book = copy.copy(self)
-        book._improved, book._fit = None, functools.partial(refit, self.mixture(released))
-        book.earlier, book.points = (*self.earlier, *self.points.values()), {}
-        book.fitted_without = tuple(sorted(group.name for group in released))
-        return book
+    def fitted(self, released: Sequence[Group], refit: Refit) -> Candidates:
+        """Candidates of the same groups, of the network as improved for one of them."""
+        # A shallow copy: groups, costs, deadline and the state on disk are one for all fits.
+        tried = copy.copy(self)
+        tried._improved, tried._fit = None, functools.partial(refit, self.without(released))
+        tried.earlier, tried.points = (*self.earlier, *self.points.values()), {}
+        tried.fitted_without = tuple(sorted(group.name for group in released))
+        return tried
 
     def meets(self, point: Point) -> bool:
-        """Whether a mixture keeps the promise."""
+        """Whether a candidate keeps the promise."""
         return self.goal.kept(point.score)
 
     def allowed(self, point: Point) -> bool:
-        """Whether a mixture keeps the promise with enough of the network in INT8."""
+        """Whether a candidate keeps the promise with enough of the network in INT8."""
         return self.meets(point) and self.within(point)
 
     def within(self, point: Point) -> bool:
         """Whether enough of the network is in INT8; what has no INT8 at all is no INT8 model."""
-        return point.int8_share >= self.least_int8 and len(point.released) < len(self.groups)
+        return point.int8_share >= self._search.least_int8 and len(point.released) < len(
+            self.groups
+        )
 
     def point(self, released: Sequence[Group]) -> Point:
-        """Score a mixture, once."""
+        """Score a mixed-precision candidate, once."""
+        # Sorted, since a candidate is a set: two orders of it must not be scored twice.
         names = tuple(sorted(group.name for group in released))
         if names not in self.points:
             known = self.state.score(names, self.fitted_without)
             if known is None:
-                known = self._score(self.improved.quantized(self.mixture(released)))
+                known = self._search.score(self.improved.quantized(self.without(released)))
                 self.state.add_score(names, self.fitted_without, known)
-            kept = self.mixture(released).int8_nodes
+            kept = self.without(released).int8_nodes
             self.points[names] = Point(
                 released=names,
                 cost=sum(self.cost(group) for group in released),
                 score=known,
                 int8_share=sum(self._macs.get(name, 0) for name in kept) / self._total,
             )
-            if self._report is not None:
-                self._report(self.points[names])
+            if self._search.report is not None:
+                self._search.report(self.points[names])
         return self.points[names]
 
     def named(self, names: Collection[str]) -> list[Group]:
         """The groups of these names, in graph order."""
         return [group for group in self.groups if group.name in names]
 
-    def mixture(self, released: Sequence[Group]) -> Placement:
+    def without(self, released: Sequence[Group]) -> Placement:
         """The placement without some groups."""
         why = f"the search needs it for {self.goal}"
         return leave_float(self.placement, released, why=why)
 
     def result(self, point: Point, ranked: tuple[Sensitivity, ...], why: str) -> SearchResult:
         """The end of a search."""
-        placement = self.mixture(self.named(point.released))
+        placement = self.without(self.named(point.released))
         points = (*self.earlier, *self.points.values())
         return SearchResult(
             point=point,

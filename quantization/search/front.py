@@ -9,13 +9,14 @@ from typing import Any
 
 from artefacts.libraries import require
 from quantization.measure.plots import save_figure
-from quantization.search.candidates import Goal, Point, SearchResult
+from quantization.search.candidates import SearchResult
+from quantization.search.problem import Goal, Point
 
 __all__ = ["found_of", "pareto_plot", "point_text"]
 
 
 def point_text(point: Point, goal: Goal) -> str:
-    """One mixture in a line."""
+    """One candidate in a line."""
     count = len(point.released)
     what = "all groups in INT8" if not count else f"{count} group{'s'[: count > 1]} in float"
     kept = "kept" if goal.kept(point.score) else "missed"
@@ -35,10 +36,10 @@ def found_of(result: SearchResult, goal: Goal) -> dict[str, Any]:
 
 
 def pareto_plot(result: SearchResult, goal: Goal, path: str | Path) -> None:
-    """Every mixture that was tried, the front and the chosen one; the format is the ending's.
+    """Every candidate that was tried, the front and the chosen one; the format is the ending's.
 
-    The float network itself is left out: it lies so far above that nothing else could be told
-    apart.
+    The float network itself is left out: it lies so far above that nothing else could be
+    distinguished.
 
     Raises:
         MissingLibraryError: matplotlib is not installed.
@@ -62,8 +63,8 @@ def pareto_plot(result: SearchResult, goal: Goal, path: str | Path) -> None:
         axes.set_ylabel(f"drop ({goal.unit}), better upwards")
     else:
         axes.set_ylabel(goal.unit)
-    axes.set_xlabel(f"given back to float ({result.cost_unit})")
-    axes.set_title("Accuracy against what is given back")
+    axes.set_xlabel(f"cost of the layers left in float ({result.cost_unit})")
+    axes.set_title("Accuracy against the cost of layers left in float")
     axes.grid(alpha=0.3)
     axes.legend()
     save_figure(figure, Path(path))

@@ -17,6 +17,7 @@ from quantization.improve.methods import Methods
 __all__ = ["Recipe"]
 
 _FORMAT = 1
+# A recipe may come from elsewhere: nothing larger is parsed as YAML.
 _LIMIT_BYTES = 4 << 20
 _NAMES = ("exclude", "released", "fitted_without")
 
@@ -109,6 +110,7 @@ class Recipe:
         if not isinstance(content, dict) or content.pop("format", None) != _FORMAT:
             raise ValueError(f"format is not {_FORMAT}")
         names = {entry.name for entry in dataclasses.fields(cls)}
+        # A field that this version does not know may change the model: refused, not ignored.
         if set(content) - names:
             raise ValueError(f"unknown field {sorted(set(content) - names)[0]!r}")
         for name in ("graph_hash", "profile", "calibrator", "samples_digest"):
@@ -119,6 +121,7 @@ class Recipe:
                 raise TypeError(f"{name} is no list of names")
             content[name] = tuple(content.get(name, ()))
         for name in ("seed", "improvement_samples"):
+            # Not isinstance: True is an int to Python, and no number of samples.
             if type(content.get(name, 0)) is not int or content.get(name, 0) < 0:
                 raise TypeError(f"{name} is {content[name]!r}, not a whole number")
         for name in ("unsigned", "held_out"):

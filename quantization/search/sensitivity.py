@@ -1,7 +1,7 @@
 """How much each fusion group costs: quantized alone, and left in float alone.
 
 Alone in INT8 in the float network says what a group adds; alone in float in the INT8 network says
-what would be won by giving it up. Errors of groups nearly add up in convolutional networks
+what would be won by leaving it in float. Errors of groups nearly add up in convolutional networks
 (peers: AIMET, INC), but not exactly, so a search checks what it concludes on the whole network.
 
 Both need a run for each group. The part of the network before the group is the same as without
@@ -22,14 +22,16 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
+from artefacts.decibels import noise_share
 from artefacts.errors import ModelError
 from graphs.comparable import comparable_outputs, with_outputs
 from graphs.identity import graph_hash
 from graphs.view import GraphView
+from graphs.walk import nodes
 from quantization.arithmetic import dequantize
-from quantization.improve.improve import Improved
+from quantization.improve.improved import Improved
 from quantization.improve.range_choice import Grid
-from quantization.improve.walk import Decision, LayerVisit, Twins, can_walk, reads
+from quantization.improve.walk import Decision, FloatAndInt8, LayerVisit, can_walk, reads
 from quantization.measure.execution import Arrays, Load, load_int8, load_onnxruntime
 from quantization.measure.fidelity import Fidelity, compare, run_all
 from quantization.placement import Placement
@@ -62,7 +64,7 @@ class Sensitivity:
     @property
     def noise(self) -> float:
         """Noise power that this group alone adds, as a share of the signal."""
-        return _noise(self.alone)
+        return noise_share(self.alone.sqnr_db)
 
 
 def sensitivities(
@@ -146,15 +148,17 @@ class _Sweep:
         nothing = leave_float(self._placement, self._groups, why="reference")
         plain = GraphView(self._improved.leaving(nothing).model)
         for view, visit in ((plain, self._visit_float), (self._view, self._visit_int8)):
-            self._twins = Twins(view=view, load=self._load, samples=self._samples, correct=False)
-            self._twins.walk(visit)
-        noise = _noise(whole)
+            self._both = FloatAndInt8(
+                view=view, load=self._load, samples=self._samples, correct=False
+            )
+            self._both.walk(visit)
+        noise = noise_share(whole.sqnr_db)
         found = [
             Sensitivity(
                 group=group,
                 alone=self._alone[group.name],
                 without=self._without[group.name],
-                gained=1 - _noise(self._without[group.name]) / noise if noise else 0.0,
+                gained=1 - noise_share(self._without[group.name].sqnr_db) / noise if noise else 0.0,
             )
             for group in self._groups
         ]
@@ -163,14 +167,14 @@ class _Sweep:
     def _visit_float(self, visit: LayerVisit) -> Decision:
         for group in self._starts.get(visit.node.name, ()):
             part = only(self._placement, group)
-            self._alone[group.name] = self._rest(group, self._twins.exact, part)
+            self._alone[group.name] = self._rest(group, self._both.exact, part)
             self._tell()
         return {}, {}
 
     def _visit_int8(self, visit: LayerVisit) -> Decision:
         for group in self._starts.get(visit.node.name, ()):
             part = leave_float(self._placement, [group], why="tried alone")
-            self._without[group.name] = self._rest(group, self._twins.actual, part)
+            self._without[group.name] = self._rest(group, self._both.actual, part)
             self._tell()
         grids = {}
         for index in range(len(visit.node.inputs)):
@@ -199,7 +203,7 @@ class _Sweep:
         """The network from the group's first node on, fed with what the walk has reached."""
         improved = self._improved.leaving(placement)
         rest = suffix(improved.model, self._view.nodes[group.position].name, values)
-        names = {node.name for node in rest.graph.node}
+        names = {node.name for node in nodes(rest)}
         part = dataclasses.replace(
             placement,
             activations=tuple(e for e in placement.activations if e.node in names),
@@ -207,6 +211,7 @@ class _Sweep:
             int8_nodes=tuple(n for n in placement.int8_nodes if n in names),
             shared=(),  # the ranges are shared already
         )
+        # Ranges carry the hash of their graph; the rest is another graph of the same tensors.
         ranges = dataclasses.replace(self._ranges, graph_hash=graph_hash(rest))
         tensors = {weight.tensor for weight in part.weights}
         weights = {n: v for n, v in improved.weights.items() if n in tensors}
@@ -214,6 +219,7 @@ class _Sweep:
         # Behind all that is compared (the second stage of a detector) there is nothing to run.
         inner = self._load_quantized(int8) if rest.graph.output else lambda _: {}
         fed = [value.name for value in rest.graph.input]
+        # Outputs that the walk has passed already are fed to the comparison as they are.
         done = [name for name in self._view.outputs if name in values]
         feeds = [
             {name: values[name][number] for name in (*fed, *done)}
@@ -259,8 +265,3 @@ def suffix(
     stored = [tensor for tensor in model.graph.initializer if tensor.name in read]
     graph = helper.make_graph([n.proto for n in kept], "rest", inputs, outputs, stored)
     return helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
-
-
-def _noise(fidelity: Fidelity) -> float:
-    """Noise power as a share of the signal."""
-    return float(10 ** (-fidelity.sqnr_db / 10))

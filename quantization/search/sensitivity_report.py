@@ -17,8 +17,7 @@ from artefacts.files import write_atomic
 from artefacts.libraries import require
 from calibrators.ranges.ranges import Ranges
 from quantization.commands import Outcome
-from quantization.improve.improve import Improved
-from quantization.improve.methods import NOTHING
+from quantization.improve.improved import as_calibrated
 from quantization.measure.execution import Arrays
 from quantization.measure.plots import save_figure
 from quantization.placement import PROFILES, place
@@ -55,7 +54,7 @@ def sensitivity_on(
     """Rank the groups of a prepared model, and write what was asked for."""
     placement = place(model, profile=arguments.profile, exclude=arguments.exclude)
     ranges = Ranges.load(arguments.ranges)
-    improved = Improved(model=model, ranges=ranges, weights={}, methods=NOTHING)
+    improved = as_calibrated(model, ranges)
     with tqdm(unit="run", leave=False) as bar:
 
         def progress(done: int, total: int) -> None:

@@ -38,6 +38,7 @@ def split_digests(
             f"{len(distinct)} distinct labelled samples were given, expected at least 2: some to "
             "search by and others to report on; give more"
         )
+    # Rounding may leave a part empty; each has at least one sample.
     count = min(max(round(len(distinct) * selection_share), 1), len(distinct) - 1)
     chosen = set(distinct[:count])
     selection = tuple(i for i, digest in enumerate(digests) if digest in chosen)
@@ -73,4 +74,5 @@ def digest_of(digests: Sequence[str]) -> str:
 
 
 def _rank(digest: str, seed: int) -> str:
+    # Hashed again: an order by the digest alone would be the same for every seed.
     return hashlib.sha256(f"{seed} {digest}".encode()).hexdigest()

@@ -18,6 +18,7 @@ from quantization.search.sensitivity import Sensitivity
 __all__ = ["SearchState"]
 
 _FORMAT = 1
+# A file from elsewhere must not fill the memory before it is seen to be no state.
 _LIMIT_BYTES = 64 << 20
 
 
@@ -43,7 +44,7 @@ class SearchState:
             self._read(path, set(groups))
 
     def score(self, released: Sequence[str], fitted_without: Sequence[str]) -> float | None:
-        """Score of a mixture in the network that was fitted for another, if it is known."""
+        """Score of a candidate in the network that was fitted for another, if it is known."""
         return self._scores.get(json.dumps([fitted_without, released]))
 
     def add_score(

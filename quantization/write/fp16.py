@@ -13,20 +13,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 
-from graphs.edit import (
-    captured,
-    check_axes,
-    drop_dead,
-    replace_nodes,
-    rewire,
-    subgraphs,
-)
+from graphs.edit import check_axes, drop_dead, replace_nodes, rewire
+from graphs.names import Names
+from graphs.operators import PAIR_OPS
 from graphs.opset import opset_of, raise_opset
-from graphs.qdq import DEQUANTIZE, QUANTIZE
 from graphs.shapes import check, infer_shapes
 from graphs.view import GraphView, Node
+from graphs.walk import captured, nodes, subgraphs
+from quantization.write.fp16_pairs import layers_in_float
 from quantization.write.fp16_rules import accepts_half, why_float
 
 __all__ = ["HALF_SCALE_OPSET", "HalfModel", "KeptFloat", "to_float16"]
@@ -66,7 +62,8 @@ def to_float16(
     """A new model whose floating-point operators compute in float16 where that is safe.
 
     Q/DQ pairs get float16 scales, for which opset 19 is needed: an older model with pairs is
-    raised to it. Scales that float16 cannot hold stay float32, between casts.
+    raised to it. Scales that float16 cannot hold stay float32, and so does the layer that
+    multiplies by them, with all its scales.
 
     Args:
         model: a prepared model, with or without Q/DQ.
@@ -83,7 +80,7 @@ def to_float16(
     copy.CopyFrom(model)
     check_axes(copy.graph)
     check(copy)
-    quantized = any(node.op_type in (QUANTIZE, DEQUANTIZE) for node in copy.graph.node)
+    quantized = any(node.op_type in PAIR_OPS for node in nodes(copy))
     if quantized and opset_of(copy) < HALF_SCALE_OPSET:
         copy = raise_opset(copy, HALF_SCALE_OPSET)
     infer_shapes(copy)
@@ -111,7 +108,11 @@ def _kept(
         why = "asked for" if node.name in keep else why_float(view, node, amax, magnitudes)
         if why is not None:
             found.append(KeptFloat(node=node.name, op_type=node.op_type, why=why))
-    return found
+    together = layers_in_float(view, {entry.node for entry in found})
+    return [
+        *found,
+        *(KeptFloat(node=n.name, op_type=n.op_type, why=why) for n, why in together.items()),
+    ]
 
 
 class _Writer:
@@ -128,9 +129,9 @@ class _Writer:
         self.nodes: list[NodeProto] = []
         self.types: dict[str, int] = {}  # of float tensors, once written
         self.cast: dict[tuple[str, int], str] = {}
-        pairs = (node for node in view.nodes if node.op_type in (QUANTIZE, DEQUANTIZE))
+        pairs = (node for node in view.nodes if node.op_type in PAIR_OPS)
         self.scales = {node.inputs[1] for node in pairs}
-        self.names = {name for node in view.nodes for name in (*node.inputs, *node.outputs)}
+        self.names = Names(view.model.graph)
 
     def write(self) -> ModelProto:
         """The converted model."""
@@ -160,7 +161,9 @@ class _Writer:
             if name and self.view.element_type(name) == _FLOAT:
                 wanted = half and accepts_half(node, self.opset, index)
                 copy.input[index] = self._as(name, _HALF if wanted else _FLOAT)
-        outside = {name: self._as(name, _FLOAT) for name in captured(copy) if name in self.types}
+        outside = {
+            name: self._as(name, _FLOAT) for name in sorted(captured(copy)) if name in self.types
+        }
         for body in subgraphs(copy):
             rewire(body, outside)
 
@@ -186,8 +189,8 @@ class _Writer:
         if self.types.get(name, _FLOAT) == wanted:
             return name
         if (name, wanted) not in self.cast:
-            target = self._new(f"{name}//{'half' if wanted == _HALF else 'float'}")
-            self.nodes.append(helper.make_node("Cast", [name], [target], name=target, to=wanted))
+            target = self.names.tensor(f"{name}//{'half' if wanted == _HALF else 'float'}")
+            self.nodes.append(self.names.node("Cast", [name], [target], wanted=target, to=wanted))
             self.cast[name, wanted] = target
         return self.cast[name, wanted]
 
@@ -195,7 +198,7 @@ class _Writer:
         if wanted == _FLOAT:
             return name
         if (name, wanted) not in self.cast:
-            target = self._new(f"{name}//half")
+            target = self.names.tensor(f"{name}//half")
             value = numpy_helper.to_array(self.view.initializers[name]).astype(np.float16)
             if name in self.scales:
                 value = np.maximum(value, _SMALLEST_SCALE)
@@ -210,19 +213,12 @@ class _Writer:
             if not self.keep_io:
                 value.type.tensor_type.elem_type = _HALF
                 continue
-            inner = self._new(f"{value.name}//half")
+            inner = self.names.tensor(f"{value.name}//half")
             for node in self.nodes:
                 node.input[:] = [inner if name == value.name else name for name in node.input]
                 node.output[:] = [inner if name == value.name else name for name in node.output]
             self.nodes.append(
-                helper.make_node(
-                    "Cast", [inner], [value.name], name=f"{value.name}//float", to=_FLOAT
+                self.names.node(
+                    "Cast", [inner], [value.name], wanted=f"{value.name}//float", to=_FLOAT
                 )
             )
-
-    def _new(self, wanted: str) -> str:
-        name = wanted
-        while name in self.names:
-            name += "_"
-        self.names.add(name)
-        return name

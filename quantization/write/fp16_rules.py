@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto, defs
 
+from graphs.operators import CONTROL_OPS, HALF_RISKS, RECURRENT_OPS, TYPED_OPS
 from graphs.qdq import DEQUANTIZE, source
 from graphs.view import GraphView, Node
 
@@ -22,32 +23,15 @@ SMALLEST_HALF = float(np.finfo(np.float16).smallest_normal)
 # Relative error of a whole constant. Normal float16 numbers have at most 2^-11 = 0.05 %.
 CONSTANT_ERROR = 2e-3
 
-_SUMS = "sums many numbers, and a float16 sum overflows or stops growing"
-_GROWS = "its result can pass 65504 for ordinary inputs"
-_INDEX = "its numbers are positions, which float16 holds exactly only up to 2048"
-# Operators that are float32 unless their ranges were observed.
-_SENSITIVE = {
-    "CumSum": _SUMS,
-    "Exp": _GROWS,
-    "Log": "small inputs vanish before it",
-    "Pow": _GROWS,
-    "ReduceL1": _SUMS,
-    "ReduceL2": _GROWS,
-    "ReduceLogSum": _SUMS,
-    "ReduceLogSumExp": _GROWS,
-    "ReduceProd": _GROWS,
-    "ReduceSum": _SUMS,
-    "ReduceSumSquare": _GROWS,
-    "Reciprocal": _GROWS,
+_RISKS = {
+    "growth": "its result can pass 65504 for ordinary inputs",
+    "index": "its numbers are positions, which float16 holds exactly only up to 2048",
+    "sum": "sums many numbers, and a float16 sum overflows or stops growing",
+    "vanishing": "small inputs vanish before it",
 }
-# Operators that are float32 always.
-_ALWAYS = {
-    # TensorRT-RTX 1.7.1: ElementWiseOperation SUM must have same input types.
+# TensorRT-RTX 1.7.1: "ElementWiseOperation SUM must have same input types".
+_PARSED_IN_FLOAT = {
     "MeanVarianceNormalization": "NVIDIA's parser adds a float32 constant in it",
-    "GridSample": _INDEX,
-    "NonMaxSuppression": _INDEX,
-    "Range": _INDEX,
-    "RoiAlign": _INDEX,
 }
 
 
@@ -97,9 +81,9 @@ def _no_half(node: Node, view: GraphView) -> str | None:
     opset = max(e.version for e in view.model.opset_import if e.domain in ("", "ai.onnx"))
     if node.proto.domain not in ("", "ai.onnx"):
         return "a custom operator"
-    if node.op_type in ("If", "Loop", "Scan"):
+    if node.op_type in CONTROL_OPS:
         return "its body is left as it is"
-    if node.op_type in ("ConstantOfShape", "EyeLike", "RandomNormal", "RandomUniform"):
+    if node.op_type in TYPED_OPS:
         return "its type is written in an attribute"
     floats = [i for i, name in enumerate(node.inputs) if _is_float(view, name)]
     results = [i for i, name in enumerate(node.outputs) if _is_float(view, name)]
@@ -164,18 +148,19 @@ def _vanishing_epsilon(node: Node) -> str | None:
 
 def _lengths(node: Node) -> str | None:
     """TensorRT-RTX 1.7.1: ISelectLayer must have inputs of same types but has Half and Float."""
-    if node.op_type in ("GRU", "LSTM", "RNN") and len(node.inputs) > 4 and node.inputs[4]:
+    if node.op_type in RECURRENT_OPS and len(node.inputs) > 4 and node.inputs[4]:
         return "NVIDIA's parser reads it with sequence lengths in float32 only"
     return None
 
 
 def _sensitive(view: GraphView, node: Node, amax: Mapping[str, float]) -> str | None:
-    if node.op_type in _ALWAYS:
-        return _ALWAYS[node.op_type]
+    if node.op_type in _PARSED_IN_FLOAT:
+        return _PARSED_IN_FLOAT[node.op_type]
+    risk = HALF_RISKS.get(node.op_type)
     tensors = [n for n in (*node.inputs, *node.outputs) if n and not view.is_constant(n)]
-    if node.op_type in _SENSITIVE and not all(name in amax for name in tensors):
-        return _SENSITIVE[node.op_type]
-    return None
+    if risk is None or (risk != "index" and all(name in amax for name in tensors)):
+        return None  # what was observed to fit needs no caution; positions have no range
+    return _RISKS[risk]
 
 
 def _from_integers(view: GraphView, node: Node) -> str | None:
@@ -183,7 +168,7 @@ def _from_integers(view: GraphView, node: Node) -> str | None:
         return None
     kind = view.element_type(node.inputs[0])
     floating = (TensorProto.BOOL, TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
-    return None if kind in floating else _INDEX
+    return None if kind in floating else _RISKS["index"]
 
 
 def _is_float(view: GraphView, name: str) -> bool:

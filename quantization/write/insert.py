@@ -11,8 +11,10 @@ from onnx import helper
 from artefacts.errors import ArtefactError, ModelError
 from calibrators.ranges.ranges import Range, Ranges
 from graphs.identity import graph_hash
+from graphs.operators import PAIR_OPS
 from graphs.opset import MINIMUM_OPSET, opset_of
 from graphs.shapes import check
+from graphs.walk import nodes
 from quantization.placement import Placement
 from quantization.write.editor import Editor
 from quantization.write.weights import QuantizedTensor
@@ -34,9 +36,18 @@ METADATA_PROFILE = "int8.placement"
 def unify_ranges(ranges: Ranges, placement: Placement) -> Ranges:
     """The same ranges with one range, the largest, for tensors that take one scale.
 
+    What a Concat joins of branches that keep their own gets the largest of theirs, too.
+
     Raises:
         ArtefactError: a tensor of a group has no range.
     """
+    for name, parts in placement.joined.items():
+        if parts and name not in ranges.tensors:
+            known = [placement.fixed[n] for n in parts if n in placement.fixed]
+            known += [ranges[n].amax for n in parts if n in ranges.tensors]
+            why = f"the largest of {len(parts)} tensors that it consists of"
+            joined = Range(amax=max(known), method=ranges.method, why=why)
+            ranges = ranges.replace({name: joined})
     for group in placement.shared:
         observed = [name for name in group if name not in placement.fixed]
         ranges = ranges.shared(observed, why=f"shares one scale with {len(group) - 1} others")
@@ -116,9 +127,7 @@ def insert_qdq(
 
 
 def _check_request(model: onnx.ModelProto, ranges: Ranges) -> None:
-    present = sum(
-        node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in model.graph.node
-    )
+    present = sum(node.op_type in PAIR_OPS for node in nodes(model))
     if present:
         raise ModelError(
             f"model {model.graph.name!r} has {present} Q/DQ nodes, expected none; build it as it "

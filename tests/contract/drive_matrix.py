@@ -14,7 +14,7 @@ import tensorrt as trt
 from artefacts.errors import BuilderError
 from engines.onnx_layers import read_onnx
 from engines.tensorrt.build import build_plan
-from pipeline.building import build_options, halve
+from pipeline.building import build_options, convert_to_float16
 from pipeline.flags import parse_job
 from pipeline.screen import Screen
 from tests.contract.drive import GPU, answers
@@ -55,10 +55,14 @@ def commanded(folder: Path, words: list[str]) -> dict[str, Any]:
         given += [f"--{name}Shapes", "input:4x3x8x8"]
     job = parse_job(given)
     with contextlib.redirect_stdout(io.StringIO()):
-        path = halve(job, "tensorrt", source, {}, Screen(bars=False, steps=5))
+        screen = Screen(bars=False, steps=5)
+        converted = convert_to_float16(
+            job.paths, job.data, job.build, "tensorrt", source, None, screen
+        )
+    path = converted.source
     surface = Surface(trt, answers())
     prepared = read_onnx(source)
-    settings = build_options(job, "tensorrt", prepared)
+    settings = build_options(job.build, job.data, "tensorrt", prepared)
     try:
         built = build_plan(surface, path, read_onnx(path), settings, GPU, lambda *event: None)
     except BuilderError as err:

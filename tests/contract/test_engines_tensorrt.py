@@ -6,42 +6,9 @@ Every attribute they touch must exist in that release and every call fit its sig
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from functools import cache
-from typing import Any
-
 import pytest
 
-from tests.contract.bindings import Bindings
-
-GENERATIONS = ("trt8", "trt10_3", "trt10", "trt11")
-Seen = dict[str, Any]
-
-
-@pytest.fixture(scope="session")
-def driven(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Bindings], Seen]:
-    """Drive every scenario over some bindings, once."""
-    program = "import runpy; runpy.run_module('tests.contract.engine_drive', run_name='__main__')"
-
-    @cache
-    def drive(version: str, run: Callable[..., str]) -> Seen:
-        folder = tmp_path_factory.mktemp("drive")
-        return {"folder": folder, "version": version, **json.loads(run(program, folder))}
-
-    return lambda bindings: drive(bindings.version, bindings.run)
-
-
-@pytest.fixture(params=GENERATIONS)
-def generation(
-    request: pytest.FixtureRequest, driven: Callable[[Bindings], Seen]
-) -> tuple[str, Seen]:
-    return request.param, driven(request.getfixturevalue(request.param))
-
-
-def scenario(seen: Seen, name: str) -> Seen:
-    assert "broken" not in seen[name], seen[name]["broken"]
-    return seen[name]
+from tests.contract.driven import Seen, scenario
 
 
 def test_explicit_int8(generation: tuple[str, Seen]) -> None:
@@ -206,7 +173,10 @@ def test_opsets_that_the_parser_of_8_6_does_not_know(generation: tuple[str, Seen
         assert "error" not in seen["pairs"]
         assert "error" not in seen["plain"] or "no calibrators" in seen["plain"]["error"]
         assert "opset" not in seen["commanded"]["error"]
-        assert "m.int8.onnx" in seen["commanded"]["files"]
+        # The parser takes it; without a GPU the command ends before its first step.
+        without_gpu = "finds no NVIDIA GPU" in seen["commanded"]["error"]
+        assert without_gpu or "m.int8.onnx" in seen["commanded"]["files"]
+        assert not (without_gpu and seen["commanded"]["files"])
         return
     for which, opset in (("pairs", 19), ("plain", 18)):
         assert seen[which]["kind"] == "ModelError"
@@ -217,87 +187,6 @@ def test_opsets_that_the_parser_of_8_6_does_not_know(generation: tuple[str, Seen
         assert "OnnxParser()" not in seen[which]["touched"]
     assert seen["commanded"]["error"] == seen["pairs"]["error"]
     assert seen["commanded"]["files"] == []
-
-
-def strong(opset: int, *scales: str) -> Seen:
-    return {"typing": "strong", "flags": ["TF32"], "opset": opset, "scales": list(scales)}
-
-
-def weak(*flags: str, scales: tuple[str, ...] = ()) -> Seen:
-    found = {"typing": "weak", "flags": sorted([*flags, "TF32"])}
-    return found | {"opset": 17, "scales": list(scales)}
-
-
-DLA = ("FP16", "INT8", "PREFER_PRECISION_CONSTRAINTS", "DIRECT_IO")
-IMPLICIT = {
-    "--precision int8 --implicit": weak("INT8", "FP16"),
-    "--precision int8 --implicit --float-part fp32": weak("INT8"),
-    "--precision int8 --implicit --useDLACore 0": weak(*DLA),
-    "--precision int8 --implicit --useDLACore 0 --float-part fp32": weak(*DLA),
-}
-MATRIX_8 = {
-    "--precision fp32": weak(),
-    "--precision fp16": weak("FP16"),
-    # Its parser reads scales as float32 and opsets up to 17.
-    "--precision int8": weak("INT8", "FP16", scales=("FLOAT",)),
-    "--precision int8 --float-part fp32": weak("INT8", scales=("FLOAT",)),
-} | IMPLICIT
-MATRIX_11 = {
-    "--precision fp32": strong(17),
-    "--precision fp16": strong(17),
-    "--precision int8": strong(19, "FLOAT16"),
-    "--precision int8 --float-part fp32": strong(17, "FLOAT"),
-}
-
-
-def test_the_matrix_of_builds(generation: tuple[str, Seen]) -> None:
-    """Precision × typing × float part × DLA: flags, opset and the type of scales."""
-    name, all_seen = generation
-    found = scenario(all_seen, "matrix")
-    expected = MATRIX_8 if name == "trt8" else MATRIX_11
-    for words, seen in expected.items():
-        assert found[words] == seen, words
-    for words, seen in IMPLICIT.items():
-        if name == "trt11":
-            assert "has no calibrators" in found[words]["error"]
-        else:
-            assert found[words] == seen, words
-
-
-def test_implicit_int8_from_a_cache(generation: tuple[str, Seen]) -> None:
-    name, all_seen = generation
-    seen = scenario(all_seen, "implicit_cache")
-    if name == "trt11":
-        assert seen["kind"] == "UnsupportedError"
-        assert "has no calibrators, expected TensorRT 8.6 to 10.16" in seen["error"]
-        return
-    assert seen["facts"]["typing"] == "weak"
-    assert "INT8" in seen["facts"]["flags"]
-    assert "IBuilderConfig.int8_calibrator =" in seen["touched"]
-    assert "IBuilderConfig.set_calibration_profile" not in seen["touched"]
-
-
-def test_implicit_int8_from_a_calibrator(generation: tuple[str, Seen]) -> None:
-    name, all_seen = generation
-    if name == "trt11":
-        assert "implicit_calibrator" not in all_seen
-        return
-    seen = scenario(all_seen, "implicit_calibrator")
-    assert "INT8" in seen["facts"]["flags"]
-    assert {"IBuilderConfig.int8_calibrator =", "IBuilderConfig.set_calibration_profile"} <= set(
-        seen["touched"]
-    )
-
-
-def test_a_cache_that_the_builder_rejects(generation: tuple[str, Seen]) -> None:
-    name, all_seen = generation
-    seen = scenario(all_seen, "rejected_cache")
-    if name == "trt11":
-        assert seen["kind"] == "UnsupportedError"
-        return
-    assert seen["kind"] == "ArtefactError"
-    assert "calib.cache is rejected by TensorRT" in seen["error"]
-    assert all_seen["version"] in seen["error"]
 
 
 def test_parser_errors_name_their_nodes(generation: tuple[str, Seen]) -> None:

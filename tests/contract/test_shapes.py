@@ -18,7 +18,7 @@ def test_inputs_that_do_not_fit_each_other_are_one_sentence(
         import os
         from types import SimpleNamespace
         from artefacts.errors import RequestError
-        from engines.tensorrt.execution import Execution
+        from engines.tensorrt.execution_context import Execution
         from engines.tensors import TensorSpec
         from tests.contract.made_up import context_without_shapes
 

@@ -60,7 +60,7 @@ def test_two_plans_are_compared_on_the_device(
         options = BuildOptions(
             target="tensorrt", precision=name, profiles=(Profile(min=low, opt=high, max=high),)
         )
-        engines.build(model, tmp_path / f"{name}.engine", options, {})
+        engines.build(model, tmp_path / f"{name}.engine", options)
     np.save(tmp_path / "x.npy", rng.uniform(-3, 3, (40, 3, 8, 8)).astype(np.float32))
     words = [f"{tmp_path}/fp32.engine", f"{tmp_path}/int8.engine", "--data", f"{tmp_path}/x.npy"]
     words += ["--duration", "1", "--energy", "1", "--json", f"{tmp_path}/r.json"]

@@ -30,7 +30,7 @@ BATCHES = Profile(min=shapes(1), opt=shapes(8), max=shapes(32))
 
 def build(folder: Path, model: onnx.ModelProto, **options: Any) -> engines.Manifest:
     settings = {"target": "tensorrt", "profiles": (BATCHES,)} | options
-    return engines.build(save(model, folder), folder / "m.engine", BuildOptions(**settings), {})
+    return engines.build(save(model, folder), folder / "m.engine", BuildOptions(**settings))
 
 
 def images(rng: np.random.Generator, batch: int = 8) -> Floats:
@@ -172,8 +172,9 @@ def test_several_profiles(trt: Any, tmp_path: Path, rng: np.random.Generator) ->
 
 def test_polygraphy_runs_the_same_plan(trt: Any, tmp_path: Path, rng: np.random.Generator) -> None:
     """The file is a plain plan; an independent runner gives the same numbers."""
-    backend = pytest.importorskip("polygraphy.backend.trt")
-    common = pytest.importorskip("polygraphy.backend.common")
+    from polygraphy.backend import common
+    from polygraphy.backend import trt as backend
+
     build(tmp_path, convnet(rng), precision="int8")
     x = images(rng)
     loaded = backend.EngineFromBytes(common.BytesFromPath(str(tmp_path / "m.engine")))

@@ -32,7 +32,7 @@ def path(trt: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
         target="tensorrt", precision="int8", profiles=(Profile(min=low, opt=opt, max=high),)
     )
     model = save(convnet(np.random.default_rng()), folder)
-    engines.build(model, folder / "m.engine", options, {})
+    engines.build(model, folder / "m.engine", options)
     return folder / "m.engine"
 
 
@@ -151,7 +151,7 @@ def test_rtx_plans_run_where_their_gpu_is(
         profiles=(Profile(min=shape, opt=shape, max=shape),),
         compute_capabilities=(facts["compute_capability"],),
     )
-    engines.build(save(convnet(rng), tmp_path), tmp_path / "m.engine", options, {})
+    engines.build(save(convnet(rng), tmp_path), tmp_path / "m.engine", options)
     with engines.load(tmp_path / "m.engine") as engine:
         assert np.isfinite(engine({"input": images(rng, 4)})["output"]).all()
 

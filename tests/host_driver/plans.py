@@ -8,7 +8,7 @@ import numpy as np
 import tensorrt as trt
 from numpy.typing import NDArray
 
-from engines import Manifest, Profile, TensorSpec
+from engines import Manifest, Passport, Profile, TensorSpec
 from engines.dlpack import CUDA, DeviceArray
 from engines.engine import Engine
 from engines.tensorrt.plan import Plan
@@ -96,7 +96,7 @@ def engine(made: TensorrtRunner, *profiles: Profile) -> Engine:
         options={},
         build={},
         coverage=None,
-        passport={},
+        passport=Passport(),
     )
     return Engine(made, manifest)
 

@@ -40,13 +40,13 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     statistics.save(folder / "digits.stats.npz")
     ranges.save(folder / "digits.ranges.json")
     onnx.save(prepared, folder / "digits.prepared.onnx")
-    passport = {
-        "graph_hash": graph_hash(prepared),
-        "statistics_sha256": sha256_file(folder / "digits.stats.npz"),
-        "ranges_sha256": sha256_file(folder / "digits.ranges.json"),
-        "preprocess": spec.to_dict(),
-        "calibration_samples": sorted(sample.digest for sample in samples),
-    }
+    passport = engines.Passport(
+        graph_hash=graph_hash(prepared),
+        statistics_sha256=sha256_file(folder / "digits.stats.npz"),
+        ranges_sha256=sha256_file(folder / "digits.ranges.json"),
+        preprocess=spec.to_dict(),
+        calibration_samples=tuple(sorted(sample.digest for sample in samples)),
+    )
     for name, model, precision in (("fp32", prepared, "fp32"), ("int8", int8, "int8")):
         onnx.save(model, folder / f"{name}.onnx")
         options = engines.BuildOptions(target="cpu", precision=precision)

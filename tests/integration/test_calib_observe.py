@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import logging
-import signal
-import subprocess
-import sys
-import time
 import tracemalloc
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -17,15 +12,13 @@ import onnxruntime
 import pytest
 from onnx import TensorProto
 
-from artefacts.errors import ArtefactError, DataError, InputError, ModelError
+from artefacts.errors import DataError, InputError, ModelError
 from calibrators.samples.samples import Sample
 from calibrators.statistics.observe import observe
-from calibrators.statistics.statistics import Statistics, TensorStatistics
+from calibrators.statistics.statistics import TensorStatistics
 from graphs.identity import graph_hash
 from tests.networks import resnet
 from tests.networks.builder import Builder
-
-ROOT = Path(__file__).parents[2]
 
 
 def activations(model: onnx.ModelProto) -> list[str]:
@@ -106,7 +99,8 @@ def test_fixed_batches_count_what_dynamic_ones_do(count: int) -> None:
     )
     for name in names:
         assert found[name].count == expected[name].count
-        assert found[name].sum_abs == pytest.approx(expected[name].sum_abs, rel=1e-4, abs=1e-3)
+        squares = expected[name].sum_squares
+        assert found[name].sum_squares == pytest.approx(squares, rel=1e-4, abs=1e-3)
         assert found[name].amax == pytest.approx(expected[name].amax, rel=1e-4)
 
 
@@ -237,66 +231,3 @@ def test_each_thread_holds_one_group_of_samples(
 ) -> None:
     """A group is 32 MB, and counting takes some; all 60 samples would be 250 MB."""
     assert peak_bytes(60, threads=threads) < threads * 40_000_000
-
-
-RESUMED = """
-import sys, time
-from pathlib import Path
-from calibrators.statistics.collector import Checkpoint
-from calibrators.statistics.observe import observe
-from tests.integration.test_calib_observe import activations, images, small
-
-class Slow(list):
-    def __iter__(self):
-        for sample in super().__iter__():
-            time.sleep(0.01)
-            yield sample
-
-model = small()
-checkpoint = Checkpoint(path=Path(sys.argv[1]), every_samples=1)
-observe(model, activations(model), Slow(images(60)), checkpoint=checkpoint)
-"""
-
-
-def test_killed_and_continued_ends_with_the_same_bytes(tmp_path: Path) -> None:
-    """SIGKILL at three moments that nobody chose, then a run to the end."""
-    path, seen = tmp_path / "killed.stats.npz", 0
-    command = [sys.executable, "-c", RESUMED, str(path)]
-    for _ in range(3):
-        running = subprocess.Popen(command, cwd=ROOT)
-        while running.poll() is None and seen_by(path) <= seen:
-            time.sleep(0.002)
-        assert running.poll() is None, "it ended before it could be killed"
-        running.send_signal(signal.SIGKILL)
-        running.wait()
-        seen = seen_by(path)
-        assert seen > 0
-    assert seen < 60
-    subprocess.run(command, cwd=ROOT, check=True)
-    whole = tmp_path / "whole.stats.npz"
-    observe(small(), activations(small()), images(60)).save(whole)
-    assert path.read_bytes() == whole.read_bytes()
-
-
-def seen_by(path: Path) -> int:
-    """Samples in a checkpoint that is being written; reading it must never fail."""
-    return len(Statistics.load(path).samples) if path.exists() else 0
-
-
-def test_finished_checkpoint_runs_nothing_again(tmp_path: Path) -> None:
-    path, model = tmp_path / "x.stats.npz", small()
-    first = observe(model, ["images"], images(4), checkpoint=path)
-    written = path.stat().st_mtime_ns
-    assert observe(model, ["images"], images(4), checkpoint=path) == first == Statistics.load(path)
-    more = observe(model, ["images"], images(6), checkpoint=path)
-    assert more == observe(model, ["images"], images(6))
-    assert path.stat().st_mtime_ns > written
-
-
-def test_checkpoint_of_other_samples_is_refused(tmp_path: Path) -> None:
-    path, model = tmp_path / "x.stats.npz", small()
-    observe(model, ["images"], images(4), checkpoint=path)
-    with pytest.raises(
-        ArtefactError, match=r"counted 4 samples that are not in this data \(of 4\)"
-    ):
-        observe(model, ["images"], images(4, seed=1), checkpoint=path)

@@ -47,7 +47,7 @@ def test_the_command_goes_through_nvidias_entry_point(tmp_path: Path, in_front: 
 
 def test_the_installation_brings_the_command() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert project["scripts"] == {"build-engine": "build_engine:main"}
+    assert project["scripts"] == {"build-engine": "build_engine:main", "int8": "int8.main:main"}
     assert callable(build_engine.main)
 
 

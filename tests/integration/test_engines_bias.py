@@ -67,7 +67,7 @@ def test_results_that_are_read_twice(
     int8 = insert_qdq(model, placement, minmax_ranges(model, placement.tensors, feeds))
     onnx.save(int8, tmp_path / "m.onnx")
     options = BuildOptions(target="cpu", threads=1, precision="int8")
-    engines.build(tmp_path / "m.onnx", tmp_path / "m.engine", options, {})
+    engines.build(tmp_path / "m.onnx", tmp_path / "m.engine", options)
     with engines.load(tmp_path / "m.engine") as engine:
         found = engine(feeds)
     wanted = run(int8, feeds, optimize=False)

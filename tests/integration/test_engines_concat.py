@@ -70,7 +70,7 @@ def test_engine_computes_what_onnxruntime_computes(
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     (expected,) = onnxruntime.InferenceSession(str(path), options).run(None, feed)
     options = engines.BuildOptions(target="cpu", precision="int8")
-    manifest = engines.build(path, tmp_path / "concat.engine", options, {})
+    manifest = engines.build(path, tmp_path / "concat.engine", options)
     assert manifest.coverage is not None
     assert manifest.coverage.int8_mac_share == 1.0
     with engines.load(tmp_path / "concat.engine") as engine:

@@ -21,10 +21,10 @@ from onnx import TensorProto, helper, numpy_helper
 import engines
 from artefacts.errors import EngineError
 from artefacts.files import write_atomic
-from engines import loading
 from engines.manifest import manifest_path
-from engines.openvino.cpu_isa import cpu_isa, needed_cpu_isa
-from engines.openvino.files import is_archive
+from engines.openvino import runtime as openvino_runtime
+from engines.openvino.cpu_isa import cpu_isa
+from engines.openvino.engine_files import is_archive
 from quantization.foreign.bound import bound_weights
 from quantization.foreign.importer import import_quantized
 from quantization.measure.execution import load_int8
@@ -78,7 +78,7 @@ def build_int8(model: onnx.ModelProto, path: Path, rng: np.random.Generator) -> 
 def build(int8: onnx.ModelProto, path: Path) -> engines.Manifest:
     onnx.save(int8, path.with_suffix(".onnx"))
     options = engines.BuildOptions(target="cpu", precision="int8", threads=1)
-    return engines.build(path.with_suffix(".onnx"), path, options, {})
+    return engines.build(path.with_suffix(".onnx"), path, options)
 
 
 def worst_db(int8: onnx.ModelProto, path: Path, feeds: dict[str, np.ndarray]) -> float:
@@ -95,7 +95,7 @@ def test_largest_weights_and_inputs_do_not_saturate(
 ) -> None:
     model = layer(kind, unsigned=unsigned, seed=int(rng.integers(1 << 30)))
     int8 = build_int8(model, tmp_path / "m.engine", rng)
-    assert needed_cpu_isa(int8) == "portable"
+    assert engines.needed_cpu_isa(int8) == "portable"
     inputs = random_feeds(model, rng, dynamic=3)
     extreme = {name: np.where(x > 0, 1e3, -1e3).astype(np.float32) for name, x in inputs.items()}
     for feeds in (inputs, extreme, {name: np.abs(x) * 1e3 for name, x in inputs.items()}):
@@ -112,7 +112,7 @@ from quantization.measure.execution import load_int8
 assert engines.cpu_isa() == "portable", engines.cpu_isa()
 folder = Path(sys.argv[1])
 options = engines.BuildOptions(target="cpu", precision="int8", threads=1)
-engines.build(folder / "m.onnx", folder / "qemu.engine", options, {})
+engines.build(folder / "m.onnx", folder / "qemu.engine", options)
 with np.load(folder / "feeds.npz") as data:
     feeds = dict(data)
 wanted = load_int8(folder / "m.onnx")(feeds)
@@ -154,10 +154,10 @@ def test_an_engine_that_needs_vnni_is_refused_without(
     facts = {**manifest.build, "cpu_isa": "vnni", "needs_cpu_isa": "vnni"}
     written = dataclasses.replace(manifest, build=facts)
     write_atomic(manifest_path(tmp_path / "m.engine"), written.to_bytes())
-    monkeypatch.setattr(loading, "cpu_isa", lambda: "portable")
+    monkeypatch.setattr(openvino_runtime, "cpu_isa", lambda: "portable")
     with pytest.raises(EngineError, match=r"built for CPUs with VNNI.*--cpu-isa portable"):
         engines.load(tmp_path / "m.engine")
-    monkeypatch.setattr(loading, "cpu_isa", lambda: "vnni")
+    monkeypatch.setattr(openvino_runtime, "cpu_isa", lambda: "vnni")
     engines.load(tmp_path / "m.engine").close()
 
 
@@ -257,7 +257,7 @@ def test_stacked_recurrent_layers_at_larger_batches(
     model = net.build("stacked", net.op("Transpose", x, perm=[1, 0, 2]))
     onnx.save(model, tmp_path / "m.onnx")
     options = engines.BuildOptions(target="cpu", threads=1)
-    manifest = engines.build(tmp_path / "m.onnx", tmp_path / "m.engine", options, {})
+    manifest = engines.build(tmp_path / "m.onnx", tmp_path / "m.engine", options)
     data = (tmp_path / "m.engine").read_bytes()
     assert manifest.build["form"] == ("network" if is_archive(data) else "blob")
     for batch in (1, 2, 5):
@@ -270,7 +270,7 @@ def test_an_archive_that_grows_when_it_is_read_is_refused(tmp_path: Path) -> Non
     with zipfile.ZipFile(raw, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("model.xml", "<net/>" * 1000)
         archive.writestr("model.bin", b"\0" * 1000)
-    from engines.openvino.files import load_bytes
+    from engines.openvino.engine_files import load_bytes
 
     with pytest.raises(EngineError, match=r"model\.xml is compressed"):
         load_bytes(raw.getvalue(), {})
@@ -285,10 +285,10 @@ def test_models_that_come_quantized_are_bounded(tmp_path: Path, rng: np.random.G
     placement = place(model, profile="cpu")
     feeds = random_feeds(model, rng, dynamic=2)
     int8 = insert_qdq(model, placement, minmax_ranges(model, placement.tensors, feeds))
-    assert needed_cpu_isa(int8) == "vnni"
+    assert engines.needed_cpu_isa(int8) == "vnni"
     for samples in ((), [random_feeds(model, rng, dynamic=1) for _ in range(4)]):
         found = bound_weights(int8, samples)
-        assert needed_cpu_isa(found.model) == "portable"
+        assert engines.needed_cpu_isa(found.model) == "portable"
         assert len(found.layers) == 3
         assert 0 < found.channels <= 1
         assert len(found.released) == 1

@@ -15,9 +15,10 @@ import pytest
 import engines
 from artefacts.errors import BuilderError, EngineError, UnsupportedError
 from artefacts.files import sha256_bytes
-from engines import BuildOptions, loading
+from engines import BuildOptions
 from engines.__main__ import main
 from engines.manifest import manifest_path, read_manifest
+from engines.openvino.runner import OpenvinoRunner
 from tests.engine_models import convnet, save
 
 
@@ -25,7 +26,7 @@ from tests.engine_models import convnet, save
 def master(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("master")
     model = save(convnet(np.random.default_rng()), folder)
-    engines.build(model, folder / "m.engine", BuildOptions(target="cpu", precision="int8"), {})
+    engines.build(model, folder / "m.engine", BuildOptions(target="cpu", precision="int8"))
     return folder / "m.engine"
 
 
@@ -41,7 +42,7 @@ def runtime_sees_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         pytest.fail("the runtime was given bytes that should have been refused")
 
-    monkeypatch.setattr(loading, "_runner", refuse)
+    monkeypatch.setattr(OpenvinoRunner, "load", refuse)
 
 
 def change(path: Path, **changes: Any) -> None:
@@ -170,7 +171,7 @@ def test_building_over_a_link_leaves_its_target_alone(master: Path, tmp_path: Pa
     precious.write_text("mine")
     link = tmp_path / "m.engine"
     link.symlink_to(precious)
-    engines.build(master.with_name("model.onnx"), link, BuildOptions(target="cpu"), {})
+    engines.build(master.with_name("model.onnx"), link, BuildOptions(target="cpu"))
     assert precious.read_text() == "mine"
     assert not link.is_symlink()
     engines.load(link).close()

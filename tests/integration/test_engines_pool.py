@@ -42,7 +42,7 @@ def engine_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.save(model, folder / "line.onnx")
     options = engines.BuildOptions(target="cpu", precision="fp32", threads=1)
-    engines.build(folder / "line.onnx", folder / "line.engine", options, {})
+    engines.build(folder / "line.onnx", folder / "line.engine", options)
     return folder / "line.engine"
 
 

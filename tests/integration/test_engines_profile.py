@@ -24,7 +24,7 @@ Floats = NDArray[np.float32]
 
 def build(folder: Path, rng: np.random.Generator) -> Path:
     model, engine = save(convnet(rng), folder), folder / "model.engine"
-    engines.build(model, engine, BuildOptions(target="cpu", precision="int8"), {})
+    engines.build(model, engine, BuildOptions(target="cpu", precision="int8"))
     return engine
 
 
@@ -84,7 +84,7 @@ def test_every_weighted_layer_of_a_network_is_found(
         model = quantization.insert_qdq(model, placement, ranges)
     onnx.save(model, tmp_path / "m.onnx")
     options = BuildOptions(target="cpu", precision="int8" if quantized else "fp32")
-    engines.build(tmp_path / "m.onnx", tmp_path / "m.engine", options, {})
+    engines.build(tmp_path / "m.onnx", tmp_path / "m.engine", options)
     feeds = next(calibrators.batches(samples, 1, inputs=specs)).inputs
     with engines.load(tmp_path / "m.engine") as engine:
         times, cover = engine.layer_times(feeds), engine.manifest.coverage

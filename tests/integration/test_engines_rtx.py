@@ -23,7 +23,8 @@ from artefacts.errors import (
     ModelError,
     UnsupportedError,
 )
-from engines import BuildOptions, Profile, building
+from engines import BuildOptions, Passport, Profile, building
+from engines.built import Report
 from engines.environment import has_gpu, has_module
 from engines.onnx_layers import read_onnx
 from engines.tensorrt.build import build_plan
@@ -42,7 +43,7 @@ BATCHES = Profile(min=shapes(1), opt=shapes(4), max=shapes(8))
 def build(folder: Path, model: onnx.ModelProto, **options: Any) -> engines.Manifest:
     settings = {"target": "tensorrt-rtx", "precision": "int8", "profiles": (BATCHES,)} | options
     return engines.build(
-        save(model, folder), folder / "m.engine", BuildOptions(**settings), {"samples": 3}
+        save(model, folder), folder / "m.engine", BuildOptions(**settings), Passport(samples=3)
     )
 
 
@@ -101,9 +102,7 @@ def test_external_data_is_found(tmp_path: Path, rng: np.random.Generator) -> Non
         convnet(rng, batch=1), path, save_as_external_data=True, location="w.bin", size_threshold=0
     )
     options = BuildOptions(target="tensorrt-rtx", precision="int8")
-    assert list(engines.build(path, tmp_path / "m.engine", options, {}).onnx["external"]) == [
-        "w.bin"
-    ]
+    assert list(engines.build(path, tmp_path / "m.engine", options).onnx["external"]) == ["w.bin"]
 
 
 def test_every_parser_error_is_in_one_message(tmp_path: Path, rng: np.random.Generator) -> None:
@@ -187,7 +186,7 @@ def test_no_timing_cache_is_said_aloud(
     assert not cache.exists()
 
 
-def plan(path: Path, report: building.Report) -> None:
+def plan(path: Path, report: Report) -> None:
     options = BuildOptions(target="tensorrt-rtx", precision="int8", profiles=(BATCHES,))
     build_plan(trt, path, read_onnx(path), options, None, report)
 
@@ -214,7 +213,7 @@ def test_interrupt_stops_the_build_and_leaves_nothing(
             os.kill(os.getpid(), signal.SIGINT)
 
     class Shown:
-        def __enter__(self) -> building.Report:
+        def __enter__(self) -> Report:
             return interrupt
 
         def __exit__(self, *_: object) -> None: ...

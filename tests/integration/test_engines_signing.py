@@ -49,10 +49,14 @@ def test_an_altered_engine_never_reaches_the_runtime(
     """Altered by somebody who knows the format: hash and digest of the manifest fit."""
     other = tmp_path / "m.engine"
     options = engines.BuildOptions(target="cpu", precision="fp32", threads=1)
-    engines.build(DIGITS / "digits.onnx", other, options, {"labels": ["not what you signed"]})
+    engines.build(
+        DIGITS / "digits.onnx", other, options, engines.Passport(labels=("not what you signed",))
+    )
     signature_path(other).write_bytes(signature_path(built).read_bytes())
     engines.load(other).close()
-    monkeypatch.setattr("engines.loading._runner", lambda *_: pytest.fail("deserialised"))
+    monkeypatch.setattr(
+        "engines.openvino.runner.load_bytes", lambda *_: pytest.fail("deserialised")
+    )
     with pytest.raises(EngineError, match=r"not what the key of .* signed"):
         engines.load(other, trusted_key=built.with_name("pub.pem"))
     for path in (other, manifest_path(other)):

@@ -4,15 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import shutil
-import socket
 import subprocess
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,21 +19,18 @@ from calibrators import Preprocess
 from engines.__main__ import main
 from engines.serving.triton import model_config
 from tests.engine_models import convnet, save, scaled_sum
+from tests.triton_server import PYTHON, Triton, find_triton, serve
 
 ROOT = Path(__file__).parents[2]
-PYTHON = ROOT / ".venv-triton" / "bin" / "python"
 DIGITS = ROOT / "examples" / "01_digits"
 TYPES = ("bool", "uint8", "int8", "int32", "int64", "float16", "float32", "float64")
-START_S = 90
 ODD = 'in"put\\:0\n\u00e9'
-
-
-class Triton(NamedTuple):
-    """Where the server of the ``nvidia-pytriton`` wheel lies, and what it needs around it."""
-
-    folder: Path
-    stub: Path
-    environment: dict[str, str]
+PROFILE = engines.Profile(
+    **{
+        which: dict.fromkeys(TYPES, shape)
+        for which, shape in (("min", (1, 2)), ("opt", (2, 3)), ("max", (5, 4)))
+    }
+)
 
 
 class Served(NamedTuple):
@@ -54,35 +44,7 @@ class Served(NamedTuple):
 
 @pytest.fixture(scope="module")
 def triton() -> Triton:
-    if not PYTHON.is_file():
-        pytest.skip(f"no Triton server in {PYTHON.parents[1]}; run: make .venv-triton/.ready")
-    site, version, libraries = subprocess.run(
-        [
-            PYTHON,
-            "-c",
-            "import sysconfig as s; print(s.get_path('platlib'), s.get_python_version(), "
-            "s.get_config_var('LIBDIR'), sep='\\n')",
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.split()
-    folder = Path(site, "pytriton", "tritonserver")
-    stub = folder / "python_backend_stubs" / version / "triton_python_backend_stub"
-    if not stub.is_file():
-        pytest.skip(f"Triton has no Python backend for Python {version}: no {stub}")
-    environment = {
-        **os.environ,
-        "PATH": f"{PYTHON.parent}:{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT),
-        "LD_LIBRARY_PATH": f"{site}/nvidia_pytriton.libs:{libraries}",
-    }
-    linked = subprocess.run(
-        ["ldd", stub], capture_output=True, text=True, check=True, env=environment
-    ).stdout
-    if missing := [line.strip() for line in linked.splitlines() if "not found" in line]:
-        pytest.skip(f"Triton's Python backend cannot start here: {missing}; install libpython")
-    return Triton(folder, stub, environment)
+    return find_triton()
 
 
 @pytest.fixture(scope="module")
@@ -95,50 +57,28 @@ def served(triton: Triton, tmp_path_factory: pytest.TempPathFactory) -> Served:
         "types": (many_types(), "fp32"),
         "broken": (scaled_sum(), "fp32"),
     }
-    profile = engines.Profile(
-        **{
-            which: dict.fromkeys(TYPES, shape)
-            for which, shape in (("min", (1, 2)), ("opt", (2, 3)), ("max", (5, 4)))
-        }
-    )
     repository, paths = folder / "repository", {}
     for name, (model, precision) in built.items():
         paths[name] = folder / f"{name}.engine"
-        profiles = (profile,) if name == "types" else ()
         options = engines.BuildOptions(
-            target="cpu", precision=precision, threads=1, profiles=profiles
+            target="cpu",
+            precision=precision,
+            threads=1,
+            profiles=(PROFILE,) if name == "types" else (),
         )
-        engines.build(save(model, folder, f"{name}.onnx"), paths[name], options, {})
+        engines.build(save(model, folder, f"{name}.onnx"), paths[name], options)
         assert main(["triton-export", str(paths[name]), str(repository), "--instances", "1"]) == 0
     shutil.copytree(repository, folder / "exported")
-    for name in ("sum", "types"):
-        config = repository / name / "config.pbtxt"
-        # So long that requests of one burst meet, however slow the machine is; and for one model
-        # more of them than its engine takes together.
-        delay = "dynamic_batching { max_queue_delay_microseconds: 200000 }"
-        text = config.read_text().replace("dynamic_batching { }", delay)
-        config.write_text(text.replace("max_batch_size: 5", "max_batch_size: 6"))
-    damaged = repository / "broken" / "1" / "model.engine"
-    data = bytearray(damaged.read_bytes())
-    data[len(data) // 2] ^= 1
-    damaged.write_bytes(data)
-    inputs = {
-        "sum": {
-            "left": rng.normal(size=(8, 4)).astype(np.float32),
-            "right": rng.integers(-9, 9, (8, 4)),
-        },
-        "static": {"input": rng.normal(size=(2, 3, 8, 8)).astype(np.float32)},
-    }
-    inputs["types"] = {
-        name: rng.integers(0, 2 if name == "bool" else 100, (3, 4)).astype(name) for name in TYPES
-    }
+    delay(repository)
+    damage(repository / "broken" / "1" / "model.engine")
     exchange = folder / "exchange"
     exchange.mkdir()
-    for name, arrays in inputs.items():
+    for name, arrays in requests(rng).items():
         np.savez(exchange / f"{name}.npz", **arrays)
         shutil.copy(folder / "exported" / name / "config.pbtxt", exchange / f"{name}.pbtxt")
     # The example's model, with the preprocessing that its client reads from the manifest.
-    passport = {"preprocess": Preprocess.from_yaml(DIGITS / "preprocess.yaml").to_dict()}
+    spec = Preprocess.from_yaml(DIGITS / "preprocess.yaml")
+    passport = engines.Passport(preprocess=spec.to_dict())
     options = engines.BuildOptions(target="cpu", precision="fp32", threads=1)
     engines.build(DIGITS / "digits.onnx", folder / "digits.engine", options, passport)
     assert main(["triton-export", str(folder / "digits.engine"), str(repository)]) == 0
@@ -156,6 +96,38 @@ def served(triton: Triton, tmp_path_factory: pytest.TempPathFactory) -> Served:
     (folder / "printed").write_bytes(printed.stdout)
     seen = json.loads((exchange / "seen.json").read_text())
     return Served(exchange, paths, seen, (folder / "log").read_text())
+
+
+def delay(repository: Path) -> None:
+    """So long that requests of one burst meet, however slow the machine is.
+
+    For one model more of them than its engine takes together.
+    """
+    for name in ("sum", "types"):
+        config = repository / name / "config.pbtxt"
+        waiting = "dynamic_batching { max_queue_delay_microseconds: 200000 }"
+        text = config.read_text().replace("dynamic_batching { }", waiting)
+        config.write_text(text.replace("max_batch_size: 5", "max_batch_size: 6"))
+
+
+def damage(engine: Path) -> None:
+    data = bytearray(engine.read_bytes())
+    data[len(data) // 2] ^= 1
+    engine.write_bytes(data)
+
+
+def requests(rng: np.random.Generator) -> dict[str, dict[str, np.ndarray]]:
+    return {
+        "sum": {
+            "left": rng.normal(size=(8, 4)).astype(np.float32),
+            "right": rng.integers(-9, 9, (8, 4)),
+        },
+        "static": {"input": rng.normal(size=(2, 3, 8, 8)).astype(np.float32)},
+        "types": {
+            name: rng.integers(0, 2 if name == "bool" else 100, (3, 4)).astype(name)
+            for name in TYPES
+        },
+    }
 
 
 def plan_manifest(engine: Path) -> engines.Manifest:
@@ -212,59 +184,6 @@ def many_types() -> onnx.ModelProto:
         [info(f"{name}_out", kind, ["N", "W"]) for name, kind in one.items()],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-
-
-@contextmanager
-def serve(triton: Triton, repository: Path, folder: Path) -> Iterator[tuple[int, int]]:
-    """The server on free loopback ports; always stopped."""
-    backends = folder / "backends"
-    shutil.copytree(triton.folder / "backends", backends)
-    shutil.copy(triton.stub, backends / "python")
-    ports = free_ports()
-    command = [
-        triton.folder / "bin" / "tritonserver",
-        *("--model-repository", repository),
-        *("--backend-directory", backends),
-        *("--http-address", "127.0.0.1", "--http-port", str(ports[0])),
-        *("--grpc-address", "127.0.0.1", "--grpc-port", str(ports[1])),
-        *("--allow-metrics", "false", "--exit-on-error", "false", "--exit-timeout-secs", "5"),
-    ]
-    with (folder / "log").open("w") as log:
-        server = subprocess.Popen(command, env=triton.environment, stdout=log, stderr=log)
-        try:
-            wait_until_ready(server, f"http://127.0.0.1:{ports[0]}/v2/models/", folder / "log")
-            yield ports
-        finally:
-            server.terminate()
-            try:
-                server.wait(20)
-            except subprocess.TimeoutExpired:
-                server.kill()
-                server.wait()
-
-
-def free_ports() -> tuple[int, int]:
-    with socket.socket() as one, socket.socket() as other:
-        for each in (one, other):
-            each.bind(("127.0.0.1", 0))
-        return one.getsockname()[1], other.getsockname()[1]
-
-
-def wait_until_ready(server: subprocess.Popen[bytes], models: str, log: Path) -> None:
-    end = time.monotonic() + START_S
-    while time.monotonic() < end and server.poll() is None:
-        if all(answers(f"{models}{name}/ready") for name in ("sum", "static", "types", "digits")):
-            return
-        time.sleep(0.1)
-    raise AssertionError(f"Triton was not ready in {START_S} s:\n{log.read_text()}")
-
-
-def answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=5):
-            return True
-    except (urllib.error.URLError, ConnectionError):
-        return False
 
 
 @pytest.mark.parametrize("protocol", ["http", "grpc"])

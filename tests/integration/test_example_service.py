@@ -28,14 +28,15 @@ from PIL import Image
 
 import build_engine
 import engines
-from artefacts.errors import EngineError
-from calibrators import Preprocess
+from artefacts.errors import EngineError, RequestError
+from calibrators import ImageLimits, Preprocess
 from tests.engine_models import save, scaled_sum
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 DIGITS = EXAMPLES / "01_digits"
 PROGRAM = EXAMPLES / "04_fastapi_service" / "app.py"
 LIMIT = 100_000
+LIMITS = ImageLimits(file_bytes=LIMIT, pixels=1 << 18)
 WAIT_S = 60
 
 
@@ -50,12 +51,16 @@ class Answer(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def service() -> ModuleType:
+def service() -> Iterator[ModuleType]:
     spec = importlib.util.spec_from_file_location("fastapi_service", PROGRAM)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # FastAPI looks the handlers' annotations up there
-    spec.loader.exec_module(module)
-    return module
+    sys.path.insert(0, str(PROGRAM.parent))  # as Python does for the program itself
+    try:
+        spec.loader.exec_module(module)
+        yield module
+    finally:
+        sys.path.remove(str(PROGRAM.parent))
 
 
 @pytest.fixture(scope="module")
@@ -75,11 +80,11 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
 
 
 @contextmanager
-def serve(app: Any) -> Iterator[str]:
+def serve(app: Any, http: Any = "h11") -> Iterator[str]:
     """The app on a free loopback port."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none"))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none", http=http))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:
@@ -133,7 +138,7 @@ def metric(url: str, name: str) -> float:
 def url(service: ModuleType, engine: Path) -> Iterator[str]:
     with (
         engines.EnginePool(engine, 2) as pool,
-        serve(service.create_app(pool, limit_bytes=LIMIT)) as address,
+        serve(service.create_app(pool, limits=LIMITS)) as address,
     ):
         until_ready(address)
         yield address
@@ -192,7 +197,8 @@ def test_metrics_are_prometheus_text_and_count(
     lines = answer.text.splitlines()
     assert "# TYPE engine_served_total counter" in lines
     assert "engine_pool_size 2" in lines
-    assert all(re.fullmatch(r"# (HELP|TYPE) engine_\w+ .+|engine_\w+ [0-9.e+-]+", x) for x in lines)
+    sample = r'# (HELP|TYPE) engine_\w+ .+|engine_\w+(\{reason="\w+"\})? [0-9.e+-]+'
+    assert all(re.fullmatch(sample, line) for line in lines)
 
 
 def test_a_full_pool_answers_503_and_health_goes_on(
@@ -251,9 +257,142 @@ def reachable(url: str) -> Answer | None:
         return None
 
 
+def refused(url: str, reason: str) -> int:
+    text = ask(f"{url}/metrics").text
+    return int(re.search(rf'^engine_refused_total{{reason="{reason}"}} (\d+)$', text, re.M)[1])
+
+
+def test_refusals_are_counted_by_reason(url: str) -> None:
+    before = {why: refused(url, why) for why in ("bad_image", "too_large", "bad_form")}
+    upload(url, b"no image")
+    upload(url, bytes(LIMIT + 1))
+    upload(url, b"x", field="other")
+    assert {why: refused(url, why) - before[why] for why in before} == dict.fromkeys(before, 1)
+
+
+def test_an_upload_that_would_cost_too_much_is_refused_by_its_header(url: str) -> None:
+    large = io.BytesIO()
+    Image.new("L", (513, 512)).save(large, "PNG")
+    answer = upload(url, large.getvalue())
+    assert answer.status == 400
+    assert "513 × 512 pixels, expected at most 262144" in answer.data["detail"]
+    scans = io.BytesIO()
+    Image.new("L", (512, 512)).save(scans, "JPEG", progressive=True)
+    raw = scans.getvalue()
+    raw = raw[:-2] + raw[raw.rindex(b"\xff\xda") : -2] * 20 + raw[-2:]
+    assert "26 scans of 512 × 512 pixels" in upload(url, raw).data["detail"]
+
+
+def test_nothing_is_decoded_before_an_engine_is_free(service: ModuleType, engine: Path) -> None:
+    with (
+        engines.EnginePool(engine, 1, max_waiting=0) as pool,
+        serve(service.create_app(pool)) as url,
+    ):
+        until_ready(url)
+        with pool.borrow():
+            assert upload(url, b"no image").status == 503
+        assert upload(url, b"no image").status == 400
+
+
+def test_an_engine_that_fails_is_ours_and_not_ready(
+    service: ModuleType, engine: Path, digits: tuple[np.ndarray, np.ndarray]
+) -> None:
+    picture = png(digits[0][0])
+    with engines.EnginePool(engine, 1) as pool, serve(service.create_app(pool)) as url:
+        until_ready(url)
+        with pool.borrow() as lent:
+            runner, lent._runner = lent._runner, FailingRunner()
+        for _ in range(3):
+            assert ask(f"{url}/health").status == 200
+            answer = upload(url, picture)
+            assert answer.status == 500
+            assert "engine fails on any request" in answer.data["detail"]
+        for path in ("health", "live"):
+            answer = ask(f"{url}/{path}")
+            assert answer.status == 503
+            assert "engine failed 3 times in a row" in answer.data["detail"]
+        assert refused(url, "engine") == metric(url, "failed_in_row") == 3
+        with pool.borrow() as lent:
+            lent._runner = runner
+        assert upload(url, picture).status == 200
+        assert ask(f"{url}/health").status == 200
+
+
+class FailingRunner:
+    """A runtime that has broken down, and blames the request as OpenVINO's runner does."""
+
+    def run(self, arrays: object, *, copy: bool, on_device: bool) -> dict[str, Any]:
+        raise RequestError("request fails in OpenVINO (device lost)")
+
+
+def test_a_closed_pool_is_not_the_clients_fault(
+    service: ModuleType, engine: Path, digits: tuple[np.ndarray, np.ndarray]
+) -> None:
+    pool = engines.EnginePool(engine, 1)
+    with serve(service.create_app(pool)) as url:
+        until_ready(url)
+        pool.close()
+        assert upload(url, png(digits[0][0])).status == 503
+
+
+def stalled(url: str, sent: bytes) -> socket.socket:
+    """A connection whose client sends a part of a request and nothing more."""
+    host, port = url.removeprefix("http://").split(":")
+    client = socket.create_connection((host, int(port)), timeout=WAIT_S)
+    client.sendall(sent)
+    return client
+
+
+def ended(client: socket.socket) -> bool:
+    with client:
+        try:
+            return client.recv(1) == b""
+        except ConnectionResetError:
+            return True
+
+
+HALF_HEAD = b"POST /predict HTTP/1.1\r\nHost: x\r\n"
+HALF_BODY = HALF_HEAD + b"Content-Type: multipart/form-data; boundary=edge\r\n"
+HALF_BODY += b"Content-Length: 5000\r\n\r\n--edge\r\n"
+
+
+def test_a_health_probe_gets_in_however_many_senders_have_stalled(
+    service: ModuleType, engine: Path
+) -> None:
+    class Narrow(service.HastyProtocol):
+        most = 4
+
+    with (
+        engines.EnginePool(engine, 1) as pool,
+        serve(service.create_app(pool), Narrow) as url,
+    ):
+        until_ready(url)
+        senders = [stalled(url, (HALF_HEAD, HALF_BODY)[number % 2]) for number in range(12)]
+        assert ask(f"{url}/health").status == 200
+        assert all(ended(sender) for sender in senders[:8])
+        for sender in senders:
+            sender.close()
+        until_ready(url)
+
+
+@pytest.mark.parametrize("sent", [b"", HALF_HEAD, HALF_BODY], ids=["nothing", "head", "body"])
+def test_a_request_that_never_ends_is_cut_off(
+    service: ModuleType, engine: Path, sent: bytes
+) -> None:
+    class Hasty(service.HastyProtocol):
+        arrives_within_s = 0.05
+
+    with (
+        engines.EnginePool(engine, 1) as pool,
+        serve(service.create_app(pool), Hasty) as url,
+    ):
+        until_ready(url)
+        assert ended(stalled(url, sent))
+
+
 def test_an_engine_without_preprocessing_is_refused(service: ModuleType, tmp_path: Path) -> None:
     options = engines.BuildOptions(target="cpu", precision="fp32", threads=1)
-    engines.build(save(scaled_sum(), tmp_path), tmp_path / "m.engine", options, {})
+    engines.build(save(scaled_sum(), tmp_path), tmp_path / "m.engine", options)
     with (
         engines.EnginePool(tmp_path / "m.engine", 1) as pool,
         pytest.raises(EngineError, match=r"inputs \['left', 'right'\].*--preprocess"),
@@ -272,10 +411,13 @@ def test_the_command_of_the_readme_serves_until_it_is_told_to_stop(
         try:
             until_ready(f"http://127.0.0.1:{port}")
             assert upload(f"http://127.0.0.1:{port}", png(digits[0][0])).status == 200
+            waiting = stalled(f"http://127.0.0.1:{port}", HALF_BODY)  # keeps nobody
         finally:
             server.send_signal(signal.SIGTERM)
             log = server.communicate(timeout=WAIT_S)[1]
+    waiting.close()
     assert "Traceback" not in log
+    assert "Cancel" not in log
 
 
 def test_the_command_explains_a_damaged_engine(engine: Path, tmp_path: Path) -> None:

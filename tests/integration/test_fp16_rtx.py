@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import onnx
 import pytest
 
-from quantization import prepare
+from quantization import insert_qdq, place, prepare
 from quantization.write.fp16 import to_float16
-from tests.networks import NETWORKS
-from tests.observed import observed_amax, quantized, random_feeds
+from tests.networks import NETWORKS, Builder
+from tests.observed import observed_amax, quantized, random_feeds, ranges_of
 from tests.rtx_parser import parse
 
 
@@ -81,3 +83,16 @@ def test_recurrent_layers_build(op_type: str, lengths: bool, rng: np.random.Gene
     result = to_float16(model, {"x": 3.0, "y": 1.0})
     assert [entry.node for entry in result.kept] == (["rnn"] if lengths else [])
     assert parse(result.model, build=True).errors == []
+
+
+def test_a_scale_below_float16_builds(rng: np.random.Generator) -> None:
+    """The other scales of its layer stay float32 with it; one of each ends the build."""
+    net = Builder()
+    x = net.relu(net.linear(net.input("x", (1, 32, 64)), 64, 64))
+    model = prepare(net.build("small", net.op("Tanh", net.linear(x, 64, 64))))
+    feeds = {"x": (1e-5 * rng.normal(size=(1, 32, 64))).astype(np.float32)}
+    amax, placement = observed_amax(model, feeds), place(model)
+    ranges = ranges_of(model, amax)
+    tiny = {n: dataclasses.replace(ranges[n], amax=4e-5) for n in placement.tensors}
+    int8 = insert_qdq(model, placement, ranges.replace(tiny))
+    assert parse(to_float16(int8, amax).model, build=True).errors == []

@@ -13,7 +13,11 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
 
+import calibrators
+import engines
+import quantization
 from artefacts.errors import EngineError, GateMissedError, InputError
 from artefacts.files import sha256_file
 from build_engine import build, main
@@ -91,7 +95,7 @@ def test_samples_as_a_person_has_them(
     )
     assert capsys.readouterr().out == ""
     assert result.manifest is not None
-    assert result.manifest.passport["samples"] == 12
+    assert result.manifest.passport.samples == 12
     assert result.placement["int8_mac_share"] == 1.0
     assert result.accuracy["INT8 engine"]["sqnr_db"] > 20
     assert result.runtime["explained_by_rounding"] is True
@@ -120,6 +124,66 @@ def test_what_it_prints_and_where_it_ends(
     assert [path.name for path in result.files][-1] == "m.int8.onnx"
     with pytest.raises(EngineError, match="no engine was built"):
         result.load()
+
+
+def test_the_stages_by_hand(
+    model: Path, rng: np.random.Generator, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each takes what the one before gives; the engine says INT8 though nobody told it so."""
+    np.save(model.parent / "x.npy", rng.normal(size=(12, 16)).astype(np.float32))
+    prepared = quantization.prepare(quantization.load_model(model))
+    placement = quantization.place(prepared, profile="cpu", portable=True)
+    samples = calibrators.open_samples(
+        model.parent / "x.npy", inputs=calibrators.input_specs(prepared)
+    )
+    statistics = calibrators.observe(prepared, placement.tensors, samples)
+    ranges = calibrators.compute_ranges(statistics, method="mse")
+    best, trials = quantization.improve(prepared, placement, ranges, samples)
+    feeds = (dict(sample.inputs) for sample in samples)
+    again, _ = quantization.improve(prepared, placement, ranges, feeds)
+    assert len(trials) == 3
+    assert trials[0].methods.names == ()
+    int8, engine = model.parent / "hand.int8.onnx", model.parent / "hand.engine"
+    assert best.quantized(placement) == again.quantized(placement)
+    quantization.save_model(best.quantized(placement), int8)
+    assert engines.build(int8, engine).precision == "int8"
+    assert "hand.engine was built without a passport" in caplog.text
+    passport = engines.Passport(calibration_samples=tuple(statistics.samples))
+    found = engines.build(int8, engine, passport=passport).passport
+    assert set(found.calibration_samples or ()) == {sample.digest for sample in samples}
+
+
+def in_hand(path: Path) -> Image.Image:
+    with Image.open(path) as image:
+        return image.copy()
+
+
+def test_files_pairs_and_specs_as_a_person_has_them(tmp_path: Path) -> None:
+    """The ranges are those of the command, whatever samples and spec came in."""
+    spec = DIGITS / "preprocess.yaml"
+    with np.load(DIGITS / "test.npz") as stored:
+        test = dict(stored)
+    calib = sorted((DIGITS / "calib").rglob("*.png"))
+    found = []
+    given = [
+        (DIGITS / "calib", str(spec), DIGITS / "test.npz"),
+        (calib, spec, tuple(test.values())),
+        ([in_hand(path) for path in calib], Preprocess.from_yaml(spec).to_dict(), test),
+    ]
+    for number, (calib_data, preprocess, eval_data) in enumerate(given):
+        result = build(
+            str(DIGITS / "digits.onnx"),
+            tmp_path / f"{number}/m.engine",
+            calib_data=calib_data,
+            preprocess=preprocess,
+            eval_data=eval_data,
+            calibrator="minmax",
+            stop_after="onnx",
+            target="tensorrt",
+        )
+        assert result.engine is None
+        found.append(sha256_file(tmp_path / f"{number}/m.int8.onnx"))
+    assert len(set(found)) == 1
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from quantization.lint.fatal import INTEGER_OPS, UNSUPPORTED_OPS
+from graphs.operators import INTEGER_OPS
+from quantization.lint.fatal import UNSUPPORTED_OPS
 from quantization.lint.lint import RULES, lint
 from tests.lint_models import BROKEN, CLEAN, lint_model
 from tests.rtx_parser import Verdict, parse, supports

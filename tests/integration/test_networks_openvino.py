@@ -16,7 +16,7 @@ from graphs.files import load_model
 from quantization.placement import place
 from quantization.prepare.prepare import prepare
 from quantization.write.insert import insert_qdq
-from tests.networks import NETWORKS, Builder
+from tests.networks import NETWORKS, Builder, skip_network
 from tests.networks.running import minmax_ranges, random_feeds, run, sqnr_db
 
 pytest.importorskip("openvino", reason="needs pip install '.[cpu]'")
@@ -46,7 +46,7 @@ def built(
     int8 = insert_qdq(model, placement, ranges)
     onnx.save(int8, folder / "int8.onnx")
     options = BuildOptions(target="cpu", threads=1, precision="int8")
-    manifest = engines.build(folder / "int8.onnx", folder / "int8.engine", options, {})
+    manifest = engines.build(folder / "int8.onnx", folder / "int8.engine", options)
     assert manifest.coverage is not None
     assert set(manifest.coverage.int8_layers) == set(placement.int8_nodes)
     share = placement.int8_mac_share(model)
@@ -72,6 +72,7 @@ def test_executed_as_promised(
     if not portable and engines.cpu_isa() != "vnni":
         pytest.skip("this CPU has no VNNI: graphs that need it saturate")
     share = 0.8 if portable and name in ("bert", "vit") else 0.95  # attention stays in float
+    share = 0.18 if name == "lstm" else share  # 82 % of its work are the LSTM's
     int8 = built(prepare(NETWORKS[name]()), tmp_path, portable=portable, least_share=share)
     assert agreement_db(int8, tmp_path, rng) > 20
 
@@ -133,3 +134,22 @@ def test_a_concat_of_both_signs_stays_int8_where_openvino_reads_the_file(tmp_pat
     compiled = core().compile_model(tmp_path / "int8.onnx", "CPU", settings(1, "f32"))
     precisions = openvino_precisions(executed_nodes(compiled))
     assert [precisions[f"n_Conv_{number}"] for number in range(4)] == ["int8"] * 4
+
+
+@pytest.mark.parametrize("ratio", [8.0, 1000.0])
+def test_branches_far_apart_are_executed_as_promised(
+    ratio: float, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    model = skip_network(ratio)
+    first = place(model, profile="cpu", portable=True)
+    ranges = minmax_ranges(model, first.tensors, random_feeds(model, np.random.default_rng(0)))
+    amax = {name: entry.amax for name, entry in ranges.tensors.items()}
+    placement = place(model, profile="cpu", portable=True, amax=amax)
+    assert placement.joined
+    int8 = insert_qdq(model, placement, ranges)
+    onnx.save(int8, tmp_path / "int8.onnx")
+    options = BuildOptions(target="cpu", threads=1, precision="int8")
+    manifest = engines.build(tmp_path / "int8.onnx", tmp_path / "int8.engine", options)
+    assert manifest.coverage is not None
+    assert set(manifest.coverage.int8_layers) == set(placement.int8_nodes)
+    assert agreement_db(int8, tmp_path, rng) > 35

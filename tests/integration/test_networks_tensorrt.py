@@ -1,7 +1,7 @@
 """Every network through NVIDIA's own parser and compiler: accepted, and INT8 where promised.
 
-TensorRT-RTX 1.7 has no INT8 transposed convolution; TensorRT proper has one, so the placement
-keeps it. Nothing here runs on a GPU.
+TensorRT-RTX 1.7 has no INT8 transposed convolution; TensorRT proper has one. Nothing here runs on
+a GPU.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from graphs.files import load_model
 from graphs.identity import graph_hash
 from graphs.view import GraphView
 from quantization.improve.centring import centrable, centring_shifts, move_bounds
-from quantization.placement import PROFILES, Placement, edges, edges_cpu, place
+from quantization.placement import PROFILES, Placement, edges, edges_attention, edges_cpu, place
 from quantization.prepare.prepare import prepare
 from quantization.write.insert import insert_qdq
 from tests.accuracy_models import calibrated, pointwise, samples_of
 from tests.integration.rtx_compiler import Compiled, compile_model
-from tests.networks import NETWORKS, vit
+from tests.networks import NETWORKS, sliced_attention, vit
 from tests.networks.running import minmax_ranges, random_feeds
 
 
@@ -44,12 +44,20 @@ def compiled(model: onnx.ModelProto, placement: Placement) -> Compiled:
 @pytest.mark.parametrize("name", sorted(NETWORKS))
 def test_int8_where_promised(name: str) -> None:
     model = prepare(NETWORKS[name]())
+    placement = place(model, lacking={"ConvTranspose"})
+    found = compiled(model, placement).int8_nodes()
+    assert set(placement.int8_nodes) <= found
+    assert not found & {layer.node for layer in placement.floating}
+
+
+def test_a_transposed_convolution_is_float_whatever_is_around_it() -> None:
+    model = prepare(NETWORKS["unet_transposed"]())
     placement = place(model)
     transposed = {n.name for n in GraphView(model).nodes if n.op_type == "ConvTranspose"}
-    found = compiled(model, placement).int8_nodes()
-    promised = set(placement.int8_nodes)
-    assert promised - transposed <= found
-    assert not found & {layer.node for layer in placement.floating}
+    promised = compiled(model, placement)
+    assert set(placement.int8_nodes) - promised.int8_nodes() == transposed
+    plain = compiled(model, place(model, lacking={"ConvTranspose"}))
+    assert len(plain.kernels()) <= len(promised.kernels())
 
 
 @pytest.mark.parametrize("name", sorted(NETWORKS))
@@ -100,7 +108,7 @@ def test_the_skip_rule_keeps_more_tensors_int8(monkeypatch: pytest.MonkeyPatch) 
     """Without it, kernels hand each other more float tensors."""
     model = prepare(NETWORKS["resnet_basic"]())
     with_rule = compiled(model, place(model)).bytes_class()
-    _replace(monkeypatch, "residual_add")
+    _replace(monkeypatch, edges.residual_add)
     without = compiled(model, place(model)).bytes_class()
     assert with_rule[0] < without[0]
     assert with_rule[1] > without[1]
@@ -132,15 +140,17 @@ def test_a_sub_that_centres_a_silu_costs_no_kernel(rng: np.random.Generator) -> 
 def test_quantizing_both_sides_of_an_add_gains_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     model = prepare(NETWORKS["resnet_basic"]())
     skip_only = compiled(model, place(model)).bytes_class()
-    _replace(monkeypatch, "residual_add", edges_cpu.residual_add_both)
+    _replace(monkeypatch, edges.residual_add, edges_cpu.residual_add_both)
     assert compiled(model, place(model)).bytes_class() == skip_only
 
 
-def _replace(monkeypatch: pytest.MonkeyPatch, rule: str, *other: Callable[..., None]) -> None:
+def _replace(
+    monkeypatch: pytest.MonkeyPatch, rule: Callable[..., None], *other: Callable[..., None]
+) -> None:
     rules = PROFILES["tensorrt"]
-    steps = []
+    steps: list[Callable[..., None]] = []
     for step in rules.place:
-        steps += list(other) if step is getattr(edges, rule) else [step]
+        steps += list(other) if step is rule else [step]
     monkeypatch.setitem(PROFILES, "tensorrt", dataclasses.replace(rules, place=tuple(steps)))
 
 
@@ -157,3 +167,20 @@ def test_attention_fuses_in_int8_just_where_the_rule_says(
     assert any("mha" in name for name in kernels) == fused
     promised = {"n_MatMul_3", "n_MatMul_4"} & set(place(model).int8_nodes)
     assert bool(promised) == fused
+
+
+@pytest.mark.parametrize("way", ["split", "gather", "slice"])
+@pytest.mark.parametrize(("heads", "width"), [(2, 64), (2, 96)], ids=["int8", "float"])
+def test_a_product_of_q_k_and_v_runs_int8(
+    way: str, heads: int, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the rule the builder cuts its weights into three and multiplies in float."""
+    model = prepare(sliced_attention(heads=heads, width=width, way=way))
+    placement = place(model)
+    with_rule = compiled(model, placement)
+    assert set(placement.int8_nodes) <= with_rule.int8_nodes()
+    _replace(monkeypatch, edges_attention.sliced_attention)
+    placement = place(model)
+    without = compiled(model, placement)
+    assert set(placement.int8_nodes) - without.int8_nodes() == {"n_MatMul_0"}
+    assert len(with_rule.kernels()) < len(without.kernels())

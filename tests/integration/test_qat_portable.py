@@ -17,7 +17,7 @@ from torch import nn
 import engines
 from artefacts.errors import InputError
 from engines import BuildOptions
-from engines.openvino.cpu_isa import needed_cpu_isa
+from engines.openvino.needed_isa import needed_cpu_isa
 from quantization import qat
 from quantization.foreign.bound import bound_weights
 from quantization.measure.execution import load_int8
@@ -138,7 +138,7 @@ def test_a_build_for_any_cpu_takes_the_codes_as_they_are(tmp_path: Path) -> None
 def test_the_engine_computes_the_trained_network_on_this_cpu(tmp_path: Path) -> None:
     model = exported(small("portable"), tmp_path)
     options = BuildOptions(target="cpu", precision="int8")
-    engines.build(tmp_path / "qat.onnx", tmp_path / "qat.engine", options, {})
+    engines.build(tmp_path / "qat.onnx", tmp_path / "qat.engine", options)
     x = images(8)
     name = model.graph.input[0].name
     [found] = engines.load(tmp_path / "qat.engine")({name: x.numpy()}).values()

@@ -16,6 +16,7 @@ from torch import nn
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e
 
 import quantization
+from artefacts.errors import ArtefactError
 from calibrators.ranges.ranges import Range, Ranges
 from graphs.identity import graph_hash
 from quantization import qat
@@ -88,7 +89,7 @@ def test_training_starts_where_post_training_quantization_ends(
     assert error < 0.02 * np.abs(expected).mean()
     assert error < 0.1 * np.abs(floating - expected).mean(), "it is the INT8 model, not the float"
     other = Ranges(**{**vars(ranges), "graph_hash": "0123456789abcdef"})
-    with pytest.raises(quantization.qat.ArtefactError, match="belong to graph 0123456789ab,") as e:
+    with pytest.raises(ArtefactError, match="belong to graph 0123456789ab,") as e:
         qat.prepare(network, (images(),), ranges=other)
     assert ranges.graph_hash[:12] in str(e.value)
 

@@ -14,6 +14,11 @@ TEXT = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```(bash|python)\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
 
 
+def test_no_fenced_command_runs_these_tests() -> None:
+    """They would run this file, which would run them: without end."""
+    assert not [text for _, text in BLOCKS if re.search(r"make (lint )?test\b|pytest", text)]
+
+
 def test_there_are_commands_and_a_python_example() -> None:
     assert [kind for kind, _ in BLOCKS].count("bash") >= 3
     assert "python" in [kind for kind, _ in BLOCKS]

@@ -20,8 +20,9 @@ from quantization.lint.lint import lint
 from quantization.measure.execution import load_int8, load_onnxruntime
 from quantization.measure.fidelity import compare, run_all
 from quantization.placement.fusion_groups import fusion_groups, leave_float
+from quantization.search.problem import Goal, Point, Search
 from quantization.search.recipe import Recipe
-from quantization.search.search import Goal, Point, search
+from quantization.search.search import search
 from quantization.search.splits import check_disjoint, digest_of, split_digests
 
 KWS = {"inputs": {"input": {"scale": 0.5847029, "zero_point": 83}}}
@@ -93,16 +94,20 @@ def test_equal_seeds_give_equal_models(keywords: Real) -> None:
     assert first.SerializeToString() == second.SerializeToString()
 
 
+def by_the_file(recipe: Recipe, path: Path) -> Recipe:
+    recipe.save(path)
+    loaded = Recipe.load(path)
+    assert loaded.methods is not None
+    return loaded
+
+
 def test_search_to_recipe_to_the_same_model(keywords: Real, tmp_path: Path) -> None:
     best, _ = improve(keywords.model, keywords.placement, keywords.ranges, keywords.learned)
     parts = split_digests(keywords.digests[len(keywords.learned) :], selection_share=0.4)
     selection = [keywords.unseen[i] for i in parts[0]]
-    check_disjoint(
-        {
-            "calibration": keywords.digests[: len(keywords.learned)],
-            "selection": [keywords.digests[len(keywords.learned) + i] for i in parts[0]],
-        }
-    )
+    learned = keywords.digests[: len(keywords.learned)]
+    chosen_by = [keywords.digests[len(keywords.learned) + i] for i in parts[0]]
+    check_disjoint({"calibration": learned, "selection": chosen_by})
     exact = [keywords.exact[i] for i in parts[0]]
 
     def score(int8: onnx.ModelProto) -> float:
@@ -111,14 +116,16 @@ def test_search_to_recipe_to_the_same_model(keywords: Real, tmp_path: Path) -> N
     start = score(best.quantized(keywords.placement))
     seen: list[Point] = []
     found = search(
-        keywords.model,
-        best,
-        keywords.placement,
-        selection,
-        score,
-        Goal(minimum=start + 4.0, unit="dB SQNR"),
-        state=tmp_path / "kws.search.json",
-        report=seen.append,
+        Search(
+            reference=keywords.model,
+            improved=best,
+            placement=keywords.placement,
+            samples=selection,
+            score=score,
+            goal=Goal(minimum=start + 4.0, unit="dB SQNR"),
+            state=tmp_path / "kws.search.json",
+            report=seen.append,
+        )
     )
     assert found.met
     assert found.point.score >= start + 4.0
@@ -126,17 +133,18 @@ def test_search_to_recipe_to_the_same_model(keywords: Real, tmp_path: Path) -> N
     assert 0 < found.point.int8_share < 1
     assert seen == list(found.points)
 
-    Recipe(
-        graph_hash=keywords.ranges.graph_hash,
-        profile="tensorrt",
-        released=found.point.released,
-        calibrator="mse",
-        methods=best.methods,
-        samples_digest=digest_of(keywords.digests[: len(keywords.learned)]),
-        found={"score": found.point.score, "unit": "dB SQNR"},
-    ).save(tmp_path / "recipe.yaml")
-    recipe = Recipe.load(tmp_path / "recipe.yaml")
-    assert recipe.methods is not None
+    recipe = by_the_file(
+        Recipe(
+            graph_hash=keywords.ranges.graph_hash,
+            profile="tensorrt",
+            released=found.point.released,
+            calibrator="mse",
+            methods=best.methods,
+            samples_digest=digest_of(learned),
+            found={"score": found.point.score, "unit": "dB SQNR"},
+        ),
+        tmp_path / "recipe.yaml",
+    )
     groups = fusion_groups(GraphView(best.model), keywords.placement)
     placement = leave_float(
         keywords.placement, [g for g in groups if g.name in recipe.released], why="recipe"
@@ -146,7 +154,7 @@ def test_search_to_recipe_to_the_same_model(keywords: Real, tmp_path: Path) -> N
         keywords.placement,
         keywords.ranges,
         keywords.learned,
-        variants=[recipe.methods],
+        variants=[recipe.methods or best.methods],
         seed=recipe.seed,
     )
     assert (

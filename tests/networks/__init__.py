@@ -11,8 +11,8 @@ from tests.networks.detector import detector
 from tests.networks.mobilenet import efficientnet, mobilenet_v2, mobilenet_v3
 from tests.networks.recurrent import lstm
 from tests.networks.resnet import resnet, resnet50
-from tests.networks.transformer import bert, vit
-from tests.networks.unet import unet
+from tests.networks.transformer import bert, sliced_attention, vit
+from tests.networks.unet import skip_network, unet
 
 __all__ = [
     "NETWORKS",
@@ -25,6 +25,8 @@ __all__ = [
     "mobilenet_v3",
     "resnet",
     "resnet50",
+    "skip_network",
+    "sliced_attention",
     "unet",
     "vit",
 ]

@@ -16,9 +16,13 @@ def vit(
     layers: int = 2,
     heads: int = 2,
     batch: int | str = 1,
+    class_last: bool = False,
     seed: int = 7,
 ) -> onnx.ModelProto:
-    """Patches of 8×8, a class token, pre-norm blocks with GELU, logits from the class token."""
+    """Patches of 8×8, a class token, pre-norm blocks with GELU, logits from the class token.
+
+    With ``class_last`` the token joins behind the positions; a free batch then hides their number.
+    """
     net = Builder(seed)
     image = net.input("image", (batch, 3, size, size))
     weight = net.weight((width, 3, 8, 8), 3 * 64, 0, 1.0)
@@ -30,11 +34,15 @@ def vit(
     if batch != 1:
         shape = net.op("Concat", _batch_of(net, image), net.ints(1), net.ints(width), axis=0)
         cls = net.op("Expand", cls, shape)
-    x = net.op("Concat", cls, tokens, axis=1)
-    place = 0.3 * net.rng.standard_normal((1, count, width))
-    x = net.op("Add", x, net.constant(place.astype(np.float32), "position"))
+    place = (0.3 * net.rng.standard_normal((1, count, width))).astype(np.float32)
+    if class_last:
+        tokens = net.op("Add", tokens, net.constant(place[:, 1:], "position"))
+        x = net.op("Concat", cls, tokens, axis=1)
+    else:
+        x = net.op("Add", net.op("Concat", cls, tokens, axis=1), net.constant(place, "position"))
+    length = 0 if class_last else count
     for _ in range(layers):
-        x = net.op("Add", x, _attention(net, net.layer_norm(x, width), width, heads, count))
+        x = net.op("Add", x, _attention(net, net.layer_norm(x, width), width, heads, length))
         hidden = net.gelu(net.linear(net.layer_norm(x, width), width, 4 * width))
         x = net.op("Add", x, net.linear(hidden, 4 * width, width))
     token = net.op("Gather", net.layer_norm(x, width), net.constant(np.int64(0), "first"), axis=1)
@@ -66,6 +74,38 @@ def bert(
         hidden = net.gelu(net.linear(x, width, 4 * width))
         x = net.layer_norm(net.op("Add", net.linear(hidden, 4 * width, width), x), width)
     return net.build("bert", x)
+
+
+def sliced_attention(
+    *, heads: int = 2, way: str = "split", width: int = 64, length: int = 16
+) -> onnx.ModelProto:
+    """Attention whose Q, K and V one product makes; ``n_MatMul_0``, then ``_1`` and ``_2``."""
+    net = Builder()
+    size = width // heads
+    x = net.linear(net.input("x", (1, length, width)), width, 3 * width)
+    if way == "slice":
+        cut = [
+            net.op("Slice", x, net.ints(n * width), net.ints((n + 1) * width), net.ints(2))
+            for n in range(3)
+        ]
+        parts = [net.op("Reshape", part, net.ints(1, length, heads, size)) for part in cut]
+        q, k, v = (net.op("Transpose", part, perm=[0, 2, 1, 3]) for part in parts)
+    else:
+        x = net.op("Reshape", x, net.ints(1, length, 3, heads, size))
+        x = net.op("Transpose", x, perm=[2, 0, 3, 1, 4])
+        if way == "gather":
+            q, k, v = (
+                net.op("Gather", x, net.constant(np.int64(n), "n"), axis=0) for n in range(3)
+            )
+        else:
+            first = net.op("Split", x, outputs=3, axis=0)
+            cut = (first, f"{first}.1", f"{first}.2")
+            q, k, v = (net.op("Squeeze", part, net.ints(0)) for part in cut)
+    scores = net.op("MatMul", q, net.op("Transpose", k, perm=[0, 1, 3, 2]))
+    scores = net.op("Div", scores, net.scalar(float(np.sqrt(size))))
+    mixed = net.op("MatMul", net.op("Softmax", scores, axis=-1), v)
+    y = net.op("Reshape", net.op("Transpose", mixed, perm=[0, 2, 1, 3]), net.ints(1, length, width))
+    return net.build("fused", net.linear(net.relu(net.linear(y, width, width)), width, width))
 
 
 def _attention(

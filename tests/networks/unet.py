@@ -32,5 +32,20 @@ def unet(
     return net.build("unet", net.op("Sigmoid", net.conv(x, 1, 1)))
 
 
+def skip_network(ratio: float, *, pooled: bool = False) -> onnx.ModelProto:
+    """A U-Net's level: ``Relu_1`` is read by a Conv and joined with a branch ``ratio`` times it."""
+    net = Builder()
+    x = net.relu(net.conv(net.input("x", (1, 32, 16, 16)), 32))
+    skip = net.relu(net.conv(x, 32))
+    large = net.relu(net.conv(net.relu(net.conv(skip, 32)), 32, gain=2.0 * ratio**2))
+    joined = net.concat(large, skip)
+    net.channels[joined] = 64
+    if pooled:
+        joined = net.op("MaxPool", joined, kernel_shape=[2, 2], strides=[2, 2])
+    joint = net.relu(net.conv(joined, 32))
+    alone = net.relu(net.conv(skip, 32))
+    return net.build("skip", net.conv(joint, 32), net.conv(alone, 32))
+
+
 def _double(net: Builder, x: str, filters: int) -> str:
     return net.relu(net.conv(net.relu(net.conv(x, filters)), filters))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from artefacts.cuda import cuda_context
 from artefacts.errors import RequestError, UnsupportedError
-from calibrators.tensorrt.calibrator import CudaMemory
+from calibrators.tensorrt.device_memory import CudaMemory
 from engines.engine import Engine
 from engines.environment import gpu_facts, has_gpu
 from engines.serving import pool as pool_module

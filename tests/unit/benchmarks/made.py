@@ -154,34 +154,8 @@ def made_report(base_ms: float = 2.0, int8_ms: float = 1.0, lost: int = 2) -> Re
                 accuracy=compare_accuracy(scores["fp32"], scores["int8"]),
             ),
         ),
-        scenarios=(
-            ScenarioResult(
-                system="int8",
-                scenario="Server",
-                figures={"p50_ms": 1.1, "p90_ms": 2.0, "p95_ms": 2.4, "p99_ms": 3.1,
-                         "mean_ms": 1.2, "max_ms": 9.0, "throughput_per_s": 640.0},
-                valid=False,
-                reasons=("it was too short",),
-                queries=900,
-                images_per_query=1,
-                workers=1,
-                rate_per_s=640.0,
-                bound_ms=10.0,
-            ),
-        ),
-        sweeps=tuple(
-            SweepPoint(
-                system=name, kind=kind, size=size, p50_ms=size / rate * 1e3,
-                p99_ms=size / rate * 1.2e3,
-                throughput_per_s=Figure(
-                    value=rate, interval=Interval(low=0.97 * rate, high=1.02 * rate)
-                ),
-                stable=True,
-            )
-            for kind in ("batch", "threads")
-            for name, scale in (("fp32", 1.0), ("int8", 2.0))
-            for size, rate in ((1, 500 * scale), (4, 800 * scale), (16, 950 * scale))
-        ),
+        scenarios=(made_scenario(),),
+        sweeps=made_sweeps(),
         ranges=(
             RangeHistogram(
                 tensor="stem_output", width=0.1,
@@ -190,4 +164,36 @@ def made_report(base_ms: float = 2.0, int8_ms: float = 1.0, lost: int = 2) -> Re
             ),
         ),
         warnings=("fp32 is unstable: <example>",),
+    )  # fmt: skip
+
+
+def made_scenario() -> ScenarioResult:
+    return ScenarioResult(
+        system="int8",
+        scenario="Server",
+        figures={"p50_ms": 1.1, "p90_ms": 2.0, "p95_ms": 2.4, "p99_ms": 3.1,
+                 "mean_ms": 1.2, "max_ms": 9.0, "throughput_per_s": 640.0},
+        valid=False,
+        reasons=("it was too short",),
+        queries=900,
+        images_per_query=1,
+        workers=1,
+        rate_per_s=640.0,
+        bound_ms=10.0,
+    )  # fmt: skip
+
+
+def made_sweeps() -> tuple[SweepPoint, ...]:
+    return tuple(
+        SweepPoint(
+            system=name, kind=kind, size=size, p50_ms=size / rate * 1e3,
+            p99_ms=size / rate * 1.2e3,
+            throughput_per_s=Figure(
+                value=rate, interval=Interval(low=0.97 * rate, high=1.02 * rate)
+            ),
+            stable=True,
+        )
+        for kind in ("batch", "threads")
+        for name, scale in (("fp32", 1.0), ("int8", 2.0))
+        for size, rate in ((1, 500 * scale), (4, 800 * scale), (16, 950 * scale))
     )  # fmt: skip

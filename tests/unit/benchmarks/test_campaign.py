@@ -10,9 +10,9 @@ import pytest
 
 from artefacts.errors import DataError
 from benchmarks.campaign import run_campaign
+from benchmarks.campaign_plan import Plan
 from benchmarks.latency import ScenarioRules, TimingRules
 from benchmarks.machine import MemoryResult
-from benchmarks.plan import Plan
 from benchmarks.report.document import LayerReport, Report, TensorReport
 from benchmarks.systems import System
 from calibrators.samples.data import InputSpec, Samples, open_samples

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,13 +8,12 @@ from typing import Any
 
 import pytest
 
-from benchmarks.machine import MachineWatch, capture_environment, find_meter, measure_energy
+from benchmarks.machine import MachineWatch, capture_environment, find_meter
 from benchmarks.machine import meters as meters_module
-from benchmarks.machine.energy import PowerTrace
-from benchmarks.machine.environment import parse_nvpmodel
-from benchmarks.machine.memory import peak_bytes
+from benchmarks.machine.facts import parse_nvpmodel
 from benchmarks.machine.meters import NvmlMeter, RaplMeter, find_zones
 from benchmarks.machine.nvml import Gpu, slowdown_names
+from benchmarks.machine.peak_memory import peak_bytes
 from benchmarks.machine.rails import find_rails, parse_jtop, total_power
 from tests.unit.benchmarks.recorded import (
     AGX_ORIN,
@@ -160,43 +158,6 @@ def test_the_real_library_has_the_names_we_ask_for() -> None:
         0x80: "HwPowerBrakeSlowdown",
     }.items():
         assert getattr(pynvml, f"nvmlClocksThrottleReason{name}") == bit
-
-
-class ConstantMeter:
-    """Draws 10 W, and 40 W while a system works."""
-
-    name = "constant"
-
-    def __init__(self) -> None:
-        self.working = False
-
-    def watts(self) -> float:
-        return 40.0 if self.working else 10.0
-
-
-def test_idle_power_is_subtracted() -> None:
-    meter = ConstantMeter()
-
-    def work() -> None:
-        meter.working = True
-        time.sleep(0.002)
-
-    found = measure_energy({"one": work}, meter, batch=4, seconds=0.08, interval_s=0.005)["one"]
-    assert found.idle_w == pytest.approx(10)
-    assert found.mean_w == pytest.approx(40)
-    assert found.per_image_j == pytest.approx(30 * found.seconds / found.images)
-    assert found.gross_per_image_j == pytest.approx(40 * found.seconds / found.images)
-    assert found.images % 4 == 0
-
-
-def test_a_silent_meter_gives_no_energy() -> None:
-    meter = SimpleNamespace(name="silent", watts=lambda: None)
-    assert measure_energy({"one": lambda: None}, meter, seconds=0.01, interval_s=0.002) == {}
-
-
-def test_mean_power_weighs_by_time() -> None:
-    assert PowerTrace(times_s=(1.0, 4.0), watts=(10.0, 50.0)).mean_w == pytest.approx(40)
-    assert PowerTrace(times_s=(), watts=()).mean_w is None
 
 
 def test_no_meter_on_a_machine_without_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,12 +9,12 @@ import pytest
 
 from artefacts.errors import ArtefactError, RequestError
 from benchmarks.latency import TimingRules
+from benchmarks.latency.loadgen_log import parse_detail_log
 from benchmarks.latency.scenarios import (
     Scenario,
     ScenarioResult,
     ScenarioRules,
     find_server_rate,
-    parse_detail_log,
     run_scenario,
 )
 from benchmarks.latency.sweep import sweep_batches, sweep_threads

@@ -10,7 +10,6 @@ from artefacts.errors import RequestError
 from benchmarks.statistics import (
     binomial_tail,
     bootstrap_figures,
-    bootstrap_mean_difference,
     judge_stability,
     mcnemar,
     percentile,
@@ -89,26 +88,6 @@ def test_the_interval_covers_the_truth_as_often_as_it_says(rng: np.random.Genera
         interval = interval_of(bootstrap_figures(groups, (50,), draw_rounds(40, 100))[:, 0])
         hits += interval.low <= truth <= interval.high
     assert hits > 82  # 95 % nominal, 92 % with 100 draws; 82 is four standard deviations away
-
-
-def test_the_interval_of_a_paired_difference_is_scipys(rng: np.random.Generator) -> None:
-    first = rng.random(500) < 0.95
-    second = first ^ (rng.random(500) < 0.06)
-    ours = bootstrap_mean_difference(first, second)
-    theirs = scipy.stats.bootstrap(
-        (first.astype(float) - second.astype(float),),
-        np.mean,
-        n_resamples=10_000,
-        method="percentile",
-        rng=rng,
-    ).confidence_interval
-    assert ours.low == pytest.approx(theirs.low, abs=0.004)
-    assert ours.high == pytest.approx(theirs.high, abs=0.004)
-
-
-def test_unpaired_values_are_refused() -> None:
-    with pytest.raises(RequestError, match=r"\(3,\) and \(2,\)"):
-        bootstrap_mean_difference([1, 0, 1], [1, 0])
 
 
 @given(st.integers(0, 300), st.integers(0, 300), st.integers(0, 20))

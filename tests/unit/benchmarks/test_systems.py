@@ -15,7 +15,7 @@ from benchmarks.arguments import limits_of, parse_arguments, plan_of
 from benchmarks.graph_files import find_graphs
 from benchmarks.onnx_nodes import name_nodes, weighted_nodes
 from benchmarks.onnx_system import OnnxSystem, parse_profile
-from benchmarks.systems import System, check_same_inputs, query_of, unique_names
+from benchmarks.systems import System, check_same_inputs, likeness, query_of, unique_names
 from calibrators.samples.data import InputSpec, Sample
 from graphs.identity import graph_hash
 from tests.unit.benchmarks.made import kernel
@@ -140,8 +140,15 @@ def test_fused_kernels_are_led_back_to_their_weighted_node() -> None:
         kernel("conv1/MatMulAddFusion", "Gemm", "unknown", 0.6),
     )
     found = [entry.nodes for entry in name_nodes(model, kernels)]
-    assert found == [("conv1", "relu1"), ("c2",), (), ("softmax",), ("c2", "add"), ("conv1",)]
-    assert [layer.name for layer in weighted_nodes(model)] == ["conv1", "c2"]
+    assert found == [
+        ("conv1", "relu1"),
+        ("Conv:c2",),
+        (),
+        ("softmax",),
+        ("Conv:c2", "add"),
+        ("conv1",),
+    ]
+    assert [layer.name for layer in weighted_nodes(model)] == ["conv1", "Conv:c2"]
 
 
 @pytest.fixture
@@ -229,3 +236,22 @@ def test_a_metric_is_named_by_file_and_function(tmp_path: Path) -> None:
     for bad, said in ((f"{tmp_path}/metric.py:dip", "no function dip"), ("peak", "FILE.py:FUN")):
         with pytest.raises(DataError, match=said):
             plan(bad)
+
+
+@pytest.mark.parametrize(
+    ("measured", "said"),
+    [
+        (
+            {
+                "FP32 ONNX": {"top1": 0.9},
+                "INT8 engine": {"sqnr_db": 39.26},
+                "INT8 ONNX": {"sqnr_db": 38.94},
+            },
+            {"against FP32": "engine 39.3 dB, graph 38.9 dB"},
+        ),
+        ({"INT8 engine": {"sqnr_db": 39.26}, "INT8 ONNX": {"sqnr_db": None}}, {}),
+        ({}, {}),
+    ],
+)
+def test_engine_and_graph_stand_side_by_side(measured: dict, said: dict[str, str]) -> None:
+    assert likeness({"accuracy": measured}) == said

@@ -17,7 +17,6 @@ from calibrators.tensorrt.cache import (
     CalibrationCache,
     cache_from_ranges,
     check_cache,
-    ranges_from_cache,
     read_cache,
     rewrite_header,
     version_number,
@@ -141,17 +140,13 @@ def test_real_names_and_odd_scales(assets: Path) -> None:
     assert scales["(Unnamed Layer* 22) [Convolution]_output"] == float("inf")
     yolo = read_cache(next((assets / "trt_caches").glob("*yolov8*")).read_bytes())
     assert yolo.scales["/model.22/ConstantOfShape_1_output_0"] == 0.0
-    ranges = ranges_from_cache(yolo, graph_hash="g")
-    assert "/model.22/ConstantOfShape_1_output_0" not in ranges.tensors
-    assert ranges["images"].scale == yolo.scales["images"]
-    assert ranges.method == "cache:TRT-101401-EntropyCalibration2"
 
 
 @given(amax=st.floats(1e-30, 1e30))
 def test_scale_survives_the_way_through_a_cache(amax: float) -> None:
     ranges = ranges_of(x=amax)
     cache = read_cache(write_cache(cache_from_ranges(ranges, version="10.3.0")))
-    assert ranges_from_cache(cache, graph_hash="g")["x"].scale == ranges["x"].scale
+    assert cache.scales["x"] == ranges["x"].scale
     assert struct.pack(">f", cache.scales["x"]) == np.array(amax / 127, ">f4").tobytes()
 
 

@@ -95,7 +95,7 @@ def test_cache(shards: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture
 def test_show(shards: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("show", shards[0], "--method", "percentile:90") == 0
     title, head, first, second, settled = capsys.readouterr().out.splitlines()
-    assert title == "1 samples, 2 tensors, ranges by percentile:90"
+    assert title == "1 sample, 2 tensors, ranges by percentile:90"
     assert head.split()[:4] == ["tensor", "largest", "range", "clipped"]
     assert first.startswith("conv: out")
     share = float(first.split()[4].removesuffix("%"))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,29 +11,8 @@ import pytest
 
 from artefacts.errors import DataError
 from calibrators.preprocessing.preprocess import Preprocess
-from calibrators.samples.data import InputSpec, Sample, open_samples, require_labels
-
-F32 = np.dtype(np.float32)
-I64 = np.dtype(np.int64)
-IMAGE = (InputSpec(name="pixels", dtype=F32, shape=("N", 3, 4, 5)),)
-FEATURES = (InputSpec(name="mfcc", dtype=F32, shape=("N", 1, 7, 3)),)
-TOKENS = (
-    InputSpec(name="input_ids", dtype=I64, shape=("batch", "sequence")),
-    InputSpec(name="attention_mask", dtype=I64, shape=("batch", "sequence")),
-)
-UNIT = Preprocess(scale="1/255")
-
-
-def npz(folder: Path, **arrays: Any) -> Path:
-    path = folder / "data.npz"
-    np.savez(path, **arrays)
-    return path
-
-
-def refusal(path: object, inputs: tuple[InputSpec, ...], **options: Any) -> str:
-    with pytest.raises(DataError) as caught:
-        list(open_samples(path, inputs=inputs, **options))
-    return str(caught.value)
+from calibrators.samples.data import InputSpec, open_samples, require_labels
+from tests.unit.calibrators.feeding import F32, FEATURES, IMAGE, TOKENS, UNIT, npz, refusal
 
 
 @pytest.mark.parametrize(
@@ -118,6 +96,8 @@ def test_gray_images_without_channel_axis(tmp_path: Path, rng: np.random.Generat
     found = list(open_samples(npz(tmp_path, x=digits), inputs=inputs, preprocess=spec))
     np.testing.assert_array_equal(np.stack([s.inputs["x"][0, 0] for s in found]), digits)
     assert "has shape [1, 1, 6, 7]" in refusal(npz(tmp_path, x=array), inputs, preprocess=spec)
+    (single,) = open_samples(lambda: iter([{"x": digits[2]}]), inputs=inputs, preprocess=spec)
+    np.testing.assert_array_equal(single.inputs["x"][0, 0], digits[2])
 
 
 def test_integers_for_real_inputs_need_a_meaning(tmp_path: Path) -> None:
@@ -267,188 +247,6 @@ def test_spec_that_names_other_inputs(tmp_path: Path) -> None:
     assert "names input pixel, expected pixels of the model; did you mean pixels?" in said
     said = refusal(path, IMAGE, preprocess=Preprocess(inputs={"mel": {"scale": 1}}))
     assert "names input mel" in said
-
-
-def test_model_without_batch_axis(tmp_path: Path, rng: np.random.Generator) -> None:
-    inputs = (
-        InputSpec(name="x", dtype=F32, shape=(3, 4)),
-        InputSpec(name="t", dtype=F32, shape=()),
-    )
-    x, t = rng.normal(size=(6, 3, 4)).astype("f4"), rng.normal(size=6).astype("f4")
-    samples = list(open_samples(npz(tmp_path, x=x, t=t), inputs=inputs))
-    assert len(samples) == 6
-    np.testing.assert_array_equal(samples[4].inputs["x"], x[4])
-    np.testing.assert_array_equal(samples[4].inputs["t"], t[4])
-    # One value for all samples.
-    samples = list(open_samples(npz(tmp_path, x=x, t=t[0]), inputs=inputs))
-    assert [float(sample.inputs["t"]) for sample in samples] == [float(t[0])] * 6
-
-
-STATE = (
-    InputSpec(name="x", dtype=F32, shape=("N", 4)),
-    InputSpec(name="state", dtype=F32, shape=(2, "N", 5)),
-    InputSpec(name="rate", dtype=I64, shape=()),
-)
-
-
-def test_states_whose_first_axis_is_layers(rng: np.random.Generator) -> None:
-    """As recurrent exports have them: an axis of fixed length is not one of samples."""
-    x, state = rng.normal(size=(3, 1, 4)), rng.normal(size=(3, 2, 1, 5))
-    given = [{"x": a, "state": b, "rate": np.array(8)} for a, b in zip(x, state, strict=True)]
-    samples = list(open_samples(lambda: iter(given), inputs=STATE))
-    assert len(samples) == 3
-    for sample, feed in zip(samples, given, strict=True):
-        for name, value in feed.items():
-            assert sample.inputs[name].shape == value.shape
-            np.testing.assert_allclose(sample.inputs[name], value, rtol=1e-6)
-
-
-@pytest.mark.parametrize("each", [True, False], ids=["a state each", "one state"])
-def test_arrays_of_samples_with_a_state(
-    each: bool, tmp_path: Path, rng: np.random.Generator
-) -> None:
-    x, states = rng.normal(size=(6, 4)), rng.normal(size=(6, 2, 1, 5))
-    path = npz(tmp_path, x=x, state=states if each else states[0], rate=np.array(8))
-    samples = list(open_samples(path, inputs=STATE))
-    assert [sample.inputs["x"].shape for sample in samples] == [(1, 4)] * 6
-    for number, sample in enumerate(samples):
-        wanted = states[number if each else 0]
-        np.testing.assert_allclose(sample.inputs["state"], wanted, rtol=1e-6)
-
-
-def test_inputs_of_unequal_length_are_one_feed(tmp_path: Path) -> None:
-    inputs = (
-        InputSpec(name="points", dtype=F32, shape=("points", 3)),
-        InputSpec(name="boxes", dtype=F32, shape=("boxes", 4)),
-    )
-    path = npz(tmp_path, points=np.zeros((120, 3)), boxes=np.zeros((7, 4)))
-    (sample,) = open_samples(path, inputs=inputs)
-    assert sample.inputs["points"].shape == (120, 3)
-    assert sample.inputs["boxes"].shape == (7, 4)
-    assert sample.name == "data.npz"
-
-
-def test_loader_functions(rng: np.random.Generator) -> None:
-    array = rng.normal(size=(5, 3, 4, 5)).astype(np.float32)
-
-    def load() -> Iterator[Mapping[str, Any]]:
-        yield {"pixels": array[:2]}
-        yield {"pixels": array[2:], "labels": [7, 8, 9]}
-
-    samples = open_samples(load, inputs=IMAGE)
-    for _ in range(2):  # a generator function is called anew
-        found = list(samples)
-        assert [(s.name, s.label) for s in found] == [
-            ("0", None),
-            ("1", None),
-            ("2", 7),
-            ("3", 8),
-            ("4", 9),
-        ]
-        np.testing.assert_array_equal(np.concatenate([s.inputs["pixels"] for s in found]), array)
-    with pytest.raises(TypeError, match="known after reading"):
-        len(samples)
-    assert [sample.name for sample in samples[1:]] == ["1", "2", "3", "4"]
-    assert [sample.name for sample in samples[1::2]] == ["1", "3"]
-    assert [sample.name for sample in samples[1:][::2][:1]] == ["1"]
-    assert [sample.name for sample in samples[:4][1:9:2]] == ["1", "3"]
-    assert len(list(open_samples(load, inputs=IMAGE, limit=3))) == 3
-
-
-def test_loader_files(tmp_path: Path) -> None:
-    (tmp_path / "shapes_of_mine.py").write_text("SHAPE = (2, 3, 4, 5)\n")
-    path = tmp_path / "loader.py"
-    path.write_text(
-        "import numpy as np\n"
-        "from shapes_of_mine import SHAPE\n"
-        "def load_data():\n"
-        "    yield {'pixels': np.zeros(SHAPE, np.float32)}\n"
-        "def other():\n"
-        "    return [{'pixels': np.ones(SHAPE, np.float32)}] * 2\n"
-    )
-    samples = list(open_samples(path, inputs=IMAGE))
-    assert [sample.inputs["pixels"].max() for sample in samples] == [0, 0]
-    samples = list(open_samples(f"{path}:other", inputs=IMAGE))
-    assert [sample.inputs["pixels"].max() for sample in samples] == [1] * 4
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("x = 1\n", "has no function load_data(), expected one that yields"),
-        ("load_data = 3\n", "has no function load_data()"),
-        ("def load_data(:\n", "raised SyntaxError"),
-        ("import no_such_module\n", "raised ModuleNotFoundError: No module named 'no_such_module'"),
-        ("def load_data():\n    raise KeyError('gone')\n    yield\n", "raised KeyError: 'gone'"),
-        ("def load_data():\n    return 3\n", "raised TypeError"),
-        ("def load_data(size):\n    yield {}\n", "raised TypeError"),
-        ("def load_data():\n    return []\n", "yields nothing"),
-        ("def load_data():\n    yield 3\n", "sample 0 is of type int, expected a dict {input name"),
-        ("def load_data():\n    yield {}\n", "has nothing, expected an array for input pixels"),
-        ("def load_data():\n    yield {'pixel': [1.0], 'ids': [1]}\n", "did you mean pixel?"),
-        ("def load_data():\n    yield {'pixels': 'a.jpg'}\n", "(pixels) is str (<U5), expected"),
-        ("def load_data():\n    yield {'pixels': [[1.0], [1.0, 2.0]]}\n", "raised ValueError"),
-        ("def load_data():\n    yield {1: 2}\n", "has key 1, expected the name of a model input"),
-        ("raise SystemExit(3)\n", "SystemExit"),
-    ],
-    ids=lambda value: value[:40],
-)  # fmt: skip
-def test_loaders_that_fail(text: str, said: str, tmp_path: Path) -> None:
-    path = tmp_path / "loader.py"
-    path.write_text(text)
-    found = refusal(path, IMAGE)
-    assert said in found
-    assert str(path) in found
-
-
-def test_loaders_of_one_name_and_with_dataclasses(tmp_path: Path) -> None:
-    for level in (1, 2):
-        path = tmp_path / str(level) / "loader.py"
-        path.parent.mkdir()
-        path.write_text(
-            "from __future__ import annotations\n"
-            "from dataclasses import dataclass\n"
-            "import numpy as np\n"
-            "@dataclass\n"
-            "class Row:\n"
-            "    level: float\n"
-            "def load_data():\n"
-            f"    yield {{'pixels': np.full((1, 3, 4, 5), Row({level}).level, np.float32)}}\n"
-        )
-    for level in (2, 1):
-        (sample,) = open_samples(tmp_path / str(level) / "loader.py", inputs=IMAGE)
-        assert sample.inputs["pixels"].max() == level
-
-
-def test_loader_cause_is_kept_for_debug(tmp_path: Path) -> None:
-    path = tmp_path / "loader.py"
-    path.write_text("def load_data():\n    yield {}['missing']\n")
-    with pytest.raises(DataError) as caught:
-        list(open_samples(path, inputs=IMAGE))
-    assert isinstance(caught.value.__cause__, KeyError)
-    with pytest.raises(DataError, match=r"loader .*none\.py does not exist"):
-        open_samples(tmp_path / "none.py", inputs=IMAGE)
-
-
-def test_errors_of_the_consumer_are_its_own() -> None:
-    samples = open_samples(lambda: [{"pixels": np.zeros((3, 3, 4, 5), "f4")}], inputs=IMAGE)
-
-    def consume(sample: Sample) -> None:
-        raise ZeroDivisionError(sample.name)
-
-    with pytest.raises(ZeroDivisionError):
-        deque(map(consume, samples))
-
-
-def test_torch_tensors_are_arrays() -> None:
-    torch = pytest.importorskip("torch")
-    samples = open_samples(lambda: [{"pixels": torch.ones(2, 3, 4, 5)}], inputs=IMAGE)
-    assert [sample.inputs["pixels"].dtype for sample in samples] == [np.float32] * 2
-    grad = open_samples(
-        lambda: [{"pixels": torch.ones(2, 3, 4, 5, requires_grad=True)}], inputs=IMAGE
-    )
-    with pytest.raises(DataError, match=r"raised RuntimeError: .*detach"):
-        list(grad)
 
 
 @pytest.mark.parametrize("limit", [0, -1])

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from artefacts.errors import MissingLibraryError
-from calibrators.tensorrt.calibrator import CudaMemory
+from calibrators.tensorrt.device_memory import CudaMemory
 
 
 def test_no_pycuda_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

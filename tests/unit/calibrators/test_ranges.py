@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from artefacts.errors import ArtefactError, InputError
@@ -133,6 +134,7 @@ JSON = st.recursive(
 
 
 @given(change=st.dictionaries(st.sampled_from(sorted(CONTENT)), JSON))
+@example(change={"preprocess": {"": math.inf}})
 def test_any_json_gives_ranges_or_a_sentence(
     change: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
 ) -> None:

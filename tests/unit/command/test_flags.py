@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 
 from artefacts.errors import InputError
-from pipeline.flags import Job, parse_job, parse_pools, parse_shapes
+from engines import Profile
+from pipeline.flag_values import parse_pools, parse_shapes
+from pipeline.flags import parse_job
+from pipeline.job import Job
 
 
 def job(*extra: str) -> Job:
@@ -25,7 +28,7 @@ def test_other_shapes_are_refused_by_part(text: str) -> None:
 
 def test_pools_may_be_parts_of_a_mib() -> None:
     assert parse_pools("workspace:1024,dlaSRAM:0.5") == {"workspace": 1024.0, "dlaSRAM": 0.5}
-    assert job("--memPoolSize=dlaSRAM:0.25").mem_pool_size == {"dlaSRAM": 0.25}
+    assert job("--memPoolSize=dlaSRAM:0.25").build.options.memory_pools_mib == {"dlaSRAM": 0.25}
 
 
 @pytest.mark.parametrize(
@@ -46,11 +49,14 @@ def test_other_pools_are_refused(text: str, said: str) -> None:
 
 
 def test_artefacts_lie_beside_the_engine_without_its_precision() -> None:
-    assert job().beside(".ranges.json") == Path("out/v1.2.ranges.json")
+    assert job().paths.beside(".ranges.json") == Path("out/v1.2.ranges.json")
 
 
 def test_exclusions_add_up() -> None:
-    assert job("--exclude", "Conv_0", "--exclude", "/head/").exclude == ("Conv_0", "/head/")
+    assert job("--exclude", "Conv_0", "--exclude", "/head/").quantize.exclude == (
+        "Conv_0",
+        "/head/",
+    )
 
 
 def test_a_model_that_would_be_overwritten_is_refused(tmp_path: Path) -> None:
@@ -77,13 +83,24 @@ def test_profiles_add_up() -> None:
         *("--minShapes", "x:1x4", "--optShapes", "x:2x4", "--maxShapes", "x:8x4"),
         *("--minShapes", "x:16x4", "--optShapes", "x:32x4", "--maxShapes", "x:32x4"),
     )
-    assert found.min_shapes == ({"x": (1, 4)}, {"x": (16, 4)})
-    assert found.max_shapes == ({"x": (8, 4)}, {"x": (32, 4)})
+    assert found.build.options.profiles == (
+        Profile(min={"x": (1, 4)}, opt={"x": (2, 4)}, max={"x": (8, 4)}),
+        Profile(min={"x": (16, 4)}, opt={"x": (32, 4)}, max={"x": (32, 4)}),
+    )
 
 
 def test_a_profile_lacks_a_shape() -> None:
     with pytest.raises(InputError, match=r"given 2, 1 and 0 times, expected equally often"):
         job("--minShapes", "x:1", "--minShapes", "x:2", "--optShapes", "x:4")
+
+
+def test_a_named_calibrator_switches_the_improvement_off_and_says_so() -> None:
+    named, both = job("--calibrator", "entropy"), job("--calibrator", "entropy", "--improve", "9")
+    said = "improvement off: --calibrator entropy is named; --improve 48 switches it on"
+    assert (named.quantize.improvement_samples, named.quantize.not_improved) == (0, said)
+    assert (both.quantize.improvement_samples, both.quantize.not_improved) == (9, "")
+    for flags in ((), ("--improve", "0")):
+        assert job(*flags).quantize.not_improved == ""
 
 
 CALIBRATED = ("--calib-data", "c/")
@@ -119,7 +136,9 @@ def test_promises_that_cannot_be_kept_are_refused(flags: tuple[str, ...], senten
     ("text", "share"), [("99%", 0.99), ("0.99", 0.99), ("1", 1.0), ("2%", 0.02)]
 )
 def test_agreement_is_a_share_or_percent(text: str, share: float) -> None:
-    assert job(*CALIBRATED, "--min-agreement", text).min_agreement == pytest.approx(share)
+    promise = job(*CALIBRATED, "--min-agreement", text).quantize.promise
+    assert promise is not None
+    assert promise.minimum == pytest.approx(100 * share)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +160,30 @@ def test_amounts_out_of_range_exit_with_2(
 
 
 def test_calibration_samples_are_held_out_only_without_others() -> None:
-    assert job(*CALIBRATED, "--min-sqnr", "20").holds_out
-    assert not job(*LABELLED, "--min-sqnr", "20").holds_out
-    assert not job(*CALIBRATED).holds_out
-    assert job(*LABELLED, "--max-drop", "1").promise == "--max-drop"
+    assert job(*CALIBRATED, "--min-sqnr", "20").data.holds_out
+    assert not job(*LABELLED, "--min-sqnr", "20").data.holds_out
+    assert not job(*CALIBRATED).data.holds_out
+    assert str(job(*LABELLED, "--max-drop", "1").quantize.promise) == "--max-drop 1"
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (("--builderOptimizationLevel", "9"), "optimization_level is 9, expected 0 to 5"),
+        (("--calib", "m.cache", "--precision", "fp16"), "precision is fp16 with a calibrator or"),
+    ],
+)
+def test_what_no_builder_makes_sense_of_is_refused_at_once(
+    flags: tuple[str, ...], sentence: str
+) -> None:
+    with pytest.raises(InputError, match=sentence):
+        job(*flags)
+
+
+@pytest.mark.parametrize("flag", ["--onnx", "--calib-data", "--eval-data", "--preprocess"])
+def test_addresses_are_no_files(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        job(flag, "https://example.org/a.zip")
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert f"argument {flag}: https://example.org/a.zip is an address, expected a file" in said

@@ -10,9 +10,8 @@ import onnx
 import pytest
 from onnx import numpy_helper, parser
 
-from pipeline.flags import Job
 from pipeline.half_part import in_half
-from pipeline.keywords import job_of
+from pipeline.job import Data
 
 # Name → body from x to y, and the operators that must stay in float32.
 BODIES = {
@@ -46,12 +45,10 @@ def model(body: str, rng: np.random.Generator) -> onnx.ModelProto:
     return made
 
 
-def job(tmp_path: Path, **options: Any) -> Job:
-    rows = np.random.default_rng(1).normal(size=(8, 8)).astype(np.float32)
-    np.save(tmp_path / "x.npy", rows)
-    given = {"calib_data": tmp_path / "x.npy", **options}
-    with job_of(tmp_path / "m.onnx", tmp_path / "o/m.engine", given) as found:
-        return found
+def rows(tmp_path: Path) -> Data:
+    values = np.random.default_rng(1).normal(size=(8, 8)).astype(np.float32)
+    np.save(tmp_path / "x.npy", values)
+    return Data(calib_data=tmp_path / "x.npy")
 
 
 @pytest.mark.parametrize("name", BODIES)
@@ -60,7 +57,7 @@ def test_what_fades_or_overflows_stays_in_float32(
 ) -> None:
     body, kept = BODIES[name]
     said: list[str] = []
-    half = in_half(job(tmp_path), model(body, rng), {}, said.append)
+    half = in_half(rows(tmp_path), model(body, rng), {}, said.append, insists=False)
     assert half is not None
     assert {entry.op_type for entry in half.kept} == kept
     (line,) = said
@@ -74,19 +71,18 @@ def test_a_model_that_float16_ruins_stays_as_it_is(
     """Differences of large numbers: no magnitude tells."""
     cancels = model("a = Add (x, far) b = Relu (a) c = Sub (b, far) y = MatMul (c, w)", rng)
     said: list[str] = []
-    assert in_half(job(tmp_path), cancels, {}, said.append) is None
+    assert in_half(rows(tmp_path), cancels, {}, said.append, insists=False) is None
     assert said[0].startswith("the floating-point part stays in FP32: output y is ")
     said.clear()
-    half = in_half(job(tmp_path, float_part="fp16"), cancels, {}, said.append)
+    half = in_half(rows(tmp_path), cancels, {}, said.append, insists=True)
     assert half is not None
     assert said[0].startswith("warning: output y is ")
     assert "drop --float-part fp16" in said[0]
 
 
-def test_without_samples_nothing_is_said(tmp_path: Path, rng: np.random.Generator) -> None:
+def test_without_samples_nothing_is_said(rng: np.random.Generator) -> None:
     said: list[str] = []
-    asked = job(tmp_path, calib_data=None, precision="fp16")
-    half = in_half(asked, model(BODIES["plain"][0], rng), {}, said.append)
+    half = in_half(Data(), model(BODIES["plain"][0], rng), {}, said.append, insists=True)
     assert half is not None
     assert half.halved == 2
     assert not said

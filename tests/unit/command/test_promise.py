@@ -12,8 +12,9 @@ from onnx import TensorProto, helper
 import calibrators
 from artefacts.errors import DataError
 from pipeline.flags import parse_job
+from pipeline.judge import Judge
 from pipeline.parts import Part, divide, learning_part
-from pipeline.promise import Judge, Promise, promise_of
+from pipeline.promise import Promise
 from quantization.measure.execution import load_onnxruntime
 
 
@@ -41,9 +42,8 @@ def samples(tmp_path: Path, rng: np.random.Generator) -> calibrators.Samples:
 def judge(samples: calibrators.Samples, *flags: str, model: onnx.ModelProto | None = None) -> Judge:
     words = ["--onnx", "m.onnx", "--engine", "o/m.engine", "--calib-data", "c", "--eval-data", "e"]
     job = parse_job([*words, *flags])
-    promise = promise_of(job)
-    assert promise is not None
-    return Judge(job, model or through(), promise, samples)
+    assert job.quantize.promise is not None
+    return Judge(job.data, model or through(), job.quantize.promise, samples)
 
 
 def off_by(noise: np.ndarray) -> object:
@@ -173,7 +173,7 @@ def test_agreement_of_classes_is_their_share(samples: calibrators.Samples) -> No
     ("model", "message"),
     [
         (ending("ArgMax", kind=TensorProto.INT64, axis=1), "output hold no floats"),
-        (ending("Compress", [True, False], axis=1), "the shape of output depends on what is"),
+        (ending("Compress", [True, False], axis=1), "the shape of output depends on the data"),
         (ending("NonZero", kind=TensorProto.INT64), "output hold no floats"),
     ],
 )

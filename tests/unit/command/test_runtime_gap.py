@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from pipeline.runtime_gap import EQUAL_DB, GapMeter
+from artefacts.decibels import LIMIT_DB
+from pipeline.runtime_gap import GapMeter
 
 
 def outputs(values: np.ndarray) -> dict[str, np.ndarray]:
@@ -35,7 +36,7 @@ def test_another_rounding_is_explained_and_a_larger_error_is_not(rng: np.random.
 
 def test_equal_outputs_are_exact_and_constants_are_no_excuse(rng: np.random.Generator) -> None:
     graph = rng.normal(size=100)
-    assert meter_of(graph, graph, graph).sqnr_db == EQUAL_DB
+    assert meter_of(graph, graph, graph).sqnr_db == LIMIT_DB
     assert meter_of(np.zeros(3), np.zeros(3), np.zeros(3)).explained
     assert not meter_of(np.zeros(3), np.zeros(3), np.ones(3)).explained
 
@@ -52,12 +53,12 @@ def test_limits_lie_between_10_and_60_db(rng: np.random.Generator) -> None:
 def test_numbers_that_are_none_must_be_the_same(bad: float) -> None:
     graph = np.array([1.0, 2.0, bad])
     assert meter_of(graph, graph, graph).explained
-    assert meter_of(graph, graph, np.array([1.0, 2.0, 3.0])).sqnr_db == -EQUAL_DB
+    assert meter_of(graph, graph, np.array([1.0, 2.0, 3.0])).sqnr_db == -LIMIT_DB
 
 
 def test_another_shape_is_no_rounding() -> None:
     gap = meter_of(None, np.ones(3), np.ones(4))
-    assert gap.sqnr_db == -EQUAL_DB
+    assert gap.sqnr_db == -LIMIT_DB
     assert not math.isnan(gap.limit_db)
 
 

@@ -13,10 +13,10 @@ from onnx import parser
 import calibrators
 from artefacts.errors import BuilderError, DataError, InputError, ModelError
 from calibrators.samples.axes import NOTE, SampleAxes
-from pipeline.calibration import calibration_samples
-from pipeline.flags import Job
+from pipeline.job import Job
 from pipeline.keywords import job_of
 from pipeline.sample_axes import settle_axes
+from pipeline.samples import calibration_samples
 from pipeline.screen import Screen
 from tests.sample_networks import NETWORKS, Network, Shapes
 
@@ -35,8 +35,8 @@ def settled(
 ) -> tuple[onnx.ModelProto, list[calibrators.Sample], str]:
     asked = job(tmp_path, data, **options)
     screen = Told()
-    found = settle_axes(asked, model, screen)
-    return found, list(calibration_samples(asked, found)), "\n".join(screen.lines)
+    found = settle_axes(asked.data, model, screen)
+    return found, list(calibration_samples(asked.data, found)), "\n".join(screen.lines)
 
 
 class Told(Screen):
@@ -226,7 +226,7 @@ def test_random_samples(tmp_path: Path, rng: np.random.Generator) -> None:
 
 def test_without_data_names_decide(tmp_path: Path, rng: np.random.Generator) -> None:
     asked = job(tmp_path, None, precision="fp32")
-    found = settle_axes(asked, NETWORKS["views pooled"].model(rng), Told())
+    found = settle_axes(asked.data, NETWORKS["views pooled"].model(rng), Told())
     assert [spec.axis for spec in calibrators.input_specs(found)] == [0]
 
 

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from artefacts.errors import EngineError, UnsupportedError
-from engines import environment, loading
+from engines import environment
 from engines.loading import check_machine
 from engines.manifest import Manifest
 from engines.tensorrt import library as tensorrt_library
+from engines.tensorrt import runtime as tensorrt_runtime
 from tests.unit.engines.test_manifest import manifest
 
 RTX3060 = {"name": "RTX 3060", "compute_capability": "8.6", "driver_cuda": "12.6"}
@@ -37,11 +38,18 @@ def built_on(gpu: dict[str, str], target: str = "tensorrt", **options: Any) -> M
     )
 
 
+def release(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
+    library = SimpleNamespace(__version__=version)
+    monkeypatch.setattr(tensorrt_runtime, "tensorrt", lambda target: library)
+
+
 @pytest.fixture
 def found(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """The GPU of this machine; tests change it."""
     gpu: dict[str, str] = dict(RTX3060)
-    monkeypatch.setattr(loading, "tensorrt", lambda target: SimpleNamespace(__version__="10.3.0"))
+    monkeypatch.setattr(
+        tensorrt_runtime, "tensorrt", lambda target: SimpleNamespace(__version__="10.3.0")
+    )
     monkeypatch.setattr(tensorrt_library, "gpu_facts", lambda device: gpu or None)
     return gpu
 
@@ -103,7 +111,9 @@ def test_rtx_engines_fit_the_listed_capabilities(
 
 
 def test_another_release(found: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "tensorrt", lambda target: SimpleNamespace(__version__="11.4.0"))
+    monkeypatch.setattr(
+        tensorrt_runtime, "tensorrt", lambda target: SimpleNamespace(__version__="11.4.0")
+    )
     with pytest.raises(EngineError, match=r"built with tensorrt 10\.3\.0, found 11\.4\.0"):
         check_machine("m.engine", built_on(RTX3060))
     check_machine("m.engine", built_on(RTX3060, version_compatible=True))

@@ -9,7 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from artefacts.errors import EngineError
-from engines import Int8Coverage, Manifest, NodeCoverage, Profile, TensorSpec, add_measured
+from engines import (
+    Int8Coverage,
+    Manifest,
+    NodeCoverage,
+    Passport,
+    Profile,
+    TensorSpec,
+    add_measured,
+)
 from engines.manifest import manifest_path, read_manifest
 
 HASH = "0123456789abcdef" * 4
@@ -43,7 +51,7 @@ def manifest(**changes: Any) -> Manifest:
                 ),
             ),
         ),
-        "passport": {"preprocess": {"size": [3]}, "labels": ["eins", "zwölf"]},
+        "passport": Passport(preprocess={"size": [3]}, labels=("eins", "zwölf")),
     }
     return Manifest(**(fields | changes))
 
@@ -67,7 +75,7 @@ def test_round_trip() -> None:
 @given(st.dictionaries(st.sampled_from(["note", "weights", "more"]), JSON_VALUES))
 @settings(max_examples=30, deadline=None)
 def test_any_plain_passport_round_trips(extra: dict[str, Any]) -> None:
-    raw = manifest(passport=extra).to_bytes()
+    raw = manifest(passport=Passport(more=extra)).to_bytes()
     assert Manifest.from_bytes(raw).to_bytes() == raw
 
 
@@ -79,7 +87,7 @@ def test_the_file_is_readable_json_with_its_version_and_digest() -> None:
 
 
 def test_every_flipped_bit_is_found() -> None:
-    raw = manifest(passport={"tiny": 1e-05, "text": "é"}).to_bytes()
+    raw = manifest(passport=Passport(more={"tiny": 1e-05, "text": "é"})).to_bytes()
     for position in range(len(raw)):
         flipped = bytearray(raw)
         flipped[position] ^= 1 << (position % 8)
@@ -98,7 +106,7 @@ def test_every_flipped_bit_is_found() -> None:
     [(b"1e-05", b"1E-05"), (b'"tiny": ', b'"tiny":  '), (b'"tiny"', b'"\\u0074iny"')],
 )
 def test_bytes_that_mean_the_same_are_found_too(written: bytes, same: bytes) -> None:
-    raw = manifest(passport={"tiny": 1e-05}).to_bytes()
+    raw = manifest(passport=Passport(more={"tiny": 1e-05})).to_bytes()
     assert written in raw
     with pytest.raises(EngineError, match="was altered"):
         Manifest.from_bytes(raw.replace(written, same))
@@ -143,7 +151,7 @@ def test_schema_names_the_place_of_a_wrong_field() -> None:
     with pytest.raises(EngineError, match="not valid at onnx/sha256"):
         manifest(onnx={"name": "m", "sha256": "no hash", "external": {}}).to_bytes()
     with pytest.raises(EngineError, match="not valid at passport/samples"):
-        manifest(passport={"samples": -1}).to_bytes()
+        manifest(passport=Passport(samples=-1)).to_bytes()
 
 
 @pytest.mark.parametrize("name", ["../m.onnx", "a/b.onnx", "a\\b.onnx", "a\nb", ""])
@@ -155,7 +163,7 @@ def test_file_names_have_no_folders(name: str) -> None:
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), object(), b"bytes"])
 def test_what_json_cannot_hold_is_refused_on_write(value: object) -> None:
     with pytest.raises(EngineError, match="manifest cannot be written"):
-        manifest(passport={"value": value}).to_bytes()
+        manifest(passport=Passport(more={"value": value})).to_bytes()
 
 
 def test_results_are_added_later_and_the_rest_stays(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from artefacts.errors import InputError
 from engines import BuildOptions, options, resolve_target
-from engines.options import settle_target
+from engines.runtimes import settle_target
 
 
 @pytest.mark.parametrize(
@@ -36,9 +36,9 @@ def test_nonsense_is_refused_by_name(wrong: dict[str, object], said: str) -> Non
 
 
 def test_tf32_is_stated_in_the_manifest() -> None:
-    assert BuildOptions(target="tensorrt").to_json()["tf32"] is True
-    assert BuildOptions(target="tensorrt", tf32=False).to_json()["tf32"] is False
-    assert BuildOptions(target="cpu").to_json()["tf32"] is None
+    assert settle_target(BuildOptions(target="tensorrt")).to_json()["tf32"] is True
+    assert settle_target(BuildOptions(target="tensorrt", tf32=False)).to_json()["tf32"] is False
+    assert settle_target(BuildOptions(target="cpu")).to_json()["tf32"] is None
 
 
 @pytest.mark.parametrize(

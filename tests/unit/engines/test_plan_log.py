@@ -61,6 +61,24 @@ def test_fused_attention_is_arithmetic() -> None:
     assert logged_precisions([layers(glue, code)])["qk"] == "int8"
 
 
+@pytest.mark.parametrize("mask", ["1,1,128,128:Bool", "1,2,49,49:Half"])
+def test_the_constant_of_an_attention_is_its_mask(mask: str) -> None:
+    code = line("_gemm_mha_v2_myl0_5", "kgen", "Int8 Int8 Int8", mask, "qk softmax pv")
+    assert logged_precisions([layers(code)])["qk"] == "int8"
+    code = line("_gemm_mha_v2_myl0_5", "kgen", "Half Half Half", mask, "qk softmax pv")
+    assert logged_precisions([layers(code)])["pv"] == "fp16"
+
+
+def test_weights_made_float_for_a_generated_product_are_no_int8_layer() -> None:
+    """What becomes of a product of q, k and v whose slices go straight to an attention."""
+    made = line("__myl_CastMulSlicSlicSlicConc_myl0_3", "kgen", "", "1,384,1152:Int8", "w_dq qkv")
+    product = line("__myl_CastMulFc_myl0_4", "runtime_fusion", "Int8 Half", "", "qkv x_dq")
+    glue = line("__myl_AddFcst_myl0_5", "kgen", "Int8", "", "qkv")
+    assert logged_precisions([layers(made, product, glue)])["qkv"] == "fp16"
+    whole = line("__myl_FcAddCast_myl0_4", "runtime_fusion", "Int8 Int8 Half", "", "qkv")
+    assert logged_precisions([layers(whole)])["qkv"] == "int8"
+
+
 def test_other_text_is_no_layer() -> None:
     assert logged_precisions([]) == {}
     assert list(logged_layers("Layers:\nName: odd\nnothing")) == []

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from artefacts.errors import EngineError, InputError
-from engines import Manifest, TensorSpec, add_measured, load, read_manifest, sign
+from engines import Manifest, Passport, TensorSpec, add_measured, load, read_manifest, sign
 from engines.__main__ import main
 from engines.manifest import manifest_path
 from engines.serving.signing import check_signature, signature_path
@@ -64,7 +64,7 @@ def write_engine(folder: Path, data: bytes = DATA, name: str = "model.engine") -
         options={},
         build={},
         coverage=None,
-        passport={},
+        passport=Passport(),
     )
     path = folder / name
     path.write_bytes(data)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from artefacts.errors import EngineError, InputError, UnsupportedError
-from engines import Manifest, Profile, TensorSpec
+from engines import Manifest, Passport, Profile, TensorSpec
 from engines.__main__ import main
 from engines.manifest import manifest_path
 from engines.serving.triton import export_triton, model_config
@@ -33,7 +33,7 @@ def manifest(target: str = "tensorrt", **changes: Any) -> Manifest:
         "options": {},
         "build": {},
         "coverage": None,
-        "passport": {},
+        "passport": Passport(),
     }
     return Manifest(**(fields | changes))
 

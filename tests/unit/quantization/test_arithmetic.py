@@ -12,7 +12,6 @@ from onnx.reference import ReferenceEvaluator
 from quantization.arithmetic import (
     ROUNDING,
     affine_parameters,
-    block_amax,
     channel_amax,
     dequantize,
     integer_limits,
@@ -118,17 +117,6 @@ def test_granularities_agree_with_plain_loops(rng: np.random.Generator) -> None:
             expected = quantize(one, symmetric_scale(np.abs(one).max()))
             np.testing.assert_array_equal(codes.take(channel, axis=axis), expected)
             assert np.abs(expected).max() == 127
-    matrix = rng.normal(size=(6, 8)).astype(np.float32)
-    scale = symmetric_scale(block_amax(matrix, 1, 4))
-    assert scale.shape == (6, 2)
-    codes = quantize(matrix, scale, axis=1)
-    back = dequantize(codes, scale, axis=1)
-    for row in range(6):
-        for start in (0, 4):
-            run = matrix[row, start : start + 4]
-            step = symmetric_scale(np.abs(run).max())
-            np.testing.assert_array_equal(codes[row, start : start + 4], quantize(run, step))
-            assert np.abs(back[row, start : start + 4] - run).max() <= step / 2 * (1 + 1e-5)
 
 
 def test_scale_that_does_not_fit_is_refused() -> None:
@@ -136,8 +124,6 @@ def test_scale_that_does_not_fit_is_refused() -> None:
         quantize(np.zeros((3, 4)), np.ones(3))
     with pytest.raises(ValueError, match="expected 4 values along axis 1"):
         quantize(np.zeros((2, 4)), np.ones(3), axis=1)
-    with pytest.raises(ValueError, match="block is 3, expected a divisor of axis 1 with 4"):
-        block_amax(np.zeros((2, 4)), 1, 3)
 
 
 def test_bits_outside_two_to_sixteen_are_refused() -> None:

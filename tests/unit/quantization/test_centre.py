@@ -104,7 +104,7 @@ def test_it_wins_a_bit(activation: str, rng: np.random.Generator) -> None:
     feeds = samples_of(model, rng, 64)
     placement, ranges = calibrated(model, feeds[:32])
     before, after = (
-        improve_layers(model, placement, ranges, feeds[:32], load_onnxruntime, methods=methods)
+        improve_layers(model, placement, ranges, feeds[:32], methods=methods)
         for methods in (RANGES, CENTRING)
     )
     int8 = after.quantized(placement)
@@ -119,7 +119,7 @@ def test_a_silu_moves_by_a_sub_where_that_wins(rng: np.random.Generator) -> None
     feeds = samples_of(model, rng, 64)
     placement, ranges = calibrated(model, feeds[:32])
     before, after = (
-        improve_layers(model, placement, ranges, feeds[:32], load_onnxruntime, methods=methods)
+        improve_layers(model, placement, ranges, feeds[:32], methods=methods)
         for methods in (RANGES, CENTRING)
     )
     unseen, int8 = feeds[32:], after.quantized(placement)
@@ -138,8 +138,7 @@ def test_unsigned_codes_need_no_centring(rng: np.random.Generator) -> None:
     placements = [place(model, profile="cpu", unsigned=each) for each in (False, True)]
     ranges = minmax_ranges(model, placements[0].tensors, feeds[0])
     signed, unsigned = (
-        improve_layers(model, each, ranges, feeds, load_onnxruntime, methods=CENTRING)
-        for each in placements
+        improve_layers(model, each, ranges, feeds, methods=CENTRING) for each in placements
     )
     kinds = [{node.op_type for node in each.model.graph.node} for each in (signed, unsigned)]
     assert kinds == [{"Conv", "Clip"}, {"Conv", "Relu"}]

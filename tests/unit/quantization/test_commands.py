@@ -47,6 +47,7 @@ def test_missing_model_is_a_sentence(
         "lint": [],
         "simulate": ["also-none.onnx", "--data", "none.npz"],
         "sensitivity": ["--ranges", "none.ranges.json", "--data", "none.npz"],
+        "insert": ["--ranges", "none.ranges.json", "--output", str(tmp_path / "out.onnx")],
     }.get(command, ["--output", str(tmp_path / "out.onnx")])
     assert main([command, str(tmp_path / "none.onnx"), *extra]) == 2
     error = capsys.readouterr().err

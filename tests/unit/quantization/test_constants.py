@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from graphs.view import GraphView
 from quantization.foreign.importer import import_quantized
-from quantization.improve.walk import Twins
+from quantization.improve.walk import FloatAndInt8
 from quantization.measure.execution import load_int8, load_onnxruntime
 from quantization.prepare.prepare import prepare
 
@@ -78,10 +78,10 @@ def test_in_the_walk_what_no_sample_changes_is_the_same_for_all(rng: np.random.G
     ]
     view = GraphView(model(nodes, {"c": np.ones(4, np.float32)}, ["N", 4]))
     samples = [{"x": rng.normal(size=(1, 4)).astype(np.float32)} for _ in range(5)]
-    twins = Twins(view=view, load=load_onnxruntime, samples=samples, correct=False)
-    twins.walk(lambda visit: ({}, {}))
-    assert len(twins.exact["y"]) == 5
-    for found, sample in zip(twins.exact["y"], samples, strict=True):
+    both = FloatAndInt8(view=view, load=load_onnxruntime, samples=samples, correct=False)
+    both.walk(lambda visit: ({}, {}))
+    assert len(both.exact["y"]) == 5
+    for found, sample in zip(both.exact["y"], samples, strict=True):
         np.testing.assert_allclose(found, 2 * sample["x"])
 
 

@@ -164,7 +164,7 @@ def test_it_helps_where_channels_differ(
     feeds = samples_of(model, rng, 12)
     placement, ranges = calibrated(model, feeds[:8])
     plain, equal = (
-        improve_layers(model, placement, ranges, feeds[:8], load_onnxruntime, methods=methods)
+        improve_layers(model, placement, ranges, feeds[:8], methods=methods)
         for methods in (NOTHING, EQUALIZING)
     )
     before = sqnr_db(model, plain.quantized(placement), feeds[8:])

@@ -11,7 +11,7 @@ from onnx import TensorProto, numpy_helper, parser
 from onnx.reference import ReferenceEvaluator
 
 from graphs.opset import opset_of
-from graphs.view import GraphView
+from graphs.view import GraphView, Node
 from quantization import prepare
 from quantization.write.fp16 import HALF_SCALE_OPSET, HalfModel, to_float16
 from tests.networks import NETWORKS
@@ -183,6 +183,82 @@ def test_output_that_is_read_inside(rng: np.random.Generator) -> None:
     feeds = {"x": rng.normal(size=(2, 4, 4, 4)).astype(np.float32)}
     result = to_float16(model)
     assert error(run(model, feeds), run(result.model, feeds)) < 1e-3
+
+
+def test_casts_for_a_body_are_in_order_and_named_once() -> None:
+    names = [f"h{place}" for place in range(8)]
+    made = " ".join(f"{name} = Relu(x)" for name in names)
+    read = f"{{ z = Sum({', '.join(names)}) }}"
+    model = build(
+        f"{made} h0_too = Neg(h0) y = If (yes) <"
+        f"then_branch = t () => (float[N,4] z) {read}, "
+        f"else_branch = e () => (float[N,4] z) {read}> ",
+        yes=True,
+    )
+    model.graph.node[-1].name = "h0//float"
+    result = to_float16(model).model
+    casts = [node.input[0] for node in result.graph.node if node.op_type == "Cast"]
+    assert [name for name in casts if name in names] == names
+    found = [node.name for node in result.graph.node]
+    assert len(set(found)) == len(found)
+    onnx.checker.check_model(result)
+
+
+def _scaled_product(scale: float, *, copied: bool = False) -> onnx.ModelProto:
+    """Two products of one pair of this scale, and one of a pair of its own."""
+    weight = {"w": np.ones((4, 4), np.int8), "sw": np.full(4, 1000, np.float32)}
+    body = (
+        "q = QuantizeLinear (x, s, z) d = DequantizeLinear (q, s, z) "
+        f"{'e = Transpose <perm = [0, 1]> (d)' if copied else 'e = Identity (d)'} "
+        "v = DequantizeLinear <axis = 1> (w, sw) u = DequantizeLinear <axis = 1> (w2, sw2) "
+        "t = DequantizeLinear <axis = 1> (w3, sw3) "
+        "a = MatMul (e, v) b = MatMul (d, u) c = Add (a, b) "
+        "p = QuantizeLinear (c, s1, z) r = DequantizeLinear (p, s1, z) y = MatMul (r, t)"
+    )
+    copies = {f"{name}{n}": value.copy() for n in ("", 2, 3) for name, value in weight.items()}
+    return build(
+        body,
+        19,
+        s=np.float32(scale),
+        s1=np.float32(1e-3),
+        z=np.int8(0),
+        **copies,
+    )
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_a_layer_takes_all_scales_in_one_type(copied: bool, rng: np.random.Generator) -> None:
+    """TensorRT-RTX refuses a product of a float32 and a float16 scale."""
+    model = _scaled_product(3.07e-7, copied=copied)
+    result = to_float16(model)
+    view = GraphView(result.model)
+    types = {
+        node.name: {view.element_type(name) for name in node.inputs}
+        for node in view.nodes
+        if node.op_type == "MatMul"
+    }
+    full, half = {TensorProto.FLOAT}, {TensorProto.FLOAT16}
+    assert types == {"MatMul:a": full, "MatMul:b": full, "MatMul:y": half}
+    scales = {node.name: view.element_type(node.inputs[1]) for node in _pairs_of(view)}
+    assert scales.pop("QuantizeLinear:p") == TensorProto.FLOAT16
+    assert [n for n, t in scales.items() if t == TensorProto.FLOAT16] == [
+        "DequantizeLinear:t",
+        "DequantizeLinear:r",
+    ]
+    why = {entry.node: entry.why for entry in result.kept}
+    assert why["DequantizeLinear:u"] == (
+        "MatMul:b multiplies what DequantizeLinear:d scales in float32"
+    )
+    feeds = {"x": (1e-5 * rng.normal(size=(3, 4))).astype(np.float32)}
+    assert error(run(model, feeds), run(result.model, feeds)) < 0.01
+
+
+def test_scales_that_float16_holds_keep_nothing() -> None:
+    assert not to_float16(_scaled_product(0.05)).kept
+
+
+def _pairs_of(view: GraphView) -> list[Node]:
+    return [node for node in view.nodes if node.op_type.endswith("tizeLinear")]
 
 
 def test_pairs_of_values_that_fade_stay_with_them() -> None:

@@ -16,10 +16,6 @@ def edges_of(placement: Placement) -> set[tuple[str, int]]:
     return {(edge.node, edge.index) for edge in placement.activations}
 
 
-def axes_of(placement: Placement) -> dict[str, int | None]:
-    return {weight.node: weight.axis for weight in placement.weights}
-
-
 def test_inputs_of_weighted_layers_and_nothing_else() -> None:
     net = Builder()
     x = net.silu(net.conv(net.input("x", (1, 32, 8, 8)), 32))
@@ -220,45 +216,10 @@ def test_split_takes_the_range_above() -> None:
     x = net.linear(net.input("x", (2, 32, 64)), 64, 96)
     parts = net.op("Split", x, outputs=3, axis=-1, num_outputs=3) if net.opset >= 18 else ""
     parts = parts or net.op("Split", x, outputs=3, axis=-1)
-    product = net.op("MatMul", parts, net.op("Transpose", f"{parts}.1", perm=[0, 2, 1]))
-    placement = place(net.build("split", product))
-    reads = {e.observed for e in placement.activations if e.node == "n_MatMul_1"}
-    assert reads == {"Add_0"}
-
-
-@pytest.mark.parametrize(("groups", "axis"), [(1, 1), (4, None)])
-def test_transposed_convolution_weights(groups: int, axis: int | None) -> None:
-    net = Builder()
-    x = net.relu(net.conv(net.input("x", (1, 64, 8, 8)), 64))
-    x = net.relu(net.conv_transpose(x, 64, groups=groups))
-    model = net.build("up", net.relu(net.conv(x, 64)))
-    assert axes_of(place(model, profile="dla"))["n_ConvTranspose_0"] == axis
-    promised = "n_ConvTranspose_0" in place(model, profile="cpu").int8_nodes
-    assert promised == (groups == 1)
-
-
-@pytest.mark.parametrize(
-    ("attributes", "shape", "axis"),
-    [
-        ({"transB": 1}, (48, 32), 0),
-        ({}, (32, 48), 1),
-    ],
-)
-def test_gemm_weight_axis(attributes: dict[str, int], shape: tuple[int, int], axis: int) -> None:
-    net = Builder()
-    weight = net.weight(shape, 32)
-    y = net.op("Gemm", net.input("x", (16, 32)), weight, net.bias(48), **attributes)
-    assert axes_of(place(net.build("gemm", y))) == {"n_Gemm_0": axis}
-
-
-def test_matmul_weight_axes() -> None:
-    net = Builder()
-    x = net.input("x", (4, 32, 32))
-    right = net.op("MatMul", x, net.weight((32, 32), 32))
-    left = net.op("MatMul", net.weight((32, 32), 32), right)
-    stack = net.op("MatMul", left, net.weight((4, 32, 32), 32))
-    placement = place(net.build("products", stack))
-    assert axes_of(placement) == {"n_MatMul_0": 1, "n_MatMul_1": 0, "n_MatMul_2": None}
+    turned = net.op("Reshape", f"{parts}.1", net.ints(64, 32))
+    placement = place(net.build("split", net.linear(parts, 32, 32), net.linear(turned, 32, 32)))
+    read = {(e.node, e.tensor): e.observed for e in placement.activations}
+    assert read["n_MatMul_1", "Split_0"] == read["n_MatMul_2", "Reshape_0"] == "Add_0"
 
 
 def test_graph_outputs_are_not_quantized() -> None:
@@ -290,7 +251,8 @@ def test_every_network(name: str, profile: str) -> None:
     assert set(placement.int8_nodes).isdisjoint(f.node for f in placement.floating)
     outputs = {output.name for output in model.graph.output}
     assert outputs.isdisjoint(edge.tensor for edge in placement.activations) or profile == "dla"
-    assert placement.int8_mac_share(model) >= 0.95
+    recurrent = {"LSTM", "GRU", "RNN"}.intersection(node.op_type for node in model.graph.node)
+    assert recurrent or placement.int8_mac_share(model) >= 0.95
     in_groups = [name for group in placement.shared for name in group]
     assert len(in_groups) == len(set(in_groups)), "a tensor is in one group"
     assert set(in_groups) <= set(placement.tensors) | set(placement.fixed)

@@ -7,9 +7,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from artefacts.errors import ModelError
+from graphs.view import GraphView
 from quantization.placement import Placement, place
-from tests.networks import Builder, bert, vit
+from quantization.prepare.prepare import prepare
+from tests.networks import Builder, bert, unet, vit
 
 
 def rules_of(placement: Placement) -> dict[str, str]:
@@ -126,6 +127,35 @@ def test_attention_is_int8_where_it_fuses(size: int, width: int, why: str | None
     assert (("n_MatMul_3", 0) in edges) == (why is None)
 
 
+@pytest.mark.parametrize(("size", "known"), [(32, ""), (184, "over 530×530 positions")])
+def test_positions_behind_a_free_batch_are_counted(size: int, known: str) -> None:
+    model = prepare(vit(size=size, batch="N", class_last=True, layers=1))
+    softmax = next(node for node in model.graph.node if node.op_type == "Softmax")
+    assert GraphView(model).shape(softmax.input[0]) == (None, 2, None, None)
+    found = {f.why for f in place(model).floating if f.rule == "unfused_attention"}
+    assert [known in why for why in found] == ([True] if known else [])
+
+
+def test_free_axes_behind_the_batch_stay_unknown() -> None:
+    placement = place(bert(batch="N", length="length", layers=1))
+    found = {f.why for f in placement.floating if f.rule == "unfused_attention"}
+    assert len(found) == 1
+    assert "unknown×unknown positions" in found.pop()
+
+
+@pytest.mark.parametrize("batch", ["N", "?"])
+def test_sizes_of_the_batch_stay_unknown(batch: str) -> None:
+    """Attention between the samples of a batch: as many positions as samples."""
+    net = Builder()
+    x = net.linear(net.input("x", (batch, 64)), 64, 64)
+    scores = net.op("MatMul", x, net.op("Transpose", x, perm=[1, 0]))
+    mixed = net.op("MatMul", net.op("Softmax", scores, axis=-1), x)
+    model = prepare(net.build("set", net.linear(net.relu(mixed), 64, 64)))
+    found = {f.why for f in place(model).floating if f.rule == "unfused_attention"}
+    assert len(found) == 1
+    assert "unknown×unknown positions" in found.pop()
+
+
 def test_attention_of_unknown_length_stays_float() -> None:
     placement = place(bert(length="length", layers=1))
     found = {f.node: f.why for f in placement.floating if f.rule == "unfused_attention"}
@@ -231,42 +261,10 @@ def test_recurrent_and_unknown_operators_are_left_alone_and_said() -> None:
     assert placement.int8_nodes == ("n_Conv_0",)
 
 
-@pytest.mark.parametrize(
-    ("pattern", "gone"),
-    [
-        ("n_Conv_1", {"n_Conv_1"}),
-        ("/Conv_[01]$/", {"n_Conv_0", "n_Conv_1"}),
-        ("Gemm", {"n_Gemm_0"}),
-    ],
-)
-def test_exclude_takes_names_expressions_and_op_types(pattern: str, gone: set[str]) -> None:
-    net = Builder()
-    x = net.relu(net.conv(net.input("x", (16, 32, 8, 8)), 32))
-    x = net.relu(net.conv(net.relu(net.conv(x, 32)), 32))
-    x = net.op("Flatten", net.op("GlobalAveragePool", x))
-    model = net.build("net", net.relu(net.gemm(x, 32, 32)))
-    full, placement = place(model, profile="cpu"), place(model, profile="cpu", exclude=[pattern])
-    assert set(full.int8_nodes) - set(placement.int8_nodes) == gone
-    assert {f.node for f in placement.floating if f.rule == "excluded"} == gone
-    assert not gone & {edge.node for edge in (*placement.activations, *placement.weights)}
-
-
-def test_exclude_suggests_near_misses() -> None:
-    model = conv_chain(32, 32)
-    with pytest.raises(ModelError, match=r"'n_Conv_I' selects no node.*did you mean.*n_Conv_1"):
-        place(model, exclude=["n_Conv_I"])
-    with pytest.raises(ModelError, match=r"'conv' selects no node.*Conv"):
-        place(model, exclude=["conv"])
-    with pytest.raises(ModelError, match=r"'/\(/' is not a regular expression"):
-        place(model, exclude=["/(/"])
-
-
-def test_a_model_without_quantizable_layers_says_why() -> None:
-    net = Builder()
-    model = net.build("pointwise", net.relu(net.input("x", (1, 8))))
-    with pytest.raises(ModelError, match=r"'pointwise' has no layer.*found: Relu"):
-        place(model)
-    net = Builder()
-    model = net.build("vector", net.gemm(net.input("x", (1, 8)), 8, 4))
-    with pytest.raises(ModelError, match=r"all 1 weighted layers.*n_Gemm_0: a matrix-vector"):
-        place(model)
+def test_transposed_convolutions_are_promised_where_they_run() -> None:
+    model = unet()
+    transposed = {n.name for n in model.graph.node if n.op_type == "ConvTranspose"}
+    assert transposed
+    assert transposed <= set(place(model).int8_nodes)
+    rules = rules_of(place(model, lacking={"ConvTranspose"}))
+    assert {name for name, rule in rules.items() if rule == "lacking_kernel"} == transposed

@@ -13,7 +13,7 @@ from artefacts.errors import ModelError
 from graphs.identity import graph_hash
 from graphs.view import GraphView
 from quantization import prepare
-from quantization.improve.improve import Improved
+from quantization.improve.improved import Improved
 from quantization.improve.methods import NOTHING
 from quantization.improve.walk import can_walk
 from quantization.measure.execution import load_onnxruntime

@@ -72,3 +72,13 @@ def test_shapes_that_no_step_changes(name: str, stale: bool, rng: np.random.Gene
         for m in (looped(body), prepared)
     )
     np.testing.assert_allclose(found, wanted, rtol=1e-5)
+
+
+def test_a_state_that_is_an_output_of_the_graph() -> None:
+    """Its shape stands with the output; to say it beside would go on without end."""
+    model = looped(CONV)
+    model.graph.node.pop()
+    model.graph.node[0].output[0] = "y"
+    prepared = prepare(model)
+    assert GraphView(prepared).shape("y") == (None, 4, 6, 6)
+    assert [value.name for value in prepared.graph.value_info].count("y") == 0

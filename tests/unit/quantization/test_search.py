@@ -2,103 +2,29 @@
 
 from __future__ import annotations
 
-import dataclasses
-import itertools
 import json
 import math
-from collections.abc import Callable, Sequence
+import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 
 from artefacts.errors import ArtefactError, InputError
+from graphs.macs import macs
 from graphs.view import GraphView
-from quantization.improve.improve import Improved
+from quantization.improve.improved import Improved
 from quantization.improve.methods import NOTHING
 from quantization.measure.execution import load_int8, load_int8_quickly, load_onnxruntime
 from quantization.measure.fidelity import compare, run_all
-from quantization.placement import Placement
-from quantization.placement.fusion_groups import fusion_groups
-from quantization.search.candidates import Book
-from quantization.search.search import Goal, Point, _shrunk, search
+from quantization.search.candidates import Candidates
+from quantization.search.heads import shrunk
+from quantization.search.problem import Goal, Point
+from quantization.search.search import search
 from tests.accuracy_models import calibrated, samples_of
-from tests.networks import Builder, resnet
-
-DB = "dB"
-
-
-def chain(layers: int = 6) -> onnx.ModelProto:
-    net = Builder(11)
-    x = net.input("x", (1, 16, 6, 6))
-    for _ in range(layers):
-        x = net.relu(net.conv(x, 16))
-    return net.build("chain", net.conv(x, 16))
-
-
-class Fixture:
-    """A chain of convolutions, calibrated, and the scores of a table of noises."""
-
-    def __init__(self, rng: np.random.Generator, layers: int = 6) -> None:
-        self.model = chain(layers)
-        self.feeds = samples_of(self.model, rng, 2)
-        self.placement: Placement
-        self.placement, ranges = calibrated(self.model, self.feeds)
-        self.improved = Improved(model=self.model, ranges=ranges, weights={}, methods=NOTHING)
-        self.groups = fusion_groups(GraphView(self.model), self.placement)
-        self.noise = dict(
-            zip([g.name for g in self.groups], rng.lognormal(0, 2, len(self.groups)), strict=True)
-        )
-        self.saved = {g.name: float(rng.uniform(0.1, 1.0)) for g in self.groups}
-        self.calls = 0
-
-    @property
-    def inputs(self) -> tuple[onnx.ModelProto, Improved, Placement, list[dict[str, np.ndarray]]]:
-        """What every search is given, up to the samples."""
-        return self.model, self.improved, self.placement, self.feeds
-
-    def score(self, model: onnx.ModelProto) -> float:
-        """Additive noise of the layers whose weight is behind a DequantizeLinear."""
-        self.calls += 1
-        made = {n.output[0]: n.op_type for n in model.graph.node}
-        inside = [n for n in model.graph.node if n.op_type == "Conv"]
-        names = [n.name for n in inside if made.get(n.input[1]) == "DequantizeLinear"]
-        return -10 * math.log10(1e-3 + sum(self.noise[name] for name in names))
-
-    def exhaustive(self, minimum: float) -> float:
-        """The least cost of any mixture that meets the goal."""
-        best = math.inf
-        for flags in itertools.product((0, 1), repeat=len(self.groups)):
-            noise = 1e-3 + sum(
-                self.noise[g.name] for g, flag in zip(self.groups, flags, strict=True) if not flag
-            )
-            if -10 * math.log10(noise) >= minimum:
-                cost = sum(
-                    self.saved[g.name] for g, flag in zip(self.groups, flags, strict=True) if flag
-                )
-                best = min(best, cost)
-        return best
-
-
-def truthful(fixture: Fixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sensitivities that agree with the table."""
-    from quantization.measure.fidelity import Fidelity
-    from quantization.search import search as module
-    from quantization.search.sensitivity import Sensitivity
-
-    some = Fidelity(sqnr_db=1.0, agreement=None, kl=None, samples=1)
-    found = [
-        Sensitivity(
-            group=group,
-            alone=dataclasses.replace(some, sqnr_db=-10 * math.log10(fixture.noise[group.name])),
-            without=some,
-            gained=0.0,
-        )
-        for group in fixture.groups
-    ]
-    monkeypatch.setattr(module, "sensitivities", lambda *args, **kwargs: tuple(found))
+from tests.networks import resnet
+from tests.unit.quantization.searched import DB, Fixture, truthful
 
 
 @pytest.mark.parametrize("share", [0.5, 0.1, 0.01])
@@ -109,9 +35,8 @@ def test_it_meets_the_goal_at_nearly_the_least_cost(
     fixture.noise[fixture.groups[3].name] = 1e-6  # one layer can always stay in INT8
     truthful(fixture, monkeypatch)
     minimum = -10 * math.log10(1e-3 + share * sum(fixture.noise.values()))
-    result = search(
-        *fixture.inputs, fixture.score, Goal(minimum=minimum, unit=DB), saved_ms=fixture.saved
-    )
+    goal = Goal(minimum=minimum, unit=DB)
+    result = search(fixture.problem(goal, saved_ms=fixture.saved))
     assert result.met
     assert result.point.score >= minimum
     assert result.cost_unit == "ms"
@@ -128,9 +53,7 @@ def test_it_meets_the_goal_at_nearly_the_least_cost(
 def test_nothing_is_given_up_where_int8_is_good_enough(rng: np.random.Generator) -> None:
     fixture = Fixture(rng, 2)
     goal = Goal(minimum=-100.0, unit=DB)
-    result = search(
-        fixture.model, fixture.improved, fixture.placement, fixture.feeds, fixture.score, goal
-    )
+    result = search(fixture.problem(goal))
     assert result.met
     assert result.point == Point(
         released=(), cost=0, score=result.point.score, int8_share=result.point.int8_share
@@ -143,15 +66,13 @@ def test_nothing_is_given_up_where_int8_is_good_enough(rng: np.random.Generator)
 def test_a_goal_out_of_reach_is_said_so(rng: np.random.Generator) -> None:
     fixture = Fixture(rng, 2)
     goal = Goal(minimum=31.0, unit=DB)
-    result = search(
-        fixture.model, fixture.improved, fixture.placement, fixture.feeds, fixture.score, goal
-    )
+    result = search(fixture.problem(goal))
     assert not result.met
     assert [point.score for point in result.points] == [result.point.score, pytest.approx(30.0)]
     count = len(fixture.groups)
     assert result.why == (
         f"with all {count} groups in float there is 30 dB, expected 31 dB: out of reach of any "
-        "mixture"
+        "mixed precision"
     )
 
 
@@ -161,9 +82,7 @@ def test_the_front_holds_what_nothing_beats(
     fixture = Fixture(rng)
     truthful(fixture, monkeypatch)
     goal = Goal(minimum=15.0, unit=DB)
-    result = search(
-        fixture.model, fixture.improved, fixture.placement, fixture.feeds, fixture.score, goal
-    )
+    result = search(fixture.problem(goal))
     costs = [point.cost for point in result.front]
     scores = [point.score for point in result.front]
     assert costs == sorted(costs)
@@ -180,7 +99,7 @@ def test_the_front_holds_what_nothing_beats(
 
 def _total_macs(fixture: Fixture) -> int:
     view = GraphView(fixture.model)
-    return sum(view.macs(node) for node in view.nodes)
+    return sum(macs(node, view.nominal_shape) for node in view.nodes)
 
 
 def test_it_goes_on_where_it_was_killed(
@@ -189,9 +108,7 @@ def test_it_goes_on_where_it_was_killed(
     fixture = Fixture(rng)
     truthful(fixture, monkeypatch)
     goal, state = Goal(minimum=10.0, unit=DB), tmp_path / "x.search.json"
-    whole = search(
-        fixture.model, fixture.improved, fixture.placement, fixture.feeds, fixture.score, goal
-    )
+    whole = search(fixture.problem(goal))
     needed, fixture.calls = fixture.calls, 0
 
     class KilledError(Exception):
@@ -202,10 +119,9 @@ def test_it_goes_on_where_it_was_killed(
             raise KilledError
         return fixture.score(model)
 
-    arguments = (fixture.model, fixture.improved, fixture.placement, fixture.feeds)
     with pytest.raises(KilledError):
-        search(*arguments, dying, goal, state=state)
-    again = search(*arguments, fixture.score, goal, state=state)
+        search(fixture.problem(goal, score=dying, state=state))
+    again = search(fixture.problem(goal, state=state))
     assert fixture.calls == needed
     assert (again.point, again.points) == (whole.point, whole.points)
 
@@ -213,32 +129,30 @@ def test_it_goes_on_where_it_was_killed(
 def test_a_state_of_something_else_is_refused(tmp_path: Path, rng: np.random.Generator) -> None:
     fixture = Fixture(rng, 2)
     goal, state = Goal(minimum=-100.0, unit=DB), tmp_path / "x.search.json"
-    arguments = (*fixture.inputs, fixture.score, goal)
-    search(*arguments, state=state, state_key="these samples")
+    search(fixture.problem(goal, state=state, state_key="these samples"))
     with pytest.raises(ArtefactError, match=r"x\.search\.json is of another network"):
-        search(*arguments, state=state, state_key="other samples")
+        search(fixture.problem(goal, state=state, state_key="other samples"))
     content = json.loads(state.read_text())
     content["scores"] = ["broken"]
     state.write_text(json.dumps(content))
     with pytest.raises(ArtefactError, match=r"x\.search\.json cannot be read"):
-        search(*arguments, state=state, state_key="these samples")
+        search(fixture.problem(goal, state=state, state_key="these samples"))
 
 
 def test_the_time_limit_ends_with_the_best_so_far(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from quantization.search import search as module
 
     fixture = Fixture(rng)
     clock = iter(range(1000))
-    monkeypatch.setattr(module.time, "monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(clock)))
     goal = Goal(minimum=29.0, unit=DB)
-    result = search(*fixture.inputs, fixture.score, goal, limit_s=0.5)
+    result = search(fixture.problem(goal, limit_s=0.5))
     assert not result.met
     assert result.point.released == ()
     assert result.why == ("the time limit ended the search before 29 dB, with no layer ranked yet")
     with pytest.raises(InputError, match="search time is 0 s"):
-        search(*fixture.inputs, fixture.score, goal, limit_s=0)
+        search(fixture.problem(goal, limit_s=0))
 
 
 def test_a_share_that_must_stay_in_int8_is_kept(
@@ -247,7 +161,7 @@ def test_a_share_that_must_stay_in_int8_is_kept(
     fixture = Fixture(rng)
     truthful(fixture, monkeypatch)
     goal = Goal(minimum=29.99, unit=DB)
-    result = search(*fixture.inputs, fixture.score, goal, least_int8=0.6)
+    result = search(fixture.problem(goal, least_int8=0.6))
     assert not result.met
     assert result.point.int8_share >= 0.6
     within = [point.score for point in result.points if point.int8_share >= 0.6]
@@ -259,147 +173,12 @@ def test_a_share_that_must_stay_in_int8_is_kept(
 def test_many_groups_are_returned_several_at_a_time(rng: np.random.Generator) -> None:
     fixture = Fixture(rng, 40)
     goal = Goal(minimum=0.0, unit=DB)
-    book = Book(fixture.improved, fixture.placement, fixture.score, goal)
+    tried = Candidates(fixture.problem(goal))
     needed = fixture.groups[7].name
     fixture.noise = {group.name: 0.01 for group in fixture.groups} | {needed: 10.0}
-    left = _shrunk(book, book.point(list(fixture.groups)))
+    left = shrunk(tried, tried.point(list(fixture.groups)))
     assert left.released == (needed,)
     assert fixture.calls < len(fixture.groups)
-
-
-def noisy(
-    noise: Sequence[float], rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
-) -> tuple[Fixture, list[str]]:
-    """A chain whose groups have these noises, which the sensitivities tell; and their names."""
-    fixture = Fixture(rng, len(noise) - 1)
-    names = [group.name for group in fixture.groups]
-    fixture.noise = dict(zip(names, noise, strict=True))
-    truthful(fixture, monkeypatch)
-    return fixture, names
-
-
-class Fits:
-    """A refit that records what was in float, and changes the table of noises."""
-
-    def __init__(self, fixture: Fixture, *changes: dict[str, float]) -> None:
-        self._fixture = fixture
-        self._changes = iter(changes)
-        self.asked: list[list[str]] = []
-
-    def __call__(self, placement: Placement, between_steps: Callable[[int, int], None]) -> Improved:
-        self.asked.append([entry.node for entry in placement.floating if entry.rule == "search"])
-        self._fixture.noise |= next(self._changes, {})
-        return self._fixture.improved
-
-
-def test_what_fitting_mends_stays_in_int8(
-    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fixture, names = noisy([5.0, 2.0, 0.01, 0.01], rng, monkeypatch)
-    refit = Fits(fixture, {names[1]: 0.02})
-    result = search(*fixture.inputs, fixture.score, Goal(minimum=10.0, unit=DB), refit=refit)
-    assert result.met
-    assert refit.asked == [[names[0]]]
-    assert result.point.released == result.fitted_without == (names[0],)
-
-
-def test_fitted_mixtures_grow_until_one_keeps_the_goal(
-    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fixture, names = noisy([5.0, 2.0, 0.01, 0.01], rng, monkeypatch)
-    refit = Fits(fixture)
-    result = search(*fixture.inputs, fixture.score, Goal(minimum=10.0, unit=DB), refit=refit)
-    assert result.met
-    assert refit.asked == [names[:1], names[:2]]
-    assert result.point.released == result.fitted_without == tuple(names[:2])
-    assert tuple(names[:1]) in {point.released for point in result.points}
-
-
-@pytest.mark.parametrize("lucky", [True, False])
-def test_a_smaller_mixture_counts_only_if_fitting_confirms_it(
-    lucky: bool, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fixture, names = noisy([5.0, 2.0, 0.03, 0.01, 0.01], rng, monkeypatch)
-    refit = Fits(fixture, {}, {}, {names[2]: 1.0} if lucky else {})
-    result = search(*fixture.inputs, fixture.score, Goal(minimum=10.0, unit=DB), refit=refit)
-    assert result.met
-    assert refit.asked == [names[:1], names[:3], names[:2]]
-    assert result.point.released == tuple(names[:3] if lucky else names[:2])
-    assert result.fitted_without == result.point.released
-
-
-def test_half_of_a_lucky_mixture_is_tried_next(
-    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    noise = [5.0, 2.0, 0.014, 0.013, 0.012, *[0.01] * 5]
-    fixture, names = noisy(noise, rng, monkeypatch)
-    refit = Fits(fixture, {}, {names[3]: 1.0}, {names[3]: 0.013}, {names[2]: 0.2})
-    result = search(*fixture.inputs, fixture.score, Goal(minimum=9.5, unit=DB), refit=refit)
-    assert result.met
-    assert [len(asked) for asked in refit.asked] == [1, 3, 7, 2, 5]
-    assert len(result.point.released) == 5
-    assert names[2] in result.point.released
-
-
-def test_what_was_fitted_and_missed_is_not_fitted_again(
-    tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fixture, names = noisy([5.0, 2.0, 0.01, 0.01], rng, monkeypatch)
-    goal, state = Goal(minimum=10.0, unit=DB), tmp_path / "x.search.json"
-    first = Fits(fixture)
-    whole = search(*fixture.inputs, fixture.score, goal, refit=first, state=state)
-    scored, second = fixture.calls, Fits(fixture)
-    again = search(*fixture.inputs, fixture.score, goal, refit=second, state=state)
-    assert first.asked == [names[:1], names[:2]]
-    assert second.asked == [names[:2]], "the network itself is not in the state"
-    assert fixture.calls == scored
-    assert (again.point, again.points) == (whole.point, whole.points)
-
-
-@pytest.mark.parametrize("fits", [0, 1, 2])
-def test_the_time_limit_ends_a_fit(
-    fits: int, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from quantization.search import search as module
-
-    fixture, names = noisy([5.0, 2.0, 0.03, 0.01, 0.01], rng, monkeypatch)
-    now = 0.0
-    monkeypatch.setattr(module.time, "monotonic", lambda: now)
-    fitted = Fits(fixture)
-
-    def refit(placement: Placement, between_steps: Callable[[int, int], None]) -> Improved:
-        nonlocal now
-        now = 100.0 * (len(fitted.asked) >= fits)
-        between_steps(1, 2)
-        return fitted(placement, between_steps)
-
-    goal = Goal(minimum=10.0, unit=DB)
-    result = search(*fixture.inputs, fixture.score, goal, refit=refit, limit_s=60.0)
-    assert len(fitted.asked) == fits
-    assert "the time limit ended the search" in result.why
-    assert result.met == (fits == 2)
-    assert result.point.released == (tuple(names[:3]) if result.met else ())
-
-
-def test_groups_are_ranked_where_nothing_is_fitted(
-    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fixture = Fixture(rng, 3)
-    truthful(fixture, monkeypatch)
-    from quantization.search import search as module
-
-    told = module.sensitivities
-    plain = dataclasses.replace(fixture.improved)
-    seen = []
-
-    def sensitivities(reference: object, improved: Improved, *rest: object, **more: object) -> Any:
-        seen.append(improved)
-        return told(reference, improved, *rest, **more)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(module, "sensitivities", sensitivities)
-    goal = Goal(minimum=29.0, unit=DB)
-    search(*fixture.inputs, fixture.score, goal, refit=Fits(fixture), unfitted=lambda _: plain)
-    assert seen == [plain]
 
 
 def test_real_scores_and_real_sensitivities(rng: np.random.Generator) -> None:
@@ -412,11 +191,11 @@ def test_real_scores_and_real_sensitivities(rng: np.random.Generator) -> None:
     start = score(fixture.improved.quantized(fixture.placement))
     goal = Goal(minimum=start + 3.0, unit=DB)
     tried: list[Point] = []
-    result = search(*fixture.inputs, score, goal, report=tried.append)
+    result = search(fixture.problem(goal, score=score, report=tried.append))
     assert result.met
     assert 0 < len(result.point.released) < len(fixture.groups)
     assert tuple(tried) == result.points
-    again = search(*fixture.inputs, score, goal)
+    again = search(fixture.problem(goal, score=score))
     assert again.point == result.point
 
 

@@ -35,9 +35,7 @@ def test_side_runs_equal_whole_passes(
     model = build()
     feeds = samples_of(model, rng, 8)
     placement, ranges = calibrated(model, feeds[:6])
-    improved = improve_layers(
-        model, placement, ranges, feeds[:6], load_onnxruntime, methods=methods
-    )
+    improved = improve_layers(model, placement, ranges, feeds[:6], methods=methods)
     found = sensitivities(model, improved, placement, feeds[6:])
     exact = run_all(load_onnxruntime(model), feeds[6:])
     for entry in found[:2] + found[-2:]:
@@ -53,7 +51,7 @@ def test_the_layer_that_does_the_harm_comes_first(rng: np.random.Generator) -> N
     model = uneven_depthwise()
     feeds = samples_of(model, rng, 6)
     placement, ranges = calibrated(model, feeds)
-    improved = improve_layers(model, placement, ranges, feeds, load_onnxruntime, methods=NOTHING)
+    improved = improve_layers(model, placement, ranges, feeds, methods=NOTHING)
     seen: list[tuple[int, int]] = []
     found = sensitivities(
         model, improved, placement, feeds, progress=lambda done, total: seen.append((done, total))

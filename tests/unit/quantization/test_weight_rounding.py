@@ -5,8 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from quantization.improve.clipping import largest_scale
-from quantization.improve.rounding import refit, round_with_feedback, second_moment
+from quantization.improve.rounding import (
+    largest_scale,
+    refit,
+    round_with_feedback,
+    second_moment,
+)
 
 
 def output_error(matrix: np.ndarray, rounded: np.ndarray, inputs: np.ndarray) -> float:

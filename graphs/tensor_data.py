@@ -1,0 +1,103 @@
+"""The data of a model's tensors: all of them, how many bytes each has, a model without it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import onnx
+from google.protobuf.message import Message
+from onnx import TensorProto, helper, numpy_helper
+
+from graphs.walk import subgraphs
+
+__all__ = [
+    "element_bits",
+    "element_count",
+    "raw_bytes",
+    "tensor_bytes",
+    "tensors_of",
+    "without_data",
+]
+
+_KNOWN_TYPES = frozenset(TensorProto.DataType.values())
+
+
+def tensors_of(graph: onnx.GraphProto) -> Iterator[TensorProto]:
+    """Every tensor of a graph: initializers, attributes, and those of subgraphs."""
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield sparse.values
+        yield sparse.indices
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
+        for body in subgraphs(node):
+            yield from tensors_of(body)
+
+
+def tensor_bytes(tensor: TensorProto) -> int:
+    """Bytes of a tensor's elements, from its shape and type; 0 for strings and unknown types."""
+    return (element_count(tensor) * element_bits(tensor.data_type) + 7) // 8
+
+
+def element_count(tensor: TensorProto) -> int:
+    """Elements of a tensor, by its shape."""
+    return math.prod(int(dim) for dim in tensor.dims)
+
+
+def element_bits(data_type: int) -> int:
+    """Bits of an element of an ONNX type; 0 for strings and unknown types."""
+    if data_type in (TensorProto.UNDEFINED, TensorProto.STRING):
+        return 0
+    name = TensorProto.DataType.Name(data_type) if data_type in _KNOWN_TYPES else ""
+    if name.endswith(("INT4", "FLOAT4E2M1")):
+        return 4
+    if name.endswith("INT2"):
+        return 2
+    if name.startswith("FLOAT6"):
+        return 6
+    return int(helper.tensor_dtype_to_np_dtype(data_type).itemsize) * 8 if name else 0
+
+
+def without_data(
+    model: onnx.ModelProto, limit_bytes: int
+) -> tuple[onnx.ModelProto, list[TensorProto]]:
+    """A copy whose initializers of ``limit_bytes`` or more have no data, and those initializers.
+
+    Protobuf cannot serialize 2 GB, and the C++ functions of onnx serialize what they are given.
+    """
+    light = onnx.ModelProto()
+    _copy_fields(model, light, skip="graph")
+    _copy_fields(model.graph, light.graph, skip="initializer")
+    large = []
+    for tensor in model.graph.initializer:
+        copy = light.graph.initializer.add()
+        if tensor.data_type == TensorProto.STRING or tensor_bytes(tensor) < limit_bytes:
+            copy.CopyFrom(tensor)
+            continue
+        copy.name, copy.data_type = tensor.name, tensor.data_type
+        copy.dims.extend(tensor.dims)
+        large.append(tensor)
+    return light, large
+
+
+def _copy_fields(source: Message, target: Message, *, skip: str) -> None:
+    for field, value in source.ListFields():
+        if field.name == skip:
+            continue
+        if field.is_repeated:
+            getattr(target, field.name).MergeFrom(value)
+        elif field.message_type:
+            getattr(target, field.name).CopyFrom(value)
+        else:
+            setattr(target, field.name, value)
+
+
+def raw_bytes(tensor: TensorProto) -> bytes:
+    """A tensor's elements as little-endian bytes."""
+    if tensor.HasField("raw_data"):
+        return tensor.raw_data
+    return numpy_helper.from_array(numpy_helper.to_array(tensor)).raw_data

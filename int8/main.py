@@ -1,0 +1,59 @@
+"""``int8 SUBCOMMAND …``: finds the command and hands it the rest of the line."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from int8 import __version__
+from int8.subcommands import SUBCOMMANDS
+from pipeline.colour import painted
+
+__all__ = ["help_text", "main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a subcommand; 0 done, 1 a gate missed, 2 bad input or environment."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    name = words[0] if words else ""
+    if name in ("", "-h", "--help", "help"):
+        print(help_text())
+        return 0 if name else 2
+    if name == "--version":
+        print(f"int8 {__version__}")
+        return 0
+    if name not in SUBCOMMANDS:
+        near = difflib.get_close_matches(name, SUBCOMMANDS, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        print("usage: int8 SUBCOMMAND …; int8 --help lists all", file=sys.stderr)
+        print(f"int8: error: no subcommand {name!r}{hint}", file=sys.stderr)
+        return 2
+    found = SUBCOMMANDS[name]
+    try:
+        command = importlib.import_module(found.module)
+        code: int = command.main([*found.given, *words[1:]], prog=found.prog)
+    except BrokenPipeError:  # int8 inspect … | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return code
+
+
+def help_text() -> str:
+    """Every subcommand in its group, with an example."""
+    lines = ["usage: int8 SUBCOMMAND …", "       int8 SUBCOMMAND --help | int8 --version"]
+    group = ""
+    for name, entry in sorted(SUBCOMMANDS.items(), key=lambda item: _GROUPS.index(item[1].group)):
+        if entry.group != group:
+            group = entry.group
+            lines += ["", painted(group, "bold", sys.stdout)]
+        lines += [f"  {name:<14} {entry.summary}", f"  {'':<14}   {entry.example}"]
+    return "\n".join(lines)
+
+
+_GROUPS = list(dict.fromkeys(entry.group for entry in SUBCOMMANDS.values()))

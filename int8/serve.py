@@ -1,0 +1,36 @@
+"""``int8 serve``: the example service of the checkout."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from artefacts.errors import BuilderError, UnsupportedError
+from artefacts.libraries import require
+
+__all__ = ["main"]
+
+PROGRAM = Path(__file__).parents[1] / "examples" / "04_fastapi_service" / "app.py"
+
+
+def main(argv: Sequence[str], prog: str = "int8 serve") -> int:
+    """Serve until SIGTERM or Ctrl-C; 2 bad input or environment."""
+    try:
+        if not PROGRAM.is_file():
+            raise UnsupportedError(
+                f"{PROGRAM} is not there, expected a checkout: the service is one of its examples; "
+                "clone the project, or serve with engines.EnginePool or int8 export-triton"
+            )
+        require("fastapi", extra="serve")
+        require("uvicorn", extra="serve")
+    except BuilderError as err:
+        print(f"error: {err}", file=sys.stderr)
+        return err.exit_code
+    sys.argv = [prog, *argv]
+    try:
+        runpy.run_path(str(PROGRAM), run_name="__main__")
+    except SystemExit as done:
+        return done.code if isinstance(done.code, int) else 2
+    return 0

@@ -1,0 +1,72 @@
+"""What is quantized in the end, and what the manifest says of how it came about."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import engines
+import quantization
+from artefacts.files import sha256_file
+from graphs.identity import graph_hash
+from pipeline.calibration import Calibrated
+from pipeline.job import Paths
+from pipeline.sample_axes import graph_passport
+from quantization.improve.improved import Improved
+
+__all__ = ["MixedPrecision", "passport_of", "record"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MixedPrecision:
+    """What is quantized in the end.
+
+    Attributes:
+        placement: which layers.
+        improved: the network, its ranges and weights.
+        calibrator: method of the ranges that it began with.
+        fitted_to: samples that it was improved on; None where it was not.
+        obstacle: why no candidate keeps the promise; empty where one does.
+        recipe: that it was made by, for the manifest.
+        promise: that was searched for, for the manifest.
+    """
+
+    placement: quantization.Placement
+    improved: Improved
+    calibrator: str
+    fitted_to: int | None = None
+    obstacle: str = ""
+    recipe: engines.RecipeRecord | None = None
+    promise: engines.PromiseRecord | None = None
+
+
+def record(paths: Paths, mixed: MixedPrecision) -> None:
+    """Write the network that is quantized, and its ranges, beside the engine."""
+    if mixed.fitted_to is None:
+        return
+    quantization.save_model(mixed.improved.model, paths.beside(".improved.onnx"))
+    mixed.improved.ranges.save(paths.beside(".ranges.json"))
+
+
+def passport_of(paths: Paths, given: Calibrated, mixed: MixedPrecision) -> engines.Passport:
+    """What the manifest of the engine carries; its files are written."""
+    placement, model = mixed.placement, mixed.improved.model
+    return replace(
+        graph_passport(given.model),
+        ranges_sha256=sha256_file(paths.beside(".ranges.json")),
+        statistics_sha256=sha256_file(given.statistics),
+        preprocess=given.ranges.preprocess,
+        labels=given.labels,
+        calibrator=mixed.calibrator,
+        samples=len(given.digests),
+        calibration_samples=given.digests,
+        improved_graph_hash=None if mixed.fitted_to is None else graph_hash(model),
+        improvement_samples=mixed.fitted_to,
+        placement=engines.PlacementRecord(
+            profile=placement.profile,
+            int8_layers=placement.int8_nodes,
+            int8_mac_share=placement.int8_mac_share(given.model),
+            floating=tuple(engines.FloatLayer(**vars(layer)) for layer in placement.floating),
+        ),
+        recipe=mixed.recipe,
+        promise=mixed.promise,
+    )

@@ -1,0 +1,62 @@
+"""Where the Q/DQ pairs of an attention go whose Q, K and V are slices of one product."""
+
+from __future__ import annotations
+
+from collections.abc import Set
+
+from graphs.view import Node, Use
+from quantization.placement.draft import Draft
+from quantization.placement.keep_blocks import follows_softmax
+from quantization.placement.walk import conv_partition, is_pass_through
+
+__all__ = ["sliced_attention"]
+
+_SLICES = frozenset({"Gather", "Slice", "Split"})
+
+
+def sliced_attention(draft: Draft) -> None:
+    """K and V are read as INT8 right behind the slice that takes them out of one product.
+
+    Each with a range of its own. Where the attention stays in floating point, V alone.
+
+    Why: without a Q/DQ pair next to one of the slices, TensorRT-RTX 1.7.1 cuts the weights of the
+    product of Q, K and V into three and multiplies in float16 (a kernel ``CastMulFc``, and three
+    more to copy); with one it runs INT8. V's rounding errors are averaged over all positions.
+    Source: measured
+    """
+    for node in draft.view.nodes:
+        if node.op_type != "MatMul" or any(draft.view.is_constant(n) for n in node.inputs):
+            continue
+        for index in (0, 1):
+            if draft.is_quantized(node, index):
+                place = _behind_slice(draft, node, index, _SLICES | {"Squeeze"})
+                if place is not None:
+                    draft.release(node, index)
+            elif index and node.name not in draft.excluded and follows_softmax(draft.view, node):
+                # behind a Squeeze the pair would stand at the product, where it has no effect
+                place = _behind_slice(draft, node, index, _SLICES)
+            else:
+                place = None
+            if place is not None:
+                draft.quantize(place.node, place.index, own=True)
+
+
+def _behind_slice(draft: Draft, node: Node, index: int, ends: Set[str]) -> Use | None:
+    """What reads a slice of an INT8 layer's output that ends in this input, if one does.
+
+    Args:
+        draft: the placement so far.
+        node: a product of two activations.
+        index: of its input.
+        ends: operators that the reader stands behind.
+    """
+    view, name, passed = draft.view, node.inputs[index], list[Node]()
+    while (maker := view.producer(name)) is not None and is_pass_through(view, maker):
+        passed.append(maker)
+        name = maker.inputs[0]
+    layer = conv_partition(view, name)
+    sliced = any(maker.op_type in _SLICES for maker in passed)
+    if not sliced or layer is None or layer.name not in draft.layers:
+        return None
+    count = next(n for n, maker in enumerate(passed) if maker.op_type in ends)
+    return Use(node=passed[count - 1], index=0) if count else Use(node=node, index=index)

@@ -1,0 +1,52 @@
+"""A small model and samples for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from engines import Passport
+from tests.engine_models import convnet
+from tests.integration.cpu_engines import Built, build
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, rng: np.random.Generator) -> Path:
+    """A small convolution model: input (N, 16, 8, 8), output (N, 32)."""
+    weight = rng.normal(scale=0.1, size=(32, 16, 3, 3)).astype(np.float32)
+    nodes = [
+        helper.make_node("Conv", ["input", "w"], ["c"], name="conv", pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["c"], ["r"], name="relu"),
+        helper.make_node("GlobalAveragePool", ["r"], ["p"], name="pool"),
+        helper.make_node("Flatten", ["p"], ["output"], name="flat"),
+    ]
+    info = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [info("input", TensorProto.FLOAT, ["N", 16, 8, 8])],
+        [info("output", TensorProto.FLOAT, ["N", 32])],
+        [numpy_helper.from_array(weight, "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    path = tmp_path / "tiny.onnx"
+    onnx.save(model, path)
+    return path
+
+
+@pytest.fixture
+def samples(tmp_path: Path, rng: np.random.Generator) -> Path:
+    path = tmp_path / "samples.npz"
+    np.savez(path, input=rng.normal(size=(12, 16, 8, 8)).astype(np.float32))
+    return path
+
+
+@pytest.fixture(scope="module")
+def int8(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    model = convnet(np.random.default_rng())
+    passport = Passport(preprocess={"layout": "NCHW"})
+    return build(tmp_path_factory.mktemp("int8"), model, passport, precision="int8")

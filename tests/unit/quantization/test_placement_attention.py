@@ -1,0 +1,73 @@
+"""Q, K and V of one product: their Q/DQ pairs stand next to the slices."""
+
+from __future__ import annotations
+
+import pytest
+
+from quantization.placement import Placement, place
+from tests.networks import sliced_attention
+
+
+def edges(placement: Placement) -> set[tuple[str, str, str]]:
+    return {(edge.node, edge.tensor, edge.observed) for edge in placement.activations}
+
+
+@pytest.mark.parametrize(
+    ("way", "cut"),
+    [
+        (
+            "split",
+            [
+                ("n_MatMul_1", "Squeeze_0"),
+                ("n_Transpose_1", "Squeeze_1"),
+                ("n_MatMul_2", "Squeeze_2"),
+            ],
+        ),
+        (
+            "gather",
+            [("n_MatMul_1", "Gather_0"), ("n_Transpose_1", "Gather_1"), ("n_MatMul_2", "Gather_2")],
+        ),
+        (
+            "slice",
+            [("n_Reshape_0", "Slice_0"), ("n_Reshape_1", "Slice_1"), ("n_Reshape_2", "Slice_2")],
+        ),
+    ],
+)
+def test_each_slice_has_a_pair_and_a_range_of_its_own(way: str, cut: list[tuple[str, str]]) -> None:
+    placement = place(sliced_attention(way=way))
+    assert {(node, tensor, tensor) for node, tensor in cut} <= edges(placement)
+    read = {(edge.node, edge.index) for edge in placement.activations}
+    assert ("n_MatMul_2", 0) in read  # the Softmax stays where it was
+    assert ("n_MatMul_1", 1) not in read
+    assert (("n_MatMul_2", 1) in read) == (way != "slice")
+
+
+@pytest.mark.parametrize("way", ["split", "gather", "slice"])
+def test_v_alone_where_the_attention_is_float(way: str) -> None:
+    placement = place(sliced_attention(heads=1, width=48, way=way))
+    assert {f.rule for f in placement.floating} == {"unfused_attention"}
+    read = {edge.node for edge in placement.activations}
+    behind = {"split": "n_Squeeze_2", "gather": "n_MatMul_2", "slice": "n_Reshape_2"}[way]
+    assert behind in read
+    assert len(placement.activations) == 4  # three layers and V
+    assert ("n_MatMul_2", 0) not in {(edge.node, edge.index) for edge in placement.activations}
+
+
+def test_what_the_user_keeps_in_float_stays_so() -> None:
+    placement = place(sliced_attention(), exclude=["n_MatMul_1", "n_MatMul_2"])
+    assert {edge.node for edge in placement.activations} == {
+        "n_MatMul_0",
+        "n_MatMul_3",
+        "n_MatMul_4",
+    }
+    assert ("n_MatMul_2", "Squeeze_2", "Add_0") in edges(
+        place(sliced_attention(), exclude=["n_MatMul_0"])
+    )
+
+
+def test_openvino_reads_them_as_before() -> None:
+    read = {
+        (edge.node, edge.observed) for edge in place(sliced_attention(), profile="cpu").activations
+    }
+    assert ("n_Reshape_0", "Add_0") in read
+    assert "n_Transpose_1" not in {node for node, _ in read}
