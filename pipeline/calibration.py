@@ -213,6 +213,6 @@ def _say_what_was_found(
             screen.add(f"tensor {report.name} {DEGENERATE[report.remark]}")
     if found.placement.joined:
         screen.add(
-            f"{len(found.placement.joined)} Concats join branches too far apart for one scale; "
-            "each branch keeps its own"
+            f"{counted(len(found.placement.joined), 'Concat')} of branches too far apart for one "
+            "scale: each branch keeps its own"
         )

@@ -9,6 +9,7 @@ from itertools import islice
 
 import calibrators
 import quantization
+from artefacts.words import counted
 from graphs.view import GraphView
 from pipeline.calibration import Calibrated
 from pipeline.job import Data
@@ -82,8 +83,8 @@ class Improver:
         self.screen.add(f"improving ranges, rounding and biases with {len(feeds)} {what}")
         if wide := wide_layers(GraphView(given.model), given.placement):
             self.screen.add(
-                f"{len(wide)} layers of more than {WIDEST_WHOLE:,} inputs are fitted in blocks of "
-                f"{BLOCK_INPUTS}, not whole: {', '.join(wide[:3])}{', …' if wide[3:] else ''}"
+                f"{counted(len(wide), 'layer')} of more than {WIDEST_WHOLE:,} inputs fitted in "
+                f"blocks of {BLOCK_INPUTS}: {', '.join(wide[:3])}{', …' if wide[3:] else ''}"
             )
         with self.screen.bar("steps") as show:
 

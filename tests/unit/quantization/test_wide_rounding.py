@@ -18,7 +18,7 @@ from quantization.improve.rounding import (
     round_with_feedback,
     second_moment,
 )
-from quantization.improve.walk import Twins
+from quantization.improve.walk import FloatAndInt8
 from quantization.improve.wide import BLOCK_INPUTS, WIDEST_WHOLE, round_in_blocks, wide_layers
 from quantization.measure.execution import load_onnxruntime
 from quantization.placement import place
@@ -131,7 +131,9 @@ def test_a_walk_takes_blocks_where_the_layer_is_wide(
         monkeypatch.setattr(limited[0], "WIDEST_WHOLE", limit)
         ranges = ranges_of(model, observed_amax(model, feeds[0]))
         decisions = Decisions(GraphView(model), placement, ranges, Methods(), seed=0)
-        twins = Twins(view=GraphView(model), load=load_onnxruntime, samples=feeds, correct=True)
+        twins = FloatAndInt8(
+            view=GraphView(model), load=load_onnxruntime, samples=feeds, correct=True
+        )
         twins.walk(decisions.decide)
         found[limit] = decisions.weights
     layer = layer_matrix(GraphView(model), GraphView(model).nodes[2])
