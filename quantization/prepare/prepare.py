@@ -135,7 +135,7 @@ def _warn(graph: GraphProto) -> None:
 
 def _in_training(node: NodeProto) -> bool:
     """Whether statistics come from the batch, or values are dropped at random."""
-    if node.op_type == "BatchNormalization":
+    if operator(node) == "BatchNormalization":
         flag = any(a.name == "training_mode" and a.i for a in node.attribute)
         return flag or len([name for name in node.output if name]) > 1
-    return node.op_type == "Dropout" and len(node.input) > 2 and bool(node.input[2])
+    return operator(node) == "Dropout" and len(node.input) > 2 and bool(node.input[2])
