@@ -136,8 +136,9 @@ def check_operators(job: Job, target: str, prepared: onnx.ModelProto) -> list[st
 
 def _refuse_lacking(path: Path, target: str, fatal: Sequence[Finding]) -> None:
     """Refuse what the target's parser takes and its builder does not: no parser says so."""
+    own = {name for name, rule in RULES.items() if rule.target == target}
     for each in fatal:
-        if RULES[each.rule].target == target:
+        if each.rule in own:
             raise ModelError(
                 f"node {each.node} ({each.found}) of {path} cannot be built for {target}: "
                 f"{_clause(each.why)}, expected operators that it has; {_clause(each.mend)}"

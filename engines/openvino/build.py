@@ -82,7 +82,7 @@ def build_blob(
         same = _reads_back(compiled, data, chosen, feeds)
         data = data if same else network_bytes(network)
     except RuntimeError as err:
-        raise _refused(model, err) from err
+        raise _refused(f"model {path}", err) from err
     if not same:
         logger.info("OpenVINO reads its blob of %s back wrong: the engine is the network", path)
     inputs, outputs = graph_names(model)
@@ -118,14 +118,13 @@ def check_operators(model: onnx.ModelProto) -> None:
     try:
         core().read_model(data)
     except RuntimeError as err:
-        raise _refused(model, err) from err
+        raise _refused(f"graph {model.graph.name!r}", err) from err
 
 
-def _refused(model: onnx.ModelProto, err: RuntimeError) -> ModelError:
+def _refused(what: str, err: RuntimeError) -> ModelError:
     return ModelError(
-        f"graph {model.graph.name!r} is refused by OpenVINO ({reason(err)}), expected "
-        "operators and shapes that its CPU plugin has; simplify the model or build for another "
-        "target"
+        f"{what} is refused by OpenVINO ({reason(err)}), expected operators and shapes that its "
+        "CPU plugin has; simplify the model or build for another target"
     )
 
 
@@ -144,7 +143,7 @@ def compiled_call(
         chosen = settings(options.threads, _inference_precision(options.precision))
         compiled = core().compile_model(network, DEVICE, chosen)
     except RuntimeError as err:
-        raise _refused(model, err) from err
+        raise _refused(f"graph {model.graph.name!r}", err) from err
     ports = {name: port_index(compiled.outputs, name) for name in names}
 
     def call(inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
