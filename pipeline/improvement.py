@@ -73,7 +73,7 @@ class Improver:
         if not can_walk(GraphView(given.model)):
             self.screen.add("improvement skipped: the model uses ONNX sequences")
             return None
-        feeds, batch = self._feeds(given), _batch(given)
+        feeds, batch = self.feeds(given), _batch(given)
         what = "samples" if batch == 1 else f"batches of {batch} samples"
         if len(feeds) < FEWEST_FEEDS:
             self.screen.add(
@@ -116,7 +116,7 @@ class Improver:
             given.model,
             given.placement,
             given.ranges,
-            self._feeds(given),
+            self.feeds(given),
             methods=UNFITTED,
             progress=between_steps,
         )
@@ -141,7 +141,7 @@ class Improver:
         new = found.ranges.replace({name: ranges[name] for name in missing})
         return dataclasses.replace(found, ranges=new)
 
-    def _feeds(self, given: Calibrated) -> list[Arrays]:
+    def feeds(self, given: Calibrated) -> list[Arrays]:
         """What the model takes at once, of what is learned from: a sample or its batch."""
         inputs = calibrators.input_specs(given.model)
         batches = calibrators.batches(self._learned(given), 1, inputs=inputs)

@@ -25,6 +25,7 @@ from pipeline.building import (
 from pipeline.built import Built
 from pipeline.calibration import Calibrated, calibrate
 from pipeline.checked_first import check_evaluation, check_first, check_operators
+from pipeline.erased import all_that_survives
 from pipeline.gates import refuse_gap, refuse_if_missed
 from pipeline.improvement import Improver
 from pipeline.job import Data, Job
@@ -38,7 +39,6 @@ from pipeline.screen import Screen
 from pipeline.search import PromiseSearch
 from pipeline.verification import judge_onnx, verify
 from quantization.foreign.bound import bound_weights
-from quantization.improve.improved import as_calibrated
 from quantization.search.recipe import Recipe
 
 __all__ = ["run"]
@@ -229,14 +229,7 @@ def choose_precisions(
             screen=screen,
         )
         return search.keep(asked.promise)
-    fitted = improver.improve(given)
-    plain = as_calibrated(given.model, given.ranges)
-    return MixedPrecision(
-        placement=given.placement,
-        improved=plain if fitted is None else fitted.network,
-        calibrator=given.method,
-        fitted_to=None if fitted is None else fitted.samples,
-    )
+    return all_that_survives(given, improver)
 
 
 def say_placement(
