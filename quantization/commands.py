@@ -54,13 +54,14 @@ class Command:
 def add_lint(parser: ArgumentParser) -> None:
     """Flags of ``lint``."""
     parser.add_argument("model", type=Path, help="ONNX file")
+    parser.add_argument("--target", choices=("tensorrt", "tensorrt-rtx"), default="tensorrt")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--verbose", action="store_true", help="list every node")
 
 
 def run_lint(arguments: Namespace) -> Outcome:
     """Exit code 1 where TensorRT would not build the model, or build something else."""
-    findings = lint(load_model(arguments.model))
+    findings = lint(load_model(arguments.model), arguments.target)
     name = str(arguments.model)
     if arguments.json:
         text = lint_json(name, findings)
