@@ -6,11 +6,12 @@ import difflib
 import importlib
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from artefacts.colour import painted
-from artefacts.command import dying_of_interrupts
+from artefacts.command import dying_of_interrupts, run_command
 from int8 import __version__
-from int8.subcommands import SUBCOMMANDS
+from int8.subcommands import SUBCOMMANDS, Subcommand
 
 __all__ = ["help_text", "main"]
 
@@ -32,10 +33,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"int8: error: no subcommand {name!r}{hint}", file=sys.stderr)
         return 2
     found = SUBCOMMANDS[name]
+    return run_command(lambda: _call(found, words[1:]), debug="--debug" in words)
+
+
+def _call(found: Subcommand, words: list[str]) -> int:
+    rest = _with_files(found, words)
     with dying_of_interrupts():
         command = importlib.import_module(found.module)
-    code: int = command.main([*found.given, *words[1:]], prog=found.prog)
+    code: int = command.main([*found.given, *rest], prog=found.prog)
     return code
+
+
+def _with_files(found: Subcommand, words: list[str]) -> list[str]:
+    """One file of a build in front becomes the files that the subcommand wants of it."""
+    alone = words and not words[0].startswith("-") and (len(words) < 2 or words[1].startswith("-"))
+    if not found.finds or not alone or "--ranges" in words:
+        return words
+    path = Path(words[0])
+    if path.suffix == ".onnx" and len(found.finds) == 1:  # lint takes any model as it is
+        return words
+    family_module = importlib.import_module("pipeline.family")  # which loads onnx
+    if not path.is_file() or not family_module.is_artefact(path):
+        return words
+    family = vars(family_module.family_of(path))
+    return [word.format(**family) for word in found.finds] + words[1:]
 
 
 def help_text() -> str:

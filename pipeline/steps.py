@@ -28,7 +28,7 @@ from pipeline.checked_first import Ready, check_evaluation, check_first, check_o
 from pipeline.erased import all_that_survives
 from pipeline.gates import refuse_gap, refuse_if_missed
 from pipeline.improvement import Improver
-from pipeline.job import Data, Job, Paths
+from pipeline.job import Data, Job
 from pipeline.mixed_precision import MixedPrecision, passport_of, record
 from pipeline.plan import plan_of
 from pipeline.preprocessing import Described, settle_preprocess, with_description
@@ -85,9 +85,8 @@ def run(job: Job, screen: Screen) -> None:
 
 def _run(ready: Ready, known: Described, screen: Screen) -> None:
     job, target, isa, recipe = ready.job, ready.target, ready.isa, ready.recipe
-    data = job.data
     if ready.taken:
-        source: Source | None = use_quantized_model(job.paths, data, isa, ready.model, screen)
+        source: Source | None = use_quantized_model(job, target, isa, ready.model, screen)
     else:
         prepared = prepare(job, target, ready.model, screen)
         if job.build.precision == "int8" and not job.build.implicit:
@@ -114,19 +113,21 @@ def _run(ready: Ready, known: Described, screen: Screen) -> None:
 
 
 def use_quantized_model(
-    paths: Paths, data: Data, isa: str | None, model: onnx.ModelProto, screen: Screen
+    job: Job, target: str, isa: str | None, model: onnx.ModelProto, screen: Screen
 ) -> Source:
     """A model that is quantized already is built as it is: no calibration.
 
     Returns:
         The model as it came, and the file to build from: with other weights for a CPU without VNNI.
     """
+    paths, data = job.paths, job.data
     screen.start(f"prepare    {paths.onnx}")
     imported = quantization.import_quantized(model)
     screen.add(f"{imported.format} model of {imported.origin}: taken as it is, not calibrated")
     screen.add(*imported.notes)
     taken = settle_axes(data, imported.model, screen)
     check_evaluation(data, taken)
+    screen.add(*check_operators(job, target, taken))
     path = paths.beside(".int8.onnx")
     quantization.save_model(taken, path)
     portable = bounded(data, taken, screen) if isa == "portable" else None
@@ -256,7 +257,9 @@ def say_placement(
 def build(job: Job, target: str, source: Source, screen: Screen) -> Built:
     """Build the engine and its manifest."""
     paths, data, asked = job.paths, job.data, job.build
-    converted = convert_to_float16(paths, asked, target, source.path, source.statistics, screen)
+    converted = convert_to_float16(
+        paths, data, asked, target, source.path, source.statistics, screen
+    )
     passport = replace(source.passport, float32_operators=converted.float32_operators)
     screen.start(f"build      {paths.engine}, target {target}")
     options = build_options(asked, data, target, source.prepared)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 
 from artefacts.faults import writing
 from artefacts.files import make_folder
@@ -24,10 +25,19 @@ def one_at_a_time(job: Job, screen: Screen) -> Iterator[None]:
     """
     alone = job.data.shard is None
     made = job.paths.engine if alone else statistics_path(job.paths, job.data)
+    new = [folder for folder in made.parents if not folder.exists()]
     make_folder(made)
     with ExitStack() as stack:
+        stack.callback(_remove_empty, new)
         with writing(made):
             stack.enter_context(
                 job_lock(made, lambda: screen.add(f"waiting for another build of {made}"))
             )
         yield
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    """A job that was refused before it wrote anything leaves no folder."""
+    for folder in folders:
+        with suppress(OSError):
+            folder.rmdir()
