@@ -22,6 +22,7 @@ from typing import Any
 
 from artefacts.command import run_command
 from artefacts.runs import interruptible
+from artefacts.texts import printable_json
 from pipeline.flags import parse_job
 from pipeline.keywords import job_of
 from pipeline.result import Result, result_of, summary_json
@@ -76,7 +77,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "build_engine.py") -> in
 
     def tell(code: int, error: str | None) -> None:
         if "--json" in words:
-            print(summary_json(job, screen, code, error))
+            print(printable_json(summary_json(job, screen, code, error)))
 
     interrupted = "interrupted; run the same command again to resume"
     return run_command(command, debug="--debug" in words, interrupted=interrupted, ended=tell)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import reprlib
 
-__all__ = ["bounded", "printable", "shortened", "shown"]
+__all__ = ["bounded", "printable", "printable_json", "shortened", "shown"]
 
 MOST_CHARACTERS = 200
 _LONGEST_SENTENCE = 4000
@@ -59,3 +60,8 @@ def printable(text: str, *, kept: str = "\n\t") -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c in kept else repr(c)[1:-1] for c in text)
+
+
+def printable_json(text: str) -> str:
+    """The same JSON with whatever steers a terminal escaped as JSON has it."""
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)

@@ -12,7 +12,7 @@ from pathlib import Path
 from artefacts.arguments import ArgumentParser
 from artefacts.command import run_command
 from artefacts.errors import InputError
-from artefacts.texts import printable
+from artefacts.texts import printable, printable_json
 from engines.loading import check_machine
 from engines.manifest import Manifest, read_manifest, read_verified
 from engines.serving.release import Expected, Release
@@ -26,7 +26,7 @@ def inspect(arguments: argparse.Namespace) -> None:
     """Print what the manifest says; ``--json`` prints the file."""
     manifest = read_manifest(arguments.engine)
     if arguments.json:
-        print(manifest.to_bytes().decode(), end="")
+        print(printable_json(manifest.to_bytes().decode()), end="")
         return
     for title, text in describe(manifest):
         # A manifest is untrusted: a line each, without control characters.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 
 from artefacts.command import run_command
 from artefacts.errors import GateMissedError, InputError
-from artefacts.texts import printable, shortened, shown
+from artefacts.texts import printable, printable_json, shortened, shown
 
 ROOT = Path(__file__).parents[3]
 
@@ -139,3 +140,12 @@ def test_reprs_are_bounded_and_printable() -> None:
     assert shortened("a\n  b\tc") == "a b c"
     assert printable("a\n\x1b") == "a\n\\x1b"
     assert printable("a\nb", kept="") == "a\\nb"
+
+
+def test_json_on_a_terminal_is_the_same_json() -> None:
+    value = {"é": "\x9b2J \x7f \ud800 \U000e0001 plain"}
+    text = json.dumps(value, ensure_ascii=False, indent=1)
+    shown_text = printable_json(text)
+    assert json.loads(shown_text) == value
+    assert shown_text.replace("\n", "").isprintable()
+    assert "é" in shown_text
