@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.soak.commands import COMMANDS, ROOT, killed_at, left_over, run, wrong_files
+from tests.soak.commands import COMMANDS, ROOT, killed_at, left_over, run, start, wrong_files
 from tests.soak.faults import LIMITED
 
 
@@ -58,3 +58,22 @@ def test_an_engine_is_old_or_new_wherever_its_rebuild_is_killed(
         assert wrong_files(out) == []
     assert run(words, temporary)[0] == 0
     assert left_over(out, temporary) == []
+
+
+def test_two_builds_of_one_engine_take_turns(tmp_path: Path, temporary: Path) -> None:
+    out = tmp_path / "out"
+    words = COMMANDS["build --precision fp32"].command(out, out)
+    both = [start(words, temporary) for _ in range(2)]
+    said = [process.communicate()[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert (out / "m.engine").is_file()
+    assert wrong_files(out) == []
+    assert left_over(out, temporary) == []
+
+
+def test_a_build_that_is_refused_leaves_no_folder(tmp_path: Path, temporary: Path) -> None:
+    out = tmp_path / "new" / "out"
+    words = COMMANDS["build"].command(out, out)
+    words[words.index("--calib-data") + 1] = str(tmp_path)  # holds no samples
+    assert run(words, temporary)[0] == 2
+    assert not out.parent.exists()
