@@ -52,6 +52,8 @@ class Runtime:
         linted: whether the rules of ``quantization.lint`` are those of its parser.
         takes_types: whether it computes in the types that the graph has, where it quantizes by
             Q/DQ; else it chooses them, or has one.
+        one_float_type: whether it brings all of a graph to one floating-point type, and refuses
+            layers that read two.
         compiled: a model compiled for this machine and never written; None where that needs a
             device that may not be here.
         resolve_isa: ``auto`` and the names of its INT8 arithmetics to the one to quantize for;
@@ -72,6 +74,7 @@ class Runtime:
     needs_profiles: bool = True
     tf32: bool = True
     linted: bool = False
+    one_float_type: bool = False
     check_model: Callable[[onnx.ModelProto], None] = field(default=_fits)
     check_operators: Callable[[onnx.ModelProto], None] = field(default=_fits)
     compiled: Callable[[onnx.ModelProto, BuildOptions], Call] | None = None

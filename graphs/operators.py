@@ -14,7 +14,8 @@ __all__ = [
     "ACTIVATION_OPS", "ALWAYS_FLOAT_OPS", "AVERAGE_OPS", "CODE_COPYING_OPS", "CONTROL_OPS",
     "CONVOLUTION_OPS", "CONV_FUSED_OPS", "EXACT_OPS", "HALF_RISKS", "INT8_KEEPING_OPS",
     "INTEGER_OPS", "MAC_OPS", "OPERATORS", "PAIR_OPS", "PARTIAL_OPS", "POINTWISE_OPS",
-    "POSITIVE_OPS", "PRODUCT_OPS", "RANGE_KEEPING_OPS", "REARRANGING_OPS", "RECURRENT_OPS",
+    "POSITIVE_OPS",
+    "POWER_OPS", "PRODUCT_OPS", "RANGE_KEEPING_OPS", "REARRANGING_OPS", "RECURRENT_OPS",
     "RESIZE_OPS", "ROUNDED_OPS", "SCALE_KEEPING_OPS", "SCORE_OPS", "SELF_GATED_OPS",
     "SHAPE_MAKING_OPS", "SHIFT_KEEPING_OPS", "SIZE_OPS", "TYPED_OPS", "WEIGHTED_OPS", "Operator",
 ]  # fmt: skip
@@ -48,6 +49,7 @@ class Operator:
         activation: a non-linearity that runtimes compute in the kernel of the layer before it.
         fuses_behind_conv: what TensorRT computes in the kernel of a convolution before it.
         self_gated: x times a gate of x: it dips a little below zero.
+        makes_power: stands between a filter bank and the logarithm of its power or magnitude.
         scales_scores: stands between Q·Kᵀ and the Softmax of an attention.
         shape_from_values: the shape of its result depends on values.
         typed_by_attribute: the type of its result is written in an attribute.
@@ -74,6 +76,7 @@ class Operator:
     activation: bool = False
     fuses_behind_conv: bool = False
     self_gated: bool = False
+    makes_power: bool = False
     scales_scores: bool = False
     shape_from_values: bool = False
     typed_by_attribute: bool = False
@@ -90,10 +93,10 @@ _PICKING = replace(_MOVING, partial=True, folds="exact")
 _REARRANGING = replace(_MOVING, rearranges=True, keeps_shift=True, folds="exact")
 
 OPERATORS: dict[str, Operator] = {
-    "Abs": Operator(never_negative=True, folds="exact"),
+    "Abs": Operator(never_negative=True, makes_power=True, folds="exact"),
     "Acos": _ROUNDED,
     "Acosh": _ROUNDED,
-    "Add": Operator(pointwise=True, scales_scores=True, folds="exact"),
+    "Add": Operator(pointwise=True, makes_power=True, scales_scores=True, folds="exact"),
     "And": _EXACT,
     "Asin": _ROUNDED,
     "Asinh": _ROUNDED,
@@ -123,7 +126,7 @@ OPERATORS: dict[str, Operator] = {
     "com.microsoft.QLinearSoftmax": _INTEGER,
     "com.microsoft.QLinearWhere": _INTEGER,
     "Compress": Operator(shape_from_values=True),
-    "Concat": Operator(copies_codes=True, partial=True, folds="exact"),
+    "Concat": Operator(copies_codes=True, partial=True, makes_power=True, folds="exact"),
     "ConstantOfShape": Operator(typed_by_attribute=True, folds="exact"),
     "Conv": Operator(family="convolution", weighted=True, counts_macs=True),
     "ConvInteger": _INTEGER,
@@ -134,7 +137,7 @@ OPERATORS: dict[str, Operator] = {
     "DeformConv": Operator(always_float=True),
     "DepthToSpace": _MOVING,
     "DequantizeLinear": Operator(family="pair"),
-    "Div": Operator(pointwise=True, scales_scores=True, folds="exact"),
+    "Div": Operator(pointwise=True, makes_power=True, scales_scores=True, folds="exact"),
     "Dropout": Operator(keeps_range=True, keeps_shift=True, keeps_scale=True),
     "DynamicQuantizeLinear": _INTEGER,
     "Einsum": Operator(counts_macs=True, always_float=True, folds="rounded"),
@@ -172,19 +175,19 @@ OPERATORS: dict[str, Operator] = {
     "LSTM": Operator(family="recurrent", counts_macs=True, always_float=True),
     "MatMul": Operator(family="product", weighted=True, counts_macs=True, folds="rounded"),
     "MatMulInteger": _INTEGER,
-    "Max": _EXACT,
+    "Max": replace(_EXACT, makes_power=True),
     "MaxPool": replace(_MOVING, keeps_shift=True, keeps_scale=True, fuses_behind_conv=True),
     "Min": _EXACT,
     "Mish": Operator(pointwise=True, self_gated=True),
     "Mod": _EXACT,
-    "Mul": Operator(pointwise=True, scales_scores=True, folds="exact"),
-    "Neg": Operator(pointwise=True, folds="exact"),
+    "Mul": Operator(pointwise=True, makes_power=True, scales_scores=True, folds="exact"),
+    "Neg": Operator(pointwise=True, makes_power=True, folds="exact"),
     "NonMaxSuppression": Operator(shape_from_values=True, half_risk="index"),
     "NonZero": Operator(shape_from_values=True),
     "Not": _EXACT,
     "Or": _EXACT,
-    "Pad": Operator(keeps_range=True, stays_int8=True, folds="exact"),
-    "Pow": Operator(pointwise=True, folds="rounded", half_risk="growth"),
+    "Pad": Operator(keeps_range=True, stays_int8=True, makes_power=True, folds="exact"),
+    "Pow": Operator(pointwise=True, makes_power=True, folds="rounded", half_risk="growth"),
     "PRelu": Operator(keeps_scale=True, pointwise=True, activation=True, fuses_behind_conv=True),
     "QLinearConv": _INTEGER,
     "QLinearMatMul": _INTEGER,
@@ -194,15 +197,15 @@ OPERATORS: dict[str, Operator] = {
     "Range": Operator(folds="exact", half_risk="index"),
     "Reciprocal": Operator(folds="exact", half_risk="growth"),
     "ReduceL1": Operator(folds="rounded", half_risk="sum"),
-    "ReduceL2": Operator(folds="rounded", half_risk="growth"),
+    "ReduceL2": Operator(makes_power=True, folds="rounded", half_risk="growth"),
     "ReduceLogSum": Operator(folds="rounded", half_risk="sum"),
     "ReduceLogSumExp": Operator(folds="rounded", half_risk="growth"),
     "ReduceMax": _EXACT,
     "ReduceMean": Operator(family="average", folds="rounded"),
     "ReduceMin": _EXACT,
     "ReduceProd": Operator(folds="exact", half_risk="growth"),
-    "ReduceSum": Operator(folds="rounded", half_risk="sum"),
-    "ReduceSumSquare": Operator(folds="rounded", half_risk="growth"),
+    "ReduceSum": Operator(makes_power=True, folds="rounded", half_risk="sum"),
+    "ReduceSumSquare": Operator(makes_power=True, folds="rounded", half_risk="growth"),
     "Relu": Operator(
         keeps_scale=True,
         never_negative=True,
@@ -230,9 +233,9 @@ OPERATORS: dict[str, Operator] = {
     "Softsign": _ROUNDED,
     "SpaceToDepth": _MOVING,
     "Split": _PICKING,
-    "Sqrt": Operator(pointwise=True, folds="exact"),
+    "Sqrt": Operator(pointwise=True, makes_power=True, folds="exact"),
     "Squeeze": _REARRANGING,
-    "Sub": Operator(pointwise=True, scales_scores=True, folds="exact"),
+    "Sub": Operator(pointwise=True, makes_power=True, scales_scores=True, folds="exact"),
     "Swish": Operator(self_gated=True),
     "Tan": _ROUNDED,
     "Tanh": Operator(pointwise=True, activation=True, folds="rounded"),
@@ -243,7 +246,7 @@ OPERATORS: dict[str, Operator] = {
     "Unique": Operator(shape_from_values=True),
     "Unsqueeze": _REARRANGING,
     "Upsample": Operator(family="resize", keeps_range=True, stays_int8=True),
-    "Where": Operator(scales_scores=True, folds="exact"),
+    "Where": Operator(makes_power=True, scales_scores=True, folds="exact"),
     "Xor": _EXACT,
 }
 """By name, with the domain in front where it is not ONNX's own, as ``graphs.view.Node`` says it."""
@@ -276,6 +279,7 @@ POINTWISE_OPS = _all(lambda o: o.pointwise)
 ACTIVATION_OPS = _all(lambda o: o.activation)
 CONV_FUSED_OPS = _all(lambda o: o.fuses_behind_conv)
 SELF_GATED_OPS = _all(lambda o: o.self_gated)
+POWER_OPS = _all(lambda o: o.makes_power)
 SCORE_OPS = _all(lambda o: o.scales_scores)
 SHAPE_MAKING_OPS = _all(lambda o: o.shape_from_values)
 TYPED_OPS = _all(lambda o: o.typed_by_attribute)

@@ -109,10 +109,10 @@ def _float_model(candidates: list[Path], int8: Path, wanted: str) -> Path:
     for path, found in hashes.items():
         if found == wanted:
             return path
-    said = ", ".join(f"{path.name} is {found[:12]}" for path, found in hashes.items())
+    said = [f"{path.name} is {found[:12]}" for path, found in hashes.items()]
     raise ArtefactError(
-        f"model {int8} was made from graph {wanted[:12]}, expected it beside ({said or 'no float'} "
-        "model is there): files of two builds; build again"
+        f"model {int8} was made from graph {wanted[:12]}, expected it beside "
+        f"({', '.join(said) or 'no float model is there'}): files of two builds; build again"
     )
 
 

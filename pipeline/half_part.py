@@ -55,7 +55,7 @@ def in_half(
     except ModelError:
         magnitudes = {}
     half = quantization.to_float16(model, amax, magnitudes=magnitudes)
-    if not feeds:
+    if not feeds or not half.halved:  # nothing to compare with, or nothing that changed
         return half
     try:
         gap = worst_gap(model, half.model, feeds)

@@ -122,7 +122,8 @@ def use_quantized_model(
     """
     paths, data = job.paths, job.data
     screen.start(f"prepare    {paths.onnx}")
-    imported = quantization.import_quantized(model)
+    one_type = engines.runtime_of(target).one_float_type
+    imported = quantization.import_quantized(model, widen=one_type)
     screen.add(f"{imported.format} model of {imported.origin}: taken as it is, not calibrated")
     screen.add(*imported.notes)
     taken = settle_axes(data, imported.model, screen)

@@ -109,6 +109,7 @@ OPENVINO = Runtime(
     load=_load,
     check=_check,
     takes_types=_takes_types,
+    one_float_type=True,
     ready=_ready,
     check_operators=_check_operators,
     compiled=_compiled,

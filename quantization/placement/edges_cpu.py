@@ -5,7 +5,7 @@ from __future__ import annotations
 from graphs.view import Node, Use
 from quantization.placement.draft import Draft
 from quantization.placement.edges import skip_input
-from quantization.placement.walk import is_pass_through
+from quantization.placement.walk import is_pass_through, may_be_unsigned
 
 __all__ = ["before_pass_through", "residual_add_both"]
 
@@ -28,9 +28,12 @@ def residual_add_both(draft: Draft) -> None:
 def before_pass_through(draft: Draft) -> None:
     """Q/DQ goes before MaxPool, Slice, Concat and other ops that only move values.
 
-    Where everything that reads their output is quantized.
+    Where everything that reads their output is quantized. Behind a Pad of values that may be
+    negative, unless a convolution alone reads it, which takes it in.
 
-    Why: OpenVINO moves a DQ down across them but no Q up, so they run on INT8 only behind it.
+    Why: OpenVINO moves a DQ down across them but no Q up, so they run on INT8 only behind it. Codes
+    of both signs have a zero point there, and a DQ that has one does not pass a Pad: what reads it
+    would run in float (basic-pitch's stack of padded harmonics did).
     Source: measured, [nncf]
     """
     for node in reversed(draft.view.nodes):
@@ -38,11 +41,18 @@ def before_pass_through(draft: Draft) -> None:
         if node.name in draft.excluded or not (joins or is_pass_through(draft.view, node)):
             continue
         uses = [use for name in node.outputs if name for use in draft.view.uses(name)]
+        if node.op_type == "Pad" and not _passes_pad(draft, node, uses):
+            continue
         if uses and _serves_only_int8(draft, node, uses):
             for use in uses:
                 draft.release(use.node, use.index)
             for index in range(len(node.inputs) if joins else 1):
                 draft.quantize(node, index)
+
+
+def _passes_pad(draft: Draft, node: Node, uses: list[Use]) -> bool:
+    taken_in = all(use.node.op_type == "Conv" and use.index == 0 for use in uses)
+    return taken_in or may_be_unsigned(draft.view, node.inputs[0])
 
 
 def _serves_only_int8(draft: Draft, node: Node, uses: list[Use]) -> bool:

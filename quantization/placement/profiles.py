@@ -21,6 +21,7 @@ from quantization.placement import (
     keep_blocks,
     keep_general,
     keep_small,
+    keep_spectra,
     shared,
 )
 from quantization.placement.apart import joined_tensors, unequal_joins
@@ -54,6 +55,7 @@ _GENERAL = (
     keep_general.not_float32,
     keep_general.computed_weights,
     keep_general.lacking_kernel,
+    keep_spectra.log_spectrum,
 )
 _TENSORRT = Rules(
     keep=(

@@ -77,6 +77,26 @@ def test_executed_as_promised(
     assert agreement_db(int8, tmp_path, rng) > 20
 
 
+@pytest.mark.parametrize("activation", ["Relu", "Tanh"])
+@pytest.mark.parametrize("behind", ["Concat", "Slice", "Conv"])
+def test_padded_values_are_read_in_int8(
+    activation: str, behind: str, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    """A DQ of codes of both signs does not pass a Pad that no convolution takes in."""
+    net = Builder()
+    x = net.op(activation, net.conv(net.input("x", (1, 32, 8, 8)), 32))
+    x = net.op("Pad", x, net.ints(0, 0, 0, 0, 0, 0, 0, 3))
+    net.channels[x] = 32
+    if behind == "Concat":
+        x = net.concat(x, x)
+        net.channels[x] = 64
+    if behind == "Slice":
+        x = net.op("Slice", x, net.ints(0), net.ints(9), net.ints(3))
+        net.channels[x] = 32
+    int8 = built(net.build("padded", net.relu(net.conv(x, 64))), tmp_path)
+    assert agreement_db(int8, tmp_path, rng) > 20
+
+
 @pytest.mark.parametrize("name", ["resnet_basic", "mobilenet_v2", "detector"])
 def test_executed_as_promised_with_unsigned_codes(
     name: str, tmp_path: Path, rng: np.random.Generator
