@@ -20,6 +20,7 @@ from calibrators.samples.samples import declared_specs
 from calibrators.tensorrt.cache import version_number
 from pipeline.building import refuse_calibrator, settle_cpu_isa
 from pipeline.job import Calibrate, Data, Job
+from pipeline.needs import check_space
 from pipeline.preprocessing import class_count
 from pipeline.recipes import with_recipe
 from pipeline.samples import evaluation_samples, refuse_nothing_to_learn
@@ -70,6 +71,7 @@ def check_first(job: Job) -> Ready:
         runtime.check_model(model)
         runtime.ready()
     _check_shapes(job.build.options.profiles, model)
+    check_space(job, model)
     taken = quantizes and quantization.quantized_format(model) is not None
     if taken:
         _refuse_searching(job)
