@@ -23,6 +23,7 @@ from pipeline.job import Calibrate, Data, Job
 from pipeline.needs import check_space
 from pipeline.preprocessing import class_count
 from pipeline.recipes import with_recipe
+from pipeline.replaced import refuse_another
 from pipeline.samples import evaluation_samples, refuse_nothing_to_learn
 from quantization.lint.lint import RULES, Finding
 from quantization.search.recipe import Recipe
@@ -72,6 +73,7 @@ def check_first(job: Job) -> Ready:
         runtime.ready()
     _check_shapes(job.build.options.profiles, model)
     check_space(job, model)
+    refuse_another(job.paths, model)
     taken = quantizes and quantization.quantized_format(model) is not None
     if taken:
         _refuse_searching(job)
