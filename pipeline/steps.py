@@ -33,6 +33,7 @@ from pipeline.mixed_precision import MixedPrecision, passport_of, record
 from pipeline.plan import plan_of
 from pipeline.preprocessing import Described, settle_preprocess, with_description
 from pipeline.recipes import follow
+from pipeline.replaced import what_is_replaced
 from pipeline.sample_axes import graph_passport, settle_axes
 from pipeline.samples import calibration_samples
 from pipeline.screen import Screen
@@ -122,6 +123,7 @@ def use_quantized_model(
     """
     paths, data = job.paths, job.data
     screen.start(f"prepare    {paths.onnx}")
+    screen.add(*what_is_replaced(paths))
     one_type = engines.runtime_of(target).one_float_type
     imported = quantization.import_quantized(model, widen=one_type)
     screen.add(f"{imported.format} model of {imported.origin}: taken as it is, not calibrated")
@@ -159,6 +161,7 @@ def bounded(data: Data, model: onnx.ModelProto, screen: Screen) -> onnx.ModelPro
 def prepare(job: Job, target: str, model: onnx.ModelProto, screen: Screen) -> onnx.ModelProto:
     """Load, check and normalise the graph that every artefact refers to."""
     screen.start(f"prepare    {job.paths.onnx}")
+    screen.add(*what_is_replaced(job.paths))
     prepared = quantization.prepare(model)
     inputs = ", ".join(map(str, calibrators.input_specs(prepared)))
     screen.add(f"{len(nodes(model))} nodes → {len(nodes(prepared))}; input {inputs}")

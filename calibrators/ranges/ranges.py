@@ -19,12 +19,24 @@ from artefacts.faults import reading
 from artefacts.files import read_bounded, write_atomic
 from artefacts.texts import shortened, shown
 
-__all__ = ["LARGEST_AMAX", "LEVELS", "SMALLEST_AMAX", "Range", "Ranges"]
+__all__ = [
+    "LARGEST_AMAX",
+    "LEVELS",
+    "READER_ERROR",
+    "READER_ERROR_CENTRED",
+    "SMALLEST_AMAX",
+    "Range",
+    "Ranges",
+]
 
 LEVELS = 127  # codes on each side of zero: symmetric INT8 without -128
 # Below this, amax / 127 is no normal float32, and engines flush it to a scale of zero.
 SMALLEST_AMAX = LEVELS * float(np.finfo(np.float32).smallest_normal)
 LARGEST_AMAX = float(np.finfo(np.float32).max)
+READER_ERROR = "reader error"
+"""Method of a range chosen by the error in what reads it, in an improved graph."""
+READER_ERROR_CENTRED = f"{READER_ERROR}, centred"
+"""The same, of a tensor that the improvement moved to the middle of its values."""
 _FORMAT = 1
 _LIMIT_BYTES = 256 << 20
 
