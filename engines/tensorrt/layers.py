@@ -99,7 +99,8 @@ def _multiplies(layer: Mapping[str, Any]) -> bool:
 def _precision(layer: Mapping[str, Any]) -> str:
     """By its tactic, else its weights, else what it reads.
 
-    Of what multiplies, the first input counts: a bias, mask or skip behind it may be in float.
+    Of what multiplies, the first input that is a number counts: a bias or skip behind it may be in
+    float, and an attention's mask, which may come first, is none.
     """
     multiplies = _multiplies(layer)
     if multiplies and INT8_TACTIC.search(str(layer.get("TacticName", ""))):
@@ -109,10 +110,13 @@ def _precision(layer: Mapping[str, Any]) -> str:
     inputs = [each for each in layer.get("Inputs") or () if isinstance(each, Mapping)]
     if _is_opaque(layer):
         return UNKNOWN
-    kinds = {
+    read = [
         _named(" ".join(str(v) for k, v in tensor.items() if "type" in k.lower()))
-        for tensor in (inputs[:1] if multiplies else inputs)
-    }
+        for tensor in inputs
+    ]
+    if multiplies:
+        read = [kind for kind in read if kind != UNKNOWN][:1]
+    kinds = set(read)
     floating = kinds - {INT8}
     return min(floating) if floating else (INT8 if kinds else UNKNOWN)
 

@@ -30,6 +30,7 @@ _ATTENTION = "mha"  # in the name of generated code that is a whole attention
 # INT8 codes and multiplies them in floating point.
 _PRODUCT = re.compile(r"^__myl_(?:[A-Z][a-z]*)*?Fc(?:[A-Z_]|$)")
 _FLOATS = ("Float", "Half", "BFloat16")
+_CODES = ("Int8", "FP8", "Int4", "FP4")
 
 
 def logged_precisions(lists: Sequence[str]) -> dict[str, str]:
@@ -49,7 +50,8 @@ def logged_layers(text: str) -> Iterator[dict[str, Any]]:
     """Layers of one list as the inspector's JSON has them.
 
     Those that multiply come first: code around them carries the names of their nodes, too. What
-    they multiply comes first among their inputs; a mask or skip behind it may be floating point.
+    they multiply comes first among their inputs that are numbers; a skip behind it may be floating
+    point, and a mask of booleans may stand before it.
     What reads nothing prepares constants, such as weights for a product in floating point.
     """
     for match in sorted(_LAYER.finditer(text), key=lambda match: not _multiplies(match)):
@@ -87,7 +89,7 @@ def _read(layer: re.Match[str], kinds: list[str]) -> list[str]:
         return kinds
     if _PRODUCT.match(layer["name"]):
         return sorted(kinds[:2], key=lambda kind: kind not in _FLOATS)[:1]
-    return kinds[:1]
+    return [kind for kind in kinds if kind in (*_FLOATS, *_CODES)][:1]
 
 
 def _typed(kind: str) -> dict[str, str]:

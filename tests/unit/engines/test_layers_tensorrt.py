@@ -108,6 +108,11 @@ def test_an_attention_in_one_kernel() -> None:
     assert set(tensorrt_precisions({"Layers": [layer]}).values()) == {"int8"}
 
 
+def test_a_mask_before_the_factors_is_no_factor() -> None:
+    layer = named("_gemm_mha_v2_myl0_4", "kgen", "Bool", "Int8", "Int8", "Int8")
+    assert set(tensorrt_precisions({"Layers": [layer]}).values()) == {"int8"}
+
+
 ORDER = ("stem", "Conv_0", "Relu_1", "Conv_2", "Concat_3", "head")
 
 

@@ -69,6 +69,14 @@ def test_the_constant_of_an_attention_is_its_mask(mask: str) -> None:
     assert logged_precisions([layers(code)])["pv"] == "fp16"
 
 
+def test_a_mask_before_the_factors_of_an_attention_is_no_factor() -> None:
+    """BERT's: the builder lists the mask that it was given first."""
+    code = line("_gemm_mha_v2_myl0_6", "kgen", "Bool Int8 Int8 Int8", "", "qk softmax pv")
+    assert set(logged_precisions([layers(code)]).values()) == {"int8"}
+    code = line("_gemm_mha_v2_myl0_6", "kgen", "Bool Half Half Half", "", "qk softmax pv")
+    assert set(logged_precisions([layers(code)]).values()) == {"fp16"}
+
+
 def test_weights_made_float_for_a_generated_product_are_no_int8_layer() -> None:
     """What becomes of a product of q, k and v whose slices go straight to an attention."""
     made = line("__myl_CastMulSlicSlicSlicConc_myl0_3", "kgen", "", "1,384,1152:Int8", "w_dq qkv")
