@@ -250,7 +250,8 @@ def test_a_layer_takes_all_scales_in_one_type(copied: bool, rng: np.random.Gener
         "MatMul:b multiplies what DequantizeLinear:d scales in float32"
     )
     feeds = {"x": (1e-5 * rng.normal(size=(3, 4))).astype(np.float32)}
-    assert error(run(model, feeds), run(result.model, feeds)) < 0.01
+    # One code of some forty may round to the other side.
+    assert error(run(model, feeds), run(result.model, feeds)) < 0.05
 
 
 def test_scales_that_float16_holds_keep_nothing() -> None:
