@@ -7,7 +7,7 @@ from functools import cached_property
 
 import onnx
 
-from graphs.operators import WEIGHTED_OPS
+from graphs.operators import CONTROL_OPS, SIZE_OPS, WEIGHTED_OPS
 from graphs.view import GraphView, Node, Shape
 from quantization.placement.batchless import batchless_shapes
 from quantization.placement.result import (
@@ -63,6 +63,18 @@ class Draft:
         self._edges: dict[tuple[int, int], QuantizedInput] = {}
         self._weights: dict[tuple[int, int], QuantizedWeight] = {}
         self._groups: list[set[str]] = []
+
+    @cached_property
+    def unchanging(self) -> frozenset[str]:
+        """Tensors whose values no sample changes: made of constants and sizes alone."""
+        found: set[str] = set()
+        for node in self.view.nodes:
+            reads = [name for name in node.inputs if name and not self.view.is_constant(name)]
+            # Control flow reads what its bodies capture, too; what reads nothing is random.
+            derived = node.op_type not in CONTROL_OPS and any(node.inputs)
+            if node.op_type in SIZE_OPS or (derived and found.issuperset(reads)):
+                found.update(name for name in node.outputs if name)
+        return frozenset(found)
 
     def leave(self, node: Node, rule: str, why: str) -> None:
         """Keep ``node`` in floating point."""

@@ -13,6 +13,7 @@ __all__ = [
     "lacking_kernel",
     "not_float32",
     "other_products",
+    "unchanging_data",
 ]
 
 
@@ -33,6 +34,21 @@ def constant_layer(draft: Draft, node: Node) -> str | None:
     """
     constant = all(draft.view.is_constant(name) for name in node.inputs if name)
     return "all its inputs are constant" if constant else None
+
+
+def unchanging_data(draft: Draft, node: Node) -> str | None:
+    """A layer whose data no sample changes stays in floating point.
+
+    Its data is made of constants and sizes: the zeros that an unrolled LSTM begins with.
+
+    Why: a range of one value says nothing, and OpenVINO 2026.4 computes it wrong (a CAPTCHA
+    reader's engine was 12.1 dB from its graph).
+    Source: measured
+    """
+    data = [name for name in node.inputs[:2] if name and not draft.view.is_constant(name)]
+    if data and draft.unchanging.issuperset(data):
+        return f"its input {data[0]} is the same for every sample"
+    return None
 
 
 def not_float32(draft: Draft, node: Node) -> str | None:

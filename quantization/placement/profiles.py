@@ -52,6 +52,7 @@ class Rules:
 _GENERAL = (
     keep_general.excluded,
     keep_general.constant_layer,
+    keep_general.unchanging_data,
     keep_general.not_float32,
     keep_general.computed_weights,
     keep_general.lacking_kernel,
