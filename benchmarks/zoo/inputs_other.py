@@ -77,7 +77,7 @@ def tokens(
 def table_row(generator: np.random.Generator, columns: int) -> Floats:
     """A row of a table of correlated columns, as standardised data has: (1, columns)."""
     mixing = np.random.default_rng(2).normal(size=(columns, columns)) / np.sqrt(columns)
-    return (generator.normal(size=(1, columns)) @ mixing).astype(np.float32)
+    return np.asarray(generator.normal(size=(1, columns)) @ mixing, np.float32)
 
 
 def ring_graph(generator: np.random.Generator, nodes: int) -> NDArray[np.int64]:
