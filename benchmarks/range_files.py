@@ -43,7 +43,8 @@ def find_ranges(engine: Path, passport: Mapping[str, Any]) -> tuple[RangeHistogr
     found = [
         _histogram(name, counts[row], int(exponents[row]), chosen[name])
         for row, name in enumerate(names)
-        if name in chosen
+        # A range around the middle of values that were counted from zero says nothing of them.
+        if name in chosen and not str(chosen[name]["method"]).endswith("centred")
     ]
     found.sort(key=lambda entry: -_clipped(entry))
     return tuple(found[:KEPT])

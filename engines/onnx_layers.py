@@ -26,10 +26,12 @@ __all__ = [
     "has_qdq",
     "is_dequantized",
     "read_onnx",
+    "small_enough",
     "weighted_layers",
 ]
 
 NO_SHAPE: tuple[int, ...] = ()
+LARGEST_TRIED_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,8 +72,14 @@ def read_onnx(path: str | Path) -> onnx.ModelProto:
         # DecodeError and the checker say it over several lines; the first carries the reason.
         reason = str(err).strip().splitlines()[0] if str(err).strip() else type(err).__name__
         raise ModelError(
-            f"model {path} cannot be read ({reason}), expected a valid ONNX file; export it again"
+            f"model {path} cannot be read ({reason}), expected a valid ONNX file; copy it "
+            "again where it is damaged, else correct what is named"
         ) from err
+
+
+def small_enough(model: onnx.ModelProto) -> bytes | None:
+    """What a library is given to try whether it reads a model; None where that would cost much."""
+    return model.SerializeToString() if model.ByteSize() <= LARGEST_TRIED_BYTES else None
 
 
 def weighted_layers(

@@ -113,14 +113,15 @@ def _checked(array: Any, spec: TensorSpec, dtype: np.dtype[Any]) -> Any:
             f"e.g. with .astype({spec.dtype!r})"
         )
     shape = array.shape
+    # What a decoder has seen may be nothing; a batch of nothing is a caller's mistake.
     if len(shape) != len(spec.shape) or not all(
-        size == want or (want is None and size > 0)
-        for size, want in zip(shape, spec.shape, strict=True)
+        size == want or (want is None and (size > 0 or axis > 0))
+        for axis, (size, want) in enumerate(zip(shape, spec.shape, strict=True))
     ):
         wanted = ", ".join("any" if size is None else str(size) for size in spec.shape)
         raise RequestError(
-            f"input {spec.name!r} has shape {shape}, expected ({wanted}) and no empty dimension; "
-            "reshape the array"
+            f"input {spec.name!r} has shape {shape}, expected ({wanted}) and a first dimension "
+            "that is not empty; reshape the array"
         )
     if isinstance(array, BorrowedTensor):
         if not array.contiguous:

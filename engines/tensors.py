@@ -117,12 +117,12 @@ class Profile:
 
 
 def _check_order(name: str, low: Shape, opt: Shape, high: Shape) -> None:
-    """Same rank, and 1 <= min <= opt <= max in every dimension."""
+    """Same rank, and 0 <= min <= opt <= max in every dimension; a past may be empty at first."""
     ordered = len(low) == len(opt) == len(high) and all(
-        1 <= a <= b <= c for a, b, c in zip(low, opt, high, strict=True)
+        0 <= a <= b <= c for a, b, c in zip(low, opt, high, strict=True)
     )
     if not ordered:
         raise InputError(
             f"profile of input {name!r} has min {low}, opt {opt}, max {high}, expected the same "
-            "number of dimensions and 1 <= min <= opt <= max in each; correct the shapes"
+            "number of dimensions and 0 <= min <= opt <= max in each; correct the shapes"
         )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from artefacts.errors import ModelError
-from graphs.edit import GraphEditor, copy_model
+from graphs.edit import GraphEditor, copy_model, set_attribute
 from graphs.names import stem
 from graphs.operators import WEIGHTED_OPS
 from graphs.view import GraphView, Node
@@ -110,15 +110,18 @@ def replace_constant(
 
 
 def _grow_bias(editor: GraphEditor, view: GraphView, node: Node, shift: Array) -> None:
-    present = len(node.inputs) > 2 and bool(node.inputs[2])
+    # Gemm adds beta * C: with beta 0 whatever C is, nothing.
+    beta = float(str(node.attributes.get("beta", 1.0))) if node.op_type == "Gemm" else 1.0
+    present = len(node.inputs) > 2 and bool(node.inputs[2]) and beta != 0
+    if beta == 0:
+        beta = 1.0
+        set_attribute(editor.node(node), "beta", beta)
     old = view.constant(node.inputs[2]) if present else np.zeros(1, dtype=_dtype(view, node))
     if old is None:
         raise ModelError(
             f"bias {node.inputs[2]!r} of layer {node.name!r} is computed, expected a constant; "
             "leave this layer out"
         )
-    # Gemm adds beta * C.
-    beta = float(str(node.attributes.get("beta", 1.0))) if node.op_type == "Gemm" else 1.0
     values = (old.astype(np.float64) + np.asarray(shift, np.float64) / beta).astype(old.dtype)
     replace_constant(editor, view, node, 2, np.ascontiguousarray(values))
 

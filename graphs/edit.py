@@ -25,6 +25,7 @@ __all__ = [
     "check_axes",
     "copy_model",
     "drop_dead",
+    "hide_initializers",
     "insert_nodes",
     "rename_tensor",
     "replace_nodes",
@@ -60,6 +61,14 @@ def check_axes(graph: GraphProto) -> None:
     for node in graph.node:
         for inner in subgraphs(node):
             check_axes(inner)
+
+
+def hide_initializers(graph: GraphProto) -> None:
+    """Initializers that are inputs too could be fed, so nothing could be folded (before IR 4)."""
+    constant = {tensor.name for tensor in graph.initializer}
+    kept = [value for value in graph.input if value.name not in constant]
+    del graph.input[:]
+    graph.input.extend(kept)
 
 
 def rewire(graph: GraphProto, names: dict[str, str]) -> None:
@@ -158,7 +167,7 @@ def sort_nodes(graph: GraphProto) -> None:
         names = ", ".join(repr(node_name(nodes[index])) for index in stuck[:5])
         raise ModelError(
             f"graph {graph.name!r} has a cycle that holds up {len(stuck)} nodes ({names}), "
-            f"expected none; export the model again"
+            f"expected none; undo the edit that closed it"
         )
     if order != sorted(order):
         replace_nodes(graph, [nodes[index] for index in order])

@@ -19,7 +19,7 @@ from graphs.edit import check_axes
 from graphs.external_data import EXTERNAL_LIMIT_BYTES, load_external, save_external
 from graphs.tensor_data import element_bits, element_count, tensor_bytes, tensors_of
 
-__all__ = ["load_model", "save_model"]
+__all__ = ["fits_one_file", "load_model", "save_model"]
 
 PROTOBUF_LIMIT_BYTES = 2**31 - 1
 
@@ -85,11 +85,16 @@ def save_model(model: onnx.ModelProto, path: str | Path) -> None:
         InputError: the folder cannot be written to.
     """
     path = Path(path)
-    total = sum(tensor_bytes(tensor) for tensor in tensors_of(model.graph))
-    if total < PROTOBUF_LIMIT_BYTES - 2**26:
+    if fits_one_file(model):
         write_atomic(path, model.SerializeToString(deterministic=True))
         return
     save_external(model, path)
+
+
+def fits_one_file(model: onnx.ModelProto) -> bool:
+    """Whether protobuf can serialize a model: up to 2 GB, less some room for its nodes."""
+    total = sum(tensor_bytes(tensor) for tensor in tensors_of(model.graph))
+    return total < PROTOBUF_LIMIT_BYTES - 2**26
 
 
 def _read(path: Path) -> bytes:

@@ -24,6 +24,7 @@ Array = NDArray[Any]
 # average over, and their columns would fill the memory.
 _EASY_VALUES = 2048
 _FEWEST_POSITIONS = 256
+_ENOUGH_WEIGHTS = 1 << 23
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -50,12 +51,27 @@ class LayerMatrix:
         return self.node.op_type == "Conv"
 
     @property
-    def matrix(self) -> NDArray[np.float64]:
-        """The weight as (groups, C_out / groups, K)."""
-        weight = self.weight.astype(np.float64)
+    def inputs(self) -> int:
+        """K: how many inputs each output sums."""
+        return int(self.stored.shape[-1])
+
+    @property
+    def stored(self) -> Array:
+        """The weight as (groups, C_out / groups, K) in its own type; nothing is copied."""
         if self.transposed:
-            return weight.T[None]
-        return weight.reshape(self.groups, weight.shape[0] // self.groups, -1)
+            return self.weight.T[None]
+        return self.weight.reshape(self.groups, self.weight.shape[0] // self.groups, -1)
+
+    @property
+    def matrix(self) -> NDArray[np.float64]:
+        """:attr:`stored` in float64."""
+        return np.asarray(self.stored, dtype=np.float64)
+
+    @property
+    def judging(self) -> NDArray[np.float64]:
+        """:attr:`matrix`; of a very large layer as many output channels as it takes to judge by."""
+        step = -(-self.weight.size // _ENOUGH_WEIGHTS)
+        return np.asarray(self.stored[:, ::step], dtype=np.float64)
 
     @property
     def channels(self) -> NDArray[np.int64]:
@@ -171,7 +187,7 @@ def columns_by_sample(
     """
     rng = np.random.default_rng(seed)
     if layer is not None:
-        size = layer.matrix.shape[-1] * layer.groups
+        size = layer.inputs * layer.groups
         wanted = min(wanted, max(wanted * _EASY_VALUES // size, _FEWEST_POSITIONS))
     share = max(1, wanted // len(samples))
     parts = []

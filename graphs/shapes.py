@@ -32,7 +32,7 @@ def infer_shapes(model: ModelProto) -> None:
     except ONNX_ERRORS as err:
         raise ModelError(
             f"graph {model.graph.name!r} contradicts itself ({reason(err)}), expected types "
-            f"and shapes that fit; export the model again"
+            f"and shapes that fit; correct what is named, or export with a newer exporter"
         ) from err
     del model.graph.value_info[:]
     model.graph.value_info.extend(inferred.graph.value_info)
@@ -57,7 +57,7 @@ def check(model: ModelProto) -> None:
     except ONNX_ERRORS as err:
         raise ModelError(
             f"graph {model.graph.name!r} is not valid ONNX ({reason(err)}), expected one that "
-            f"onnx.checker accepts; export the model again"
+            f"onnx.checker accepts; correct what is named, or export with a newer exporter"
         ) from err
 
 

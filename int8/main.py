@@ -7,9 +7,11 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
+from artefacts.errors import BuilderError
 from int8 import __version__
-from int8.subcommands import SUBCOMMANDS
+from int8.subcommands import SUBCOMMANDS, Subcommand
 from pipeline.colour import painted
 
 __all__ = ["help_text", "main"]
@@ -33,8 +35,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     found = SUBCOMMANDS[name]
     try:
+        rest = _with_files(found, words[1:])
         command = importlib.import_module(found.module)
-        code: int = command.main([*found.given, *words[1:]], prog=found.prog)
+        code: int = command.main([*found.given, *rest], prog=found.prog)
+    except BuilderError as err:
+        print(f"error: {err}", file=sys.stderr)
+        return err.exit_code
     except BrokenPipeError:  # int8 inspect … | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -42,6 +48,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     return code
+
+
+def _with_files(found: Subcommand, words: list[str]) -> list[str]:
+    """One file of a build in front becomes the files that the subcommand wants of it."""
+    alone = words and not words[0].startswith("-") and (len(words) < 2 or words[1].startswith("-"))
+    if not found.finds or not alone or "--ranges" in words:
+        return words
+    path = Path(words[0])
+    if path.suffix == ".onnx" and len(found.finds) == 1:  # lint takes any model as it is
+        return words
+    family_module = importlib.import_module("pipeline.family")  # which loads onnx
+    if not path.is_file() or not family_module.is_artefact(path):
+        return words
+    family = vars(family_module.family_of(path))
+    return [word.format(**family) for word in found.finds] + words[1:]
 
 
 def help_text() -> str:

@@ -18,6 +18,7 @@ class Subcommand:
         example: what a person would type.
         given: words that ``main`` is given in front of the user's.
         prog: how usage lines call the program; its own subcommands come after it.
+        finds: words for one file of a build in front: fields of ``Family`` in braces.
     """
 
     group: str
@@ -26,6 +27,7 @@ class Subcommand:
     example: str
     given: tuple[str, ...] = ()
     prog: str = "int8"
+    finds: tuple[str, ...] = ()
 
 
 SUBCOMMANDS = {
@@ -56,20 +58,23 @@ SUBCOMMANDS = {
         summary="what TensorRT will refuse or run slowly",
         example="int8 lint m.onnx",
         given=("lint",),
+        finds=("{int8}",),
     ),
     "simulate": Subcommand(
         group="look at a model",
         module="quantization.__main__",
         summary="where the error of an INT8 model is, tensor by tensor",
-        example="int8 simulate out/m.improved.onnx out/m.int8.onnx --data samples/",
+        example="int8 simulate out/m.int8.engine --data samples/",
         given=("simulate",),
+        finds=("{float_model}", "{int8}"),
     ),
     "sensitivity": Subcommand(
         group="look at a model",
         module="quantization.__main__",
         summary="what INT8 costs in each layer",
-        example="int8 sensitivity out/m.prepared.onnx out/m.ranges.json --data samples/",
+        example="int8 sensitivity out/m.int8.engine --data samples/",
         given=("sensitivity",),
+        finds=("{float_model}", "--ranges", "{ranges}", "--profile", "{profile}"),
     ),
     "prepare": Subcommand(
         group="stage by stage",

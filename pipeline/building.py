@@ -14,6 +14,7 @@ import engines
 import quantization
 from artefacts.errors import InputError
 from calibrators.tensorrt.calibrator import CALIBRATORS, calibrator
+from pipeline.half_part import in_half
 from pipeline.job import Build, Data, Paths
 from pipeline.samples import Arrays, calibration_samples, trial_requests
 from pipeline.screen import Screen
@@ -40,12 +41,19 @@ class BuildSource:
 
 
 def convert_to_float16(
-    paths: Paths, build: Build, target: str, source: Path, statistics: Path | None, screen: Screen
+    paths: Paths,
+    data: Data,
+    build: Build,
+    target: str,
+    source: Path,
+    statistics: Path | None,
+    screen: Screen,
 ) -> BuildSource:
     """The floating-point part in float16, where the target takes types from the graph.
 
     Args:
         paths: where the converted model is written.
+        data: the samples that it is tried on.
         build: the precision asked for.
         target: that it is for.
         source: the model.
@@ -63,7 +71,10 @@ def convert_to_float16(
     if statistics is not None:
         loaded = calibrators.Statistics.load(statistics)
         amax = {name: entry.amax for name, entry in loaded.tensors.items()}
-    half = quantization.to_float16(quantization.load_model(source), amax)
+    insists = "fp16" in (build.precision, build.float_part)
+    half = in_half(data, quantization.load_model(source), amax, screen.add, insists=insists)
+    if half is None:
+        return BuildSource(source=source)
     path = paths.beside(".fp16.onnx")
     quantization.save_model(half.model, path)
     screen.add(f"{half.halved} operators in FP16, {len(half.kept)} stay in FP32: {path}")

@@ -98,7 +98,7 @@ def calibrate(
         written = f"wrote {asked.cache} for TensorRT {asked.cache_version}"
         screen.add(f"{written}: {count} tensors of {paths.beside('.prepared.onnx')}")
     # Again, now that ranges are known: a Concat of branches far apart keeps a scale for each.
-    placement = place(amax={name: entry.amax for name, entry in ranges.tensors.items()})
+    placement = place(amax=ranges.amax_by_tensor)
     ranges = quantization.unify_ranges(ranges, placement)
     ranges.save(paths.beside(".ranges.json"))
     found = Calibrated(
@@ -213,6 +213,6 @@ def _say_what_was_found(
             screen.add(f"tensor {report.name} {DEGENERATE[report.remark]}")
     if found.placement.joined:
         screen.add(
-            f"{len(found.placement.joined)} Concats join branches too far apart for one scale; "
-            "each branch keeps its own"
+            f"{counted(len(found.placement.joined), 'Concat')} of branches too far apart for one "
+            "scale: each branch keeps its own"
         )

@@ -11,7 +11,7 @@ import onnx
 
 import engines
 import quantization
-from artefacts.errors import InputError
+from artefacts.errors import InputError, ModelError
 from artefacts.files import check_output
 from benchmarks.accuracy.classification import ClassificationTask, class_of
 from benchmarks.accuracy.task import read_task
@@ -24,6 +24,7 @@ from pipeline.job import Calibrate, Data, Job
 from pipeline.preprocessing import class_count
 from pipeline.recipes import with_recipe
 from pipeline.samples import evaluation_samples, refuse_nothing_to_learn
+from quantization.lint.lint import RULES, Finding
 from quantization.search.recipe import Recipe
 
 __all__ = ["Ready", "check_evaluation", "check_first", "check_operators"]
@@ -108,19 +109,45 @@ def check_evaluation(data: Data, model: onnx.ModelProto) -> None:
 def check_operators(job: Job, target: str, prepared: onnx.ModelProto) -> list[str]:
     """Refuse operators that the target is known to lack; warn of those that it may refuse.
 
+    A model that is built elsewhere is not held to the library of this machine.
+
+    Args:
+        job: what is asked for.
+        target: that is built for.
+        prepared: the graph; of a model that came quantized, as it was taken.
+
     Raises:
         ModelError: the target lacks one.
     """
     runtime = engines.runtime_of(target)
     if job.stop_after is None:
         runtime.check_operators(prepared)
-    if not runtime.linted or job.build.precision != "int8":
+    if not runtime.linted:
         return []
-    fatal = [each for each in quantization.lint(prepared) if each.severity == "fatal"]
+    fatal = [each for each in quantization.lint(prepared, target) if each.severity == "fatal"]
+    if job.stop_after is None:
+        _refuse_lacking(job.paths.onnx, target, fatal)
+    if job.build.precision != "int8":
+        return []
     return [
         f"warning: TensorRT will refuse node {each.node!r} ({each.found}): {each.mend}"
         for each in fatal
     ]
+
+
+def _refuse_lacking(path: Path, target: str, fatal: Sequence[Finding]) -> None:
+    """Refuse what the target's parser takes and its builder does not: no parser says so."""
+    own = {name for name, rule in RULES.items() if rule.target == target}
+    for each in fatal:
+        if each.rule in own:
+            raise ModelError(
+                f"node {each.node} ({each.found}) of {path} cannot be built for {target}: "
+                f"{_clause(each.why)}, expected operators that it has; {_clause(each.mend)}"
+            )
+
+
+def _clause(sentence: str) -> str:
+    return f"{sentence[0].lower()}{sentence[1:-1]}"
 
 
 def _cache(job: Job) -> Path | None:

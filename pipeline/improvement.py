@@ -9,6 +9,7 @@ from itertools import islice
 
 import calibrators
 import quantization
+from artefacts.words import counted
 from graphs.view import GraphView
 from pipeline.calibration import Calibrated
 from pipeline.job import Data
@@ -18,6 +19,7 @@ from quantization.improve.improve import VARIANTS, improve_layers
 from quantization.improve.improved import Improved
 from quantization.improve.methods import UNFITTED, Methods
 from quantization.improve.walk import can_walk
+from quantization.improve.wide import BLOCK_INPUTS, WIDEST_WHOLE, wide_layers
 from quantization.measure.execution import Arrays
 
 __all__ = ["Fitted", "Fitting", "Improver"]
@@ -71,7 +73,7 @@ class Improver:
         if not can_walk(GraphView(given.model)):
             self.screen.add("improvement skipped: the model uses ONNX sequences")
             return None
-        feeds, batch = self._feeds(given), _batch(given)
+        feeds, batch = self.feeds(given), _batch(given)
         what = "samples" if batch == 1 else f"batches of {batch} samples"
         if len(feeds) < FEWEST_FEEDS:
             self.screen.add(
@@ -79,6 +81,11 @@ class Improver:
             )
             return None
         self.screen.add(f"improving ranges, rounding and biases with {len(feeds)} {what}")
+        if wide := wide_layers(GraphView(given.model), given.placement):
+            self.screen.add(
+                f"{counted(len(wide), 'layer')} of more than {WIDEST_WHOLE:,} inputs fitted in "
+                f"blocks of {BLOCK_INPUTS}: {', '.join(wide[:3])}{', …' if wide[3:] else ''}"
+            )
         with self.screen.bar("steps") as show:
 
             def progress(done: int, total: int) -> None:
@@ -109,7 +116,7 @@ class Improver:
             given.model,
             given.placement,
             given.ranges,
-            self._feeds(given),
+            self.feeds(given),
             methods=UNFITTED,
             progress=between_steps,
         )
@@ -134,7 +141,7 @@ class Improver:
         new = found.ranges.replace({name: ranges[name] for name in missing})
         return dataclasses.replace(found, ranges=new)
 
-    def _feeds(self, given: Calibrated) -> list[Arrays]:
+    def feeds(self, given: Calibrated) -> list[Arrays]:
         """What the model takes at once, of what is learned from: a sample or its batch."""
         inputs = calibrators.input_specs(given.model)
         batches = calibrators.batches(self._learned(given), 1, inputs=inputs)

@@ -25,9 +25,10 @@ from pipeline.building import (
 from pipeline.built import Built
 from pipeline.calibration import Calibrated, calibrate
 from pipeline.checked_first import check_evaluation, check_first, check_operators
+from pipeline.erased import all_that_survives
 from pipeline.gates import refuse_gap, refuse_if_missed
 from pipeline.improvement import Improver
-from pipeline.job import Data, Job, Paths
+from pipeline.job import Data, Job
 from pipeline.mixed_precision import MixedPrecision, passport_of, record
 from pipeline.plan import plan_of
 from pipeline.preprocessing import settle_preprocess, with_description
@@ -38,7 +39,6 @@ from pipeline.screen import Screen
 from pipeline.search import PromiseSearch
 from pipeline.verification import judge_onnx, verify
 from quantization.foreign.bound import bound_weights
-from quantization.improve.improved import as_calibrated
 from quantization.search.recipe import Recipe
 
 __all__ = ["run"]
@@ -80,7 +80,7 @@ def run(job: Job, screen: Screen) -> None:
         screen.tell(plan_of(replace(ready, job=job)))
         return
     if ready.taken:
-        source: Source | None = use_quantized_model(job.paths, data, isa, ready.model, screen)
+        source: Source | None = use_quantized_model(job, target, isa, ready.model, screen)
     else:
         prepared = prepare(job, target, ready.model, screen)
         if job.build.precision == "int8" and not job.build.implicit:
@@ -107,19 +107,21 @@ def run(job: Job, screen: Screen) -> None:
 
 
 def use_quantized_model(
-    paths: Paths, data: Data, isa: str | None, model: onnx.ModelProto, screen: Screen
+    job: Job, target: str, isa: str | None, model: onnx.ModelProto, screen: Screen
 ) -> Source:
     """A model that is quantized already is built as it is: no calibration.
 
     Returns:
         The model as it came, and the file to build from: with other weights for a CPU without VNNI.
     """
+    paths, data = job.paths, job.data
     screen.start(f"prepare    {paths.onnx}")
     imported = quantization.import_quantized(model)
     screen.add(f"{imported.format} model of {imported.origin}: taken as it is, not calibrated")
     screen.add(*imported.notes)
     taken = settle_axes(data, imported.model, screen)
     check_evaluation(data, taken)
+    screen.add(*check_operators(job, target, taken))
     path = paths.beside(".int8.onnx")
     quantization.save_model(taken, path)
     portable = bounded(data, taken, screen) if isa == "portable" else None
@@ -227,14 +229,7 @@ def choose_precisions(
             screen=screen,
         )
         return search.keep(asked.promise)
-    fitted = improver.improve(given)
-    plain = as_calibrated(given.model, given.ranges)
-    return MixedPrecision(
-        placement=given.placement,
-        improved=plain if fitted is None else fitted.network,
-        calibrator=given.method,
-        fitted_to=None if fitted is None else fitted.samples,
-    )
+    return all_that_survives(given, improver)
 
 
 def say_placement(
@@ -256,7 +251,9 @@ def say_placement(
 def build(job: Job, target: str, source: Source, screen: Screen) -> Built:
     """Build the engine and its manifest."""
     paths, data, asked = job.paths, job.data, job.build
-    converted = convert_to_float16(paths, asked, target, source.path, source.statistics, screen)
+    converted = convert_to_float16(
+        paths, data, asked, target, source.path, source.statistics, screen
+    )
     passport = replace(source.passport, float32_operators=converted.float32_operators)
     screen.start(f"build      {paths.engine}, target {target}")
     options = build_options(asked, data, target, source.prepared)

@@ -54,13 +54,14 @@ class Command:
 def add_lint(parser: ArgumentParser) -> None:
     """Flags of ``lint``."""
     parser.add_argument("model", type=Path, help="ONNX file")
+    parser.add_argument("--target", choices=("tensorrt", "tensorrt-rtx"), default="tensorrt")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--verbose", action="store_true", help="list every node")
 
 
 def run_lint(arguments: Namespace) -> Outcome:
     """Exit code 1 where TensorRT would not build the model, or build something else."""
-    findings = lint(load_model(arguments.model))
+    findings = lint(load_model(arguments.model), arguments.target)
     name = str(arguments.model)
     if arguments.json:
         text = lint_json(name, findings)
@@ -114,14 +115,21 @@ def add_placement(parser: ArgumentParser) -> None:
     )
 
 
-def placement_of(arguments: Namespace, model: ModelProto, *, unsigned: bool = False) -> Placement:
-    """Where Q/DQ goes, as the flags of ``add_placement`` say."""
+def placement_of(
+    arguments: Namespace,
+    model: ModelProto,
+    ranges: Ranges | None = None,
+    *,
+    unsigned: bool = False,
+) -> Placement:
+    """Where Q/DQ goes, by the flags of ``add_placement``, and by the ranges where there are any."""
     return place(
         model,
         profile=arguments.profile,
         exclude=arguments.exclude,
         unsigned=unsigned,
         portable=arguments.portable,
+        amax=None if ranges is None else ranges.amax_by_tensor,
     )
 
 
@@ -152,8 +160,9 @@ def add_insert(parser: ArgumentParser) -> None:
 def run_insert(arguments: Namespace) -> Outcome:
     """Write the Q/DQ model, and say how much of it is INT8."""
     model = load_model(arguments.model)
-    placement = placement_of(arguments, model, unsigned=arguments.unsigned)
-    ranges = unify_ranges(Ranges.load(arguments.ranges), placement)
+    given = Ranges.load(arguments.ranges)
+    placement = placement_of(arguments, model, given, unsigned=arguments.unsigned)
+    ranges = unify_ranges(given, placement)
     int8 = insert_qdq(model, placement, ranges, weights=arguments.weights)
     save_model(int8, arguments.output)
     if arguments.used_ranges:

@@ -57,6 +57,13 @@ BROKEN: dict[str, tuple[str, dict[str, Any], int]] = {
     ),
     "custom-operator": ("y = my.Blur (x)", {}, 17),
     "unsupported-operator": ("k = Det (x) y = Unsqueeze (k, axes)", {}, 17),
+    "missing-kernel": (
+        "b4 = Reshape (x, boxes) m = ReduceMax <axes=[2]> (b4) t = Transpose <perm=[0,2,1]> (m) "
+        "n = NonMaxSuppression (b4, t, most) f = Cast <to=1> (n) y = Unsqueeze (f, axes)",
+        {},
+        17,
+    ),
+    "scale-shape": (_CLEAN, {"s": np.full(1, 0.1, np.float32), "z": np.zeros(1, np.int8)}, 17),
     "training-mode": ("y = Dropout (x, half, yes)", {}, 17),
     "unpaired": ("q = QuantizeLinear (x, s, z) y = Cast <to=1> (q)", {}, 17),
     "half-quantized": (_PAIR + "y = Conv <pads=[1,1,1,1]> (d, w, b)", {}, 17),
@@ -196,6 +203,8 @@ _CONSTANTS: dict[str, Any] = {
     "low": np.int8(-127),
     "high": np.int8(127),
     "bq": np.zeros(16, np.int32),
+    "boxes": np.array([0, 128, 4]),
+    "most": np.array([5]),
     "half": np.float32(0.5),
     "yes": np.array(True),
     "axes": np.array([2, 3]),

@@ -84,6 +84,11 @@ class Ranges:
         """
         return self[name].amax
 
+    @property
+    def amax_by_tensor(self) -> dict[str, float]:
+        """Range of each tensor, as ``quantization.place`` takes them."""
+        return {name: entry.amax for name, entry in self.tensors.items()}
+
     def __getitem__(self, name: str) -> Range:
         try:
             return self.tensors[name]

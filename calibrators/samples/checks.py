@@ -33,6 +33,11 @@ def check_unnormalised(samples: Samples) -> tuple[str, ...]:
     looked = list(_spread(samples))
     for name in sorted(looked[0].inputs) if looked else ():
         arrays = [sample.inputs[name] for sample in looked if sample.inputs[name].size]
+        if not arrays:
+            warnings.append(
+                f"input {name} is empty in the samples looked at, so what is calibrated knows no "
+                "other; add samples in which it is not, e.g. later steps of a decoder"
+            )
         if arrays and arrays[0].dtype.kind == "f":
             low, high = min(map(np.min, arrays)), max(map(np.max, arrays))
             doubt = _doubt(arrays[0].shape, float(low), float(high), spec, name)

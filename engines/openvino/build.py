@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from artefacts.errors import ModelError
 from engines.built import BuiltEngine, Feeds
 from engines.coverage import openvino_kernels, openvino_precisions
-from engines.onnx_layers import graph_names
+from engines.onnx_layers import graph_names, small_enough
 from engines.openvino.cpu_isa import cpu_isa
 from engines.openvino.engine_files import load_bytes, network_bytes
 from engines.openvino.fake_quantize import fuse_qdq
@@ -53,8 +53,6 @@ LARGEST_NOISE = (
     1e-6  # of the signal: 60 dB, where the same kernels agree to 120 and wrong ones to 20
 )
 
-LARGEST_READ_BYTES = 1 << 30
-
 logger = logging.getLogger(__name__)
 
 
@@ -84,10 +82,7 @@ def build_blob(
         same = _reads_back(compiled, data, chosen, feeds)
         data = data if same else network_bytes(network)
     except RuntimeError as err:
-        raise ModelError(
-            f"model {path} is refused by OpenVINO ({reason(err)}), expected operators and shapes "
-            "that its CPU plugin has; simplify the model or build for another target"
-        ) from err
+        raise _refused(f"model {path}", err) from err
     if not same:
         logger.info("OpenVINO reads its blob of %s back wrong: the engine is the network", path)
     inputs, outputs = graph_names(model)
@@ -117,18 +112,19 @@ def check_operators(model: onnx.ModelProto) -> None:
         MissingLibraryError: OpenVINO is not installed.
         ModelError: OpenVINO lacks an operator.
     """
-    if model.ByteSize() > LARGEST_READ_BYTES:
+    data = small_enough(model)
+    if data is None:
         return
     try:
-        core().read_model(model.SerializeToString())
+        core().read_model(data)
     except RuntimeError as err:
-        raise _refused(model, err) from err
+        raise _refused(f"graph {model.graph.name!r}", err) from err
 
 
-def _refused(model: onnx.ModelProto, err: RuntimeError) -> ModelError:
+def _refused(what: str, err: RuntimeError) -> ModelError:
     return ModelError(
-        f"graph {model.graph.name!r} is refused by OpenVINO ({reason(err)}), expected "
-        "operators and shapes that its CPU plugin has; simplify the model"
+        f"{what} is refused by OpenVINO ({reason(err)}), expected operators and shapes that its "
+        "CPU plugin has; simplify the model or build for another target"
     )
 
 
@@ -147,7 +143,7 @@ def compiled_call(
         chosen = settings(options.threads, _inference_precision(options.precision))
         compiled = core().compile_model(network, DEVICE, chosen)
     except RuntimeError as err:
-        raise _refused(model, err) from err
+        raise _refused(f"graph {model.graph.name!r}", err) from err
     ports = {name: port_index(compiled.outputs, name) for name in names}
 
     def call(inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

@@ -11,7 +11,7 @@ import onnx
 
 from artefacts.errors import ArtefactError, BuilderError, UnsupportedError
 from engines.built import BuiltEngine, Report
-from engines.onnx_layers import has_float16, has_qdq
+from engines.onnx_layers import has_float16, has_qdq, small_enough
 from engines.options import BuildOptions
 from engines.progress import cancellable, create_monitor
 from engines.tensorrt.cache_calibrator import create_cache_calibrator
@@ -24,7 +24,7 @@ from engines.tensorrt.plan_log import logged_precisions
 from engines.tensorrt.timing_cache import attach_timing_cache, save_timing_cache
 from graphs.walk import nodes
 
-__all__ = ["build_plan"]
+__all__ = ["build_plan", "try_parser"]
 
 
 def build_plan(
@@ -86,6 +86,23 @@ def build_plan(
         source=source,
         facts={"typing": typing, "flags": flags},
     )
+
+
+def try_parser(trt: Any, model: onnx.ModelProto) -> None:
+    """Parse a model and build nothing, before a long run ends there; the largest are not tried.
+
+    Raises:
+        ModelError: the parser refuses it, or inputs and outputs that a plan cannot have.
+        UnsupportedError: the library does not start on this machine.
+    """
+    data = small_enough(model)
+    if data is None:
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        log = tensorrt_log(trt)
+        builder = _create_builder(trt, log)
+        network_specs(parse_network(trt, builder, log, data, "weak"))
 
 
 def _create_builder(trt: Any, log: Any) -> Any:

@@ -92,20 +92,23 @@ def refuse_opset(trt: Any, model: onnx.ModelProto) -> None:
         )
 
 
-def parse_network(trt: Any, builder: Any, log: Any, path: Path, typing: Typing) -> Any:
-    """Parse an ONNX file into a new network.
+def parse_network(trt: Any, builder: Any, log: Any, source: Path | bytes, typing: Typing) -> Any:
+    """Parse an ONNX model, a file or its bytes, into a new network.
 
     Raises:
         ModelError: the parser refuses it; the message has every error with its node.
     """
     network = builder.create_network(_creation_flags(trt, builder, typing))
     parser = trt.OnnxParser(network, log)
-    # By path: the parser then finds external data beside the model.
-    if not parser.parse_from_file(str(path)):
+    if isinstance(source, Path):  # the parser then finds external data beside the model
+        read, name = parser.parse_from_file(str(source)), f"model {source}"
+    else:
+        read, name = parser.parse(source), "the model"
+    if not read:
         found = [_sentence(parser.get_error(i)) for i in range(parser.num_errors)]
         found = found or log.take_errors()
         raise ModelError(
-            f"model {path} is refused by the parser of {title(trt)}: "
+            f"{name} is refused by the parser of {title(trt)}: "
             f"{'; '.join(found)}; expected operators that it supports: "
             "change these nodes, or leave them unquantized"
         )

@@ -133,6 +133,12 @@ def _check_model(model: onnx.ModelProto) -> None:
     refuse_opset(tensorrt(PLAIN), model)
 
 
+def _check_operators_rtx(model: onnx.ModelProto) -> None:
+    from engines.tensorrt.build import try_parser
+
+    try_parser(tensorrt(RTX), model)
+
+
 def _takes_types() -> bool:
     return is_strongly_typed(tensorrt(PLAIN))
 
@@ -150,6 +156,7 @@ TENSORRT = Runtime(
     load=partial(_load, PLAIN),
     check=_check,
     check_model=_check_model,
+    # Not `check_operators`: its parser needs a builder, which takes CUDA, see `_ready`.
     takes_types=_takes_types,
     ready=_ready,
     triton="tensorrt_plan",
@@ -163,6 +170,7 @@ TENSORRT_RTX = Runtime(
     build=_build_rtx,
     load=partial(_load, RTX),
     check=_check_rtx,
+    check_operators=_check_operators_rtx,
     takes_types=_always,
     ready=_ready_rtx,
 )

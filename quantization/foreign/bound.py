@@ -33,6 +33,7 @@ from graphs.qdq import (
 from graphs.view import GraphView, Node
 from quantization.foreign.constants import codes_of
 from quantization.improve.rounding import round_with_feedback
+from quantization.improve.wide import WIDEST_WHOLE
 from quantization.measure.execution import Arrays, load_int8
 from quantization.write.bounded_weights import as_rows, bounded_codes, bounded_scale, from_rows
 
@@ -213,10 +214,12 @@ def _moments(
 
 
 def _matrix(layer: _Layer) -> LayerMatrix | None:
-    """The layer as a matrix product; None for those without, and for groups of different inputs."""
+    """The layer as a matrix product; None for those without, groups, and layers too wide for it."""
     if layer.node.op_type == "ConvTranspose" or layer.node.integer("group", 1) != 1:
         return None
     if layer.codes.ndim < 2 or layer.axis is None or layer.node.integer("transA", 0):
+        return None
+    if len(layer.partners) > WIDEST_WHOLE:
         return None
     transposed = layer.axis == 1
     return LayerMatrix(

@@ -25,6 +25,7 @@ from quantization.foreign.constants import (
 from quantization.foreign.operators import unfold_operators
 from quantization.foreign.symmetric import Changes, make_symmetric
 from quantization.prepare.prepare import prepare
+from quantization.prepare.widen import widen_floats
 
 __all__ = ["Imported", "import_quantized", "quantized_format"]
 
@@ -63,8 +64,13 @@ def quantized_format(model: ModelProto) -> str | None:
     return "QDQ" if names & pairs else None
 
 
-def import_quantized(model: ModelProto) -> Imported:
+def import_quantized(model: ModelProto, *, widen: bool = False) -> Imported:
     """A new model with the same codes in the form that TensorRT takes.
+
+    Args:
+        model: Q/DQ or QOperator, of any tool.
+        widen: make float16 scales and tensors float32, for a runtime that has one floating-point
+            type and does not bring together two.
 
     Raises:
         ModelError: the model is not quantized, not valid, or not symmetric and cannot be made so
@@ -78,6 +84,8 @@ def import_quantized(model: ModelProto) -> Imported:
         )
     copy = prepare(model, widen=False)
     notes = []
+    if widen and widen_floats(copy):
+        notes.append("float16 scales and tensors became float32, in which this target computes")
     if count := unfold_operators(copy):
         notes.append(f"{count} QOperator nodes became Q/DQ and float operators (equal to one code)")
     if count := fold_integer_biases(copy):

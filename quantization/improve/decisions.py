@@ -22,6 +22,7 @@ from quantization.improve.rounding import (
     second_moment,
 )
 from quantization.improve.walk import Decision, LayerVisit
+from quantization.improve.wide import WIDEST_WHOLE, round_in_blocks
 from quantization.placement import Placement, QuantizedInput, QuantizedWeight
 from quantization.write.bounded_weights import bounded_codes, bounded_scale, partners_of
 from quantization.write.insert import QuantizedTensor
@@ -135,29 +136,26 @@ class Decisions:
         return Reader(
             exact=np.concatenate(parts),
             actual=sample_columns(layer, actual, wanted=wanted, seed=seed),
-            matrix=None if layer is None else layer.matrix,
+            matrix=None if layer is None else layer.judging,
             starts=(0, *ends)[:-1],
         )
 
     def _round(
         self, layer: LayerMatrix, weight: QuantizedWeight, visit: LayerVisit, grid: Grid | None
     ) -> QuantizedTensor:
-        methods, matrix, hessian = self._methods, layer.matrix, None
+        methods = self._methods
         partners = partners_of(self._view, weight) if weight.bounded else None
-        if methods.rounding or methods.refitting:
-            name = layer.node.inputs[0]
-            read = [grid(x) if grid else x for x in visit.actual[name]]
-            exact, actual = (
-                sample_columns(layer, x, wanted=_POSITIONS, seed=self._seed).astype(np.float64)
-                for x in (visit.exact[name], read)
-            )
-            if methods.biases:
-                exact, actual = exact - exact.mean(axis=0), actual - actual.mean(axis=0)
+        fitted = methods.rounding or methods.refitting
+        columns = self._columns(layer, visit, grid) if fitted else None
+        ridge = layer.inputs / len(visit.exact[layer.node.inputs[0]])
+        if columns is not None and layer.inputs > WIDEST_WHOLE:
+            return self._round_wide(layer, columns, partners, ridge)
+        matrix, hessian = layer.matrix, None
+        if columns is not None:
+            exact, actual = (self._centred(each.astype(np.float64)) for each in columns)
             hessian = second_moment(actual, actual)
             if methods.refitting:
-                size = matrix.shape[-1]
-                cross = second_moment(exact, actual)
-                matrix = refit(matrix, cross, hessian, ridge=size / len(visit.exact[name]))
+                matrix = refit(matrix, second_moment(exact, actual), hessian, ridge=ridge)
         scale = largest_scale(matrix)
         if partners is not None:
             power = None if hessian is None else np.diagonal(hessian, axis1=1, axis2=2)
@@ -169,7 +167,52 @@ class Decisions:
             codes = bounded_codes(matrix, scale, partners)
         else:
             codes = np.clip(np.rint(matrix / scale[..., None]), -127, 127).astype(np.int8)
-        return QuantizedTensor(
-            codes=np.ascontiguousarray(layer.restore(codes)),
-            scale=scale.reshape(-1).astype(np.float32),
+        return _stored(layer, codes, scale)
+
+    def _round_wide(
+        self,
+        layer: LayerMatrix,
+        columns: tuple[Array, Array],
+        partners: NDArray[np.int64] | None,
+        ridge: float,
+    ) -> QuantizedTensor:
+        """Block by block; by a scale of the weights as they are, which a fit changes little."""
+        exact, actual = map(self._centred, columns)
+        matrix = layer.stored
+        scale = largest_scale(matrix)
+        if partners is not None:
+            power = np.square(actual, dtype=np.float64).mean(axis=0)
+            scale = bounded_scale(matrix.astype(np.float64), scale, partners, power[:, None])
+        codes = round_in_blocks(
+            matrix,
+            scale,
+            exact,
+            actual,
+            ridge=ridge if self._methods.refitting else None,
+            partners=partners,
         )
+        return _stored(layer, codes, scale)
+
+    def _columns(
+        self, layer: LayerMatrix, visit: LayerVisit, grid: Grid | None
+    ) -> tuple[Array, Array]:
+        """What the layer reads at sampled positions, in float and in INT8, (n, groups, K)."""
+        name = layer.node.inputs[0]
+        read = [grid(x) if grid else x for x in visit.actual[name]]
+        exact, actual = (
+            sample_columns(layer, x, wanted=_POSITIONS, seed=self._seed)
+            for x in (visit.exact[name], read)
+        )
+        return exact, actual
+
+    def _centred(self, columns: Array) -> Array:
+        """Without their mean, whose error is taken off the bias."""
+        return columns - columns.mean(axis=0) if self._methods.biases else columns
+
+
+def _stored(layer: LayerMatrix, codes: Array, scale: Array) -> QuantizedTensor:
+    """Codes (groups, C_out / groups, K) as the layer stores its weight."""
+    return QuantizedTensor(
+        codes=np.ascontiguousarray(layer.restore(codes)),
+        scale=scale.reshape(-1).astype(np.float32),
+    )

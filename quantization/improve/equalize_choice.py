@@ -39,6 +39,7 @@ _NAMES = ("not at all", "half way", "fully", "by the mean")
 _FREE_GAIN = 0.9  # of the error; less is within what sampling changes
 _COSTLY_GAIN, _COSTLY_ERROR = 0.25, 5e-3
 _SHARES = np.geomspace(1.0, 0.35, 6)  # of the range; a rough choice is enough to compare
+_SMALLEST_OWN = 1 / 4096  # of a Mul of its own, whose 1 / s float16 still holds
 _MOST_SAMPLES = 32  # enough for largest magnitudes and a thousand columns
 _WIDEST_SUM = 512  # channels of a residual sum; wider ones are judged by their layers alone
 
@@ -152,7 +153,7 @@ def _error(layer: LayerMatrix | None, exact: Array, scale: Floats) -> float:
         matrix = np.eye(scale.size)[None]
         factors, rounded = scale[None], matrix * scale
     else:
-        factors, matrix = scale[layer.channels], layer.matrix
+        factors, matrix = scale[layer.channels], layer.judging
         scaled = matrix * factors[:, None, :]
         steps = largest_scale(scaled)[..., None]
         rounded = np.rint(scaled / steps) * steps
@@ -166,7 +167,7 @@ def _error(layer: LayerMatrix | None, exact: Array, scale: Floats) -> float:
 
 def _own_scales(amax: Floats) -> Floats:
     """The sets for a tensor that a Mul of its own scales."""
-    full = np.where(amax > 0, np.maximum(amax / max(amax.max(), 1e-30), 1 / 128), 1.0)
+    full = np.where(amax > 0, np.maximum(amax / max(amax.max(), 1e-30), _SMALLEST_OWN), 1.0)
     return np.stack([np.ones(amax.size), np.sqrt(full), full, full])
 
 

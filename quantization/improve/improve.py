@@ -277,5 +277,7 @@ def _part(progress: Progress | None, number: int, parts: int) -> Progress | None
 
 
 def _range(grid: Grid) -> Range:
-    why = f"moved by {-grid.centre:g} to the middle of its values" if grid.centre else ""
-    return Range(amax=grid.amax, method="reader error", why=why)
+    if not grid.centre:
+        return Range(amax=grid.amax, method="reader error")
+    why = f"moved by {-grid.centre:g} to the middle of its values"
+    return Range(amax=grid.amax, method="reader error, centred", why=why)

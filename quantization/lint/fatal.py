@@ -17,12 +17,14 @@ from graphs.view import GraphView, Node
 from graphs.walk import is_default_domain
 
 __all__ = [
+    "RTX_UNBUILT_OPS",
     "UNSUPPORTED_OPS",
     "code_constant",
     "custom_operator",
     "int16",
     "int32_dequantize",
     "integer_operator",
+    "missing_kernel",
     "scale_constant",
     "scale_count",
     "scale_value",
@@ -45,6 +47,8 @@ UNSUPPORTED_OPS = frozenset(
     StringNormalizer StringSplit SwiGLU TfIdfVectorizer Unique
     """.split()  # noqa: SIM905
 )
+# The builder of TensorRT-RTX 1.7.1: "has no runners that implement it".
+RTX_UNBUILT_OPS = frozenset({"NonMaxSuppression"})
 # Operators of other domains that NVIDIA's parsers read without a plugin library of the user's.
 _KNOWN_DOMAINS = ("trt.", "ai.onnx.")
 
@@ -80,10 +84,18 @@ def int32_dequantize(view: GraphView) -> Found:
 
 
 def code_constant(view: GraphView) -> Found:
-    """INT8 weights that are clipped, transposed or reshaped before they are dequantized."""
+    """INT8 weights that are clipped, transposed or reshaped before they are dequantized.
+
+    The bounds of a Clip of codes that are computed are taken.
+    """
     for node in view.nodes:
+        computed = node.op_type == "Clip" and not view.is_constant(node.inputs[0])
         for index, name in enumerate(node.inputs):
-            if not view.is_constant(name) or view.element_type(name) != TensorProto.INT8:
+            if (
+                computed
+                or not view.is_constant(name)
+                or view.element_type(name) != TensorProto.INT8
+            ):
                 continue
             if node.op_type not in (QUANTIZE, DEQUANTIZE) or index == 1:
                 yield node, f"{node.op_type} of INT8 constant {name}"
@@ -138,6 +150,13 @@ def unsupported_operator(view: GraphView) -> Found:
     """Operators that the parser does not know."""
     for node in view.nodes:
         if node.op_type in UNSUPPORTED_OPS:
+            yield node, node.op_type
+
+
+def missing_kernel(view: GraphView) -> Found:
+    """Operators that TensorRT-RTX parses and does not build."""
+    for node in view.nodes:
+        if node.op_type in RTX_UNBUILT_OPS:
             yield node, node.op_type
 
 

@@ -33,6 +33,7 @@ __all__ = [
     "per_channel_activation",
     "per_tensor_weight",
     "scale_range",
+    "scale_shape",
     "skip_float",
     "unpaired",
     "weight_axis",
@@ -203,18 +204,35 @@ def per_channel_activation(view: GraphView) -> Found:
                 yield node, f"{found.scale.size} scales"
 
 
+def scale_shape(view: GraphView) -> Found:
+    """One scale for a whole tensor is a scalar; a list of one is what a single channel has."""
+    for node in view.nodes:
+        scale = parameters(view, node).scale if node.op_type in (QUANTIZE, DEQUANTIZE) else None
+        if scale is None or scale.shape != (1,):
+            continue
+        shape, axis = view.shape(node.inputs[0]) or (), parameters(view, node).axis
+        if not (-len(shape) <= axis < len(shape) and shape[axis] == 1):
+            yield node, f"scale of shape [1] for {len(shape)} axes"
+
+
 def weight_axis(view: GraphView) -> Found:
     """Scales of a weight go with output channels."""
     for node in view.nodes:
         dequantize = dequantizer(view, node.inputs[1]) if len(node.inputs) > 1 else None
         axis = output_channel_axis(node)
-        if dequantize is None or axis is None or not view.is_constant(dequantize.inputs[0]):
+        if dequantize is None or axis is None or not view.is_constant(_stored(view, dequantize)):
             continue
         found, rank = parameters(view, dequantize), len(view.shape(node.inputs[1]) or ())
         if node.op_type == "MatMul":
             axis = rank - 1
         if found.per_channel and rank and found.axis % rank != axis:
             yield dequantize, f"axis {found.axis}, the output channels of {node.op_type} are {axis}"
+
+
+def _stored(view: GraphView, dequantize: Node) -> str:
+    """The codes that a DequantizeLinear reads, or what its QuantizeLinear does."""
+    quantize = source(view, dequantize)
+    return dequantize.inputs[0] if quantize is None else quantize.inputs[0]
 
 
 def output_channel_axis(node: Node) -> int | None:
@@ -230,10 +248,8 @@ def per_tensor_weight(view: GraphView) -> Found:
         pair = dequantizer(view, node.inputs[1]) if len(node.inputs) > 1 else None
         if pair is None or output_channel_axis(node) is None:
             continue
-        quantize = source(view, pair)
-        constant = pair.inputs[0] if quantize is None else quantize.inputs[0]
         scale = parameters(view, pair).scale
-        if view.is_constant(constant) and scale is not None and scale.size == 1:
+        if view.is_constant(_stored(view, pair)) and scale is not None and scale.size == 1:
             yield pair, f"weight of {node.name}"
 
 

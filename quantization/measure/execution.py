@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 
 from artefacts.errors import ModelError
 from artefacts.libraries import require
+from graphs.files import fits_one_file, save_model
 
 __all__ = ["Arrays", "Load", "Run", "load_int8", "load_int8_quickly", "load_onnxruntime"]
 
@@ -29,7 +32,8 @@ def load_onnxruntime(
     """A model on onnxruntime's CPU provider.
 
     Args:
-        model: any model of less than 2 GB, or the path of one of any size.
+        model: any model, or its path. One that protobuf cannot serialize is read from a file that
+            lives as long as the loading.
         optimize: False runs the graph as it is written, Q/DQ pairs in float arithmetic. Optimised,
             onnxruntime replaces them by the integer kernels of this processor, which saturate
             where it has no VNNI instructions.
@@ -50,11 +54,8 @@ def load_onnxruntime(
         options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
     errors: tuple[type[BaseException], ...] = _runtime_errors()
     try:
-        session = runtime.InferenceSession(
-            str(model) if isinstance(model, Path) else model.SerializeToString(),
-            options,
-            providers=["CPUExecutionProvider"],
-        )
+        with _source(model) as source:
+            session = runtime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except errors as err:
         raise ModelError(_message(model, "load", err)) from err
     names = [output.name for output in session.get_outputs()]
@@ -67,6 +68,19 @@ def load_onnxruntime(
         return {name: np.asarray(value) for name, value in zip(names, values, strict=True)}
 
     return run
+
+
+@contextmanager
+def _source(model: onnx.ModelProto | Path) -> Iterator[str | bytes]:
+    """What a session is made of."""
+    if isinstance(model, Path):
+        yield str(model)
+    elif fits_one_file(model):
+        yield model.SerializeToString()
+    else:
+        with tempfile.TemporaryDirectory(prefix="model-") as folder:
+            save_model(model, Path(folder) / "model.onnx")
+            yield str(Path(folder) / "model.onnx")
 
 
 def load_int8(model: onnx.ModelProto | Path) -> Run:

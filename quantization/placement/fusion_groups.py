@@ -62,14 +62,16 @@ def fusion_groups(view: GraphView, placement: Placement) -> tuple[Group, ...]:
     return tuple(sorted(groups, key=lambda group: group.position))
 
 
-def leave_float(placement: Placement, groups: Iterable[Group], *, why: str) -> Placement:
-    """The placement without some groups."""
+def leave_float(
+    placement: Placement, groups: Iterable[Group], *, why: str, rule: str = "search"
+) -> Placement:
+    """The placement without some groups; ``rule`` and ``why`` are said of their layers."""
     released = tuple(groups)
     left = {name for group in released for name in group.nodes}
     kept = _restricted(placement, lambda name: name not in left)
     weighted = set(placement.int8_nodes)
     floating = tuple(
-        Floating(node=group.name, op_type=group.op_type, rule="search", why=why)
+        Floating(node=group.name, op_type=group.op_type, rule=rule, why=why)
         for group in released
         if group.name in weighted
     )

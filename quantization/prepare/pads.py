@@ -14,7 +14,7 @@ from onnx import ModelProto, NodeProto
 
 from graphs.edit import set_attribute
 from graphs.shapes import values
-from graphs.walk import attributes, constants, nodes
+from graphs.walk import attributes, constants, nodes, operator
 
 __all__ = ["write_pads"]
 
@@ -30,7 +30,7 @@ def write_pads(model: ModelProto) -> bool:
     known, shapes = constants(model.graph), values(model)
     changed = False
     for node in nodes(model):
-        if node.op_type != "Conv" or node.input[1] not in known:
+        if operator(node) != "Conv" or node.input[1] not in known:
             continue
         value = shapes.get(node.input[0])
         dims = value.type.tensor_type.shape.dim if value is not None else []
@@ -52,6 +52,8 @@ def _pads(node: NodeProto, kernel: list[int], sizes: list[int | None]) -> list[i
     strides = given.get("strides", [1] * len(kernel))
     if kind not in SAME or all(dilation == 1 for dilation in dilations):
         return None
+    if not len(kernel) == len(dilations) == len(strides) == len(sizes):
+        return None  # no convolution: who runs it says so
     before, after = [], []
     for k, d, s, n in zip(kernel, dilations, strides, sizes, strict=True):
         if n is None and s != 1:

@@ -11,7 +11,7 @@ import logging
 from onnx import GraphProto, ModelProto, NodeProto
 
 from artefacts.errors import ModelError
-from graphs.edit import check_axes, drop_dead, sort_nodes
+from graphs.edit import check_axes, drop_dead, hide_initializers, sort_nodes
 from graphs.names import name_nodes
 from graphs.opset import MINIMUM_OPSET, raise_opset
 from graphs.shapes import check, infer_shapes
@@ -56,7 +56,7 @@ def prepare(model: ModelProto, *, widen: bool = True) -> ModelProto:
     _check_names(prepared.graph)
     _check_outputs(prepared.graph)
     sort_nodes(prepared.graph)
-    _hide_initializers(prepared.graph)
+    hide_initializers(prepared.graph)
     forget_states(prepared.graph)
     check_axes(prepared.graph)
     check(prepared)  # before anything else of onnx, which crashes on what this refuses
@@ -88,14 +88,6 @@ def _simplify(model: ModelProto) -> None:
         changed |= drop_dead(model.graph)
 
 
-def _hide_initializers(graph: GraphProto) -> None:
-    """Initializers that are inputs too could be fed, so nothing could be folded (before IR 4)."""
-    constant = {tensor.name for tensor in graph.initializer}
-    kept = [value for value in graph.input if value.name not in constant]
-    del graph.input[:]
-    graph.input.extend(kept)
-
-
 def _check_names(graph: GraphProto) -> None:
     """Each tensor is made once."""
     made: set[str] = set()
@@ -107,7 +99,7 @@ def _check_names(graph: GraphProto) -> None:
         if name in made:
             raise ModelError(
                 f"graph {graph.name!r} makes tensor {name!r} twice, expected one node, input or "
-                f"initializer for each name; export the model again"
+                f"initializer for each name; rename one of the two"
             )
         if not name.isprintable():
             raise ModelError(
@@ -143,7 +135,7 @@ def _warn(graph: GraphProto) -> None:
 
 def _in_training(node: NodeProto) -> bool:
     """Whether statistics come from the batch, or values are dropped at random."""
-    if node.op_type == "BatchNormalization":
+    if operator(node) == "BatchNormalization":
         flag = any(a.name == "training_mode" and a.i for a in node.attribute)
         return flag or len([name for name in node.output if name]) > 1
-    return node.op_type == "Dropout" and len(node.input) > 2 and bool(node.input[2])
+    return operator(node) == "Dropout" and len(node.input) > 2 and bool(node.input[2])

@@ -90,6 +90,7 @@ def sensitivities(
 
     Raises:
         DataError: no samples.
+        ArtefactError: the ranges are of another graph.
         ModelError: a part of the network cannot be run, or it hands on sequences of tensors.
     """
     view = GraphView(reference)
@@ -98,6 +99,7 @@ def sensitivities(
             f"graph {reference.graph.name!r} hands on sequences of tensors, which cannot be walked "
             "layer by layer, expected tensors; export it with static shapes, or --exclude layers"
         )
+    improved.ranges.check_graph(graph_hash(improved.model))
     judged = comparable_outputs(view)
     model = with_outputs(improved.model, judged)
     ranges = dataclasses.replace(improved.ranges, graph_hash=graph_hash(model))

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from artefacts.files import write_atomic
 from artefacts.libraries import require
 from calibrators.ranges.ranges import Ranges
+from graphs.identity import graph_hash
 from quantization.commands import Outcome
 from quantization.improve.improved import as_calibrated
 from quantization.measure.execution import Arrays
@@ -52,8 +53,11 @@ def sensitivity_on(
     arguments: Namespace, model: onnx.ModelProto, samples: Sequence[Arrays]
 ) -> Outcome:
     """Rank the groups of a prepared model, and write what was asked for."""
-    placement = place(model, profile=arguments.profile, exclude=arguments.exclude)
     ranges = Ranges.load(arguments.ranges)
+    ranges.check_graph(graph_hash(model))
+    placement = place(
+        model, profile=arguments.profile, exclude=arguments.exclude, amax=ranges.amax_by_tensor
+    )
     improved = as_calibrated(model, ranges)
     with tqdm(unit="run", leave=False) as bar:
 

@@ -57,6 +57,7 @@ def to_float16(
     *,
     keep_io: bool = True,
     keep: Sequence[str] = (),
+    magnitudes: Mapping[str, float] | None = None,
 ) -> HalfModel:
     """A new model whose floating-point operators compute in float16 where that is safe.
 
@@ -69,6 +70,8 @@ def to_float16(
         amax: largest |x| observed, by tensor; what passes 65504 stays float32.
         keep_io: inputs and outputs keep float32.
         keep: names of nodes that stay float32.
+        magnitudes: largest |x| of a few samples, of tensors that were not observed; what passes
+            65504, or fades below 6.1e-5, stays float32.
 
     Raises:
         ModelError: the graph is not valid, or cannot be raised to opset 19.
@@ -82,7 +85,7 @@ def to_float16(
         copy = raise_opset(copy, HALF_SCALE_OPSET)
     infer_shapes(copy)
     view = GraphView(copy)
-    kept = tuple(_kept(view, amax or {}, frozenset(keep)))
+    kept = tuple(_kept(view, amax or {}, magnitudes or {}, frozenset(keep)))
     writer = _Writer(view, frozenset(entry.node for entry in kept), keep_io=keep_io)
     converted = writer.write()
     drop_dead(converted.graph)
@@ -91,13 +94,18 @@ def to_float16(
     return HalfModel(model=converted, kept=kept, halved=writer.halved)
 
 
-def _kept(view: GraphView, amax: Mapping[str, float], keep: frozenset[str]) -> list[KeptFloat]:
+def _kept(
+    view: GraphView,
+    amax: Mapping[str, float],
+    magnitudes: Mapping[str, float],
+    keep: frozenset[str],
+) -> list[KeptFloat]:
     found = []
     for node in view.nodes:
         names = [name for name in (*node.inputs, *node.outputs) if name]
         if not any(view.element_type(name) == _FLOAT for name in names):
             continue
-        why = "asked for" if node.name in keep else why_float(view, node, amax)
+        why = "asked for" if node.name in keep else why_float(view, node, amax, magnitudes)
         if why is not None:
             found.append(KeptFloat(node=node.name, op_type=node.op_type, why=why))
     together = layers_in_float(view, {entry.node for entry in found})

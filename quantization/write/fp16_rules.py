@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 from onnx import TensorProto, defs
 
 from graphs.operators import CONTROL_OPS, HALF_RISKS, RECURRENT_OPS, TYPED_OPS
+from graphs.qdq import DEQUANTIZE, source
 from graphs.view import GraphView, Node
 
 __all__ = ["LARGEST_HALF", "accepts_half", "constant_error", "why_float"]
 
 LARGEST_HALF = float(np.finfo(np.float16).max)
+SMALLEST_HALF = float(np.finfo(np.float16).smallest_normal)
 # Relative error of a whole constant. Normal float16 numbers have at most 2^-11 = 0.05 %.
 CONSTANT_ERROR = 2e-3
 
@@ -27,19 +29,31 @@ _RISKS = {
     "sum": "sums many numbers, and a float16 sum overflows or stops growing",
     "vanishing": "small inputs vanish before it",
 }
+# TensorRT-RTX 1.7.1: "ElementWiseOperation SUM must have same input types".
+_PARSED_IN_FLOAT = {
+    "MeanVarianceNormalization": "NVIDIA's parser adds a float32 constant in it",
+}
 
 
-def why_float(view: GraphView, node: Node, amax: Mapping[str, float]) -> str | None:
+def why_float(
+    view: GraphView,
+    node: Node,
+    amax: Mapping[str, float],
+    magnitudes: Mapping[str, float] | None = None,
+) -> str | None:
     """Why a node stays in float32; None where it need not.
 
     Args:
         view: of the graph.
         node: one with float32 inputs or outputs.
         amax: largest |x| observed, by tensor; tensors may be missing.
+        magnitudes: the same of a few samples, for all tensors: too few to trust an Exp with.
     """
+    known = {**(magnitudes or {}), **amax}
     return (
         _no_half(node, view)
-        or _overflows(view, node, amax)
+        or _overflows(view, node, known)
+        or _vanishes(view, node, known)
         or _constants(view, node)
         or _vanishing_epsilon(node)
         or _lengths(node)
@@ -87,6 +101,20 @@ def _overflows(view: GraphView, node: Node, amax: Mapping[str, float]) -> str | 
     return None
 
 
+def _vanishes(view: GraphView, node: Node, amax: Mapping[str, float]) -> str | None:
+    """Below its smallest normal number float16 has no more than a few steps left, or none.
+
+    A pair gives back what it takes, so that it and the layer behind it stay together.
+    """
+    names = [*node.inputs, *node.outputs]
+    if node.op_type == DEQUANTIZE and (quantize := source(view, node)) is not None:
+        names.append(quantize.inputs[0])
+    for name in names:
+        if 0.0 < amax.get(name, 0.0) < SMALLEST_HALF:
+            return f"tensor {name} reaches {amax[name]:.3g} at most, float16 fades below 6.1e-05"
+    return None
+
+
 def _constants(view: GraphView, node: Node) -> str | None:
     for name in node.inputs:
         value = view.constant(name) if name and _is_float(view, name) else None
@@ -126,6 +154,8 @@ def _lengths(node: Node) -> str | None:
 
 
 def _sensitive(view: GraphView, node: Node, amax: Mapping[str, float]) -> str | None:
+    if node.op_type in _PARSED_IN_FLOAT:
+        return _PARSED_IN_FLOAT[node.op_type]
     risk = HALF_RISKS.get(node.op_type)
     tensors = [n for n in (*node.inputs, *node.outputs) if n and not view.is_constant(n)]
     if risk is None or (risk != "index" and all(name in amax for name in tensors)):

@@ -56,7 +56,10 @@ def commanded(folder: Path, words: list[str]) -> dict[str, Any]:
     job = parse_job(given)
     with contextlib.redirect_stdout(io.StringIO()):
         screen = Screen(bars=False, steps=5)
-        path = convert_to_float16(job.paths, job.build, "tensorrt", source, None, screen).source
+        converted = convert_to_float16(
+            job.paths, job.data, job.build, "tensorrt", source, None, screen
+        )
+    path = converted.source
     surface = Surface(trt, answers())
     prepared = read_onnx(source)
     settings = build_options(job.build, job.data, "tensorrt", prepared)

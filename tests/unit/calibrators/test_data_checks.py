@@ -91,6 +91,24 @@ def test_constant_inputs() -> None:
     assert said == "input x is 0.5 everywhere, expected values that vary; look at the data"
 
 
+def test_inputs_that_are_always_empty() -> None:
+    inputs = (
+        InputSpec(name="ids", dtype=np.dtype(np.int64), shape=("N", "S")),
+        InputSpec(name="past", dtype=np.dtype(np.float32), shape=("N", 4, "P", 8)),
+    )
+
+    def said(lengths: tuple[int, ...]) -> tuple[str, ...]:
+        feeds = [
+            {"ids": np.arange(3)[None], "past": np.arange(32.0 * n).reshape(1, 4, n, 8)}
+            for n in lengths
+        ]
+        return check_unnormalised(open_samples(lambda: feeds, inputs=inputs))
+
+    assert said((0, 2)) == ()
+    (line,) = said((0, 0))
+    assert line.startswith("input past is empty in the samples looked at")
+
+
 def test_integers_and_affine_inputs_are_left_alone(rng: np.random.Generator) -> None:
     inputs = (
         InputSpec(name="ids", dtype=np.dtype(np.int64), shape=("N", 8)),

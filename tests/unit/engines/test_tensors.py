@@ -5,11 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from artefacts.errors import InputError
+from artefacts.errors import InputError, RequestError
 from engines import Profile, TensorSpec
+from engines.requests import RequestCheck
 from engines.tensors import numpy_dtype
 
-SIZES = st.tuples(st.integers(1, 9), st.integers(0, 9), st.integers(0, 9)).map(
+SIZES = st.tuples(st.integers(0, 9), st.integers(0, 9), st.integers(0, 9)).map(
     lambda t: (t[0], t[0] + t[1], t[0] + t[1] + t[2])
 )
 
@@ -46,7 +47,7 @@ def test_profile_says_nothing_of_inputs_that_it_does_not_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("low", "opt", "high"), [((0,), (1,), (2,)), ((3,), (2,), (4,)), ((1,), (1, 2), (3,))]
+    ("low", "opt", "high"), [((-1,), (1,), (2,)), ((3,), (2,), (4,)), ((1,), (1, 2), (3,))]
 )
 def test_profile_out_of_order_is_refused(
     low: tuple[int, ...], opt: tuple[int, ...], high: tuple[int, ...]
@@ -81,3 +82,21 @@ def test_unknown_dtype_is_named() -> None:
     with pytest.raises(InputError, match="'float77' is unknown"):
         numpy_dtype("float77")
     assert np.dtype("float32") == numpy_dtype("float32")
+
+
+@pytest.mark.parametrize(
+    ("shape", "taken"),
+    [((2, 4, 0, 8), True), ((2, 4, 3, 8), True), ((0, 4, 3, 8), False), ((2, 0, 3, 8), False)],
+    ids=["empty past", "past", "empty batch", "no heads"],
+)
+def test_a_past_may_be_empty_and_a_batch_not(shape: tuple[int, ...], taken: bool) -> None:
+    spec = TensorSpec(name="past", dtype="float32", shape=(None, 4, None, 8))
+    check = RequestCheck([spec], [], lambda value: None)
+    past = np.zeros(shape, np.float32)
+    if taken:
+        assert check({"past": past})["past"] is past
+    else:
+        with pytest.raises(
+            RequestError, match=r"expected \(any, 4, any, 8\) and a first dimension"
+        ):
+            check({"past": past})

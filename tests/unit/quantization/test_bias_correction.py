@@ -99,3 +99,18 @@ def test_a_node_without_a_bias_is_refused() -> None:
         add_bias(model, {flatten.name: np.zeros(1)})
     with pytest.raises(ModelError, match="'nowhere' is not in the graph"):
         add_bias(model, {"nowhere": np.zeros(1)})
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.5])
+def test_a_bias_that_beta_scales(beta: float, rng: np.random.Generator) -> None:
+    """With beta 0 the old bias counts for nothing, and no number divides by it."""
+    text = f"g (float[N,4] x) => (float[N,3] y) {{ y = Gemm <beta={beta}> (x, w, b) }}"
+    model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["": 17]> {text}')
+    model.graph.node[0].name = "dense"
+    for name, shape in (("w", (4, 3)), ("b", (3,))):
+        values = rng.standard_normal(shape).astype(np.float32)
+        model.graph.initializer.append(numpy_helper.from_array(values, name))
+    feeds = {"x": rng.standard_normal((2, 4)).astype(np.float32)}
+    before = load_onnxruntime(model)(feeds)["y"]
+    after = load_onnxruntime(add_bias(model, {"dense": np.arange(3.0)}))(feeds)["y"]
+    np.testing.assert_allclose(after, before + np.arange(3.0), rtol=1e-5, atol=1e-5)

@@ -115,6 +115,16 @@ def test_dilated_padding_that_depends_on_free_sizes_is_left() -> None:
     assert any(a.name == "auto_pad" for a in conv.attribute)
 
 
+@pytest.mark.parametrize("more", [{"dilations": [2]}, {"dilations": [2, 2], "strides": [1]}])
+def test_padding_of_no_convolution_is_left(more: dict[str, list[int]]) -> None:
+    """Numbers of axes that contradict each other: ONNX lets them pass, a runtime does not."""
+    attributes = {"auto_pad": "SAME_UPPER", **more}
+    weight = np.ones((4, 3, 3, 3), np.float32)
+    net = model([("Conv", ["x", "w"], ["y"], attributes)], {"w": weight}, ["N", 3, 8, 8])
+    (conv,) = prepare(net).graph.node
+    assert any(a.name == "auto_pad" for a in conv.attribute)
+
+
 def test_scales_in_lists_become_scalars(rng: np.random.Generator) -> None:
     nodes: Nodes = [
         ("QuantizeLinear", ["x", "s", "z"], ["q"], {}),

@@ -259,3 +259,21 @@ def test_scales_that_float16_holds_keep_nothing() -> None:
 
 def _pairs_of(view: GraphView) -> list[Node]:
     return [node for node in view.nodes if node.op_type.endswith("tizeLinear")]
+
+
+def test_pairs_of_values_that_fade_stay_with_them() -> None:
+    """Below 6.1e-5 a scale and what it gives back are float32, on both sides of the codes."""
+    model = build(
+        "q = QuantizeLinear (x, s, z) d = DequantizeLinear (q, s, z) y = Relu (d)",
+        s=np.float32(1e-5),
+        z=np.int8(0),
+    )
+    result = to_float16(model, {"x": 1e-5})
+    assert {entry.op_type for entry in result.kept} == {"QuantizeLinear", "DequantizeLinear"}
+    assert "reaches 1e-05 at most" in reasons(result)["DequantizeLinear"]
+    assert not to_float16(model, {"x": 1e-3, "d": 0.0}).kept
+
+
+def test_normalization_that_nvidias_parser_mixes_types_in() -> None:
+    result = to_float16(build("y = MeanVarianceNormalization <axes=[1]> (x)"))
+    assert "float32 constant" in reasons(result)["MeanVarianceNormalization"]

@@ -145,6 +145,21 @@ def test_half_model_stays_half(rng: np.random.Generator) -> None:
     assert_same(half, imported.model, {"x": rng.normal(size=(5, 4)).astype(np.float32)})
 
 
+def test_half_model_is_widened_where_a_target_has_one_type(rng: np.random.Generator) -> None:
+    """OpenVINO refuses a convolution of float32 and float16."""
+    half = to_float16(build(_PAIR + "y = MatMul (d, w)", 19)).model
+    imported = import_quantized(half, widen=True)
+    assert imported.notes == (
+        "float16 scales and tensors became float32, in which this target computes",
+    )
+    types = {tensor.data_type for tensor in imported.model.graph.initializer}
+    assert TensorProto.FLOAT16 not in types
+    feeds = {"x": (0.03 * rng.integers(-100, 100, (5, 4))).astype(np.float32)}  # no code in doubt
+    for expected, found in zip(run(half, feeds), run(imported.model, feeds), strict=True):
+        # Float16 rounds 4 products and 3 sums of at most 12.
+        np.testing.assert_allclose(found, expected, atol=7 * 12 * 2.0**-11)
+
+
 def test_nncf_is_known_by_its_node_names() -> None:
     model = build(_PAIR + "y = MatMul (d, w)")
     model.graph.node[0].name, model.graph.node[1].name = (

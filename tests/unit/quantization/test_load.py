@@ -18,6 +18,7 @@ from graphs import files as load
 from graphs.identity import graph_hash
 from graphs.tensor_data import tensor_bytes
 from quantization import load_model, save_model
+from quantization.measure.execution import load_onnxruntime
 
 
 @pytest.fixture
@@ -84,6 +85,23 @@ def test_large_model_gets_a_data_file(
     # Others read it too.
     assert onnx.load(path).graph.initializer[0].raw_data == model.graph.initializer[0].raw_data
     onnx.checker.check_model(path)
+
+
+def test_a_large_model_runs_from_a_file(
+    model: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
+) -> None:
+    shapes = [[d.dim_value or 2 for d in v.type.tensor_type.shape.dim] for v in model.graph.input]
+    feeds = {
+        value.name: rng.normal(size=shape).astype(np.float32)
+        for value, shape in zip(model.graph.input, shapes, strict=True)
+    }
+    wanted = load_onnxruntime(model)(feeds)
+    monkeypatch.setattr(load, "PROTOBUF_LIMIT_BYTES", 2**26)
+    monkeypatch.setattr(external_data, "INLINE_BELOW_BYTES", 64)
+    assert not load.fits_one_file(model)
+    found = load_onnxruntime(model)(feeds)
+    for name, values in wanted.items():
+        np.testing.assert_array_equal(found[name], values)
 
 
 @pytest.mark.parametrize(

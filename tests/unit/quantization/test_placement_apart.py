@@ -108,3 +108,20 @@ def test_a_chain_of_near_steps_is_parted_where_its_ends_are_far() -> None:
     for group in placement.shared:
         largest = max(amax.get(name, 0.0) for name in group)
         assert all(amax[name] * LARGEST_RATIO >= largest for name in read & set(group) & set(amax))
+
+
+@pytest.mark.parametrize(("ratio", "parted"), [(8.0, False), (20.0, True)])
+def test_inputs_read_through_a_concat_alone_are_parted_later(ratio: float, parted: bool) -> None:
+    """One scale for the Concat is right up to a few bits; then it takes a scale a channel."""
+    net = Builder()
+    joined = net.concat(net.input("a", (1, 8, 8, 8)), net.input("b", (1, 8, 8, 8)))
+    net.channels[joined] = 16
+    model = net.build("inputs", net.conv(net.relu(net.conv(joined, 32)), 16))
+    first = place(model, profile="cpu")
+    assert first.shared == (("a", "b"),)
+    amax = {**dict.fromkeys(first.tensors, 1.0), "b": ratio}
+    placement = place(model, profile="cpu", amax=amax)
+    assert placement.joined == ({joined: ("a", "b")} if parted else {})
+    assert ("n_Conv_0", joined) in {
+        (edge.node, edge.tensor) for edge in placement.activations
+    } or not parted

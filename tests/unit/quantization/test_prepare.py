@@ -11,7 +11,9 @@ from onnx import TensorProto, helper, parser
 
 from artefacts.errors import ModelError
 from graphs.identity import graph_hash
+from graphs.operators import OPERATORS
 from graphs.shapes import check
+from graphs.walk import operator
 from quantization import prepare
 from tests.odd_models import NAMES, odd_model, random_feeds, run
 
@@ -95,6 +97,14 @@ def test_grouped_transposed_convolution_folds(rng: np.random.Generator) -> None:
     assert ops(prepared) == ["ConvTranspose"]
     feeds = random_feeds(model, rng)
     np.testing.assert_allclose(run(prepared, feeds)[0], run(model, feeds)[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("op_type", sorted(name for name in OPERATORS if "." not in name))
+def test_custom_operators_named_as_onnx_names_its_own_are_left(op_type: str) -> None:
+    """They may have no input at all, and mean anything."""
+    for inputs in ("", "a"):
+        model = parse(f"a = Relu (x) b = my.{op_type} ({inputs}) c = Relu (b) y = Add (a, c)")
+        assert f"my.{op_type}" in [operator(node) for node in prepare(model).graph.node]
 
 
 def test_fold_that_would_overflow_is_left() -> None:

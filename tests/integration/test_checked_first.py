@@ -1,0 +1,87 @@
+"""What the last step would refuse, the first says: before anything is calibrated or written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import parser
+
+from artefacts.errors import ModelError
+from build_engine import build
+
+# Name → nodes behind an INT8 layer, and what is said of them by target.
+BODIES = {
+    "a kernel that the builder lacks": (
+        "to = Constant <value_ints=[-1,4,4]> () b = Reshape (a, to) middle = Constant "
+        "<value_ints=[1]> () m = ReduceMax <axes=[2], keepdims=0> (b) t = Unsqueeze (m, middle) "
+        "most = Constant <value_ints=[3]> () n = NonMaxSuppression (b, t, most) "
+        "y = Cast <to=1> (n)",
+        {"tensorrt-rtx": r"NonMaxSuppression.* cannot be built for tensorrt-rtx: .*no kernel"},
+    ),
+    "an operator that nobody converts": (
+        "to = Constant <value_ints=[-1,4,4]> () b = Reshape (a, to) y = Det (b)",
+        {"tensorrt-rtx": "refused by the parser of TensorRT-RTX", "cpu": "refused by OpenVINO"},
+    ),
+}
+LAYERS = {
+    "float": "a = MatMul (x, w)",
+    "quantized": "q = QuantizeLinear (x, s, z) d = DequantizeLinear (q, s, z) "
+    "v = DequantizeLinear (k, s, z) a = MatMul (d, v)",
+}
+CASES = [(name, target) for name, (_, said) in BODIES.items() for target in said]
+
+
+@pytest.mark.parametrize("came", LAYERS)
+@pytest.mark.parametrize(("name", "target"), CASES)
+def test_the_first_step_refuses(
+    name: str, target: str, came: str, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    pytest.importorskip("openvino" if target == "cpu" else "tensorrt_rtx")
+    body, said = BODIES[name]
+    model = parser.parse_model(
+        '<ir_version: 8, opset_import: ["": 17]> g (float[N,16] x) => (float y) '
+        f"{{ {LAYERS[came]} {body} }}"
+    )
+    model.graph.output[0].type.tensor_type.ClearField("shape")
+    constants = {
+        "w": rng.normal(size=(16, 16)).astype(np.float32),
+        "k": rng.integers(-127, 128, (16, 16), np.int8),
+        "s": np.float32(0.03),
+        "z": np.int8(0),
+    }
+    model.graph.initializer.extend(
+        onnx.numpy_helper.from_array(value, name) for name, value in constants.items()
+    )
+    onnx.save(model, tmp_path / "m.onnx")
+    rows = rng.normal(size=(8, 16)).astype(np.float32)
+    with pytest.raises(ModelError, match=said[target]):
+        build(tmp_path / "m.onnx", tmp_path / "o/m.engine", calib_data=rows, target=target)
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_model_that_is_built_elsewhere_is_warned_of(
+    tmp_path: Path, rng: np.random.Generator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No library of this machine is asked; what the linter knows is said."""
+    model = parser.parse_model(
+        '<ir_version: 8, opset_import: ["": 17]> g (float[N,16] x) => (float[N] y) '
+        "{ a = MatMul (x, w) to = Constant <value_ints=[-1,4,4]> () b = Reshape (a, to) "
+        "y = Det (b) }"
+    )
+    weight = rng.normal(size=(16, 16)).astype(np.float32)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(weight, "w"))
+    onnx.save(model, tmp_path / "m.onnx")
+    rows = rng.normal(size=(8, 16)).astype(np.float32)
+    build(
+        tmp_path / "m.onnx",
+        tmp_path / "o/m.engine",
+        calib_data=rows,
+        target="tensorrt-rtx",
+        stop_after="onnx",
+        show=True,
+    )
+    assert "warning: TensorRT will refuse node 'Det:y'" in capsys.readouterr().out
+    assert (tmp_path / "o/m.int8.onnx").exists()
