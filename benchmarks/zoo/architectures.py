@@ -145,7 +145,7 @@ def whisper() -> tuple[nn.Module, Inputs]:
 
     config = transformers.WhisperConfig(
         d_model=128, encoder_layers=2, encoder_attention_heads=4, encoder_ffn_dim=512,
-        decoder_layers=1, max_source_positions=300,
+        decoder_layers=1, decoder_attention_heads=4, decoder_ffn_dim=512, max_source_positions=300,
     )  # fmt: skip
     config._attn_implementation = "eager"
     encoder = transformers.WhisperModel(config).get_encoder()
@@ -203,7 +203,7 @@ def rt_detr() -> tuple[nn.Module, Inputs]:
         "backbone_config": backbone, "encoder_in_channels": [64, 128, 256], "d_model": 128,
         "encoder_hidden_dim": 128, "encoder_ffn_dim": 256, "decoder_in_channels": [128, 128, 128],
         "decoder_ffn_dim": 256, "decoder_layers": 2, "num_queries": 50, "num_labels": 20,
-        "anchor_image_size": [256, 256], "eval_size": [256, 256],
+        "anchor_image_size": [256, 256],
     }  # fmt: skip
     inputs = {"pixel_values": smooth_images(1, 256).sigmoid()}
     return of_transformers("RTDetrForObjectDetection", "RTDetrConfig", settings, inputs, "logits")

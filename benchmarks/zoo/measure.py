@@ -53,7 +53,7 @@ def measured(network: Network, target: str, model: Path) -> dict[str, Any]:
     found["seconds"] = round(time.monotonic() - start, 1)
     found["cpu_seconds"] = round(time.process_time() - busy, 1)
     if found["outcome"] == "refused":
-        return found | {"lint": fatal_rules(model)}
+        return found | {"lint": fatal_rules(model, target)}
     manifest = read_manifest(engine) if found["outcome"] == "differs" else _manifest(result)
     return found | _figures(manifest) | _own_figures(model, engine, manifest, held)
 
@@ -98,8 +98,8 @@ def _own_figures(
     """The same by other means: the model as it came, samples as they are, one at a time."""
     source = engine.parent / manifest.onnx["name"]
     found: dict[str, Any] = {
-        "lint": fatal_rules(model),
-        "lint_built": fatal_rules(source),
+        "lint": fatal_rules(model, manifest.target),
+        "lint_built": fatal_rules(source, manifest.target),
         "graph": judged(model, source, held),
     }
     if manifest.target == "cpu":
@@ -138,10 +138,15 @@ def likeness(exact: Call, candidate: Call, held: Sequence[Sample]) -> dict[str, 
     }
 
 
-def fatal_rules(path: Path) -> list[str]:
-    """Rules that the linter calls fatal for a model, with what it found first."""
+def fatal_rules(path: Path, target: str) -> list[str]:
+    """Rules that the linter calls fatal for a model, with what it found first.
+
+    The linter knows TensorRT; of the cpu target's models it is asked nothing.
+    """
+    if target == "cpu":
+        return []
     found: dict[str, str] = {}
-    for finding in quantization.lint(quantization.load_model(path)):
+    for finding in quantization.lint(quantization.load_model(path), target):
         if finding.severity == "fatal":
             found.setdefault(finding.rule, f"{finding.rule}: {finding.node} {finding.found}"[:200])
     return list(found.values())

