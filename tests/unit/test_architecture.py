@@ -125,6 +125,7 @@ MORE_FILES = {
     "benchmarks": "the command and what it measures",
     "benchmarks/report": "a file for each rendering",
     "benchmarks/peers": "scripts",
+    "benchmarks/zoo": "scripts and tables of networks",
     "benchmarks/accuracy": "a file for each task",
 }
 MAIN_MAY_IMPORT = {
@@ -153,9 +154,10 @@ OPTIONAL = (
 
 
 def modules() -> list[Path]:
-    """Modules of the five packages; benchmarks/peers are scripts that compare whole products."""
+    """Modules of the packages; benchmarks/peers and zoo are scripts that try whole products."""
     found = [p for name in PACKAGES for p in (ROOT / name).rglob("*.py")]
-    return sorted(p for p in found if "peers" not in p.parts)
+    scripts = {ROOT / "benchmarks/peers", ROOT / "benchmarks/zoo"}
+    return sorted(p for p in found if not scripts & {*p.parents})
 
 
 def sources() -> list[Path]:

@@ -39,6 +39,19 @@ def test_another_rounding_is_explained_and_a_larger_error_is_not(rng: np.random.
     )
 
 
+def test_an_engine_no_farther_from_the_float_network_than_its_graph_is_right() -> None:
+    """Two class scores, rounded to opposite sides; and the same gap away from the float network."""
+    plain = np.array([0.98, 0.02])
+    graph, opposite, beyond = (plain + np.array([d, -d]) for d in (0.01, -0.0095, 0.0295))
+    gap = meter_of(plain, graph, opposite)
+    assert gap.explained
+    assert gap.sqnr_db < meter_of(plain, graph, beyond).limit_db
+    assert meter_of(plain, graph, beyond).sqnr_db == pytest.approx(gap.sqnr_db, abs=1e-3)
+    assert not meter_of(plain, graph, beyond).explained
+    assert not meter_of(None, graph, opposite).explained
+    assert meter_of(plain, graph, 2 * plain - graph).explained  # just as far, on the other side
+
+
 def test_equal_outputs_are_exact_and_constants_are_no_excuse(rng: np.random.Generator) -> None:
     graph = rng.normal(size=100)
     assert meter_of(graph, graph, graph).sqnr_db == LIMIT_DB

@@ -8,7 +8,7 @@ import pytest
 from onnx import parser
 
 from quantization.lint.lint import RULES, lint
-from tests.lint_models import BROKEN, CLEAN, lint_model
+from tests.lint_models import BROKEN, CLEAN, lint_model, with_domain
 
 # Rules that the model of another rule cannot help breaking too.
 _ALSO = {
@@ -167,3 +167,12 @@ def test_fatal_inside_a_branch(rule: str, constants_outside: bool) -> None:
     wanted = {finding.node for finding in lint(plain) if finding.rule == rule}
     for branch in ("then_branch", "else_branch"):
         assert {f"If:z_out/{branch}/{node}" for node in wanted} <= nodes
+
+
+def test_operators_of_machine_learning_are_none_of_the_parsers() -> None:
+    """A Scaler in front of a network, as converters of scikit-learn leave it."""
+    model = with_domain("ai.onnx.ml", "y = ai.onnx.ml.Scaler <offset=[0.5], scale=[2.0]> (x)")
+    assert [(each.rule, each.found) for each in lint(model)] == [
+        ("custom-operator", "ai.onnx.ml.Scaler")
+    ]
+    assert lint(with_domain("ai.onnx.preview", "y = ai.onnx.preview.Relu (x)")) == ()
