@@ -16,6 +16,7 @@ from engines.environment import has_module
 from engines.layer_times import LayerTime
 from engines.loading import load
 from engines.manifest import Manifest, add_measured, read_manifest
+from engines.monitoring.recorder import Recorder, RecorderStatistics
 from engines.openvino.cpu_isa import cpu_isa, resolve_cpu_isa
 from engines.options import BuildOptions, resolve_target
 from engines.passport import (
@@ -53,6 +54,8 @@ __all__ = [
     "Profile",
     "PromiseRecord",
     "RecipeRecord",
+    "Recorder",
+    "RecorderStatistics",
     "Runtime",
     "TensorSpec",
     "add_measured",

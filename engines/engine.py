@@ -75,6 +75,7 @@ class Engine:
         self._proven: dict[str, Any] | None = None
         self.manifest = manifest
         self.pooled = False  # then its pool closes it, and no borrower
+        self.observers: tuple[Callable[[Mapping[str, Any]], None], ...] = ()
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -115,10 +116,13 @@ class Engine:
                 runner = self._open_runner()
                 arrays = self._check(request)
                 try:
-                    return runner.run(arrays, copy=copy, on_device=on_device)
+                    outputs = runner.run(arrays, copy=copy, on_device=on_device)
                 except RequestError as err:
                     self._check_works(runner, err)
                     raise
+                for observe in self.observers:
+                    observe(arrays)
+                return outputs
         except MemoryError as err:
             raise _exhausted(err) from err
 
@@ -168,8 +172,15 @@ class Engine:
         ] or [smallest]
         shapes.sort(key=lambda chosen: sum(map(prod, chosen.values())), reverse=True)
         distinct = list({tuple(chosen.items()): chosen for chosen in shapes}.values())
+        observers, self.observers = self.observers, ()  # zeros are no requests
+        try:
+            self._run_zeros(distinct, calls)
+        finally:
+            self.observers = observers
+
+    def _run_zeros(self, shapes: list[dict[str, Any]], calls: int) -> None:
         for _ in range(calls):
-            for chosen in distinct:
+            for chosen in shapes:
                 dtypes = {spec.name: numpy_dtype(spec.dtype) for spec in self.inputs}
                 zeros = {name: np.zeros(chosen[name], dtype) for name, dtype in dtypes.items()}
                 self(zeros)
@@ -179,7 +190,9 @@ class Engine:
         """An engine for another thread on the same weights; close each by itself."""
         self._check_process()
         with self._lock:
-            return Engine(self._open_runner().clone(), self.manifest)
+            clone = Engine(self._open_runner().clone(), self.manifest)
+        clone.observers = self.observers
+        return clone
 
     def close(self) -> None:
         """Release the runtime's memory; a second call does nothing.
