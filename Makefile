@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: docs build/bindings .venv-modelopt .venv-nncf bench-cpu bench-calibration bench-accuracy help demo examples host-driver test lint bench gpu-smoke test-gpu clean
+.PHONY: soak lock sbom docs build/bindings .venv-modelopt .venv-nncf bench-cpu bench-calibration bench-accuracy help demo examples host-driver test lint bench gpu-smoke test-gpu clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -126,11 +126,37 @@ examples: $(VENV)/.dev ## train, quantize and measure the two networks of exampl
 	$(BIN)/python examples/02_qat_digits/train_qat.py
 	$(BIN)/python examples/03_person_detector/train_detector.py
 
+MINUTES ?= 30
+soak: $(VENV)/.dev ## attack readers, commands and service for MINUTES=30; prints the figures of docs/security.md
+	$(BIN)/python -m tests.soak --minutes $(MINUTES)
+
+# What the service's container consists of, from the pinned list, and whether any of it is known to be vulnerable.
+SBOM := $(VENV)-sbom
+SERVICE := examples/04_fastapi_service/requirements.txt
+$(SBOM)/.ready:
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet pip-tools==7.6.2 cyclonedx-bom==7.5.0 pip-audit==2.10.1
+	@touch $@
+
+lock: $(SBOM)/.ready ## pin what the service's container installs, with hashes (some minutes)
+	{ echo '# What the service'"'"'s container installs, with hashes: '"'"'make lock'"'"' writes it, pip installs it with'; \
+	  echo '# --require-hashes. For Python 3.11 on Linux.'; \
+	  $(SBOM)/bin/pip-compile --quiet --generate-hashes --strip-extras --no-header --no-emit-index-url \
+	    --no-emit-trusted-host --no-emit-find-links --extra cpu --extra serve --extra signing \
+	    --output-file - pyproject.toml; } > $(SERVICE).new
+	mv $(SERVICE).new $(SERVICE)
+
+sbom: $(SBOM)/.ready ## out/service.cdx.json: the service's software bill of materials (CycloneDX); audits it where that can be reached
+	@mkdir -p out
+	$(SBOM)/bin/cyclonedx-py requirements $(SERVICE) --output-reproducible -o out/service.cdx.json
+	$(SBOM)/bin/pip-audit --disable-pip --require-hashes -r $(SERVICE) || \
+	  echo "pip-audit found something, or reached no list of vulnerabilities: see above"
+
 lint: $(VENV)/.dev ## ruff and mypy, as CI runs them
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/hadolint Dockerfile
+	$(BIN)/hadolint Dockerfile examples/04_fastapi_service/Dockerfile
 
 test: $(VENV)/.dev $(BINDINGS) $(TRITON) $(DOCS) host-driver ## the whole test suite (no GPU needed)
 	$(BIN)/python -m pytest tests --numprocesses auto --dist loadfile

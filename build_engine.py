@@ -9,15 +9,20 @@ Five steps: prepare, calibrate, quantize, build, verify. Each leaves a file besi
 
 from __future__ import annotations
 
+import signal
+
+if __name__ == "__main__":  # the imports take seconds: Ctrl-C ends them without a trace
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import logging
 import sys
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from artefacts.errors import BuilderError
-from pipeline.colour import painted
+from artefacts.command import run_command
+from artefacts.runs import interruptible
+from artefacts.texts import printable_json
 from pipeline.flags import parse_job
 from pipeline.keywords import job_of
 from pipeline.result import Result, result_of, summary_json
@@ -49,15 +54,18 @@ def build(onnx: str | Path, engine: str | Path, *, show: bool = False, **options
     """
     with job_of(onnx, engine, options) as job:
         screen = Screen(bars=show and sys.stderr.isatty(), steps=job.steps, quiet=not show)
-        run(job, screen)
+        with interruptible():
+            run(job, screen)
     return result_of(job.paths, since_s=screen.started_s)
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "build_engine.py") -> int:
     """Run the command; 0 done, 1 a gate missed, 2 bad input or environment."""
     words = list(sys.argv[1:] if argv is None else argv)
-    job, screen, failed = None, None, None
-    try:
+    job, screen = None, None
+
+    def command() -> None:
+        nonlocal job, screen
         job = parse_job(words, prog)
         logging.basicConfig(
             level=logging.INFO if job.show.verbose else logging.WARNING, format="      %(message)s"
@@ -66,17 +74,13 @@ def main(argv: Sequence[str] | None = None, prog: str = "build_engine.py") -> in
         bars = sys.stderr.isatty() and not silent
         screen = Screen(bars=bars, steps=job.steps, quiet=silent)
         run(job, screen)
-    except BuilderError as err:
-        failed = err
-        if "--debug" in words:
-            traceback.print_exc()
-        print(f"{painted('error:', 'red', sys.stderr)} {err}", file=sys.stderr)
-    except KeyboardInterrupt:
-        print("interrupted; run the same command again to resume", file=sys.stderr)
-        return 130
-    if "--json" in words:
-        print(summary_json(job, screen, failed))
-    return 0 if failed is None else failed.exit_code
+
+    def tell(code: int, error: str | None) -> None:
+        if "--json" in words:
+            print(printable_json(summary_json(job, screen, code, error)))
+
+    interrupted = "interrupted; run the same command again to resume"
+    return run_command(command, debug="--debug" in words, interrupted=interrupted, ended=tell)
 
 
 if __name__ == "__main__":

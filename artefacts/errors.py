@@ -7,6 +7,7 @@
     │   ├── ArtefactError                  a file of ours: damaged, or of another graph or data
     │   ├── EngineError                    an engine or manifest: damaged, altered, foreign
     │   └── RequestError                   the arrays handed to a loaded engine
+    │       ├── NotFiniteError             NaN or infinite values, where they are looked for
     │       └── ClosedError                no fault of theirs: engine or pool is closed
     ├── MissingLibraryError (ImportError)  an optional library; names the extra that brings it
     ├── BusyError (TimeoutError)           a pool has no engine in time
@@ -29,6 +30,7 @@ __all__ = [
     "InputError",
     "MissingLibraryError",
     "ModelError",
+    "NotFiniteError",
     "RequestError",
     "UnsupportedError",
 ]
@@ -62,6 +64,10 @@ class EngineError(InputError):
 
 class RequestError(InputError):
     """The arrays handed to a loaded engine do not fit its inputs."""
+
+
+class NotFiniteError(RequestError):
+    """A request holds NaN or infinite values, and the engine was told to look for them."""
 
 
 class ClosedError(RequestError):

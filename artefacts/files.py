@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from artefacts.errors import InputError
+from artefacts.faults import writing
+from artefacts.litter import new_part
 
 __all__ = [
     "check_output",
+    "make_folder",
     "read_bounded",
     "replace_atomic",
     "sha256_bytes",
     "sha256_file",
+    "sync_file",
+    "sync_folder",
     "write_atomic",
 ]
 
@@ -50,31 +54,19 @@ def check_output(path: str | Path, flag: str) -> None:
 def replace_atomic(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path in the folder of ``path``; rename it to ``path`` on success.
 
-    The temporary file is synced before the rename and removed on any error, so ``path`` is
-    either what it was or complete.
+    The temporary file is synced before the rename, the folder after it, and removed on any error,
+    so ``path`` is either what it was or complete.
 
     Raises:
-        InputError: the folder cannot be made or written to.
+        InputError: the folder cannot be made or written to, or has no room.
     """
     path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    except OSError as err:
-        raise InputError(
-            f"output folder {path.parent} is not writable ({err.strerror}), expected a folder to "
-            f"write {path.name} to; choose another one or change its permissions"
-        ) from err
-    os.close(handle)
-    part = Path(name)
-    try:
+    make_folder(path)
+    with writing(path), new_part(path) as part:
         yield part
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
-        part.chmod(0o666 & ~_umask())
+        sync_file(part)
         part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+        sync_folder(path.parent)
 
 
 def write_atomic(path: str | Path, data: bytes) -> None:
@@ -94,17 +86,18 @@ def read_bounded(path: str | Path, *, limit_bytes: int, what: str) -> bytes:
         InputError: no such file, not readable, or larger than the limit.
     """
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{what} {path} does not exist, expected a file; check the path")
-    size = path.stat().st_size
-    if size > limit_bytes:
-        raise InputError(
-            f"{what} {path} has {size} bytes, expected at most {limit_bytes}; is it the right file?"
-        )
     try:
-        return path.read_bytes()
+        if not path.is_file():
+            raise InputError(f"{what} {path} does not exist, expected a file; check the path")
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size <= limit_bytes:
+                return file.read(size)
     except OSError as err:
         raise InputError(f"{what} {path} cannot be read ({err.strerror}); check it") from err
+    raise InputError(
+        f"{what} {path} has {size} bytes, expected at most {limit_bytes}; is it the right file?"
+    )
 
 
 def sha256_bytes(data: bytes) -> str:
@@ -121,8 +114,36 @@ def sha256_file(path: str | Path) -> str:
     return digest.hexdigest()
 
 
-def _umask() -> int:
-    """The process's umask; mkstemp makes files 0600, which other users' services cannot read."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def make_folder(path: Path) -> None:
+    """Make the folder of ``path``.
+
+    Raises:
+        InputError: it cannot be made or written to.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        writable = os.access(path.parent, os.W_OK)
+        reason = "Permission denied"
+    except OSError as err:
+        writable, reason = False, str(err.strerror)
+    if not writable:
+        raise InputError(
+            f"output folder {path.parent} is not writable ({reason}), expected a folder to "
+            f"write {path.name} to; choose another one or change its permissions"
+        )
+
+
+def sync_file(path: Path) -> None:
+    """Wait until a file's content is on the disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk, where the file system can tell."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

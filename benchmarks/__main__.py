@@ -10,7 +10,6 @@ import json
 import math
 import sys
 import time
-import traceback
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -20,8 +19,9 @@ import numpy as np
 
 import engines
 import quantization
-from artefacts.errors import BuilderError
+from artefacts.command import run_command, say
 from artefacts.files import read_bounded, write_atomic
+from artefacts.texts import printable
 from benchmarks.arguments import limits_of, parse_arguments, plan_of
 from benchmarks.campaign import run_campaign
 from benchmarks.graph_files import find_graphs
@@ -52,14 +52,8 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m benchmarks") 
     """Run a command; 0 done, 1 a limit was missed, 2 bad input or environment."""
     words = list(sys.argv[1:] if argv is None else argv)
     commands = {"table": _table, "render": _render, "probe": _probe}
-    try:
-        commands.get(words[0] if words else "", partial(_compare, prog=prog))(words)
-    except BuilderError as err:
-        if "--debug" in words:
-            traceback.print_exc()
-        print(f"error: {err}", file=sys.stderr)
-        return err.exit_code
-    return 0
+    command = commands.get(words[0] if words else "", partial(_compare, prog=prog))
+    return run_command(lambda: command(words), debug="--debug" in words)
 
 
 def _compare(words: Sequence[str], prog: str) -> None:
@@ -75,19 +69,22 @@ def _compare(words: Sequence[str], prog: str) -> None:
     checks = check_limits(report, limits)
     report = replace(report, gate=checks)
     print()
-    print(to_text(result_rows(report)))
+    say(to_text(result_rows(report)))
     for warning in report.warnings:
-        print(f"! {warning}")
+        say(f"! {warning}")
     for explanation in report.explanations:
-        print(f"Why is {explanation.candidate} not faster?")
-        print("".join(f"  - {line}\n" for line in explanation.findings), end="")
-        print("".join(f"  - try: {line}\n" for line in explanation.advice))
+        say(f"Why is {explanation.candidate} not faster?")
+        for line in explanation.findings:
+            say(f"  - {line}")
+        for line in explanation.advice:
+            say(f"  - try: {line}")
+        say("")
     _write(report, arguments)
     raise_if_missed(checks)
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)
+    print(printable(line), flush=True)
 
 
 def _write(report: Report, arguments: argparse.Namespace) -> None:
@@ -132,7 +129,7 @@ def _render(words: Sequence[str]) -> None:
     parser.add_argument("--debug", action="store_true")
     arguments = parser.parse_args(words[1:])
     report = load_report(arguments.stored)
-    print(to_text(result_rows(report)))
+    say(to_text(result_rows(report)))
     _write(report, arguments)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -16,6 +15,7 @@ import onnx
 
 from artefacts.errors import ModelError, RequestError
 from artefacts.libraries import require
+from artefacts.litter import scratch_folder
 from benchmarks.onnx_nodes import name_nodes, weighted_nodes
 from benchmarks.report.document import KernelReport, LayerReport
 from calibrators.samples.axes import noted
@@ -126,10 +126,10 @@ class OnnxSystem:
 
         A session of its own: profiling slows the others down.
         """
-        with tempfile.TemporaryDirectory() as folder:
+        with scratch_folder("profile") as folder:
             options = _options(self._runtime)
             options.enable_profiling = True
-            options.profile_file_prefix = str(Path(folder) / "profile")
+            options.profile_file_prefix = str(folder / "profile")
             session = self._runtime.InferenceSession(str(self._path), options, providers=PROVIDERS)
             for _ in range(PROFILED_RUNS):
                 session.run(None, dict(inputs))

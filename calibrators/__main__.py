@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 
 from artefacts.arguments import ArgumentParser
-from artefacts.errors import BuilderError
+from artefacts.command import run_command, say
 from calibrators import commands
 from graphs.files import load_model
 from quantization.commands import add_placement, placement_of
@@ -43,14 +42,8 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m calibrators")
     """Run a command; 0 done, 2 bad input or environment."""
     arguments = _parser(prog).parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    try:
-        print(COMMANDS[arguments.command][1](arguments))
-    except BuilderError as err:
-        if arguments.debug:
-            traceback.print_exc()
-        print(f"error: {err}", file=sys.stderr)
-        return err.exit_code
-    return 0
+    run = COMMANDS[arguments.command][1]
+    return run_command(lambda: say(run(arguments)), debug=arguments.debug)
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:

@@ -17,7 +17,7 @@ from calibrators.preprocessing.preprocess import Preprocess
 from calibrators.ranges.auto import CANDIDATES, choose_per_tensor
 from calibrators.ranges.diagnostics import TensorReport, convergence, describe
 from calibrators.ranges.methods import METHODS, compute_ranges
-from calibrators.ranges.ranges import LEVELS, Ranges
+from calibrators.ranges.ranges import LEVELS, READER_ERROR, Ranges
 from calibrators.samples.checks import check_unnormalised
 from calibrators.samples.data import input_specs, open_samples
 from calibrators.statistics.observe import observe
@@ -156,10 +156,13 @@ def cache(arguments: argparse.Namespace) -> str:
             "no TensorRT version for the cache's header, expected --version, e.g. "
             "--version 10.3.0; TensorRT rejects caches of other versions"
         )
+    note = ""
     if data.lstrip()[:1] == b"{":
+        ranges = Ranges.load(arguments.file)
         written = cache_from_ranges(
-            Ranges.load(arguments.file), version=arguments.version, algorithm=arguments.algorithm
+            ranges, version=arguments.version, algorithm=arguments.algorithm
         )
+        note = f"\n{_belongs_to(ranges)}"
     elif arguments.rewrite_header:
         written = rewrite_header(
             read_cache(data), version=arguments.version, algorithm=arguments.algorithm
@@ -170,7 +173,18 @@ def cache(arguments: argparse.Namespace) -> str:
             "expected *.ranges.json; give --rewrite-header to take over its scales unchecked"
         )
     write_atomic(arguments.output, write_cache(written))
-    return f"{arguments.output}: {written.header}, {len(written.scales)} tensors"
+    return f"{arguments.output}: {written.header}, {len(written.scales)} tensors{note}"
+
+
+def _belongs_to(ranges: Ranges) -> str:
+    """Which graph a cache is for: an improved one has other values in tensors of the same names."""
+    if any(entry.method.startswith(READER_ERROR) for entry in ranges.tensors.values()):
+        return (
+            f"for graph {ranges.graph_hash[:12]}, which was improved: give TensorRT the "
+            "*.improved.onnx beside the ranges; for the prepared graph take build --calib-cache, "
+            "or the ranges of its statistics"
+        )
+    return f"for graph {ranges.graph_hash[:12]}, the prepared one"
 
 
 def add_show(parser: argparse.ArgumentParser) -> None:

@@ -16,12 +16,14 @@ from engines.environment import has_module
 from engines.layer_times import LayerTime
 from engines.loading import load
 from engines.manifest import Manifest, add_measured, read_manifest
+from engines.monitoring.drift import InputDrift
 from engines.monitoring.recorder import Recorder, RecorderStatistics
 from engines.openvino.cpu_isa import cpu_isa, resolve_cpu_isa
 from engines.options import BuildOptions, resolve_target
 from engines.passport import (
     FloatLayer,
     FloatOperator,
+    InputSummary,
     Passport,
     PlacementRecord,
     PromiseRecord,
@@ -30,6 +32,7 @@ from engines.passport import (
 from engines.runtime import Runtime
 from engines.runtimes import RUNTIMES, runtime_of
 from engines.serving.pool import EnginePool, PoolStatistics
+from engines.serving.release import Expected, Release
 from engines.serving.signing import sign
 from engines.tensors import Profile, TensorSpec
 
@@ -42,8 +45,11 @@ __all__ = [
     "BuildOptions",
     "Engine",
     "EnginePool",
+    "Expected",
     "FloatLayer",
     "FloatOperator",
+    "InputDrift",
+    "InputSummary",
     "Int8Coverage",
     "LayerTime",
     "Manifest",
@@ -56,6 +62,7 @@ __all__ = [
     "RecipeRecord",
     "Recorder",
     "RecorderStatistics",
+    "Release",
     "Runtime",
     "TensorSpec",
     "add_measured",

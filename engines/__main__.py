@@ -5,14 +5,17 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-import traceback
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 
 from artefacts.arguments import ArgumentParser
-from artefacts.errors import BuilderError
+from artefacts.command import run_command
+from artefacts.errors import InputError
+from artefacts.texts import printable, printable_json
 from engines.loading import check_machine
 from engines.manifest import Manifest, read_manifest, read_verified
+from engines.serving.release import Expected, Release
 from engines.serving.signing import check_signature, sign
 from engines.serving.triton import export_triton, server_options
 
@@ -23,11 +26,11 @@ def inspect(arguments: argparse.Namespace) -> None:
     """Print what the manifest says; ``--json`` prints the file."""
     manifest = read_manifest(arguments.engine)
     if arguments.json:
-        print(manifest.to_bytes().decode(), end="")
+        print(printable_json(manifest.to_bytes().decode()), end="")
         return
     for title, text in describe(manifest):
-        # A manifest is untrusted: no control characters of it reach the terminal.
-        print(f"{title:<14}{''.join(c if c.isprintable() else repr(c)[1:-1] for c in text)}")
+        # A manifest is untrusted: a line each, without control characters.
+        print(f"{title:<14}{printable(text, kept='')}")
 
 
 def verify(arguments: argparse.Namespace) -> None:
@@ -37,13 +40,27 @@ def verify(arguments: argparse.Namespace) -> None:
     if arguments.trusted_key is not None:
         check_signature(arguments.engine, manifest, arguments.trusted_key)
         print(f"signed by the key of {arguments.trusted_key}")
+        wanted = Expected(
+            name=arguments.name, version=arguments.model_version, revoked=arguments.revoked
+        )
+        wanted.check(arguments.engine, manifest)
     check_machine(arguments.engine, manifest)
     print("fits this machine")
 
 
 def sign_engine(arguments: argparse.Namespace) -> None:
     """Sign engine and manifest; load(..., trusted_key=...) then refuses any other."""
-    print(f"written: {sign(arguments.engine, arguments.key)}")
+    release = None
+    if arguments.name is not None:
+        release = Release(
+            name=arguments.name, version=arguments.model_version or "", expires=arguments.expires
+        )
+    elif arguments.model_version is not None or arguments.expires is not None:
+        raise InputError(
+            "--model-version or --expires without --name, expected the model's name with them; "
+            "add --name"
+        )
+    print(f"written: {sign(arguments.engine, arguments.key, release=release)}")
 
 
 def triton_export(arguments: argparse.Namespace) -> None:
@@ -54,6 +71,7 @@ def triton_export(arguments: argparse.Namespace) -> None:
         name=arguments.name,
         max_batch=arguments.max_batch,
         instances=arguments.instances,
+        trusted_key=arguments.trusted_key,
     )
     print(f"written: {version} and config.pbtxt beside it")
     command = f"tritonserver --model-repository {shlex.quote(str(version.parents[1]))}"
@@ -104,13 +122,22 @@ def add_flags(name: str, to: argparse.ArgumentParser) -> None:
         to.add_argument("--json", action="store_true", help="print the manifest itself")
     elif name == "verify":
         to.add_argument("--trusted-key", type=Path, help="public key, PEM: check the signature")
+        to.add_argument("--name", help="of the model, that must have been signed")
+        to.add_argument("--model-version", help="likewise")
+        to.add_argument("--revoked", type=Path, help="text file with a SHA-256 a line")
     elif name == "sign":
         to.add_argument("--key", type=Path, required=True, help="private key, PEM (P-256)")
+        to.add_argument("--name", help="of the model, signed with it")
+        to.add_argument("--model-version", help="likewise")
+        to.add_argument("--expires", type=date.fromisoformat, help="last day, e.g. 2030-12-31")
     else:
         to.add_argument("repository", type=Path, help="folder of Triton's models")
         to.add_argument("--name", help="of the model; default: the engine's file name")
         to.add_argument("--max-batch", type=int, help="default: what the profiles allow")
         to.add_argument("--instances", type=int, default=1, help="engines side by side")
+        to.add_argument(
+            "--trusted-key", type=Path, help="public key, PEM: serve only what it signed"
+        )
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m engines") -> int:
@@ -124,14 +151,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m engines") -> 
         added.set_defaults(command=command)
         add_flags(name, added)
     arguments = parser.parse_args(argv)
-    try:
-        arguments.command(arguments)
-    except BuilderError as err:
-        if arguments.debug:
-            traceback.print_exc()
-        print(f"error: {err}", file=sys.stderr)
-        return err.exit_code
-    return 0
+    return run_command(lambda: arguments.command(arguments), debug=arguments.debug)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ from typing import Any
 import onnx
 
 from artefacts.errors import GateMissedError, ModelError, UnsupportedError
-from artefacts.files import replace_atomic, sha256_bytes, sha256_file
+from artefacts.files import sha256_bytes, sha256_file
+from artefacts.groups import replace_group
 from engines.built import BuiltEngine, Feeds
 from engines.coverage import Int8Coverage, coverage_of
 from engines.manifest import Manifest, manifest_path
@@ -20,6 +21,7 @@ from engines.options import BuildOptions, Precision
 from engines.passport import Passport
 from engines.progress import show_progress
 from engines.runtimes import runtime_of, settle_target
+from engines.serving.signing import signature_path
 
 __all__ = ["build"]
 
@@ -102,9 +104,9 @@ def _unanswered(path: Path) -> UnsupportedError:
 
 
 def _write(path: Path, data: bytes, manifest: Manifest) -> None:
-    beside_path = manifest_path(path)
-    # Both or neither: an engine beside another engine's manifest would be refused when loaded.
-    with replace_atomic(path) as engine, replace_atomic(beside_path) as beside:
+    # A signature is of the engine that goes.
+    names = (path, manifest_path(path))
+    with replace_group(*names, gone=[signature_path(path)]) as (engine, beside):
         engine.write_bytes(data)
         beside.write_bytes(manifest.to_bytes())
 

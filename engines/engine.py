@@ -15,6 +15,7 @@ from artefacts.errors import ClosedError, RequestError, UnsupportedError
 from engines.dlpack import BorrowedTensor
 from engines.layer_times import LayerTime
 from engines.manifest import Manifest
+from engines.monitoring.drift import InputDrift, Watch
 from engines.requests import RequestCheck
 from engines.tensors import TensorSpec, numpy_dtype
 
@@ -66,16 +67,19 @@ class Engine:
     thread its own.
     """
 
-    def __init__(self, runner: Runner, manifest: Manifest) -> None:
+    def __init__(self, runner: Runner, manifest: Manifest, *, check_inputs: bool = False) -> None:
         """``engines.load`` makes engines."""
         self._runner: Runner | None = runner
-        self._check = RequestCheck(manifest.inputs, manifest.profiles, runner.adopt)
+        self._check = RequestCheck(
+            manifest.inputs, manifest.profiles, runner.adopt, finite=check_inputs
+        )
         self._lock = threading.Lock()
         self._process = os.getpid()
         self._proven: dict[str, Any] | None = None
         self.manifest = manifest
         self.pooled = False  # then its pool closes it, and no borrower
         self.observers: tuple[Callable[[Mapping[str, Any]], None], ...] = ()
+        self.watch: Watch | None = None
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -157,6 +161,19 @@ class Engine:
         """
         return self._profile(request, lambda runner, arrays: runner.device_times(arrays))
 
+    def drift(self) -> dict[str, InputDrift]:
+        """How far the last 50 requests are from the calibration data, by input.
+
+        Raises:
+            RequestError: the engine was loaded without ``drift=True``.
+        """
+        if self.watch is None:
+            raise RequestError(
+                "engine does not watch its requests, expected one that does; load it with "
+                "engines.load(path, drift=True)"
+            )
+        return self.watch.drift()
+
     def warm_up(self, calls: int = 3) -> None:
         """Run zeros of every shape that a profile names; without profiles, of the smallest.
 
@@ -190,8 +207,9 @@ class Engine:
         """An engine for another thread on the same weights; close each by itself."""
         self._check_process()
         with self._lock:
-            clone = Engine(self._open_runner().clone(), self.manifest)
-        clone.observers = self.observers
+            runner = self._open_runner().clone()
+        clone = Engine(runner, self.manifest, check_inputs=self._check.finite)
+        clone.observers, clone.watch = self.observers, self.watch
         return clone
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ engine can write a manifest for it. Against that, sign.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from functools import cache
@@ -17,15 +17,20 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from artefacts.errors import EngineError
+from artefacts.documents import parse_json
+from artefacts.errors import EngineError, InputError
 from artefacts.files import read_bounded, sha256_bytes, write_atomic
+from artefacts.groups import finish_group, folder_lock
 from artefacts.libraries import require
+from artefacts.texts import shortened
 from engines.coverage import Int8Coverage
 from engines.environment import has_module
 from engines.passport import Passport
 from engines.tensors import Profile, TensorSpec
 
 __all__ = ["Manifest", "add_measured", "manifest_path", "read_manifest", "read_verified"]
+
+Trust = Callable[[str, str], None]
 
 VERSION = 1
 LIMIT_BYTES = 64 << 20  # labels and the per-node table of a large model stay far below
@@ -104,8 +109,14 @@ class Manifest:
         return _canonical(data)
 
     @classmethod
-    def from_bytes(cls, raw: bytes, what: str = "manifest") -> Manifest:
+    def from_bytes(cls, raw: bytes, what: str = "manifest", trust: Trust | None = None) -> Manifest:
         """Read and check a manifest; ``what`` names it in errors.
+
+        Args:
+            raw: the file.
+            what: names it in errors.
+            trust: called with the engine's SHA-256 that it names and the manifest's own, before
+                anything else is made of it; raises where nobody signed these.
 
         Raises:
             EngineError: not JSON, of a newer schema, not valid, or altered.
@@ -117,6 +128,8 @@ class Manifest:
                 f"{str(data['digest'])[:12]}… that it carries, expected the file as it was "
                 "written; restore it or build again"
             )
+        if trust is not None:
+            trust(str(data.get("engine_sha256")), sha256_bytes(raw))
         _check_schema(data, what)
         try:
             return cls._from_json(data)
@@ -144,8 +157,8 @@ def manifest_path(engine: str | Path) -> Path:
     return engine.with_name(f"{engine.name}.json")
 
 
-def read_manifest(engine: str | Path) -> Manifest:
-    """The manifest beside an engine file.
+def read_manifest(engine: str | Path, trust: Trust | None = None) -> Manifest:
+    """The manifest beside an engine file; ``trust`` as for ``Manifest.from_bytes``.
 
     Raises:
         EngineError: it is missing, damaged, altered or of a newer schema.
@@ -157,21 +170,33 @@ def read_manifest(engine: str | Path) -> Manifest:
             "written with it; copy both together"
         )
     raw = read_bounded(path, limit_bytes=LIMIT_BYTES, what="manifest")
-    return Manifest.from_bytes(raw, f"manifest {path}")
+    return Manifest.from_bytes(raw, f"manifest {path}", trust)
 
 
-def read_verified(path: str | Path) -> tuple[Manifest, bytes]:
-    """Manifest and bytes of an engine whose hash is right.
+def read_verified(path: str | Path, trust: Trust | None = None) -> tuple[Manifest, bytes]:
+    """Manifest and bytes of an engine whose hash is right; ``trust`` as for ``from_bytes``.
 
-    The bytes are read once: what was hashed is what is loaded, whatever happens to the file.
+    The bytes are read once: what was hashed is what is loaded, whatever happens to the file. Where
+    the two do not fit, they are read once more, when no build renames them: one may just have.
 
     Raises:
         EngineError: a file is missing, damaged or altered.
     """
     path = Path(path)
+    try:
+        return _read_verified(path, trust)
+    except InputError:
+        if not path.parent.is_dir():
+            raise
+    finish_group(path)
+    with folder_lock(path.parent, shared=True):
+        return _read_verified(path, trust)
+
+
+def _read_verified(path: Path, trust: Trust | None) -> tuple[Manifest, bytes]:
     if not path.is_file():
         raise EngineError(f"engine {path} does not exist, expected a file; check the path")
-    manifest = read_manifest(path)
+    manifest = read_manifest(path, trust)
     size = path.stat().st_size
     if size != manifest.engine_bytes:
         raise EngineError(
@@ -194,19 +219,21 @@ def add_measured(engine: str | Path, **results: Mapping[str, Any]) -> Manifest:
     Raises:
         EngineError: the manifest cannot be read, or a result is no plain JSON.
     """
-    manifest = read_manifest(engine)
-    manifest = replace(manifest, measured={**manifest.measured, **results})
-    write_atomic(manifest_path(engine), manifest.to_bytes())
+    finish_group(engine)
+    with folder_lock(Path(engine).parent):
+        manifest = read_manifest(engine)
+        manifest = replace(manifest, measured={**manifest.measured, **results})
+        write_atomic(manifest_path(engine), manifest.to_bytes())
     return manifest
 
 
 def _parse(raw: bytes, what: str) -> dict[str, Any]:
     try:
-        data = json.loads(raw.decode())
-    except (ValueError, RecursionError) as err:
+        data = parse_json(raw)
+    except ValueError as err:
         raise EngineError(
-            f"{what} is no JSON ({err}), expected the file that was written with the engine; "
-            "restore it or build again"
+            f"{what} is no JSON ({shortened(str(err))}), expected the file that was written with "
+            "the engine; restore it or build again"
         ) from err
     if not isinstance(data, dict):
         data = {}  # the schema says what is missing

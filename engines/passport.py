@@ -151,6 +151,7 @@ class Passport:
         float32_operators: what stayed in float32 where the rest became float16.
         recipe: that it was made by.
         promise: that a search kept.
+        release: name, version and last day that were signed, see ``engines.Release``.
         more: what else the file has: of the caller, or of another release.
     """
 
@@ -170,6 +171,7 @@ class Passport:
     float32_operators: tuple[FloatOperator, ...] | None = None
     recipe: RecipeRecord | None = None
     promise: PromiseRecord | None = None
+    release: Mapping[str, Any] | None = None
     more: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from artefacts.errors import RequestError
+from artefacts.errors import NotFiniteError, RequestError
 from engines.dlpack import BorrowedTensor
 from engines.tensors import Profile, TensorSpec, numpy_dtype
 
@@ -18,7 +18,7 @@ __all__ = ["RequestCheck"]
 class RequestCheck:
     """Checks the requests of one engine; made once, called often (a few µs a call).
 
-    NaN passes: a value is the model's business, and looking for one would read every element.
+    NaN passes unless ``finite`` is asked for: looking for one reads every element.
     A non-contiguous array is copied into a contiguous one.
     """
 
@@ -27,8 +27,11 @@ class RequestCheck:
         inputs: Sequence[TensorSpec],
         profiles: Sequence[Profile],
         adopt: Callable[[Any], BorrowedTensor | None],
+        *,
+        finite: bool = False,
     ) -> None:
         """Look dtypes up once; ``adopt`` takes tensors that lie on the runner's device."""
+        self.finite = finite
         self._adopt = adopt
         self._inputs = {spec.name: (spec, numpy_dtype(spec.dtype)) for spec in inputs}
         self._profiles = tuple(profile for profile in profiles if profile.min)
@@ -50,6 +53,8 @@ class RequestCheck:
                     array = self._tensor(array, spec)
                 arrays[name] = array
                 arrays[name] = _checked(array, spec, dtype)
+                if self.finite:
+                    _check_finite(arrays[name], spec)
             if self._profiles:
                 self._check_profiles({name: array.shape for name, array in arrays.items()})
         except RequestError:
@@ -102,6 +107,22 @@ class RequestCheck:
         return RequestError(
             f"request lacks the inputs {missing} and has the unknown {extra}, expected exactly "
             f"{expected}; correct the names"
+        )
+
+
+def _check_finite(array: Any, spec: TensorSpec) -> None:
+    """Refuse NaN and infinities; a tensor on a GPU is not read."""
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fc":
+        return
+    # The sum is finite where all values are (or it overflows); it needs no array of booleans.
+    with np.errstate(all="ignore"):
+        if np.isfinite(array.sum()):
+            return
+    wrong = array.size - int(np.count_nonzero(np.isfinite(array)))
+    if wrong:
+        raise NotFiniteError(
+            f"input {spec.name!r} has {wrong} values that are NaN or infinite, expected finite "
+            "ones; clean the data, or load the engine without check_inputs"
         )
 
 

@@ -12,6 +12,7 @@ from onnx import TensorProto
 from artefacts.errors import ModelError
 from artefacts.files import replace_atomic, write_atomic
 from graphs.tensor_data import raw_bytes, tensor_bytes, without_data
+from graphs.untrusted import ExternalReads
 
 __all__ = ["EXTERNAL_LIMIT_BYTES", "load_external", "save_external"]
 
@@ -20,12 +21,12 @@ ALIGNMENT_BYTES = 4096  # lets a runtime map a tensor straight from the file
 INLINE_BELOW_BYTES = 1024  # shapes, axes and scales stay readable in the model file
 
 
-def load_external(tensor: TensorProto, model: Path, limit_bytes: int) -> int:
+def load_external(tensor: TensorProto, model: Path, limit_bytes: int, reads: ExternalReads) -> int:
     """Read one tensor's external data into it; return its size in bytes.
 
     Raises:
         ModelError: the data is missing, lies outside the model's folder, ends too early, or is
-            larger than ``limit_bytes``.
+            larger than ``limit_bytes``; or others have read the same bytes, by ``reads``.
     """
     keys = {entry.key: entry.value for entry in tensor.external_data}
     file = _confine(keys.get("location", ""), tensor, model)
@@ -44,6 +45,7 @@ def load_external(tensor: TensorProto, model: Path, limit_bytes: int) -> int:
             f"tensor {tensor.name!r} of {model} reads bytes {offset} to {offset + length} of "
             f"{file.name}, found a file of {size} bytes; copy the data file again, whole"
         )
+    reads.add(file, length, size)
     with file.open("rb") as handle:
         handle.seek(offset)
         tensor.raw_data = handle.read(length)

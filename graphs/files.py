@@ -6,6 +6,7 @@ beside the model, and each tensor must hold as many bytes as its shape says.
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import onnx
@@ -18,6 +19,7 @@ from artefacts.files import write_atomic
 from graphs.edit import check_axes
 from graphs.external_data import EXTERNAL_LIMIT_BYTES, load_external, save_external
 from graphs.tensor_data import element_bits, element_count, tensor_bytes, tensors_of
+from graphs.untrusted import ExternalReads, check_extent, tensors_of_nodes
 
 __all__ = ["fits_one_file", "load_model", "save_model"]
 
@@ -66,11 +68,13 @@ def load_model(path: str | Path) -> onnx.ModelProto:
         raise _explain(path, data)
     _check_text(model, path)
     _check_versions(path, model)
+    check_extent(model, path)
     check_axes(model.graph)
-    left = EXTERNAL_LIMIT_BYTES
-    for tensor in tensors_of(model.graph):
+    left, reads = EXTERNAL_LIMIT_BYTES, ExternalReads()
+    in_functions = (tensors_of_nodes(function.node) for function in model.functions)
+    for tensor in itertools.chain(tensors_of(model.graph), *in_functions):
         if tensor.data_location == TensorProto.EXTERNAL:
-            left -= load_external(tensor, path, left)
+            left -= load_external(tensor, path, left, reads)
         _check_size(tensor, path)
     return model
 

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from artefacts.arguments import ArgumentParser
+from artefacts.colour import painted
+from artefacts.command import run_command
 from artefacts.errors import BuilderError
 from benchmarks.machine.facts import UNKNOWN, capture_environment
 from engines import RUNTIMES, cpu_isa, has_module, resolve_target
 from engines.environment import gpu_facts, has_gpu
 from int8.dla import dla_cores
-from pipeline.colour import painted
 
 __all__ = ["EXTRAS", "diagnose", "main"]
 
@@ -64,6 +65,10 @@ def main(argv: Sequence[str] | None = None, prog: str = "int8 doctor") -> int:
     parser = ArgumentParser(prog=prog, description=__doc__)
     parser.add_argument("--json", action="store_true", help="one object on standard output")
     as_json = parser.parse_args(argv).json
+    return run_command(lambda: _tell(as_json=as_json), debug=False)
+
+
+def _tell(*, as_json: bool) -> int:
     found = diagnose()
     print(json.dumps(found, indent=2, ensure_ascii=False) if as_json else _text(found))
     return 0 if any(entry["works"] for entry in found["targets"].values()) else 2

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from artefacts.errors import BuilderError
+from artefacts.colour import painted
+from artefacts.command import dying_of_interrupts, run_command
 from int8 import __version__
 from int8.subcommands import SUBCOMMANDS, Subcommand
-from pipeline.colour import painted
 
 __all__ = ["help_text", "main"]
 
@@ -34,19 +33,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"int8: error: no subcommand {name!r}{hint}", file=sys.stderr)
         return 2
     found = SUBCOMMANDS[name]
-    try:
-        rest = _with_files(found, words[1:])
+    return run_command(lambda: _call(found, words[1:]), debug="--debug" in words)
+
+
+def _call(found: Subcommand, words: list[str]) -> int:
+    rest = _with_files(found, words)
+    with dying_of_interrupts():
         command = importlib.import_module(found.module)
-        code: int = command.main([*found.given, *rest], prog=found.prog)
-    except BuilderError as err:
-        print(f"error: {err}", file=sys.stderr)
-        return err.exit_code
-    except BrokenPipeError:  # int8 inspect … | head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    code: int = command.main([*found.given, *rest], prog=found.prog)
     return code
 
 

@@ -7,7 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from artefacts.errors import BuilderError, UnsupportedError
+from artefacts.command import run_command
+from artefacts.errors import UnsupportedError
 from artefacts.libraries import require
 
 __all__ = ["main"]
@@ -17,17 +18,17 @@ PROGRAM = Path(__file__).parents[1] / "examples" / "04_fastapi_service" / "app.p
 
 def main(argv: Sequence[str], prog: str = "int8 serve") -> int:
     """Serve until SIGTERM or Ctrl-C; 2 bad input or environment."""
-    try:
-        if not PROGRAM.is_file():
-            raise UnsupportedError(
-                f"{PROGRAM} is not there, expected a checkout: the service is one of its examples; "
-                "clone the project, or serve with engines.EnginePool or int8 export-triton"
-            )
-        require("fastapi", extra="serve")
-        require("uvicorn", extra="serve")
-    except BuilderError as err:
-        print(f"error: {err}", file=sys.stderr)
-        return err.exit_code
+    return run_command(lambda: _serve(argv, prog), debug=False)
+
+
+def _serve(argv: Sequence[str], prog: str) -> int:
+    if not PROGRAM.is_file():
+        raise UnsupportedError(
+            f"{PROGRAM} is not there, expected a checkout: the service is one of its examples; "
+            "clone the project, or serve with engines.EnginePool or int8 export-triton"
+        )
+    require("fastapi", extra="serve")
+    require("uvicorn", extra="serve")
     sys.argv = [prog, *argv]
     try:
         runpy.run_path(str(PROGRAM), run_name="__main__")

@@ -20,8 +20,10 @@ from calibrators.samples.samples import declared_specs
 from calibrators.tensorrt.cache import version_number
 from pipeline.building import refuse_calibrator, settle_cpu_isa
 from pipeline.job import Calibrate, Data, Job
+from pipeline.needs import check_space
 from pipeline.preprocessing import class_count
 from pipeline.recipes import with_recipe
+from pipeline.replaced import refuse_another
 from pipeline.samples import evaluation_samples, refuse_nothing_to_learn
 from quantization.lint.lint import RULES, Finding
 from quantization.search.recipe import Recipe
@@ -70,6 +72,8 @@ def check_first(job: Job) -> Ready:
         runtime.check_model(model)
         runtime.ready()
     _check_shapes(job.build.options.profiles, model)
+    check_space(job, model)
+    refuse_another(job.paths, model)
     taken = quantizes and quantization.quantized_format(model) is not None
     if taken:
         _refuse_searching(job)

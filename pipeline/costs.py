@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import onnx
@@ -15,6 +13,7 @@ import calibrators
 import engines
 import quantization
 from artefacts.errors import UnsupportedError
+from artefacts.litter import scratch_folder
 from graphs.view import GraphView
 from pipeline.calibration import Calibrated
 from pipeline.job import Data
@@ -63,8 +62,8 @@ def _times(
     named: Mapping[str, str],
 ) -> dict[str, float]:
     """Group → milliseconds of the kernels that compute its nodes; each kernel counts once."""
-    with tempfile.TemporaryDirectory() as folder:
-        source, path = Path(folder) / "model.onnx", Path(folder) / "model.engine"
+    with scratch_folder("costs") as folder:
+        source, path = folder / "model.onnx", folder / "model.engine"
         quantization.save_model(model, source)
         engines.build(source, path, options, engines.Passport())
         found: dict[str, float] = {}

@@ -63,6 +63,7 @@ def _add_model(root: argparse.ArgumentParser) -> None:
     add = root.add_argument_group("model and engine").add_argument
     add("--onnx", type=Path, required=True, help="the FP32 model (or one with Q/DQ nodes)")
     add("--engine", type=Path, required=True, help="the engine to write; artefacts lie beside it")
+    add("--force", action="store_true", help="replace the engine of another model, if one is there")
     add("--precision", choices=("fp32", "fp16", "int8"), default="int8")
     add("--target", choices=("auto", *RUNTIMES), default="auto")
     add(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from artefacts.errors import InputError
+from artefacts.litter import scratch_folder
 from calibrators import Preprocess
 from calibrators.samples.given import source_of
 from pipeline.flag_values import local_path
@@ -40,7 +40,7 @@ def job_of(onnx: str | Path, engine: str | Path, options: Mapping[str, Any]) -> 
     given = vars(root.parse_args(["--onnx", str(onnx), "--engine", str(engine)]))
     known = given.keys() - COMMANDS_OWN
     actions = {action.dest: action for action in root._actions if action.dest in known}
-    with tempfile.TemporaryDirectory(prefix="int8-samples-") as folder:
+    with scratch_folder("samples") as folder:
         for name, value in options.items():
             if name not in actions:
                 raise InputError(
@@ -50,7 +50,7 @@ def job_of(onnx: str | Path, engine: str | Path, options: Mapping[str, Any]) -> 
             if name in SAMPLES:
                 if isinstance(value, str):
                     value = _value(actions[name], value)
-                given[name] = None if value is None else source_of(value, Path(folder) / name)
+                given[name] = None if value is None else source_of(value, folder / name)
             elif name == "preprocess" and isinstance(value, Mapping):
                 given[name] = Preprocess.from_dict(value)
             else:

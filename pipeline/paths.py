@@ -30,10 +30,12 @@ class Paths:
     Attributes:
         onnx: the model.
         engine: to be written.
+        force: whether it may replace another model's.
     """
 
     onnx: Path
     engine: Path
+    force: bool = False
 
     def __post_init__(self) -> None:
         """Refuse to overwrite the model."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from pipeline.calibration import statistics_path
 from pipeline.checked_first import Ready
 from pipeline.job import Job
+from pipeline.needs import needs_of
 
 __all__ = ["plan_of"]
 
@@ -20,7 +21,9 @@ def plan_of(ready: Ready) -> list[str]:
     for number, (title, files) in enumerate(steps, 1):
         lines.append(f"[{number}/{len(steps)}] {title}")
         lines += [f"      {_fate(ready.job, path)}" for path in files]
-    return lines
+    job = ready.job
+    fits = not ready.taken and job.build.precision == "int8" and not job.build.implicit
+    return [*lines, f"estimated: {needs_of(job, ready.model, fits=fits)}"]
 
 
 def _taken(ready: Ready) -> list[Step]:

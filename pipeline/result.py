@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import engines
-from artefacts.errors import BuilderError, EngineError
+from artefacts.errors import EngineError
 from pipeline.job import Job, Paths
 from pipeline.screen import Screen
 
@@ -83,17 +83,18 @@ def result_of(paths: Paths, *, since_s: float) -> Result:
     )
 
 
-def summary_json(job: Job | None, screen: Screen | None, failed: BuilderError | None) -> str:
+def summary_json(job: Job | None, screen: Screen | None, code: int, error: str | None) -> str:
     """One object for a program: what was written and measured, and what went wrong.
 
     Args:
         job: None where the flags were refused.
         screen: of the run, which keeps its warnings.
-        failed: the error that ended it, if any.
+        code: with which the command ends.
+        error: the sentence that ended it, if any.
     """
     told: dict[str, Any] = {
-        "exit_code": 0 if failed is None else failed.exit_code,
-        "error": None if failed is None else str(failed),
+        "exit_code": code,
+        "error": error,
         "warnings": [] if screen is None else screen.warnings,
         "engine": None,
         "files": [],

@@ -10,7 +10,8 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-from pipeline.colour import painted
+from artefacts.colour import Style, painted
+from artefacts.texts import printable
 
 __all__ = ["Progress", "Screen"]
 
@@ -32,7 +33,7 @@ class Screen:
     def start(self, title: str) -> None:
         """Announce the next step."""
         self.step += 1
-        self._print(painted(f"[{self.step}/{self.steps}] {title}", "bold", sys.stdout))
+        self._print(f"[{self.step}/{self.steps}] {title}", style="bold")
 
     def add(self, *lines: str) -> None:
         """Add lines to the step that was announced; those that warn are kept."""
@@ -40,9 +41,7 @@ class Screen:
             warns = line.startswith(WARNING)
             if warns:
                 self.warnings.append(line.removeprefix(WARNING))
-            self._print(
-                painted(f"      {line}", "yellow", sys.stdout) if warns else f"      {line}"
-            )
+            self._print(f"      {line}", style="yellow" if warns else None)
 
     def tell(self, lines: Sequence[str]) -> None:
         """Lines that belong to no step."""
@@ -80,7 +79,11 @@ class Screen:
 
         return progress
 
-    def _print(self, line: str, stream: TextIO | None = None) -> None:
+    def _print(
+        self, line: str, stream: TextIO | None = None, *, style: Style | None = None
+    ) -> None:
         if self.quiet:
             return
-        print(line, file=stream or sys.stdout, flush=True)
+        stream = stream or sys.stdout
+        line = printable(line)  # it may quote files of others; what paints it is ours
+        print(painted(line, style, stream) if style else line, file=stream, flush=True)

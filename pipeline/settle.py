@@ -35,7 +35,7 @@ def settle_job(given: dict[str, Any]) -> Job:
                 f"--improve {IMPROVEMENT_SAMPLES} switches it on"
             )
     return Job(
-        paths=Paths(onnx=given["onnx"], engine=given["engine"]),
+        paths=Paths(onnx=given["onnx"], engine=given["engine"], force=given["force"]),
         data=_data(given, promise),
         calibrate=Calibrate(
             method=given["calibrator"] or "mse",

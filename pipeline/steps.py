@@ -24,19 +24,21 @@ from pipeline.building import (
 )
 from pipeline.built import Built
 from pipeline.calibration import Calibrated, calibrate
-from pipeline.checked_first import check_evaluation, check_first, check_operators
+from pipeline.checked_first import Ready, check_evaluation, check_first, check_operators
 from pipeline.erased import all_that_survives
 from pipeline.gates import refuse_gap, refuse_if_missed
 from pipeline.improvement import Improver
 from pipeline.job import Data, Job
 from pipeline.mixed_precision import MixedPrecision, passport_of, record
 from pipeline.plan import plan_of
-from pipeline.preprocessing import settle_preprocess, with_description
+from pipeline.preprocessing import Described, settle_preprocess, with_description
 from pipeline.recipes import follow
+from pipeline.replaced import what_is_replaced
 from pipeline.sample_axes import graph_passport, settle_axes
 from pipeline.samples import calibration_samples
 from pipeline.screen import Screen
 from pipeline.search import PromiseSearch
+from pipeline.turns import one_at_a_time
 from pipeline.verification import judge_onnx, verify
 from quantization.foreign.bound import bound_weights
 from quantization.search.recipe import Recipe
@@ -73,12 +75,17 @@ def run(job: Job, screen: Screen) -> None:
         BuilderError: whatever the user can mend, with the sentence to print.
     """
     ready = check_first(job)
-    target, isa, recipe = ready.target, ready.isa, ready.recipe
     data, known = settle_preprocess(ready.job.paths, ready.job.data, ready.model, screen)
     job = replace(ready.job, data=data)
     if job.show.dry_run:
         screen.tell(plan_of(replace(ready, job=job)))
         return
+    with one_at_a_time(job, screen):
+        _run(replace(ready, job=job), known, screen)
+
+
+def _run(ready: Ready, known: Described, screen: Screen) -> None:
+    job, target, isa, recipe = ready.job, ready.target, ready.isa, ready.recipe
     if ready.taken:
         source: Source | None = use_quantized_model(job, target, isa, ready.model, screen)
     else:
@@ -116,6 +123,7 @@ def use_quantized_model(
     """
     paths, data = job.paths, job.data
     screen.start(f"prepare    {paths.onnx}")
+    screen.add(*what_is_replaced(paths))
     one_type = engines.runtime_of(target).one_float_type
     imported = quantization.import_quantized(model, widen=one_type)
     screen.add(f"{imported.format} model of {imported.origin}: taken as it is, not calibrated")
@@ -153,6 +161,7 @@ def bounded(data: Data, model: onnx.ModelProto, screen: Screen) -> onnx.ModelPro
 def prepare(job: Job, target: str, model: onnx.ModelProto, screen: Screen) -> onnx.ModelProto:
     """Load, check and normalise the graph that every artefact refers to."""
     screen.start(f"prepare    {job.paths.onnx}")
+    screen.add(*what_is_replaced(job.paths))
     prepared = quantization.prepare(model)
     inputs = ", ".join(map(str, calibrators.input_specs(prepared)))
     screen.add(f"{len(nodes(model))} nodes → {len(nodes(prepared))}; input {inputs}")

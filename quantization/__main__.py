@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-import traceback
 from collections.abc import Sequence
 
 from artefacts.arguments import ArgumentParser
-from artefacts.errors import BuilderError
+from artefacts.command import run_command, say
 from calibrators import (
     InputSpec,
     Preprocess,
@@ -110,15 +109,13 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m quantization"
     """Run a command; 0 done, 1 a gate missed, 2 bad input or environment."""
     arguments = _parser(prog).parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    try:
+
+    def command() -> int:
         outcome = COMMANDS[arguments.command].run(arguments)
-    except BuilderError as err:
-        if arguments.debug:
-            traceback.print_exc()
-        print(f"error: {err}", file=sys.stderr)
-        return err.exit_code
-    print(outcome.text)
-    return outcome.exit_code
+        say(outcome.text)
+        return outcome.exit_code
+
+    return run_command(command, debug=arguments.debug)
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +12,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from artefacts.documents import parse_json
 from artefacts.errors import DataError
+from artefacts.faults import DAMAGED
 from artefacts.files import read_bounded
 from artefacts.libraries import require
+from artefacts.texts import shortened
 from benchmarks.accuracy.result import AccuracyResult
 from benchmarks.statistics.bootstrap import draw_rounds
 
@@ -61,14 +63,15 @@ class CocoTruth:
         """
         raw = read_bounded(path, limit_bytes=LIMIT_BYTES, what="annotations")
         try:
-            content = json.loads(raw)
+            content = parse_json(raw)
             images = {str(image["file_name"]): int(image["id"]) for image in content["images"]}
             categories = tuple(sorted(int(entry["id"]) for entry in content["categories"]))
             for box in content["annotations"]:
                 _ = int(box["image_id"]), int(box["category_id"]), [float(v) for v in box["bbox"]]
-        except (ValueError, TypeError, KeyError) as err:
+        except DAMAGED as err:
+            why = shortened(f"{type(err).__name__}: {err}")
             raise DataError(
-                f"annotations {path} are not COCO instances ({type(err).__name__}: {err}), "
+                f"annotations {path} are not COCO instances ({why}), "
                 "expected JSON with images, annotations and categories; convert them"
             ) from err
         return cls(content=content, images=images, categories=categories)

@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from artefacts.errors import DataError
 from artefacts.files import read_bounded
+from artefacts.texts import shortened, shown
+from artefacts.yaml_documents import parse_yaml
 from benchmarks.accuracy.classification import ClassificationTask
 from benchmarks.accuracy.custom import CustomTask
 from benchmarks.accuracy.detection import DetectionTask
@@ -46,10 +46,10 @@ def read_task(path: str | Path) -> Task:
     """
     raw = read_bounded(path, limit_bytes=LIMIT_BYTES, what="task spec")
     try:
-        values = yaml.safe_load(raw)
-    except (yaml.YAMLError, ValueError, RecursionError) as err:
+        values = parse_yaml(raw)
+    except ValueError as err:
         raise DataError(
-            f"task spec {path} is not YAML ({' '.join(str(err).split())[:200]}), expected keys "
+            f"task spec {path} is not YAML ({shortened(str(err))}), expected keys "
             "and values such as 'task: classification'; correct it"
         ) from err
     if not isinstance(values, dict):
@@ -72,19 +72,19 @@ def task_from(values: Mapping[str, Any], *, folder: Path, where: str = "task spe
         DataError: an unknown task or key, or a value that cannot be used.
     """
     kind = values.get("task")
-    if kind not in TASKS:
+    if not isinstance(kind, str) or kind not in TASKS:
         raise DataError(
-            f"{where} has task: {kind!r}, expected one of {', '.join(TASKS)}; correct it"
+            f"{where} has task: {shown(kind)}, expected one of {', '.join(TASKS)}; correct it"
         )
     # What only the program can know (the preprocessing of the samples) is no key of the file.
     fields = {f.name: f for f in dataclasses.fields(TASKS[kind]) if f.metadata.get("key", True)}
     given = {key: value for key, value in values.items() if key != "task"}
     for key in given:
         if key not in fields:
-            near = difflib.get_close_matches(str(key), fields, n=1, cutoff=0.0)[0]
+            near = difflib.get_close_matches(shown(key), fields, n=1, cutoff=0.0)[0]
             raise DataError(
-                f"{where} has unknown key {key!r}, expected one of {', '.join(fields)}; did you "
-                f"mean {near!r}?"
+                f"{where} has unknown key {shown(key)}, expected one of {', '.join(fields)}; did "
+                f"you mean {near!r}?"
             )
     if "annotations" in given:
         given["annotations"] = folder / str(given["annotations"])
@@ -105,4 +105,4 @@ def _check_types(fields: Mapping[str, Any], given: Mapping[str, Any], where: str
         kinds = [kind for name, kind in allowed.items() if name in names] + [Path]
         if (value is None and "None" in names) or any(isinstance(value, k) for k in kinds):  # type: ignore[arg-type]
             continue
-        raise DataError(f"{where} has {key}: {value!r}, expected {names}; correct it")
+        raise DataError(f"{where} has {key}: {shown(value)}, expected {names}; correct it")

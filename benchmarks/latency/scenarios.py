@@ -11,7 +11,6 @@ shorter than MLPerf's 600 s and no MLPerf result.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -21,6 +20,7 @@ from typing import Any, Literal, get_args
 
 from artefacts.errors import RequestError
 from artefacts.libraries import require
+from artefacts.litter import scratch_folder
 from benchmarks.latency.loadgen_log import figures_of, parse_detail_log, reasons_of
 
 __all__ = [
@@ -124,7 +124,7 @@ def run_scenario(
         )
     loadgen = require("mlperf_loadgen", extra="bench")
     with ExitStack() as stack:
-        folder = log_folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        folder = log_folder or stack.enter_context(scratch_folder("loadgen"))
         folder.mkdir(parents=True, exist_ok=True)
         _start(loadgen, scenario, workers, images, rules, folder)
         values = parse_detail_log(folder / "mlperf_log_detail.txt")

@@ -15,8 +15,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from artefacts.documents import parse_json
 from artefacts.errors import ArtefactError
+from artefacts.faults import DAMAGED, reading
 from artefacts.files import read_bounded, write_atomic
+from artefacts.texts import shortened, shown
 from benchmarks.report.document import VERSION, Report
 
 __all__ = ["from_json", "load_report", "save_report", "schema_of", "to_json"]
@@ -50,19 +53,16 @@ def load_report(path: str | Path) -> Report:
     data = read_bounded(path, limit_bytes=LIMIT_BYTES, what="report")
     if Path(path).suffix == ".gz":
         data = _unpacked(data, path)
-    try:
-        document = json.loads(data)
-    except (ValueError, RecursionError) as err:
-        raise ArtefactError(
-            f"report {path} is not JSON ({err}), expected the output of python -m benchmarks; "
-            "run the benchmark again"
-        ) from err
-    found = document.get("version") if isinstance(document, dict) else None
-    if found != VERSION:
-        raise ArtefactError(
-            f"report {path} has version {found!r}, expected {VERSION}; run the benchmark again"
-        )
-    return from_json(Report, document, str(path))
+    remedy = "expected the output of python -m benchmarks; run the benchmark again"
+    with reading(path, "report", remedy=remedy):
+        document = parse_json(data)
+        found = document.get("version") if isinstance(document, dict) else None
+        if found != VERSION:
+            raise ArtefactError(
+                f"report {path} has version {shown(found)}, expected {VERSION}; run the benchmark "
+                "again"
+            )
+        return from_json(Report, document, str(path))
 
 
 def _unpacked(data: bytes, path: str | Path) -> bytes:
@@ -122,9 +122,11 @@ def from_json(kind: type[Model], value: Any, place: str) -> Model:
     """
     try:
         return typing.cast("Model", _decode(kind, value, place))
-    except (TypeError, ValueError, AttributeError) as err:
+    except ArtefactError:
+        raise
+    except DAMAGED as err:
         raise ArtefactError(
-            f"{place} does not fit {kind.__name__} ({err}), expected the output of "
+            f"{place} does not fit {kind.__name__} ({shortened(str(err))}), expected the output of "
             "python -m benchmarks; run the benchmark again"
         ) from err
 
@@ -176,15 +178,25 @@ def _decode(kind: Any, value: Any, place: str) -> Any:
         return np.asarray(value, dtype=np.float64)
     if origin is typing.Literal:
         if value not in inner:
-            raise ArtefactError(f"{place} is {value!r}, expected one of {inner}; measure again")
+            raise ArtefactError(
+                f"{place} is {shown(value)}, expected one of {inner}; measure again"
+            )
         return value
     if kind is float:
-        return float(value)
-    if kind in (str, int, bool) and type(value) is not kind:
+        number = float(value)
+        if not math.isfinite(number):
+            raise ArtefactError(f"{place} is {number}, expected a finite number; measure again")
+        return number
+    if kind in (str, int, bool) and (type(value) is not kind or _is_beyond(value)):
         raise ArtefactError(
-            f"{place} is {value!r}, expected a value of type {kind.__name__}; measure again"
+            f"{place} is {shown(value)}, expected a value of type {kind.__name__}; measure again"
         )
     return value
+
+
+def _is_beyond(value: object) -> bool:
+    """Whether an integer is none that anybody measures, and fails wherever it becomes a float."""
+    return type(value) is int and value.bit_length() > 63
 
 
 def _decode_fields(kind: Any, value: Any, place: str) -> Any:
@@ -192,7 +204,7 @@ def _decode_fields(kind: Any, value: Any, place: str) -> Any:
     hints = typing.get_type_hints(kind)
     known = {field.name for field in dataclasses.fields(kind)}
     if not isinstance(value, dict) or (unknown := sorted(set(value) - known)):
-        found = unknown if isinstance(value, dict) else type(value).__name__
+        found = shown(unknown) if isinstance(value, dict) else type(value).__name__
         raise ArtefactError(
             f"{place} has {found}, expected an object with fields of {kind.__name__}; "
             "run the benchmark again"

@@ -12,7 +12,7 @@ from pathlib import Path
 from artefacts.errors import ArtefactError
 from benchmarks.report.codec import load_report
 from benchmarks.report.document import Report
-from benchmarks.report.tables import format_score, result_rows, to_markdown
+from benchmarks.report.tables import as_markdown, format_score, result_rows, to_markdown
 
 __all__ = ["insert_results", "render_results"]
 
@@ -38,7 +38,7 @@ def render_results(paths: Sequence[str | Path]) -> str:
     rows[0].append("speed-up")
     for report in reports.values():
         rows += _rows(report)
-    notes = "".join(f"\n{_note(name, report)}\n" for name, report in reports.items())
+    notes = "".join(f"\n{as_markdown(_note(name, report))}\n" for name, report in reports.items())
     return to_markdown(rows) + notes if reports else ""
 
 

@@ -7,6 +7,7 @@ import io
 import math
 from dataclasses import dataclass
 
+from artefacts.texts import printable
 from benchmarks.latency import Figure
 from benchmarks.report.document import Comparison, Report, SystemReport
 
@@ -14,6 +15,7 @@ __all__ = [
     "NONE",
     "Rows",
     "Section",
+    "as_markdown",
     "csv_rows",
     "format_score",
     "result_rows",
@@ -164,16 +166,30 @@ def to_text(rows: Rows) -> str:
 
 def to_markdown(rows: Rows) -> str:
     """A pipe table; numbers to the right."""
-    cells = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    cells = [[as_markdown(cell).replace("|", "\\|") for cell in row] for row in rows]
     rule = ["---", *["---:"] * (len(rows[0]) - 1)]
     return "\n".join("| " + " | ".join(row) + " |" for row in [cells[0], rule, *cells[1:]]) + "\n"
 
 
+def as_markdown(text: str) -> str:
+    """A line that shows names of others as they are, and is no markup of theirs."""
+    return printable(text, kept="").replace("&", "&amp;").replace("<", "&lt;")
+
+
 def to_csv(rows: Rows) -> str:
-    """Comma-separated, quoted where needed."""
+    """Comma-separated, quoted where needed; no cell is a formula to a spreadsheet."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
+    csv.writer(text, lineterminator="\n").writerows([map(_as_data, row) for row in rows])
     return text.getvalue()
+
+
+def _as_data(cell: str) -> str:
+    cell = printable(cell, kept="")
+    try:
+        float(cell)
+    except ValueError:
+        return f"'{cell}" if cell.startswith(("=", "+", "-", "@")) else cell
+    return cell
 
 
 def with_interval(figure: Figure) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from artefacts.documents import parse_json
 from artefacts.errors import DataError
+from artefacts.faults import reading
 from artefacts.files import read_bounded
+from artefacts.texts import shortened
 from calibrators.preprocessing import ultralytics
 from calibrators.preprocessing.hugging_face import from_preprocessor_config, is_image_config
 from calibrators.preprocessing.preprocess import Preprocess
@@ -20,6 +22,7 @@ from calibrators.preprocessing.timm_models import from_pretrained_cfg
 __all__ = ["Described", "detect", "read_description", "stated_classes"]
 
 _LIMIT_BYTES = 16 << 20
+_REMEDY = "expected what its library wrote; restore it, or give --preprocess"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +54,8 @@ def detect(path: Path, metadata: Mapping[str, str], shape: Dims) -> Described | 
         DataError: a description is there and cannot be used.
     """
     if ultralytics.is_ultralytics(metadata):
-        found = ultralytics.from_metadata(metadata, shape)
+        with reading(path, "Ultralytics' metadata in", remedy=_REMEDY, error=DataError):
+            found = ultralytics.from_metadata(metadata, shape)
         return Described(preprocess=found, origin=f"Ultralytics' metadata in {path}")
     for name in ("preprocessor_config.json", "config.json", path.with_suffix(".tflite").name):
         beside = path.with_name(name)
@@ -72,10 +76,11 @@ def read_description(path: Path, shape: Dims) -> Preprocess | None:
             return None
         return stated.preprocess(shape, where=str(path))
     config = _json(path) or {}
-    if isinstance(config.get("pretrained_cfg"), Mapping):
-        return from_pretrained_cfg(config["pretrained_cfg"], shape, where=str(path))
-    if is_image_config(config):
-        return from_preprocessor_config(config, shape, where=str(path))
+    with reading(path, "model description", remedy=_REMEDY, error=DataError):
+        if isinstance(config.get("pretrained_cfg"), Mapping):
+            return from_pretrained_cfg(config["pretrained_cfg"], shape, where=str(path))
+        if is_image_config(config):
+            return from_preprocessor_config(config, shape, where=str(path))
     return None
 
 
@@ -120,10 +125,10 @@ def _json(path: Path) -> dict[str, Any] | None:
         return None
     raw = read_bounded(path, limit_bytes=_LIMIT_BYTES, what="model description")
     try:
-        value = json.loads(raw)
-    except (ValueError, RecursionError) as err:
+        value = parse_json(raw)
+    except ValueError as err:
         raise DataError(
-            f"{path} beside the model is not JSON ({err}), expected what its library wrote; "
-            "restore it, or move it away and give --preprocess"
+            f"{path} beside the model is not JSON ({shortened(str(err))}), expected what "
+            "its library wrote; restore it, or move it away and give --preprocess"
         ) from err
     return value if isinstance(value, dict) else None

@@ -11,8 +11,9 @@ from calibrators.preprocessing.geometry import MAX_PIXELS
 
 __all__ = ["FILES", "UPLOADS", "ImageLimits", "MeteredFile"]
 
-# A progressive JPEG writes the whole picture once a scan; cameras and libjpeg write up to 10.
-_SCANS_OF_FULL_SIZE = 16
+# A progressive JPEG writes the whole picture once a scan; cameras and libjpeg write up to 10, and
+# 18 for CMYK.
+_SCANS_OF_FULL_SIZE = 20
 # The longest side of a JPEG. One run of a BMP may fill 255 rows, however long they are.
 _LONGEST_SIDE = 65535
 # Pillow walks chunks and markers in Python. Encoders write chunks of 8 kB and more, three reads
@@ -30,7 +31,7 @@ class ImageLimits:
     Attributes:
         file_bytes: of the encoded file.
         pixels: of the picture, and of what a spec resizes it to; of all scans of a JPEG together,
-            16 times as many.
+            20 times as many.
 
     Raises:
         DataError: a limit that lets nothing through.

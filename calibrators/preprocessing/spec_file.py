@@ -5,30 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from artefacts.errors import DataError
 from artefacts.files import read_bounded
+from artefacts.texts import shortened
+from artefacts.yaml_documents import parse_yaml
 
 __all__ = ["read_yaml"]
 
 _LIMIT_BYTES = 64 * 1024
-
-
-class _Loader(yaml.SafeLoader):
-    """Plain values only: no aliases (they can multiply without end), no key twice."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("an alias (*name)")
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        twice = {str(key) for key in keys if keys.count(key) > 1}
-        if twice:
-            raise yaml.YAMLError(f"key {', '.join(sorted(twice))} twice")
-        return super().construct_mapping(node, deep)
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
@@ -40,12 +24,11 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     """
     raw = read_bounded(path, limit_bytes=_LIMIT_BYTES, what="YAML file")
     try:
-        value = yaml.load(raw, _Loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as err:
-        reason = " ".join(str(err).split()) or type(err).__name__
+        value = parse_yaml(raw)
+    except ValueError as err:
         raise DataError(
-            f"YAML file {path} cannot be used ({reason}), expected plain keys and values without "
-            "aliases; correct it"
+            f"YAML file {path} cannot be used ({shortened(str(err))}), expected plain keys and "
+            "values without aliases; correct it"
         ) from err
     if value is None:
         return {}

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from artefacts.errors import DataError
+from artefacts.texts import shortened, shown
 from calibrators.preprocessing.geometry import INTERPOLATIONS, Letterbox
 
 __all__ = ["CANONICAL", "COLORS", "LAYOUTS", "Affine", "check_keys", "invalid"]
@@ -42,7 +43,8 @@ class Affine:
 
 def invalid(key: str, found: object, expected: str) -> DataError:
     """The error for one value of a spec."""
-    return DataError(f"{key} is {found}, expected {expected}; correct the preprocessing spec")
+    text = shortened(found) if isinstance(found, str) else shown(found)
+    return DataError(f"{key} is {text}, expected {expected}; correct the preprocessing spec")
 
 
 def check_keys(prefix: str, found: Iterable[object], names: list[str]) -> None:
@@ -53,9 +55,10 @@ def check_keys(prefix: str, found: Iterable[object], names: list[str]) -> None:
     """
     for key in found:
         if key not in names:
-            near = difflib.get_close_matches(str(key).lower(), names, n=1, cutoff=0.0)[0]
+            text = shortened(key) if isinstance(key, str) else shown(key)
+            near = difflib.get_close_matches(text.lower(), names, n=1, cutoff=0.0)[0]
             raise DataError(
-                f"unknown key {prefix}{key}, expected one of {', '.join(names)}; "
+                f"unknown key {prefix}{text}, expected one of {', '.join(names)}; "
                 f"did you mean {prefix}{near}?"
             )
 
@@ -165,7 +168,9 @@ def _input(value: Any) -> str | None:
 def _affines(value: Any) -> dict[str, Affine]:
     if not isinstance(value, Mapping):
         raise invalid("inputs", value, "input name: {scale: …, zero_point: …}")
-    return {str(name): _affine(f"inputs.{name}", entry) for name, entry in value.items()}
+    if not all(isinstance(name, str) for name in value):
+        raise invalid("inputs", value, "names of inputs as keys")
+    return {name: _affine(f"inputs.{shortened(name)}", entry) for name, entry in value.items()}
 
 
 def _affine(key: str, value: Any) -> Affine:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import io
 import struct
 import zipfile
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from artefacts.errors import DataError
+from artefacts.faults import reading
 from artefacts.files import read_bounded
 from artefacts.libraries import require
 from calibrators.preprocessing.preprocess import Preprocess
@@ -24,7 +26,8 @@ __all__ = ["TfliteMetadata", "read_tflite"]
 _LIMIT_BYTES = 1 << 31
 _LABELS_BYTES = 1 << 24
 _NORMALIZATION, _AXIS_LABELS = 1, 2  # of ProcessUnitOptions and AssociatedFileType
-_DAMAGED = (struct.error, IndexError, ValueError, TypeError, OverflowError, zipfile.BadZipFile)
+_MOST_ENTRIES = 1 << 20  # of all vectors that are read: they may lie in each other
+_LONGEST_NAME = 1 << 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,13 +75,9 @@ def read_tflite(path: Path) -> TfliteMetadata | None:
         DataError: the file is damaged.
     """
     data = read_bounded(path, limit_bytes=_LIMIT_BYTES, what="TensorFlow Lite model")
-    try:
+    remedy = "expected a whole .tflite file; copy it again, or move it away and give --preprocess"
+    with reading(path, "TensorFlow Lite model", remedy=remedy, error=DataError):
         return _read(data)
-    except _DAMAGED as err:
-        raise DataError(
-            f"TensorFlow Lite model {path} cannot be read ({err}), expected a whole .tflite file; "
-            "copy it again, or move it away and give --preprocess"
-        ) from err
 
 
 def _read(data: bytes) -> TfliteMetadata | None:
@@ -115,17 +114,17 @@ def _classes(data: bytes, names: list[str]) -> tuple[str, ...]:
 
 
 class _Table:
-    """A table of a FlatBuffer, its fields by number."""
+    """A table of a FlatBuffer, its fields by number; all tables of one count their entries."""
 
-    def __init__(self, data: bytes, position: int) -> None:
+    def __init__(self, data: bytes, position: int, read: Counter[str]) -> None:
         flatbuffers = require("flatbuffers.table", extra="cpu")
-        self._data = data
+        self._data, self._read = data, read
         self._table: Any = flatbuffers.Table(data, position)
 
     @classmethod
     def root(cls, data: bytes) -> _Table:
         """The table that a buffer begins with."""
-        return cls(data, struct.unpack_from("<I", data)[0])
+        return cls(data, struct.unpack_from("<I", data)[0], Counter())
 
     def _at(self, field: int) -> int:
         """Where a field lies, 0 where it is not given."""
@@ -143,18 +142,22 @@ class _Table:
         return int(struct.unpack_from("<I", self._data, at)[0]) if at else 0
 
     def text(self, field: int) -> str:
-        """A string."""
+        """A string, as much of it as a name may have."""
         at = self._at(field)
-        return bytes(self._table.String(at)).decode("utf-8", "replace") if at else ""
+        if not at:
+            return ""
+        start = int(self._table.Indirect(at))
+        length = min(int(struct.unpack_from("<I", self._data, start)[0]), _LONGEST_NAME)
+        return self._data[start + 4 : start + 4 + length].decode("utf-8", "replace")
 
     def table(self, field: int) -> _Table | None:
         """A table, also that of a union."""
         at = self._at(field)
-        return _Table(self._data, int(self._table.Indirect(at))) if at else None
+        return self._beneath(at) if at else None
 
     def tables(self, field: int) -> list[_Table]:
         """A vector of tables."""
-        return [_Table(self._data, int(self._table.Indirect(at))) for at in self._entries(field, 4)]
+        return [self._beneath(at) for at in self._entries(field, 4)]
 
     def floats(self, field: int) -> tuple[float, ...]:
         """A vector of float32."""
@@ -165,6 +168,9 @@ class _Table:
         places = range(0) if not self._at(field) else self._entries(field, 1)
         return self._data[places.start : places.stop]
 
+    def _beneath(self, at: int) -> _Table:
+        return _Table(self._data, int(self._table.Indirect(at)), self._read)
+
     def _entries(self, field: int, size: int) -> range:
         """Where the entries of a vector lie."""
         offset = int(self._table.Offset(4 + 2 * field))
@@ -173,4 +179,7 @@ class _Table:
         start, count = int(self._table.Vector(offset)), int(self._table.VectorLen(offset))
         if start + size * count > len(self._data):
             raise ValueError(f"a vector ends at {start + size * count} of {len(self._data)} bytes")
+        self._read["entries"] += count if size > 1 else 0
+        if self._read["entries"] > _MOST_ENTRIES:
+            raise ValueError(f"its vectors have more than {_MOST_ENTRIES} entries")
         return range(start, start + size * count, size)

@@ -6,6 +6,7 @@ import ast
 from collections.abc import Mapping
 from typing import Any
 
+from artefacts.texts import shown
 from calibrators.preprocessing.preprocess import Preprocess
 from calibrators.preprocessing.presets import PRESETS, Dims, channels_of, layout_of, sides_of
 
@@ -46,7 +47,7 @@ def names_of(metadata: Mapping[str, str]) -> tuple[str, ...]:
         names = list(names.values())
     if not isinstance(names, (list, tuple)):
         return ()
-    return tuple(map(str, names))
+    return tuple(name if isinstance(name, str) else shown(name) for name in names)
 
 
 def _literal(text: str) -> Any:
@@ -55,5 +56,5 @@ def _literal(text: str) -> Any:
         return None
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return None

@@ -13,15 +13,30 @@ from typing import Any
 
 import numpy as np
 
+from artefacts.documents import parse_json
 from artefacts.errors import ArtefactError
+from artefacts.faults import reading
 from artefacts.files import read_bounded, write_atomic
+from artefacts.texts import shortened, shown
 
-__all__ = ["LARGEST_AMAX", "LEVELS", "SMALLEST_AMAX", "Range", "Ranges"]
+__all__ = [
+    "LARGEST_AMAX",
+    "LEVELS",
+    "READER_ERROR",
+    "READER_ERROR_CENTRED",
+    "SMALLEST_AMAX",
+    "Range",
+    "Ranges",
+]
 
 LEVELS = 127  # codes on each side of zero: symmetric INT8 without -128
 # Below this, amax / 127 is no normal float32, and engines flush it to a scale of zero.
 SMALLEST_AMAX = LEVELS * float(np.finfo(np.float32).smallest_normal)
 LARGEST_AMAX = float(np.finfo(np.float32).max)
+READER_ERROR = "reader error"
+"""Method of a range chosen by the error in what reads it, in an improved graph."""
+READER_ERROR_CENTRED = f"{READER_ERROR}, centred"
+"""The same, of a tensor that the improvement moved to the middle of its values."""
 _FORMAT = 1
 _LIMIT_BYTES = 256 << 20
 
@@ -154,21 +169,12 @@ class Ranges:
             ArtefactError: not such a file, or damaged.
         """
         data = read_bounded(path, limit_bytes=_LIMIT_BYTES, what="ranges")
-        try:
-            return cls._parse(json.loads(data))
-        except (
-            AttributeError,
-            KeyError,
-            TypeError,
-            ValueError,
-            OverflowError,
-            RecursionError,
-        ) as err:
-            reason = f"no {err}" if isinstance(err, KeyError) else err
-            raise ArtefactError(
-                f"ranges {path} cannot be read ({reason}), expected a *.ranges.json written by "
-                "this program; choose the ranges again from the statistics"
-            ) from err
+        remedy = (
+            "expected a *.ranges.json written by this program; choose the ranges again from the "
+            "statistics"
+        )
+        with reading(path, "ranges", remedy=remedy):
+            return cls._parse(parse_json(data))
 
     @classmethod
     def _parse(cls, content: Any) -> Ranges:
@@ -177,11 +183,11 @@ class Ranges:
         fields = {entry.name: content[entry.name] for entry in dataclasses.fields(cls)}
         for name, kind in (("graph_hash", str), ("statistics_digest", str), ("method", str)):
             if not isinstance(fields[name], kind):
-                raise TypeError(f"{name} is {fields[name]!r}")
+                raise TypeError(f"{name} is {shown(fields[name])}")
         if not isinstance(fields["samples"], int) or fields["samples"] < 0:
-            raise ValueError(f"samples is {fields['samples']!r}")
+            raise ValueError(f"samples is {shown(fields['samples'])}")
         if not isinstance(fields["preprocess"], dict | None):
-            raise TypeError(f"preprocess is {fields['preprocess']!r}")
+            raise TypeError(f"preprocess is {shown(fields['preprocess'])}")
         json.dumps(fields["preprocess"], allow_nan=False)  # what could not be written again
         tensors = {name: _parse_range(name, entry) for name, entry in fields["tensors"].items()}
         return cls(**{**fields, "tensors": tensors})
@@ -195,7 +201,7 @@ def _parse_range(name: str, entry: Any) -> Range:
     name.encode()  # refuses what is no text
     amax, method, why = entry["amax"], entry["method"], entry.get("why", "")
     if isinstance(amax, bool) or not isinstance(amax, int | float) or not math.isfinite(amax):
-        raise ValueError(f"amax of tensor {name} is {amax!r}")
+        raise ValueError(f"amax of tensor {shortened(name)} is {shown(amax)}")
     if not isinstance(method, str) or not isinstance(why, str):
-        raise TypeError(f"method of tensor {name} is {method!r}")
+        raise TypeError(f"method of tensor {shortened(name)} is {shown(method)}")
     return Range(amax=float(amax), method=method, why=why)

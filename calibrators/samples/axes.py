@@ -15,7 +15,9 @@ from typing import Any
 
 import onnx
 
+from artefacts.documents import parse_json
 from artefacts.errors import DataError, ModelError
+from artefacts.texts import shown
 from calibrators.samples.samples import AS_DECLARED, InputSpec, declared_specs
 
 __all__ = [
@@ -71,7 +73,7 @@ class SampleAxes:
             axis = self.axes.get(spec.name)
             if axis is not None and not 0 <= axis < len(spec.shape):
                 raise ModelError(
-                    f"sample axis of input {spec} is {axis}, expected one below "
+                    f"sample axis of input {spec} is {shown(axis)}, expected one below "
                     f"{len(spec.shape)}; build from the original model"
                 )
         found = with_axes(inputs, self.axes)
@@ -102,8 +104,8 @@ class SampleAxes:
             axis is None or (isinstance(axis, int) and axis >= 0) for axis in axes.values()
         ):
             raise ModelError(
-                f"note {NOTE} is {note!r}, expected the axes of the inputs; it is damaged: build "
-                "from the original model"
+                f"note {NOTE} is {shown(note)}, expected the axes of the inputs; it is damaged: "
+                "build from the original model"
             )
         return cls(axes=dict(axes), apart=bool(note.get("apart", True)))
 
@@ -126,10 +128,10 @@ def noted(inputs: Sequence[InputSpec], metadata: Mapping[str, str]) -> tuple[Inp
     if NOTE not in metadata:
         return tuple(inputs)
     try:
-        note = json.loads(metadata[NOTE])
+        note = parse_json(metadata[NOTE].encode())
     except ValueError as err:
         raise ModelError(
-            f"metadata {NOTE} of the model is {metadata[NOTE][:60]!r}, expected JSON; delete that "
+            f"metadata {NOTE} of the model is {shown(metadata[NOTE])}, expected JSON; delete that "
             "entry"
         ) from err
     return SampleAxes.from_dict(note).of(inputs)

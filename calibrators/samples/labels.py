@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from artefacts.documents import parse_json
 from artefacts.errors import DataError, InputError
 from artefacts.files import read_bounded
+from artefacts.texts import shortened, shown
 
 __all__ = ["LABEL_ARRAYS", "LABEL_FILES", "Label", "class_names", "labels_beside", "read_text"]
 
@@ -64,10 +65,13 @@ def _from_json(
 ) -> list[Label] | None:
     """``{file name: class index, class name, or real values}``."""
     try:
-        table = json.loads(read_text(path))
-    except (ValueError, RecursionError) as err:
+        table = parse_json(read_text(path).encode())
+    except DataError:
+        raise
+    except ValueError as err:
+        why = shortened(str(err))
         raise DataError(
-            f"labels {path} is not JSON ({err}), expected {{file name: class}}; correct it"
+            f"labels {path} is not JSON ({why}), expected {{file name: class}}; correct it"
         ) from err
     if not isinstance(table, dict):
         raise DataError(
@@ -132,8 +136,8 @@ def _index(path: Path, value: Any, classes: Mapping[str, int]) -> Label:
     if isinstance(value, (float, list)):
         return _values(path, value)
     raise DataError(
-        f"labels {path} holds {value!r}, expected class indices from 0, names of classes.txt or "
-        "real values (of a regression); correct it"
+        f"labels {path} holds {shown(value)}, expected class indices from 0, names of classes.txt "
+        "or real values (of a regression); correct it"
     )
 
 
@@ -141,7 +145,9 @@ def _values(path: Path, value: float | list[Any]) -> NDArray[np.float64]:
     """What a regression is to give: one real value, or a list of them."""
     entries = value if isinstance(value, list) else [value]
     if not entries or not all(type(entry) in (int, float) for entry in entries):
-        raise DataError(f"labels {path} holds {value!r}, expected a list of numbers; correct it")
+        raise DataError(
+            f"labels {path} holds {shown(value)}, expected a list of numbers; correct it"
+        )
     return np.array(entries, np.float64)
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +21,8 @@ import onnx
 
 from artefacts.errors import ArtefactError, DataError, ModelError
 from artefacts.libraries import require
+from artefacts.litter import scratch_folder
+from artefacts.runs import stoppable
 from calibrators.samples.axes import input_specs
 from calibrators.samples.rows import Arrays, feeds_of, find_layout
 from calibrators.samples.samples import Sample
@@ -186,7 +187,9 @@ class _Session:
         """Run the model; what it returns is the caller's."""
         try:
             # An empty list of names means every output to onnxruntime.
-            arrays = self._session.run(self._fetched, dict(feeds)) if self._fetched else []
+            with stoppable() as stop:
+                names = self._fetched
+                arrays = self._session.run(names, dict(feeds), stop) if names else []
         except self._errors as err:
             shapes = {name: list(array.shape) for name, array in feeds.items()}
             raise DataError(
@@ -207,7 +210,8 @@ class _Session:
             for name, array in feeds.items():
                 binding.bind_cpu_input(name, array)
             try:
-                self._session.run_with_iobinding(binding)
+                with stoppable() as stop:
+                    self._session.run_with_iobinding(binding, stop)
                 return self._with_given(arrays, feeds)
             except self._failures:  # shapes that depend on the data
                 self._local.bound = None
@@ -237,8 +241,8 @@ def _session(model: onnx.ModelProto, tensors: Sequence[str], threads: int) -> It
     options.intra_op_num_threads = threads
     # Idle workers of the runtime would otherwise spin on the cores that the counting needs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    with tempfile.TemporaryDirectory(prefix="observe-") as folder:
-        path = write_exposed(model, fetched, Path(folder))
+    with scratch_folder("observe") as folder:
+        path = write_exposed(model, fetched, folder)
         try:
             session = ort.InferenceSession(str(path), options, providers=_providers(ort))
         except _runtime_errors() as err:

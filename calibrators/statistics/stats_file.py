@@ -19,8 +19,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from artefacts.errors import ArtefactError
+from artefacts.documents import parse_json
+from artefacts.faults import reading
 from artefacts.files import read_bounded, replace_atomic
+from artefacts.texts import shown
 from calibrators.statistics.tensor_statistics import BINS, LOWEST_EXPONENT, TensorStatistics
 
 __all__ = ["decode", "digest_content", "encode"]
@@ -67,22 +69,14 @@ def decode(path: str | Path) -> tuple[dict[str, Any], list[dict[str, TensorStati
         ArtefactError: not such a file, damaged, or altered.
     """
     data = read_bounded(path, limit_bytes=_LIMIT_BYTES, what="statistics")
-    try:
-        members = _members(data)
-        meta = json.loads(members.pop("meta").tobytes())
+    remedy = "expected a *.stats.npz written by this program; observe the samples again"
+    with reading(path, "statistics", remedy=remedy):
+        try:
+            members = _members(data)
+        except zipfile.BadZipFile as err:
+            raise ValueError(str(err)) from err
+        meta = parse_json(members.pop("meta").tobytes())
         levels = _unpack(meta, members)
-    except (  # RuntimeError: zipfile's word for an encrypted member, json's for deep nesting
-        zipfile.BadZipFile,
-        EOFError,
-        KeyError,
-        TypeError,
-        ValueError,
-        RuntimeError,
-    ) as err:
-        raise ArtefactError(
-            f"statistics {path} cannot be read ({err}), expected a *.stats.npz written by this "
-            "program; observe the samples again"
-        ) from err
     return meta, levels
 
 
@@ -184,7 +178,7 @@ def _check_meta(meta: Mapping[str, Any]) -> None:
     if not isinstance(meta["preprocess"], dict | None):
         raise TypeError("preprocess is malformed")
     if not isinstance(meta["levels"], int) or not 1 <= meta["levels"] <= _MOST_LEVELS:
-        raise ValueError(f"levels is {meta['levels']!r}")
+        raise ValueError(f"levels is {shown(meta['levels'])}")
 
 
 def _check(name: str, cell: TensorStatistics) -> None:

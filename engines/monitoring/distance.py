@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from engines.monitoring.grid import BINS
 
-__all__ = ["Distances", "distances", "shares_of"]
+__all__ = ["Distances", "distances", "measure", "shares_of"]
 
 _FLOOR = 1e-3  # of a share: what one value in thousands says of a logarithm is chance
 
@@ -38,22 +38,30 @@ def distances(
     counts: NDArray[np.float64], calibrated: NDArray[np.float64], channels: int
 ) -> Distances:
     """Of counts by bin, and the shares that were calibrated."""
-    found, usual = shares_of(counts), calibrated.reshape(-1, BINS)
+    measured = measure(counts[None], shares_of(calibrated[None]), channels)
+    return Distances(**{name: float(values[0]) for name, values in measured.items()})
+
+
+def measure(
+    counts: NDArray[np.float64], usual: NDArray[np.float64], channels: int
+) -> dict[str, NDArray[np.float64]]:
+    """The distances of many windows at once: counts (windows, bins) from shares of their groups."""
+    found = shares_of(counts)
     p, q = np.maximum(found, _FLOOR), np.maximum(usual, _FLOOR)
-    psi = ((p - q) * np.log(p / q)).sum(1)
-    ks = np.abs(np.cumsum(found - usual, 1)).max(1)
-    outer = (found - usual)[:channels, [0, -1]].sum(1)
-    return Distances(
-        saturation=max(0.0, float(outer.max())),
-        psi=float(psi[:channels].max()),
-        ks=float(ks[:channels].max()),
-        step_psi=float(psi[channels]),
-        colour_ks=float(ks[channels + 1 :].max(initial=0.0)),
-    )
+    psi = ((p - q) * np.log(p / q)).sum(-1)
+    ks = np.abs(np.cumsum(found - usual, -1)).max(-1)
+    outer = (found - usual)[:, :channels, [0, -1]].sum(-1)
+    return {
+        "saturation": outer.max(-1, initial=0.0),
+        "psi": psi[:, :channels].max(-1),
+        "ks": ks[:, :channels].max(-1),
+        "step_psi": psi[:, channels],
+        "colour_ks": ks[:, channels + 1 :].max(-1, initial=0.0),
+    }
 
 
 def shares_of(counts: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Counts by bin to shares of their group, a row each."""
-    groups = counts.reshape(-1, BINS)
-    shares: NDArray[np.float64] = groups / groups.sum(1, keepdims=True)
+    """Counts (windows, bins) to shares (windows, groups, bins of a group)."""
+    groups = counts.reshape(len(counts), -1, BINS)
+    shares: NDArray[np.float64] = groups / groups.sum(-1, keepdims=True)
     return shares

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from artefacts.errors import EngineError
 from engines.monitoring.distance import Distances
@@ -85,13 +86,13 @@ class Watch:
             if row is None:
                 return
             for window in self._inputs:
-                window.add(row[window.summary.name], self._turn)
+                window.add(row[window.summary.name])
             self._turn += 1
 
     def drift(self) -> dict[str, InputDrift]:
         """By input, of the last 50 requests."""
         with self._guard:
-            return {window.summary.name: window.drift(self._turn) for window in self._inputs}
+            return {window.summary.name: window.drift() for window in self._inputs}
 
 
 class _Window:
@@ -103,12 +104,17 @@ class _Window:
         self._places = Places(grid.channel_axis, grid.channels)
         self._counter = Counter(grid)
         self._counts = np.zeros((WINDOW, grid.bins), np.intp)
+        self._requests = 0
 
-    def add(self, sample: Any, turn: int) -> None:
-        self._counts[turn % WINDOW] = self._counter.count(self._places.values(sample, turn))
+    def add(self, sample: NDArray[Any]) -> None:
+        if not self._places.fits(sample.shape):  # a free axis that calibration data had 3 along
+            return
+        values = self._places.values(sample, self._requests)
+        self._counts[self._requests % WINDOW] = self._counter.count(values)
+        self._requests += 1
 
-    def drift(self, requests: int) -> InputDrift:
-        summary, seen = self.summary, min(requests, WINDOW)
+    def drift(self) -> InputDrift:
+        summary, seen = self.summary, min(self._requests, WINDOW)
         found = summary.distances(self._counts.sum(0)) if seen else None
         drift = InputDrift(
             name=summary.name,

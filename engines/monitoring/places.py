@@ -32,11 +32,16 @@ class Places:
         self._axis, self._channels = axis, channels
         self._known: dict[tuple[tuple[int, ...], int], NDArray[np.intp]] = {}
 
+    def fits(self, shape: tuple[int, ...]) -> bool:
+        """Whether a sample has the channels that are counted apart, and values."""
+        axis = self._axis
+        return 0 not in shape and (axis is None or shape[axis] == self._channels)
+
     def values(self, sample: NDArray[Any], turn: int) -> NDArray[np.float64]:
         """Values (2, channels, PAIRS) of a sample: random ones, and the next to each.
 
         Args:
-            sample: of the shape of calibration samples, free axes aside.
+            sample: that fits.
             turn: which places.
         """
         at = self._at(sample.shape, turn % _TURNS)

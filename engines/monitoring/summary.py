@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.monitoring.distance import Distances, distances, shares_of
+from engines.monitoring.distance import Distances, distances, measure, shares_of
 from engines.monitoring.grid import Counter, Grid, grid_for
 from engines.monitoring.places import Places, channel_axis
 
@@ -18,10 +18,12 @@ __all__ = ["WINDOW", "InputSummary", "Summariser"]
 
 WINDOW = 50  # requests that are compared with the calibration data
 FEWEST = 20  # samples to say what is usual
-_DRAWS = 400
+_DRAWS = 2000
+_AT_ONCE = 100
 _TURNS = 4  # looks at every sample
-# Beyond the largest distance of any draw: these are drawn from 10,000 requests, not from 400.
-_MARGIN = 1.5
+# Beyond the largest distance of any draw: there are 10,000 requests, and more. An index of
+# stability grows with the square of a shift.
+_MARGINS = Distances(saturation=1.25, psi=1.6, ks=1.25, step_psi=1.6, colour_ks=1.25)
 _LEAST = Distances(saturation=0.005, psi=0.05, ks=0.05, step_psi=0.05, colour_ks=0.05)
 
 
@@ -70,6 +72,7 @@ class Summariser:
         self._shape: tuple[int, ...] | None = None
         self._places: Places | None = None
         self._low, self._high = math.inf, -math.inf
+        self._fits = True
         self._looks: list[NDArray[np.float64]] = []
 
     def add(self, sample: NDArray[Any]) -> None:
@@ -78,19 +81,22 @@ class Summariser:
         channels = 1 if axis is None else sample.shape[axis]
         if self._places is None:
             self._shape, self._places = sample.shape, Places(axis, channels)
+        if not self._places.fits(sample.shape):
+            self._fits = False
+            return
         turns = range(len(self._looks) * _TURNS, (len(self._looks) + 1) * _TURNS)
         self._looks.append(np.stack([self._places.values(sample, turn) for turn in turns]))
         self._low = min(self._low, float(sample.min()))
         self._high = max(self._high, float(sample.max()))
 
     def summary(self) -> InputSummary | None:
-        """Of all samples; None before the first."""
-        if self._shape is None:
+        """Of all samples; None before the first, and where they do not compare."""
+        if self._shape is None or not (self._fits and math.isfinite(self._high - self._low)):
             return None
         grid = grid_for(self._shape, self._low, self._high)
         counter = Counter(grid)
         counts = np.array([[counter.count(v) for v in looks] for looks in self._looks], np.float64)
-        shares = shares_of(counts.sum((0, 1))).reshape(-1)
+        shares = shares_of(counts.sum((0, 1))[None]).reshape(-1)
         return InputSummary(
             name=self._name,
             samples=len(counts),
@@ -108,15 +114,16 @@ def _limits(counts: NDArray[np.float64], channels: int) -> Distances:
     size = min(WINDOW, samples // 2)
     random = np.random.default_rng(0)  # one set of samples has one manifest
     everything = counts.sum(1)
-    found = []
-    for _ in range(_DRAWS):
-        drawn = random.permutation(samples)[:size]
-        window = counts[drawn, random.integers(0, _TURNS, size)].sum(0)
-        rest = everything.sum(0) - everything[drawn].sum(0)
-        found.append(distances(window, shares_of(rest), channels))
+    whole, largest = everything.sum(0), dict.fromkeys(vars(_LEAST), 0.0)
+    for _ in range(0, _DRAWS, _AT_ONCE):
+        drawn = random.permuted(np.tile(np.arange(samples), (_AT_ONCE, 1)), axis=1)[:, :size]
+        windows = counts[drawn, random.integers(0, _TURNS, drawn.shape)].sum(1)
+        rest = whole - everything[drawn].sum(1)
+        for name, values in measure(windows, shares_of(rest), channels).items():
+            largest[name] = max(largest[name], float(values.max()))
     return Distances(
         **{
-            name: round(max(least, _MARGIN * max(getattr(d, name) for d in found)), 4)
+            name: round(max(least, vars(_MARGINS)[name] * largest[name]), 4)
             for name, least in vars(_LEAST).items()
         }
     )

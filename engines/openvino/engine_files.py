@@ -9,31 +9,32 @@ that is not compressed, and compiled when it is loaded.
 from __future__ import annotations
 
 import io
-import tempfile
 import zipfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from artefacts.errors import EngineError
+from artefacts.faults import DAMAGED
+from artefacts.litter import scratch_folder
 from engines.openvino.library import DEVICE, core, library_version, openvino, reason
 
 __all__ = ["is_archive", "load_bytes", "network_bytes"]
 
 XML, WEIGHTS = "model.xml", "model.bin"
+REFUSED: tuple[type[Exception], ...] = (zipfile.BadZipFile, *DAMAGED)
 FIRST_DATE = (1980, 1, 1, 0, 0, 0)  # so that equal networks make equal files
 
 
 def network_bytes(network: Any) -> bytes:
     """A network as an archive of its XML and weights."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / XML
+    with scratch_folder("network") as folder:
+        path = folder / XML
         openvino().save_model(network, str(path), compress_to_fp16=False)
         raw = io.BytesIO()
         with zipfile.ZipFile(raw, "w", zipfile.ZIP_STORED) as archive:
             for name in (XML, WEIGHTS):
                 entry = zipfile.ZipInfo(name, FIRST_DATE)
-                archive.writestr(entry, (Path(folder) / name).read_bytes())
+                archive.writestr(entry, (folder / name).read_bytes())
     return raw.getvalue()
 
 
@@ -52,7 +53,7 @@ def load_bytes(data: bytes, chosen: Mapping[str, Any]) -> Any:
         if is_archive(data):
             return core().compile_model(_network(data), DEVICE, dict(chosen))
         return core().import_model(io.BytesIO(data), DEVICE, dict(chosen))
-    except (RuntimeError, zipfile.BadZipFile, KeyError) as err:
+    except REFUSED as err:
         raise EngineError(
             f"engine is refused by OpenVINO {library_version()} ({reason(err)}), expected a "
             "blob that this release exported on this kind of CPU; build it again here"

@@ -9,16 +9,20 @@ whatever they are called, so that they may be renamed together.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from artefacts.errors import EngineError, InputError
-from artefacts.files import read_bounded, replace_atomic, sha256_bytes
+from artefacts.files import read_bounded, sha256_bytes
+from artefacts.groups import folder_lock, replace_group
 from artefacts.libraries import require
-from engines.manifest import Manifest, read_verified
+from engines.manifest import Manifest, Trust, manifest_path, read_verified
+from engines.serving.release import Release
 
-__all__ = ["check_signature", "sign", "signature_path"]
+__all__ = ["check_signature", "sign", "signature_path", "trust_by"]
 
 EXTRA = "signing"
 LIMIT_BYTES = 1 << 20
@@ -32,12 +36,13 @@ def signature_path(engine: str | Path) -> Path:
     return engine.with_name(f"{engine.name}.sig")
 
 
-def sign(engine: str | Path, key: str | Path) -> Path:
+def sign(engine: str | Path, key: str | Path, *, release: Release | None = None) -> Path:
     """Sign an engine and its manifest, as they are now; a later change needs a new signature.
 
     Args:
         engine: e.g. ``out/model.engine``; verified against its manifest first.
         key: PEM file with the private key, on curve P-256, P-384 or P-521, without password.
+        release: name, version and last day, which go into the manifest; None leaves what is there.
 
     Returns:
         The signature's path.
@@ -47,13 +52,21 @@ def sign(engine: str | Path, key: str | Path) -> Path:
         InputError: the key cannot be used, or the signature cannot be written.
         MissingLibraryError: the extra ``signing`` is not installed.
     """
-    manifest, _ = read_verified(engine)
-    config = require("model_signing.signing", extra=EXTRA).Config()
-    _use_key(config.use_elliptic_key_signer, "private", key, NEW_KEY)
-    config.set_hashing_config(_Content(manifest))
-    with replace_atomic(signature_path(engine)) as part:
-        config.sign(engine, part)
-    return signature_path(engine)
+    path = signature_path(engine)
+    if not path.parent.is_dir():
+        read_verified(engine)  # says that there is no engine
+    with folder_lock(path.parent):  # until it lies beside what it is of
+        manifest, _ = read_verified(engine)
+        if release is not None:
+            passport = dataclasses.replace(manifest.passport, release=release.to_json())
+            manifest = dataclasses.replace(manifest, passport=passport)
+        config = require("model_signing.signing", extra=EXTRA).Config()
+        _use_key(config.use_elliptic_key_signer, "private", key, NEW_KEY)
+        config.set_hashing_config(_Content(manifest.engine_sha256, _digest(manifest)))
+        with replace_group(path, manifest_path(engine), group=engine) as (part, beside):
+            config.sign(engine, part)
+            beside.write_bytes(manifest.to_bytes())
+    return path
 
 
 def check_signature(engine: str | Path, manifest: Manifest, trusted_key: str | Path) -> None:
@@ -69,6 +82,19 @@ def check_signature(engine: str | Path, manifest: Manifest, trusted_key: str | P
         InputError: the key cannot be used.
         MissingLibraryError: the extra ``signing`` is not installed.
     """
+    trust_by(engine, trusted_key)(manifest.engine_sha256, _digest(manifest))
+
+
+def trust_by(engine: str | Path, trusted_key: str | Path) -> Trust:
+    """The check of ``read_verified`` for engines that one key signed; errors as above."""
+    return partial(_check, engine, trusted_key)
+
+
+def _digest(manifest: Manifest) -> str:
+    return sha256_bytes(manifest.to_bytes())
+
+
+def _check(engine: str | Path, trusted_key: str | Path, engine_sha256: str, digest: str) -> None:
     path = signature_path(engine)
     if not path.is_file():
         raise EngineError(
@@ -80,8 +106,8 @@ def check_signature(engine: str | Path, manifest: Manifest, trusted_key: str | P
     invalid = require("cryptography.exceptions", extra=EXTRA).InvalidSignature
     config = require("model_signing.verifying", extra=EXTRA).Config()
     _use_key(config.use_elliptic_key_verifier, "public", trusted_key, PUBLIC_KEY)
-    config.set_hashing_config(_Content(manifest))
     try:
+        config.set_hashing_config(_Content(engine_sha256, digest))
         config.verify(engine, path)
     # A signature is untrusted, and these are what the library raises on damaged ones.
     except (invalid, ValueError, LookupError, TypeError, AttributeError, RecursionError) as err:
@@ -99,11 +125,8 @@ class _Content:
     Hashing them again would read them again, and they might be others by then.
     """
 
-    def __init__(self, manifest: Manifest) -> None:
-        self.digests = {
-            "model.engine": manifest.engine_sha256,
-            "model.engine.json": sha256_bytes(manifest.to_bytes()),
-        }
+    def __init__(self, engine_sha256: str, manifest_sha256: str) -> None:
+        self.digests = {"model.engine": engine_sha256, "model.engine.json": manifest_sha256}
 
     def hash(self, model_path: object, *, files_to_hash: object = None) -> Any:
         """Name and SHA-256 of both files, as the library keeps them."""

@@ -8,17 +8,18 @@ https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/docs/use
 from __future__ import annotations
 
 import re
-import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from artefacts.errors import InputError, UnsupportedError
-from artefacts.files import read_bounded, write_atomic
+from artefacts.faults import writing
+from artefacts.files import read_bounded, sync_folder, write_atomic
+from artefacts.groups import folder_lock
+from artefacts.litter import scratch_folder
 from engines.manifest import Manifest, manifest_path, read_verified
 from engines.runtimes import RUNTIMES, runtime_of
-from engines.serving.signing import LIMIT_BYTES, signature_path
-from engines.serving.triton_model import ENGINE
+from engines.serving.signing import LIMIT_BYTES, signature_path, trust_by
+from engines.serving.triton_model import ENGINE, KEY_PARAMETER
 from engines.tensors import TensorSpec
 
 __all__ = ["export_triton", "model_config", "server_options"]
@@ -55,6 +56,7 @@ def export_triton(
     name: str | None = None,
     max_batch: int | None = None,
     instances: int = 1,
+    trusted_key: str | Path | None = None,
 ) -> Path:
     """Add an engine to a model repository, as the next version of its model.
 
@@ -64,6 +66,9 @@ def export_triton(
         name: of the model; by default the engine's file name without ``.engine``.
         max_batch: largest batch Triton may form; by default what the profiles allow.
         instances: engines that run at the same time.
+        trusted_key: PEM file with a public key; an engine that it did not sign is not exported,
+            and a cpu engine is checked again by the server, under this path. Triton itself loads
+            a TensorRT plan, and checks nothing.
 
     Returns:
         The version's folder, e.g. ``repo/model/1``.
@@ -73,7 +78,8 @@ def export_triton(
         InputError: a name or number that cannot be used, or the repository cannot be written.
         UnsupportedError: Triton has no such dtype, or no backend for the target.
     """
-    manifest, data = read_verified(engine)
+    trust = None if trusted_key is None else trust_by(engine, trusted_key)
+    manifest, data = read_verified(engine, trust)
     name = Path(engine).name.removesuffix(".engine") if name is None else name
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", name):
         raise InputError(
@@ -83,6 +89,9 @@ def export_triton(
     config = model_config(manifest, name, max_batch=max_batch, instances=instances)
     in_python = runtime_of(manifest.target).triton == "python"
     file = ENGINE if in_python else PLAN
+    if trusted_key is not None and in_python:
+        where = _quoted(str(Path(trusted_key).absolute()))
+        config += f'parameters {{ key: "{KEY_PARAMETER}" value {{ string_value: {where} }} }}\n'
     files = {file: data, manifest_path(file).name: manifest.to_bytes()}
     if in_python:
         files["model.py"] = MODEL_PY.encode()
@@ -237,15 +246,13 @@ def _quoted(text: str) -> str:
 
 def _write_version(model: Path, files: dict[str, bytes]) -> Path:
     """The next version's folder; it appears complete, under its number, or not at all."""
-    taken = [int(p.name) for p in model.iterdir() if p.name.isdecimal()]
-    version = model / str(max(taken, default=0) + 1)
-    part = Path(tempfile.mkdtemp(prefix=".version.", dir=model))
-    try:
+    with writing(model / "1" / ENGINE), scratch_folder("version", model) as made:
+        part = made / "version"  # no number, and the folder's name neither: Triton passes over it
         for name, data in files.items():
             write_atomic(part / name, data)
-        part.chmod(0o755)
-        part.rename(version)
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        raise
+        with folder_lock(model):
+            taken = [int(p.name) for p in model.iterdir() if p.name.isdecimal()]
+            version = model / str(max(taken, default=0) + 1)
+            part.rename(version)
+            sync_folder(model)
     return version

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,10 @@ from numpy.typing import NDArray
 from artefacts.errors import BuilderError
 from engines.loading import load
 
-__all__ = ["ENGINE", "TritonPythonModel"]
+__all__ = ["ENGINE", "KEY_PARAMETER", "KEY_VARIABLE", "TritonPythonModel"]
 
+KEY_PARAMETER = "trusted_key"
+KEY_VARIABLE = "INT8_TRUSTED_KEY"
 ENGINE = "model.engine"  # in the version folder, its manifest beside it
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -31,8 +34,14 @@ class TritonPythonModel:
     def initialize(self, args: Mapping[str, str]) -> None:
         """Load the engine; ``args`` say where the model's files lie."""
         self._triton = importlib.import_module("triton_python_backend_utils")
-        self._engine = load(Path(args["model_repository"], args["model_version"], ENGINE))
-        self._batches = json.loads(args["model_config"])["max_batch_size"] > 0
+        config = json.loads(args["model_config"])
+        # Whoever can write to the repository can change the parameter, not the environment.
+        given = config.get("parameters", {}).get(KEY_PARAMETER, {}).get("string_value")
+        self._engine = load(
+            Path(args["model_repository"], args["model_version"], ENGINE),
+            trusted_key=os.environ.get(KEY_VARIABLE) or given,
+        )
+        self._batches = config["max_batch_size"] > 0
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Answer what the dynamic batcher collected: one run, a part of it for each request."""

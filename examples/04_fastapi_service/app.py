@@ -18,7 +18,7 @@ from typing import Any
 
 import anyio.to_thread
 import uvicorn
-from connections import HastyProtocol
+from connections import HastyProtocol, accepted_at_once
 from fastapi import FastAPI, HTTPException, Request, UploadFile
 from fastapi.exception_handlers import (
     http_exception_handler,
@@ -287,6 +287,7 @@ def main() -> int:
                 port=given.port,
                 http=HastyProtocol,
                 ws="none",
+                backlog=accepted_at_once(HastyProtocol.most),
                 timeout_graceful_shutdown=STOPS_WITHIN_S,
             )
     except BuilderError as err:

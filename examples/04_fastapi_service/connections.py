@@ -12,13 +12,22 @@ from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-DESCRIPTORS_PER_CONNECTION = 3  # the socket, the upload once it is on disk, and room
+DESCRIPTORS_PER_CONNECTION = 4  # the socket, the upload once it is on disk, and room
 
 
 def most_connections(wanted: int = 64) -> int:
     """``wanted``, or what this process's file descriptors allow."""
     descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return max(1, min(wanted, descriptors // DESCRIPTORS_PER_CONNECTION))
+
+
+def accepted_at_once(most: int) -> int:
+    """How many connections the event loop may accept before it looks at what it has.
+
+    It goes round some five times until a new one is known and an old one closed; with asyncio's
+    usual number a burst takes every descriptor before the first makes room.
+    """
+    return max(1, most // 4)
 
 
 class HastyProtocol(H11Protocol):

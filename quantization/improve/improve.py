@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from artefacts.decibels import bounded_db
 from artefacts.errors import DataError
-from calibrators.ranges.ranges import Range, Ranges
+from calibrators.ranges.ranges import READER_ERROR, READER_ERROR_CENTRED, Range, Ranges
 from graphs.amend import add_bias
 from graphs.comparable import before_scores, comparable_outputs, with_outputs
 from graphs.identity import graph_hash
@@ -278,6 +278,6 @@ def _part(progress: Progress | None, number: int, parts: int) -> Progress | None
 
 def _range(grid: Grid) -> Range:
     if not grid.centre:
-        return Range(amax=grid.amax, method="reader error")
+        return Range(amax=grid.amax, method=READER_ERROR)
     why = f"moved by {-grid.centre:g} to the middle of its values"
-    return Range(amax=grid.amax, method="reader error, centred", why=why)
+    return Range(amax=grid.amax, method=READER_ERROR_CENTRED, why=why)

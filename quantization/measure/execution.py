@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,8 @@ from numpy.typing import NDArray
 
 from artefacts.errors import ModelError
 from artefacts.libraries import require
+from artefacts.litter import scratch_folder
+from artefacts.runs import stoppable
 from graphs.files import fits_one_file, save_model
 
 __all__ = ["Arrays", "Load", "Run", "load_int8", "load_int8_quickly", "load_onnxruntime"]
@@ -62,7 +63,8 @@ def load_onnxruntime(
 
     def run(feeds: Arrays) -> dict[str, Array]:
         try:
-            values = session.run(names, dict(feeds))
+            with stoppable() as stop:
+                values = session.run(names, dict(feeds), stop)
         except errors as err:
             raise ModelError(_message(model, "run", err)) from err
         return {name: np.asarray(value) for name, value in zip(names, values, strict=True)}
@@ -78,9 +80,9 @@ def _source(model: onnx.ModelProto | Path) -> Iterator[str | bytes]:
     elif fits_one_file(model):
         yield model.SerializeToString()
     else:
-        with tempfile.TemporaryDirectory(prefix="model-") as folder:
-            save_model(model, Path(folder) / "model.onnx")
-            yield str(Path(folder) / "model.onnx")
+        with scratch_folder("model") as folder:
+            save_model(model, folder / "model.onnx")
+            yield str(folder / "model.onnx")
 
 
 def load_int8(model: onnx.ModelProto | Path) -> Run:

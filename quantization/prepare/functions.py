@@ -8,11 +8,10 @@ from onnx import FunctionProto, ModelProto, NodeProto, inliner
 
 from artefacts.errors import ModelError
 from graphs.opset import ONNX_ERRORS, reason
+from graphs.untrusted import LARGEST_GRAPH
 from graphs.walk import nodes, subgraphs
 
 __all__ = ["inline_functions"]
-
-LARGEST_GRAPH = 1_000_000  # nodes; functions that call functions can multiply without end
 
 _Key = tuple[str, str]
 
@@ -21,7 +20,7 @@ def inline_functions(model: ModelProto) -> ModelProto:
     """A model without local functions; the given one where it has none.
 
     Raises:
-        ModelError: functions call each other in a circle, or unfold to more than a million nodes.
+        ModelError: functions call each other in a circle, or unfold to more than 100,000 nodes.
     """
     if not model.functions:
         return model

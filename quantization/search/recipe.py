@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,10 @@ from typing import Any, Literal
 import yaml
 
 from artefacts.errors import ArtefactError
+from artefacts.faults import reading
 from artefacts.files import read_bounded, write_atomic
+from artefacts.texts import shown
+from artefacts.yaml_documents import parse_yaml
 from quantization.improve.methods import Methods
 
 __all__ = ["Recipe"]
@@ -84,7 +88,7 @@ class Recipe:
         for name in _NAMES:
             content[name] = list(getattr(self, name))
         content["found"] = dict(self.found)
-        text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+        text = yaml.dump(content, Dumper=_Plain, sort_keys=False, allow_unicode=True)
         write_atomic(path, text.encode())
 
     @classmethod
@@ -96,14 +100,9 @@ class Recipe:
             ArtefactError: not a recipe, or damaged.
         """
         data = read_bounded(path, limit_bytes=_LIMIT_BYTES, what="recipe")
-        try:
-            return cls._parse(yaml.safe_load(data))
-        except (yaml.YAMLError, KeyError, TypeError, ValueError, RecursionError) as err:
-            reason = str(err).splitlines()[0] if str(err) else type(err).__name__
-            raise ArtefactError(
-                f"recipe {path} cannot be read ({reason}), expected a recipe.yaml written by this "
-                "program; search again or correct it"
-            ) from err
+        remedy = "expected a recipe.yaml written by this program; search again or correct it"
+        with reading(path, "recipe", remedy=remedy):
+            return cls._parse(parse_yaml(data))
 
     @classmethod
     def _parse(cls, content: Any) -> Recipe:
@@ -112,26 +111,58 @@ class Recipe:
         names = {entry.name for entry in dataclasses.fields(cls)}
         # A field that this version does not know may change the model: refused, not ignored.
         if set(content) - names:
-            raise ValueError(f"unknown field {sorted(set(content) - names)[0]!r}")
+            raise ValueError(f"unknown field {shown(min(set(content) - names, key=str))}")
         for name in ("graph_hash", "profile", "calibrator", "samples_digest"):
             if not isinstance(content[name], str):
-                raise TypeError(f"{name} is {content[name]!r}, not text")
+                raise TypeError(f"{name} is {shown(content[name])}, not text")
         for name in _NAMES:
-            if not all(isinstance(entry, str) for entry in content.get(name, ())):
+            entries = content.get(name, ())
+            if not isinstance(entries, list | tuple) or not all(
+                isinstance(entry, str) for entry in entries
+            ):
                 raise TypeError(f"{name} is no list of names")
             content[name] = tuple(content.get(name, ()))
         for name in ("seed", "improvement_samples"):
             # Not isinstance: True is an int to Python, and no number of samples.
             if type(content.get(name, 0)) is not int or content.get(name, 0) < 0:
-                raise TypeError(f"{name} is {content[name]!r}, not a whole number")
+                raise TypeError(f"{name} is {shown(content[name])}, not a whole number")
         for name in ("unsigned", "held_out"):
             if not isinstance(content.get(name, False), bool):
-                raise TypeError(f"{name} is {content[name]!r}, not true or false")
+                raise TypeError(f"{name} is {shown(content[name])}, not true or false")
         if content.get("weights", "int8") not in ("int8", "float"):
-            raise TypeError(f"weights is {content['weights']!r}, not int8 or float")
+            raise TypeError(f"weights is {shown(content['weights'])}, not int8 or float")
         methods = content["methods"]
         if methods is not None:
-            if not all(isinstance(value, bool) for value in methods.values()):
+            if not isinstance(methods, dict) or not all(
+                isinstance(value, bool) for value in methods.values()
+            ):
                 raise TypeError("methods are not all true or false")
             content["methods"] = Methods(**methods)
+        _check_found(content.get("found", {}))
         return cls(**content)
+
+
+class _Plain(yaml.SafeDumper):
+    """Writes what appears twice twice: readers refuse aliases."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
+def _check_found(found: object) -> None:
+    """It goes into manifests: values of JSON by name; the reader has bounded how many."""
+    if not isinstance(found, dict):
+        raise TypeError(f"found is {shown(found)}, not values by name")
+    beneath: list[tuple[object, object]] = list(found.items())
+    while beneath:
+        name, value = beneath.pop()
+        if not isinstance(name, str):
+            raise TypeError(f"found has {shown(name)}: {shown(value)}, not a value by name")
+        if isinstance(value, dict):
+            beneath += value.items()
+        elif isinstance(value, list):
+            beneath += [(name, entry) for entry in value]
+        elif not isinstance(value, str | int | float | bool | None):
+            raise TypeError(f"found has {shown(name)}: {shown(value)}, not a plain value")
+        elif isinstance(value, int | float) and not abs(value) < math.inf:
+            raise TypeError(f"found has {shown(name)}: {shown(value)}, not a finite number")

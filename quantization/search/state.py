@@ -5,12 +5,16 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from artefacts.documents import parse_json
 from artefacts.errors import ArtefactError
+from artefacts.faults import reading
 from artefacts.files import read_bounded, write_atomic
+from artefacts.texts import shown
 from quantization.measure.fidelity import Fidelity
 from quantization.placement.fusion_groups import Group
 from quantization.search.sensitivity import Sensitivity
@@ -105,22 +109,21 @@ class SearchState:
 
     def _read(self, path: Path, groups: set[str]) -> None:
         data = read_bounded(path, limit_bytes=_LIMIT_BYTES, what="search state")
-        try:
-            content = json.loads(data)
+        remedy = "expected one written by this program; delete it to search from the start"
+        with reading(path, "search state", remedy=remedy):
+            content = parse_json(data, infinite=True)
             key, self._scores = content["key"], content["scores"]
             self._sensitivities = content["sensitivities"]
             self._saved_ms = content.get("saved_ms")
-            times = (self._saved_ms or {}).values()
-            numbers = [float(score) for score in (*self._scores.values(), *times)]
+            times = self._saved_ms or {}
+            for numbers in (self._scores, times):
+                if not all(_is_number(number) for number in numbers.values()):
+                    raise TypeError(f"scores or times are {shown(numbers)}, not numbers by name")
             named = {entry["group"] for entry in self._sensitivities}
-            fidelities = [Fidelity(**e[k]) for e in self._sensitivities for k in _FIDELITIES]
-            known = len(numbers) == len(self._scores) + len(times) and named <= groups
-            found = content["format"] == _FORMAT and len(fidelities) == 2 * len(self._sensitivities)
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as err:
-            raise ArtefactError(
-                f"search state {path} cannot be read ({err}), expected one written by this "
-                "program; delete it to search from the start"
-            ) from err
+            known = named <= groups and set(times) <= groups
+            found = content["format"] == _FORMAT
+            for entry in self._sensitivities:
+                _check_sensitivity(entry)
         if key != self._key or not (known and found):
             raise ArtefactError(
                 f"search state {path} is of another network, goal unit or data, expected the same "
@@ -128,4 +131,16 @@ class SearchState:
             )
 
 
-_FIDELITIES = ("alone", "without")
+def _check_sensitivity(entry: Mapping[str, Any]) -> None:
+    """Refuse what :meth:`SearchState.sensitivities` could not make numbers of."""
+    numbers = [entry["gained"]]
+    for which in ("alone", "without"):
+        fidelity = dataclasses.asdict(Fidelity(**entry[which]))
+        numbers += [value for value in fidelity.values() if value is not None]
+    if not isinstance(entry["group"], str) or not all(map(_is_number, numbers)):
+        raise TypeError(f"sensitivity of {shown(entry['group'])} is {shown(numbers)}, not numbers")
+
+
+def _is_number(value: object) -> bool:
+    """Whether arithmetic will take it: text, NaN and integers beyond float64 are none."""
+    return type(value) in (int, float) and not math.isnan(float(value))  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -56,3 +57,21 @@ def test_nothing_of_the_sources_stays_in_the_image() -> None:
     dockerfile = (ROOT / "Dockerfile").read_text()
     assert "rm -rf /opt/int8/*" in dockerfile
     assert 'ENTRYPOINT ["int8-entrypoint"]' in dockerfile
+
+
+def test_the_image_of_the_service_has_all_packages_and_pins_what_they_need() -> None:
+    tool = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    project = tool["project"]
+    service = ROOT / "examples" / "04_fastapi_service"
+    dockerfile = (service / "Dockerfile").read_text()
+    sent = (ROOT / ".dockerignore").read_text().splitlines()
+    for pattern in tool["tool"]["setuptools"]["packages"]["find"]["include"]:
+        name = pattern.rstrip("*")
+        assert f"COPY {name} source/{name}\n" in dockerfile
+        assert f"!{name}" in sent
+    pinned = re.findall(
+        r"^([a-z0-9-]+)==", (service / "requirements.txt").read_text(), re.MULTILINE
+    )
+    extras = [project["optional-dependencies"][name] for name in ("cpu", "serve", "signing")]
+    needed = [re.split(r"[\[<>=;]", each)[0] for each in sum(extras, project["dependencies"])]
+    assert {each.replace("_", "-").lower() for each in needed} <= set(pinned)

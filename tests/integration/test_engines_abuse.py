@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 
 import engines
-from artefacts.errors import BusyError, ClosedError, InputError, RequestError, UnsupportedError
+from artefacts.errors import (
+    BusyError,
+    ClosedError,
+    EngineError,
+    InputError,
+    NotFiniteError,
+    RequestError,
+    UnsupportedError,
+)
 from engines.engine import Engine
+from engines.serving.triton import export_triton
+from engines.serving.triton_model import TritonPythonModel
 from tests.engine_models import save, scaled_sum
 
 ROOT = Path(__file__).parents[2]
@@ -155,3 +167,45 @@ def test_a_borrower_cannot_close_what_others_will_borrow(
         pool(arrays)
     with pytest.raises(ClosedError, match="engine is closed"):
         engine(arrays)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_values_that_are_none_are_refused_where_asked_for(
+    path: Path, arrays: dict[str, np.ndarray], value: float
+) -> None:
+    dirty = arrays | {"left": np.array([[1, value, 1, value]], np.float32)}
+    huge = arrays | {"left": np.full((1, 4), 3e38, np.float32)}  # their sum is infinite, they not
+    with engines.EnginePool(path, 2, check_inputs=True) as pool:
+        for _ in range(2):
+            with pytest.raises(
+                NotFiniteError, match=r"input 'left' has 2 values that are NaN or i"
+            ):
+                pool(dirty)
+        pool(huge)
+        pool(arrays)
+        with pool.borrow() as one, one.clone() as clone, pytest.raises(NotFiniteError):
+            clone(dirty)
+        assert pool.statistics().not_finite == 2
+    with engines.EnginePool(path, 1) as pool:
+        pool(dirty)
+
+
+def test_triton_loads_only_what_the_servers_key_signed(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The environment of the server counts, whatever the repository says."""
+    version = export_triton(path, tmp_path / "models")
+    monkeypatch.setitem(sys.modules, "triton_python_backend_utils", ModuleType("of_triton"))
+    config = {"max_batch_size": 0}
+    told = {"model_repository": str(version.parent), "model_version": version.name}
+    model = TritonPythonModel()
+    model.initialize(told | {"model_config": json.dumps(config)})
+    model.finalize()
+    key = tmp_path / "pub.pem"
+    key.write_text("any")
+    config["parameters"] = {"trusted_key": {"string_value": str(key)}}
+    with pytest.raises(EngineError, match="has no signature"):
+        TritonPythonModel().initialize(told | {"model_config": json.dumps(config)})
+    monkeypatch.setenv("INT8_TRUSTED_KEY", str(key))
+    with pytest.raises(EngineError, match="has no signature"):
+        TritonPythonModel().initialize(told | {"model_config": '{"max_batch_size": 0}'})

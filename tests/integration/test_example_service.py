@@ -6,6 +6,7 @@ import importlib.util
 import io
 import json
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -17,6 +18,7 @@ import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -418,6 +420,32 @@ def test_the_command_of_the_readme_serves_until_it_is_told_to_stop(
     waiting.close()
     assert "Traceback" not in log
     assert "Cancel" not in log
+
+
+def test_a_burst_of_connections_takes_no_descriptor_that_is_needed(engine: Path) -> None:
+    """They come while the service does not look: all are there at once when it does."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, PROGRAM, "--engine", engine, "--port", str(port)]
+    few = partial(resource.setrlimit, resource.RLIMIT_NOFILE, (256, 256))
+    crowd = [socket.socket() for _ in range(400)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=few) as server:
+        try:
+            until_ready(f"http://127.0.0.1:{port}")
+            server.send_signal(signal.SIGSTOP)
+            for client in crowd:
+                client.setblocking(False)
+                client.connect_ex(("127.0.0.1", port))
+            server.send_signal(signal.SIGCONT)
+            until_ready(f"http://127.0.0.1:{port}")
+        finally:
+            server.send_signal(signal.SIGTERM)
+            log = server.communicate(timeout=WAIT_S)[1]
+    for client in crowd:
+        client.close()
+    assert "Too many open files" not in log
+    assert "Traceback" not in log
 
 
 def test_the_command_explains_a_damaged_engine(engine: Path, tmp_path: Path) -> None:

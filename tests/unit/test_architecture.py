@@ -116,6 +116,7 @@ NEVER = {
 }
 MOST_FILES = 12
 MORE_FILES = {
+    "artefacts": "what every room needs, an idea each",
     "quantization/placement": "a file for each kind of rule",
     "graphs": "the ground floor is one room",
     "engines": "what all runtimes share",

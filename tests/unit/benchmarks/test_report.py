@@ -226,3 +226,12 @@ def test_flipped_defaults_of_trtexec_are_stated_for_its_engines(report: Report) 
 
     assert "from 11.0 its defaults are no transfers" in text("tensorrt")
     assert "trtexec" not in text("cpu")
+
+
+def test_names_of_others_are_no_markup_and_no_formulas() -> None:
+    rows = [["system", "p50 ms"], ["=cmd|' /C calc'!A1", "-1.5"], ["a\n<script>|\x1b[2J", "+x"]]
+    assert to_csv(rows) == ("system,p50 ms\n'=cmd|' /C calc'!A1,-1.5\na\\n<script>|\\x1b[2J,'+x\n")
+    assert to_markdown(rows).splitlines()[2:] == [
+        "| =cmd\\|' /C calc'!A1 | -1.5 |",
+        "| a\\n&lt;script>\\|\\x1b[2J | +x |",
+    ]

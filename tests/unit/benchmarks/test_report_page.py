@@ -95,9 +95,9 @@ def test_a_lone_system_makes_a_report_too(report: Report) -> None:
 def test_markdown_has_the_tables_and_the_sentences(report: Report) -> None:
     text = render_markdown(report)
     assert "| int8 |" in text
-    assert "- fp32 is unstable: <example>" in text
+    assert "- fp32 is unstable: &lt;example>" in text
     assert "## Accuracy" in text
-    assert "- model: Example CPU <2 GHz>" in text
+    assert "- model: Example CPU &lt;2 GHz>" in text
 
 
 def test_the_readme_table_from_stored_results(report: Report, tmp_path: Path) -> None:
@@ -107,7 +107,9 @@ def test_the_readme_table_from_stored_results(report: Report, tmp_path: Path) ->
     assert lines[0].startswith("| engine | runs on | p50 ms | p99 ms | images/s | size MB |")
     assert lines[3].startswith("| int8 | cpu int8 |")
     assert "97.60 % top1 | 0.40 points" in lines[3]
-    assert lines[-1].startswith("desk: Example CPU <2 GHz>, unknown cores, 2026-01-02, commit abc")
+    assert lines[-1].startswith(
+        "desk: Example CPU &lt;2 GHz>, unknown cores, 2026-01-02, commit abc"
+    )
     assert render_results([tmp_path / "desk.json"]) == text
     save_report(report, tmp_path / "desk.json.gz")
     assert render_results([tmp_path / "desk.json.gz"]) == text

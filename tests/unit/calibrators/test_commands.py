@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from artefacts.files import sha256_bytes
 from calibrators.__main__ import main
 from calibrators.ranges.auto import choose_per_tensor
 from calibrators.ranges.methods import METHODS, compute_ranges
-from calibrators.ranges.ranges import Ranges
+from calibrators.ranges.ranges import READER_ERROR_CENTRED, Ranges
 from calibrators.statistics.statistics import Statistics, TensorStatistics
 from calibrators.tensorrt.cache import read_cache
 
@@ -72,6 +73,7 @@ def test_cache(shards: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture
     ranges, old, new = (tmp_path / name for name in ("x.ranges.json", "old.cache", "new.cache"))
     run("ranges", shards[0], "-o", ranges)
     assert run("cache", ranges, "--version", "8.6.1", "-o", old) == 0
+    assert ", the prepared one\n" in capsys.readouterr().out
     cache = read_cache(old.read_bytes())
     assert cache.header == "TRT-8601-EntropyCalibration2"
     assert cache.scales["conv: out"] == Ranges.load(ranges)["conv: out"].scale
@@ -88,6 +90,12 @@ def test_cache(shards: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture
     assert run(*words, "--rewrite-header") == 0
     assert read_cache(new.read_bytes()).header == "TRT-100300-MinMaxCalibration"
     assert read_cache(new.read_bytes()).scales == cache.scales
+    found = Ranges.load(ranges)
+    moved = dataclasses.replace(found["conv: out"], method=READER_ERROR_CENTRED)
+    found.replace({"conv: out": moved}).save(ranges)
+    assert run("cache", ranges, "--version", "8.6.1", "-o", old) == 0
+    said = capsys.readouterr().out
+    assert f"for graph {found.graph_hash[:12]}, which was improved: give TensorRT the" in said
     assert run("cache", ranges, "-o", new) == 2
     assert "expected --version, e.g. --version 10.3.0" in capsys.readouterr().err
 

@@ -109,7 +109,7 @@ def without(key: str) -> dict[str, Any]:
         ({**CONTENT, "tensors": {"x": 1}}, "cannot be read"),
         ({**CONTENT, "tensors": {"x": {"amax": "1", "method": "m"}}}, "amax of tensor x is '1'"),
         ({**CONTENT, "tensors": {"x": {"amax": True, "method": "m"}}}, "amax of tensor x is True"),
-        ({**CONTENT, "tensors": {"x": {"amax": 1e999, "method": "m"}}}, "amax of tensor x is inf"),
+        ({**CONTENT, "tensors": {"x": {"amax": 1e999, "method": "m"}}}, "Infinity is no number"),
         ({**CONTENT, "tensors": {"x": {"amax": 0, "method": "m"}}}, "amax of a range is 0.0"),
         ({**CONTENT, "tensors": {"x": {"amax": 1, "method": 3}}}, "method of tensor x is 3"),
         ({**CONTENT, "tensors": {"x": {"amax": 10**400, "method": "m"}}}, "too large"),

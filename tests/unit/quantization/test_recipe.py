@@ -27,7 +27,12 @@ def recipe(**changes: object) -> Recipe:
     return Recipe(**{**fields, **changes})  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("changes", [{}, {"methods": None, "released": (), "found": {}}])
+FRONT = {"released": [], "front": [{"released": ["Conv_1"], "cost": 0.5, "score": None}]}
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"methods": None, "released": (), "found": {}}, {"found": FRONT}]
+)
 def test_round_trip(changes: dict[str, object], tmp_path: Path) -> None:
     recipe(**changes).save(tmp_path / "recipe.yaml")
     assert Recipe.load(tmp_path / "recipe.yaml") == recipe(**changes)

@@ -1,0 +1,128 @@
+"""What a build takes in files, memory and time, estimated before it starts."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+
+import calibrators
+from artefacts.errors import BuilderError, InputError
+from graphs.view import GraphView
+from pipeline.job import Job
+from pipeline.samples import calibration_samples
+from quantization.measure.execution import load_onnxruntime
+
+__all__ = ["Needs", "check_space", "needs_of"]
+
+# Files beside the engine, in sizes of the float model: prepared 1, improved 1, INT8 0.3, half 0.5,
+# engine 1.2 (OpenVINO's blob of a float model is 1.1). Statistics are small beside a large model.
+_FILES = {"int8": 4.0, "fp16": 2.7, "fp32": 2.2}
+# A model of 2.4 GB took 13.4 GB, a ResNet-50 of 0.1 GB 2.05 GB while it was improved, most of them
+# the activations of its samples, which are bounded by 2 GiB.
+_MODELS_IN_MEMORY, _BASE_BYTES, _ACTIVATION_BYTES = 5.6, 400 << 20, 2 << 30
+# Plain passes of the float model that each sample costs: measured 1.45 and, for a ResNet-50, 88.
+_CALIBRATION_PASSES, _IMPROVEMENT_PASSES = 1.45, 88
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needs:
+    """Estimates.
+
+    Attributes:
+        disk_bytes: of all files of the build together.
+        memory_bytes: at the most.
+        seconds: of calibration and improvement on this machine; None where a pass of the float
+            model could not be timed, or the samples cannot be counted.
+    """
+
+    disk_bytes: int
+    memory_bytes: int
+    seconds: float | None = None
+
+    def __str__(self) -> str:
+        """``files 0.4 GB, memory up to 2.5 GB, calibration and improvement about 3 minutes``."""
+        said = f"files {_gigabytes(self.disk_bytes)}, memory up to {_gigabytes(self.memory_bytes)}"
+        if self.seconds is None:
+            return said
+        return f"{said}, calibration and improvement about {_duration(self.seconds)} here"
+
+
+def check_space(job: Job, model: onnx.ModelProto) -> None:
+    """Refuse a build whose files have no room.
+
+    Raises:
+        InputError: the disk has less free than they take.
+    """
+    folder = next(path for path in job.paths.engine.absolute().parents if path.exists())
+    free, wanted = shutil.disk_usage(folder).free, _disk_bytes(job, model)
+    if free < wanted:
+        raise InputError(
+            f"disk of {folder} has {_gigabytes(free)} free, expected about {_gigabytes(wanted)} "
+            f"for {job.paths.engine.name} and the files beside it; free some, or give --engine "
+            "another folder"
+        )
+
+
+def needs_of(job: Job, model: onnx.ModelProto, *, fits: bool) -> Needs:
+    """Estimate what a job takes.
+
+    Args:
+        job: what is asked for.
+        model: as it was read.
+        fits: whether it will be calibrated and improved; a pass of it is timed then.
+    """
+    fitted = job.quantize.improvement_samples if fits else 0
+    weights = _weight_bytes(model)
+    activations = min(2 * fitted * _activation_bytes(model), _ACTIVATION_BYTES)  # two copies
+    memory = _BASE_BYTES + _MODELS_IN_MEMORY * weights + activations
+    return Needs(
+        disk_bytes=_disk_bytes(job, model),
+        memory_bytes=int(memory),
+        seconds=_seconds(job, model, fitted) if fits else None,
+    )
+
+
+def _disk_bytes(job: Job, model: onnx.ModelProto) -> int:
+    return int(_FILES[job.build.precision] * _weight_bytes(model)) + (1 << 20)
+
+
+def _weight_bytes(model: onnx.ModelProto) -> int:
+    """Of the initializers, one by one: the size of a model over 2 GB cannot be asked for."""
+    return sum(tensor.ByteSize() for tensor in model.graph.initializer)
+
+
+def _activation_bytes(model: onnx.ModelProto) -> int:
+    """Of one sample, all of them, in float32; those of unknown rank count as one value."""
+    view = GraphView(model)
+    made = [name for node in view.nodes for name in node.outputs if name]
+    return sum(4 * math.prod(view.nominal_shape(name)) for name in made)
+
+
+def _seconds(job: Job, model: onnx.ModelProto, fitted: int) -> float | None:
+    try:
+        samples = calibration_samples(job.data, model)
+        inputs = calibrators.input_specs(model)
+        feed = next(iter(calibrators.batches(samples[:1], 1, inputs=inputs))).inputs
+        run = load_onnxruntime(Path(job.paths.onnx))
+        run(feed)
+        begun = time.perf_counter()
+        run(feed)
+        once = time.perf_counter() - begun
+        count = len(samples)
+    except (BuilderError, TypeError):  # shapes that are not known yet; a loader without a length
+        return None
+    passes = _CALIBRATION_PASSES * count + _IMPROVEMENT_PASSES * min(fitted, count)
+    return once * passes
+
+
+def _gigabytes(size: float) -> str:
+    return f"{size / 1e9:,.1f} GB" if size >= 1e8 else f"{max(size / 1e6, 1):.0f} MB"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:.0f} minutes" if seconds >= 90 else f"{max(seconds, 1):.0f} s"

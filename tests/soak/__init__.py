@@ -1,0 +1,1 @@
+"""The attacks of docs/security.md: small ones as tests, large ones by ``make soak``."""
