@@ -16,6 +16,7 @@ import onnx
 from artefacts.errors import ModelError, RequestError
 from artefacts.libraries import require
 from artefacts.litter import scratch_folder
+from artefacts.onnxruntime_errors import onnxruntime_errors
 from benchmarks.onnx_nodes import name_nodes, weighted_nodes
 from benchmarks.report.document import KernelReport, LayerReport
 from calibrators.samples.axes import noted
@@ -43,7 +44,7 @@ class OnnxSystem:
             self._session = runtime.InferenceSession(
                 str(path), _options(runtime), providers=PROVIDERS
             )
-        except _onnxruntime_errors(runtime) as err:
+        except onnxruntime_errors() as err:
             raise ModelError(
                 f"model {path} cannot be loaded by onnxruntime ({str(err)[:200]}), expected a "
                 "valid ONNX file; check it with onnx.checker"
@@ -87,7 +88,7 @@ class OnnxSystem:
         """
         try:
             found = self._session.run(None, dict(inputs))
-        except _onnxruntime_errors(self._runtime) as err:
+        except onnxruntime_errors() as err:
             raise self._refusal(err) from err
         return dict(zip(self._names, found, strict=True))
 
@@ -102,7 +103,7 @@ class OnnxSystem:
         """
         try:
             found = self._exact_session.run(None, dict(inputs))
-        except _onnxruntime_errors(self._runtime) as err:
+        except onnxruntime_errors() as err:
             raise self._refusal(err) from err
         return dict(zip(self._names, found, strict=True))
 
@@ -182,12 +183,3 @@ def _dtype(spelled: str) -> np.dtype[np.generic]:
         raise ModelError(
             f"model has an input of type {spelled}, expected a numeric tensor; export it again"
         ) from err
-
-
-def _onnxruntime_errors(runtime: Any) -> tuple[type[Exception], ...]:
-    """The exception classes that this onnxruntime raises on a bad model: they share no base."""
-    state = runtime.capi.onnxruntime_pybind11_state
-    names = ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoSuchFile")
-    more = ("NotImplemented", "RuntimeException")
-    found = (getattr(state, name, None) for name in (*names, *more))
-    return (RuntimeError, ValueError, *(error for error in found if error is not None))

@@ -55,6 +55,9 @@ def declared_specs(model: onnx.ModelProto) -> tuple[InputSpec, ...]:
     return tuple(_input_spec(entry) for entry in model.graph.input if entry.name not in constants)
 
 
+_KINDS = {"O": "strings", "c": "complex numbers"}
+
+
 def _input_spec(entry: onnx.ValueInfoProto) -> InputSpec:
     tensor = entry.type.tensor_type
     if not entry.type.HasField("tensor_type") or not tensor.HasField("shape"):
@@ -69,6 +72,11 @@ def _input_spec(entry: onnx.ValueInfoProto) -> InputSpec:
             f"input {entry.name} of the model has element type {tensor.elem_type}, expected one "
             "of ONNX's numeric types; export the model again"
         ) from err
+    if dtype.kind not in "biufV":  # V: bfloat16 and its kind
+        raise ModelError(
+            f"input {entry.name} of the model holds {_KINDS.get(dtype.kind, dtype.name)}, expected "
+            "numbers; compute them in front of the model and cut what reads them out of it"
+        )
     shape = tuple(_dimension(dim) for dim in tensor.shape.dim)
     return InputSpec(name=entry.name, dtype=dtype, shape=shape)
 

@@ -22,6 +22,7 @@ import onnx
 from artefacts.errors import ArtefactError, DataError, ModelError
 from artefacts.libraries import require
 from artefacts.litter import scratch_folder
+from artefacts.onnxruntime_errors import onnxruntime_errors, refusal
 from artefacts.runs import stoppable
 from calibrators.samples.axes import input_specs
 from calibrators.samples.rows import Arrays, feeds_of, find_layout
@@ -178,9 +179,7 @@ class _Session:
         self._session = session
         self._fetched = list(fetched)
         self._given = list(given)
-        self._errors = _runtime_errors()
-        # Bound runs raise the first.
-        self._failures: tuple[type[Exception], ...] = (RuntimeError, *self._errors)
+        self._errors = onnxruntime_errors()
         self._local = threading.local()
 
     def run(self, feeds: Arrays) -> Arrays:
@@ -213,7 +212,7 @@ class _Session:
                 with stoppable() as stop:
                     self._session.run_with_iobinding(binding, stop)
                 return self._with_given(arrays, feeds)
-            except self._failures:  # shapes that depend on the data
+            except self._errors:  # shapes that depend on the data
                 self._local.bound = None
         values = self.run(feeds)
         if self._fetched:
@@ -245,19 +244,9 @@ def _session(model: onnx.ModelProto, tensors: Sequence[str], threads: int) -> It
         path = write_exposed(model, fetched, folder)
         try:
             session = ort.InferenceSession(str(path), options, providers=_providers(ort))
-        except _runtime_errors() as err:
-            raise ModelError(
-                f"onnxruntime cannot load the model ({_first_line(err)}), expected one that it "
-                "runs; check the model with onnx.checker"
-            ) from err
+        except onnxruntime_errors() as err:
+            raise ModelError(refusal(f"graph {model.graph.name!r}", "load", err)) from err
         yield _Session(session, fetched, [name for name in tensors if name in fed])
-
-
-def _runtime_errors() -> tuple[type[Exception], ...]:
-    """What onnxruntime raises: classes of its own, with no common base but Exception."""
-    state = require("onnxruntime.capi.onnxruntime_pybind11_state", extra="cpu")
-    names = ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NotImplemented")
-    return tuple(getattr(state, name) for name in (*names, "RuntimeException", "NoSuchFile"))
 
 
 def _first_line(err: Exception) -> str:

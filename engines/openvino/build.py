@@ -110,8 +110,14 @@ def check_operators(model: onnx.ModelProto) -> None:
 
     Raises:
         MissingLibraryError: OpenVINO is not installed.
-        ModelError: OpenVINO lacks an operator.
+        ModelError: OpenVINO lacks an operator, or the type of an input or output.
     """
+    wide = [v for v in (*model.graph.input, *model.graph.output) if _is_float64(v)]
+    if wide:
+        raise ModelError(
+            f"{wide[0].name} of graph {model.graph.name!r} is float64, which OpenVINO's CPU plugin "
+            "does not take at the edge of a network, expected float32; export the model in float32"
+        )
     data = small_enough(model)
     if data is None:
         return
@@ -119,6 +125,10 @@ def check_operators(model: onnx.ModelProto) -> None:
         core().read_model(data)
     except RuntimeError as err:
         raise _refused(f"graph {model.graph.name!r}", err) from err
+
+
+def _is_float64(value: onnx.ValueInfoProto) -> bool:
+    return bool(value.type.tensor_type.elem_type == onnx.TensorProto.DOUBLE)
 
 
 def _refused(what: str, err: RuntimeError) -> ModelError:

@@ -32,6 +32,8 @@ Floats = NDArray[np.float64]
 _LEVELS = 127
 _DAMPING = 0.01  # of the mean diagonal, as in GPTQ
 _BLOCK = 128  # columns whose feedback is applied in one product
+_MOST_VALUES = 1 << 22  # of the matrices of groups that are rounded at once
+_BOTH = np.array([1, 0])  # each of two is the other's partner
 
 
 def largest_scale(matrix: NDArray[Any]) -> Floats:
@@ -78,43 +80,63 @@ def round_with_feedback(
         hessian: mean of x' x'ᵀ, (groups, K, K).
         partners: of the K weights, where no pair of codes may saturate (graphs.pairs).
     """
-    groups = zip(matrix, scale, hessian, strict=True)
-    return np.stack([_round_group(*group, partners) for group in groups])
+    paired = partners if partners is not None and (partners >= 0).any() else None
+    step = max(1, _MOST_VALUES // hessian[0].size)
+    parts = [slice(start, start + step) for start in range(0, len(matrix), step)]
+    return np.concatenate(
+        [_round_groups(matrix[part], scale[part], hessian[part], paired) for part in parts]
+    )
 
 
-def _round_group(
+def _round_groups(
     weights: Floats, scale: Floats, hessian: Floats, partners: NDArray[np.int64] | None
 ) -> NDArray[np.int8]:
-    """One group: (C_out / groups, K) → codes of the same shape."""
-    size = hessian.shape[0]
-    diagonal = np.diag(hessian)
-    order = np.argsort(-diagonal, kind="stable")
-    damped = hessian[np.ix_(order, order)] + np.eye(size) * _damping(diagonal)
-    upper = np.linalg.cholesky(np.linalg.inv(damped)).T
-    rest = weights[:, order]
-    codes = np.zeros(weights.shape, np.int8)
+    """Some groups at once, column by column: (groups, C_out / groups, K) → codes."""
+    size = hessian.shape[-1]
+    diagonal = np.diagonal(hessian, axis1=1, axis2=2)
+    order = np.argsort(-diagonal, axis=1, kind="stable")
+    upper = _feedback(hessian, order, diagonal)
+    rest = np.take_along_axis(weights, order[:, None], axis=2)
+    codes = np.zeros(weights.shape, np.int8)  # in that order
     limits = None if partners is None else PairLimits(partners, order)
     for start in range(0, size, _BLOCK):
         stop = min(start + _BLOCK, size)
-        errors = np.zeros((weights.shape[0], stop - start))
+        errors = np.zeros((*weights.shape[:2], stop - start))
         for k in range(start, stop):
-            wanted = rest[:, k] / scale
+            wanted = rest[..., k] / scale
             if limits is not None:
                 wanted = limits.keep(k, wanted, rest, scale, codes)
             rounded = np.clip(np.rint(wanted), -_LEVELS, _LEVELS)
-            codes[:, order[k]] = rounded
-            errors[:, k - start] = (rest[:, k] - rounded * scale) / upper[k, k]
-            rest[:, k + 1 : stop] -= np.outer(errors[:, k - start], upper[k, k + 1 : stop])
-        rest[:, stop:] -= errors @ upper[start:stop, stop:]
-    return codes
+            codes[..., k] = rounded
+            error = (rest[..., k] - rounded * scale) / upper[:, None, k, k]
+            errors[..., k - start] = error
+            rest[..., k + 1 : stop] -= error[..., None] * upper[:, None, k, k + 1 : stop]
+        rest[..., stop:] -= errors @ upper[:, start:stop, stop:]
+    sorted_back = np.empty_like(codes)
+    np.put_along_axis(sorted_back, order[:, None], codes, axis=2)
+    return sorted_back
+
+
+def _feedback(hessian: Floats, order: NDArray[np.int64], diagonal: Floats) -> Floats:
+    """chol(H⁻¹)ᵀ of each group, its columns in the order of rounding."""
+    damped = np.take_along_axis(hessian, order[:, :, None], axis=1)
+    damped = np.take_along_axis(damped, order[:, None], axis=2)
+    mean = diagonal.mean(axis=1)
+    # What makes H invertible; a layer that saw only zeros gets the identity.
+    damping = np.where(mean > 0, _DAMPING * mean, 1.0)
+    every = np.arange(hessian.shape[-1])
+    damped[:, every, every] += damping[:, None]
+    return np.asarray(np.linalg.cholesky(np.linalg.inv(damped)).transpose(0, 2, 1))
 
 
 class PairLimits:
     """What the partner of a column leaves to it, while columns are rounded one after another."""
 
     def __init__(self, partners: NDArray[np.int64], order: NDArray[np.int64]) -> None:
-        self._place = np.argsort(order)  # of each weight in the order of rounding
-        self._partner = partners[order]
+        place = np.argsort(order, axis=1)  # of each weight in the order of rounding
+        partner = partners[order]
+        found = np.take_along_axis(place, np.maximum(partner, 0), axis=1)
+        self._partner = np.where(partner < 0, -1, found)
 
     def keep(
         self, k: int, wanted: Floats, rest: Floats, scale: Floats, codes: NDArray[np.int8]
@@ -123,20 +145,15 @@ class PairLimits:
 
         A partner that is rounded sets the limit; one that is not yet gives up half itself.
         """
-        partner = int(self._partner[k])
-        if partner < 0:
-            return wanted
-        place = int(self._place[partner])
-        if place > k:
-            both = np.stack([wanted, rest[:, place] / scale], axis=-1)
-            return within_pairs(both, np.array([1, 0]))[:, 0]
-        taken = codes[:, partner].astype(np.float64)
-        high = np.where(taken > 0, PAIR_LIMIT - taken, _LEVELS)
-        low = np.where(taken < 0, -PAIR_LIMIT - taken, -_LEVELS)
-        return np.asarray(np.clip(wanted, low, high))
-
-
-def _damping(diagonal: Floats) -> float:
-    """What makes H invertible; a layer that saw only zeros gets the identity."""
-    mean = float(diagonal.mean())
-    return _DAMPING * mean if mean > 0 else 1.0
+        places, kept = self._partner[:, k], wanted.copy()
+        later, earlier = places > k, (places >= 0) & (places < k)
+        if later.any():
+            other = rest[later, :, places[later]] / scale[later]
+            both = np.stack([wanted[later], other], axis=-1)
+            kept[later] = within_pairs(both.reshape(-1, 2), _BOTH)[:, 0].reshape(other.shape)
+        if earlier.any():
+            taken = codes[earlier, :, places[earlier]].astype(np.float64)
+            high = np.where(taken > 0, PAIR_LIMIT - taken, _LEVELS)
+            low = np.where(taken < 0, -PAIR_LIMIT - taken, -_LEVELS)
+            kept[earlier] = np.clip(wanted[earlier], low, high)
+        return kept

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from artefacts.errors import ModelError
 from artefacts.libraries import require
 from artefacts.litter import scratch_folder
+from artefacts.onnxruntime_errors import onnxruntime_errors, refusal
 from artefacts.runs import stoppable
 from graphs.files import fits_one_file, save_model
 
@@ -53,12 +54,13 @@ def load_onnxruntime(
         options.add_session_config_entry("session.disable_quant_qdq", "1")
     if not optimize:
         options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    errors: tuple[type[BaseException], ...] = _runtime_errors()
+    errors = onnxruntime_errors()
+    what = f"model {model}" if isinstance(model, Path) else f"graph {model.graph.name!r}"
     try:
         with _source(model) as source:
             session = runtime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except errors as err:
-        raise ModelError(_message(model, "load", err)) from err
+        raise ModelError(refusal(what, "load", err)) from err
     names = [output.name for output in session.get_outputs()]
 
     def run(feeds: Arrays) -> dict[str, Array]:
@@ -66,7 +68,7 @@ def load_onnxruntime(
             with stoppable() as stop:
                 values = session.run(names, dict(feeds), stop)
         except errors as err:
-            raise ModelError(_message(model, "run", err)) from err
+            raise ModelError(refusal(what, "run", err)) from err
         return {name: np.asarray(value) for name, value in zip(names, values, strict=True)}
 
     return run
@@ -96,20 +98,3 @@ def load_int8_quickly(model: onnx.ModelProto) -> Run:
     Another order moves a value across a rounding step here and there, as every engine does.
     """
     return load_onnxruntime(model, integers=False)
-
-
-def _runtime_errors() -> tuple[type[Exception], ...]:
-    """What onnxruntime raises: classes of its own, with no common base but Exception."""
-    state = require("onnxruntime.capi.onnxruntime_pybind11_state", extra="cpu")
-    names = ("Fail", "InvalidArgument", "InvalidGraph", "NotImplemented", "RuntimeException")
-    found: list[type[Exception]] = [getattr(state, name) for name in names if hasattr(state, name)]
-    return (*found, ValueError)
-
-
-def _message(model: onnx.ModelProto | Path, verb: str, err: BaseException) -> str:
-    reason = str(err).splitlines()[0] if str(err) else type(err).__name__
-    what = f"model {model}" if isinstance(model, Path) else f"graph {model.graph.name!r}"
-    return (
-        f"onnxruntime cannot {verb} {what} ({reason}), expected a model it "
-        "supports; check it with onnx.checker and the samples with its inputs"
-    )

@@ -85,3 +85,18 @@ def test_a_model_that_is_built_elsewhere_is_warned_of(
     )
     assert "warning: TensorRT will refuse node 'Det:y'" in capsys.readouterr().out
     assert (tmp_path / "o/m.int8.onnx").exists()
+
+
+def test_float64_at_the_edge_is_refused_for_openvino_in_the_first_step(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    pytest.importorskip("openvino")
+    model = parser.parse_model(
+        '<ir_version: 8, opset_import: ["": 17]> g (double[N,16] x) => (double[N,16] y) '
+        "{ y = MatMul (x, w) }"
+    )
+    model.graph.initializer.append(onnx.numpy_helper.from_array(rng.normal(size=(16, 16)), "w"))
+    onnx.save(model, tmp_path / "m.onnx")
+    with pytest.raises(ModelError, match="x of graph 'g' is float64, which OpenVINO's CPU plugin"):
+        build(tmp_path / "m.onnx", tmp_path / "m.engine", target="cpu", random_calibration=8)
+    assert not list(tmp_path.glob("m.p*"))

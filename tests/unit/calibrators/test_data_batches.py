@@ -21,6 +21,7 @@ from calibrators.samples.data import (
     random_samples,
     require_labels,
 )
+from calibrators.samples.samples import declared_specs
 
 F32 = np.dtype(np.float32)
 
@@ -199,3 +200,15 @@ def test_digests_tell_names_dtypes_shapes_and_bytes_apart() -> None:
     assert len(set(digests)) == len(variants)
     strided = np.repeat(base, 2)[::2]
     assert Sample(inputs={"x": strided}, name="b").digest == digests[0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "holds"), [(TensorProto.STRING, "strings"), (TensorProto.COMPLEX64, "complex numbers")]
+)
+def test_inputs_that_are_no_numbers_are_refused_by_what_they_hold(kind: int, holds: str) -> None:
+    value = helper.make_tensor_value_info("s", kind, ["N"])
+    made = helper.make_tensor_value_info("t", kind, ["N"])
+    node = helper.make_node("Identity", ["s"], ["t"])
+    model = helper.make_model(helper.make_graph([node], "g", [value], [made]))
+    with pytest.raises(ModelError, match=rf"input s of the model holds {holds}, expected numbers"):
+        declared_specs(model)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -106,3 +108,20 @@ def test_second_moment_is_the_mean_of_products(rng: np.random.Generator) -> None
     left, right = rng.standard_normal((2, 30, 2, 4))
     expected = np.einsum("ngk,ngl->gkl", left, right) / 30
     np.testing.assert_allclose(second_moment(left, right), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_groups_are_rounded_together_as_each_alone(
+    paired: bool, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many small groups are one array operation, in as many parts as memory asks for."""
+    inputs = rng.normal(size=(500, 7, 6)) * rng.uniform(0.1, 3.0, size=(7, 6))
+    inputs[:, 2] = 0.0  # a dead group
+    matrix = rng.normal(size=(7, 3, 6))
+    moments, scale = second_moment(inputs, inputs), largest_scale(matrix)
+    partners = np.array([1, 0, 3, 2, -1, -1]) if paired else None
+    together = round_with_feedback(matrix, scale, moments, partners)
+    alone = [round_with_feedback(matrix[[g]], scale[[g]], moments[[g]], partners) for g in range(7)]
+    np.testing.assert_array_equal(together, np.concatenate(alone))
+    monkeypatch.setattr(sys.modules[round_with_feedback.__module__], "_MOST_VALUES", 80)
+    np.testing.assert_array_equal(round_with_feedback(matrix, scale, moments, partners), together)
