@@ -150,10 +150,10 @@ class Recorder:
         row = None if slot is None else row_of(arrays, self._axes, random.getrandbits(30))
         if slot is None or row is None:
             return
-        copied = {name: array.copy() for name, array in row.items()}
         try:
+            copied = {name: array.copy() for name, array in row.items()}
             self._waiting.put_nowait((slot, copied))
-        except queue.Full:
+        except (queue.Full, MemoryError):
             with self._guard:
                 self._dropped += 1
 
