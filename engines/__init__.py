@@ -16,11 +16,14 @@ from engines.environment import has_module
 from engines.layer_times import LayerTime
 from engines.loading import load
 from engines.manifest import Manifest, add_measured, read_manifest
+from engines.monitoring.drift import InputDrift
+from engines.monitoring.recorder import Recorder, RecorderStatistics
 from engines.openvino.cpu_isa import cpu_isa, resolve_cpu_isa
 from engines.options import BuildOptions, resolve_target
 from engines.passport import (
     FloatLayer,
     FloatOperator,
+    InputSummary,
     Passport,
     PlacementRecord,
     PromiseRecord,
@@ -45,6 +48,8 @@ __all__ = [
     "Expected",
     "FloatLayer",
     "FloatOperator",
+    "InputDrift",
+    "InputSummary",
     "Int8Coverage",
     "LayerTime",
     "Manifest",
@@ -55,6 +60,8 @@ __all__ = [
     "Profile",
     "PromiseRecord",
     "RecipeRecord",
+    "Recorder",
+    "RecorderStatistics",
     "Release",
     "Runtime",
     "TensorSpec",

@@ -15,6 +15,7 @@ from artefacts.errors import ClosedError, RequestError, UnsupportedError
 from engines.dlpack import BorrowedTensor
 from engines.layer_times import LayerTime
 from engines.manifest import Manifest
+from engines.monitoring.drift import InputDrift, Watch
 from engines.requests import RequestCheck
 from engines.tensors import TensorSpec, numpy_dtype
 
@@ -77,6 +78,8 @@ class Engine:
         self._proven: dict[str, Any] | None = None
         self.manifest = manifest
         self.pooled = False  # then its pool closes it, and no borrower
+        self.observers: tuple[Callable[[Mapping[str, Any]], None], ...] = ()
+        self.watch: Watch | None = None
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -117,10 +120,13 @@ class Engine:
                 runner = self._open_runner()
                 arrays = self._check(request)
                 try:
-                    return runner.run(arrays, copy=copy, on_device=on_device)
+                    outputs = runner.run(arrays, copy=copy, on_device=on_device)
                 except RequestError as err:
                     self._check_works(runner, err)
                     raise
+                for observe in self.observers:
+                    observe(arrays)
+                return outputs
         except MemoryError as err:
             raise _exhausted(err) from err
 
@@ -155,6 +161,19 @@ class Engine:
         """
         return self._profile(request, lambda runner, arrays: runner.device_times(arrays))
 
+    def drift(self) -> dict[str, InputDrift]:
+        """How far the last 50 requests are from the calibration data, by input.
+
+        Raises:
+            RequestError: the engine was loaded without ``drift=True``.
+        """
+        if self.watch is None:
+            raise RequestError(
+                "engine does not watch its requests, expected one that does; load it with "
+                "engines.load(path, drift=True)"
+            )
+        return self.watch.drift()
+
     def warm_up(self, calls: int = 3) -> None:
         """Run zeros of every shape that a profile names; without profiles, of the smallest.
 
@@ -170,8 +189,15 @@ class Engine:
         ] or [smallest]
         shapes.sort(key=lambda chosen: sum(map(prod, chosen.values())), reverse=True)
         distinct = list({tuple(chosen.items()): chosen for chosen in shapes}.values())
+        observers, self.observers = self.observers, ()  # zeros are no requests
+        try:
+            self._run_zeros(distinct, calls)
+        finally:
+            self.observers = observers
+
+    def _run_zeros(self, shapes: list[dict[str, Any]], calls: int) -> None:
         for _ in range(calls):
-            for chosen in distinct:
+            for chosen in shapes:
                 dtypes = {spec.name: numpy_dtype(spec.dtype) for spec in self.inputs}
                 zeros = {name: np.zeros(chosen[name], dtype) for name, dtype in dtypes.items()}
                 self(zeros)
@@ -182,7 +208,9 @@ class Engine:
         self._check_process()
         with self._lock:
             runner = self._open_runner().clone()
-            return Engine(runner, self.manifest, check_inputs=self._check.finite)
+        clone = Engine(runner, self.manifest, check_inputs=self._check.finite)
+        clone.observers, clone.watch = self.observers, self.watch
+        return clone
 
     def close(self) -> None:
         """Release the runtime's memory; a second call does nothing.

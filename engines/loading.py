@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from artefacts.errors import InputError
 from engines.engine import Engine
 from engines.manifest import Manifest, read_verified
+from engines.monitoring.drift import Watch
+from engines.monitoring.recorder import Recorder
 from engines.runtimes import runtime_of
 from engines.serving.release import Expected
 from engines.serving.signing import trust_by
@@ -21,6 +24,8 @@ def load(
     trusted_key: str | Path | None = None,
     expected: Expected | None = None,
     check_inputs: bool = False,
+    record: Recorder | None = None,
+    drift: bool = False,
 ) -> Engine:
     """Verify an engine against its manifest and this machine, then load it.
 
@@ -33,12 +38,15 @@ def load(
         expected: name and version that must have been signed, and what was revoked.
         check_inputs: refuse inputs with NaN or infinite values, which INT8 engines answer with
             finite numbers; reads every element once.
+        record: keeps a sample of the requests; nothing is kept without one.
+        drift: compare requests with the calibration data, for ``engine.drift``; some µs a request.
 
     Raises:
         EngineError: a file is missing, damaged or altered, the signature is missing or wrong, or
-            the engine is for another library version or device; the message has the command
+            the engine is for another library version or device, or with
+            ``drift`` has no summary of its inputs; the message has the command
             that rebuilds it.
-        InputError: the key cannot be used.
+        InputError: the key or the recorder's folder cannot be used.
         MissingLibraryError: the runtime is not installed, or with a key the extra ``signing``.
         UnsupportedError: this machine has no device for it.
     """
@@ -48,7 +56,22 @@ def load(
         (expected or Expected()).check(path, manifest)
     check_machine(path, manifest, device)
     runner = runtime_of(manifest.target).load(Path(path), manifest, data, device, threads)
-    return Engine(runner, manifest, check_inputs=check_inputs)
+    engine = Engine(runner, manifest, check_inputs=check_inputs)
+    try:
+        _observe(engine, record, drift)
+    except InputError:
+        engine.close()
+        raise
+    return engine
+
+
+def _observe(engine: Engine, record: Recorder | None, drift: bool) -> None:
+    if drift:
+        engine.watch = Watch(engine.manifest.passport)
+        engine.observers += (engine.watch.observe,)
+    if record is not None:
+        record.attach(engine.manifest)
+        engine.observers += (record.observe,)
 
 
 def check_machine(path: str | Path, manifest: Manifest, device: int = 0) -> None:

@@ -10,9 +10,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from engines.monitoring.summary import InputSummary
+
 __all__ = [
     "FloatLayer",
     "FloatOperator",
+    "InputSummary",
     "Passport",
     "PlacementRecord",
     "PromiseRecord",
@@ -114,7 +117,12 @@ def _float_operators(data: Any) -> tuple[FloatOperator, ...]:
     return tuple(FloatOperator(**entry) for entry in data)
 
 
+def _inputs(data: Any) -> tuple[InputSummary, ...]:
+    return tuple(map(InputSummary.from_json, data))
+
+
 _RECORDS = {
+    "inputs": _inputs,
     "placement": PlacementRecord.from_json,
     "float32_operators": _float_operators,
     "recipe": RecipeRecord.from_json,
@@ -136,6 +144,7 @@ class Passport:
         calibrator: method of the ranges.
         samples: how many were calibrated with.
         calibration_samples: their digests, so that nothing is evaluated on them.
+        inputs: what the calibration samples look like, for ``engine.drift``.
         improved_graph_hash: of the graph with corrected biases and scaled channels.
         improvement_samples: how many it was fitted to.
         placement: which layers read INT8.
@@ -155,6 +164,7 @@ class Passport:
     calibrator: str | None = None
     samples: int | None = None
     calibration_samples: tuple[str, ...] | None = None
+    inputs: tuple[InputSummary, ...] | None = None
     improved_graph_hash: str | None = None
     improvement_samples: int | None = None
     placement: PlacementRecord | None = None

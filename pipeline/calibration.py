@@ -10,6 +10,7 @@ from pathlib import Path
 import onnx
 
 import calibrators
+import engines
 import quantization
 from artefacts.errors import ArtefactError
 from artefacts.files import write_atomic
@@ -17,6 +18,7 @@ from artefacts.words import counted
 from calibrators.samples.checks import check_unnormalised, refuse_overlap
 from calibrators.statistics.on_ray import observe_on_ray
 from calibrators.tensorrt.cache import cache_from_ranges, write_cache
+from pipeline.input_summaries import input_summaries
 from pipeline.job import Calibrate, Data, Paths
 from pipeline.preprocessing import sample_classes
 from pipeline.samples import calibration_samples, evaluation_samples
@@ -45,6 +47,7 @@ class Calibrated:
         statistics: the file that they were taken from.
         digests: of the samples, sorted.
         labels: class names of the samples, where they have them.
+        inputs: what the samples look like; None where only their statistics were given.
     """
 
     model: onnx.ModelProto
@@ -54,6 +57,7 @@ class Calibrated:
     statistics: Path
     digests: tuple[str, ...]
     labels: tuple[str, ...] | None = None
+    inputs: tuple[engines.InputSummary, ...] | None = None
 
 
 def calibrate(
@@ -72,6 +76,7 @@ def calibrate(
         The network with its ranges; None where ``--shard`` observed only a part.
     """
     placement = place()
+    made_up = data.random_calibration is not None
     samples = None if asked.statistics else calibration_samples(data, prepared)
     origin = samples.path if samples is not None else str(asked.statistics)
     screen.start(f"calibrate  {origin}, method {asked.method}")
@@ -109,6 +114,7 @@ def calibrate(
         statistics=path,
         digests=tuple(sorted(statistics.samples)),
         labels=sample_classes(data, prepared, sources, screen),
+        inputs=None if samples is None or made_up else input_summaries(samples),
     )
     _say_what_was_found(found, statistics, screen)
     return found

@@ -59,6 +59,7 @@ def passport_of(paths: Paths, given: Calibrated, mixed: MixedPrecision) -> engin
         calibrator=mixed.calibrator,
         samples=len(given.digests),
         calibration_samples=given.digests,
+        inputs=given.inputs,
         improved_graph_hash=None if mixed.fitted_to is None else graph_hash(model),
         improvement_samples=mixed.fitted_to,
         placement=engines.PlacementRecord(

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from artefacts.errors import BusyError, ClosedError, InputError, NotFiniteError
 from engines.engine import Engine
-from engines.loading import load
+from engines.monitoring.drift import InputDrift
+from engines.serving.replacement import load_copies, load_replacement, retire
 
 __all__ = ["EnginePool", "PoolStatistics"]
 
@@ -69,7 +70,7 @@ class EnginePool:
         size: how many requests run at the same time.
         max_waiting: how many more may wait; None for eight for each engine.
         load_options: for ``engines.load``: ``device``, ``threads``, ``trusted_key``, ``expected``,
-            ``check_inputs``.
+            ``check_inputs``, ``record``, ``drift``.
 
     Raises:
         EngineError: the engine cannot be loaded.
@@ -98,19 +99,11 @@ class EnginePool:
         self._wait_s = self._run_s = 0.0
         self._closed = False
         self._borrowers: dict[Engine, int] = {}
-        first = load(path, **load_options)
-        self._engines = [first]
-        try:
-            for _ in range(size - 1):
-                self._engines.append(first.clone())
-        except BaseException:
-            for engine in self._engines:
-                engine.close()
-            raise
+        self._options = load_options
+        self._replacing = threading.Lock()
+        self._engines = load_copies(path, size, load_options)
         self._free = list(self._engines)
-        for engine in self._engines:
-            engine.pooled = True
-        self.manifest = first.manifest
+        self.manifest = self._engines[0].manifest
 
     def __call__(
         self, request: Request, *, timeout_s: float | None = None
@@ -166,15 +159,19 @@ class EnginePool:
                 self._counts[outcome] += 1
                 self._failed_in_row = 0 if outcome == "served" else self._failed_in_row + in_row
                 del self._borrowers[engine]
-                self._free.append(engine)
+                stays = engine in self._engines
+                if stays:
+                    self._free.append(engine)
                 self._changed.notify_all()
+            if not stays:  # replaced meanwhile
+                retire(engine)
 
     def statistics(self) -> PoolStatistics:
         """Counters and the present load."""
         with self._changed:
             return PoolStatistics(
                 size=len(self._engines),
-                in_use=len(self._engines) - len(self._free),
+                in_use=len(self._borrowers),
                 waiting=len(self._queue),
                 failed_in_row=self._failed_in_row,
                 not_finite=self._not_finite,
@@ -187,6 +184,37 @@ class EnginePool:
         """Warm every engine; before the service says that it is ready."""
         for engine in self._engines:
             engine.warm_up(calls)
+
+    def drift(self) -> dict[str, InputDrift]:
+        """As for an engine: its copies watch together, since it was loaded or replaced.
+
+        Raises:
+            RequestError: the pool was made without ``drift=True``.
+        """
+        return self._engines[0].drift()
+
+    def replace(self, path: str | Path) -> None:
+        """Let another engine answer from now on; no request is lost, none waits for its loading.
+
+        Until it is warm, and as long as requests run on the old one, memory holds both. Going back
+        is replacing it by the old file.
+
+        Raises:
+            EngineError: it cannot be loaded, or requests do not fit it; the old one goes on.
+            ClosedError: the pool is closed or was inherited by fork.
+        """
+        self._check_process()
+        with self._replacing:
+            copies = load_replacement(path, len(self._engines), self._options, self.manifest)
+            with self._changed:
+                gone, copies = (copies, []) if self._closed else (self._free, copies)
+                if copies:
+                    self._engines, self._free = copies, list(copies)
+                    self.manifest = copies[0].manifest
+                    self._changed.notify_all()
+            for engine in gone:
+                retire(engine)
+        self._check_open()
 
     def close(self) -> None:
         """Turn new requests away, wait for those that run, release every engine.
@@ -203,10 +231,9 @@ class EnginePool:
                     )
                 self._closed = True
                 self._changed.notify_all()
-                self._changed.wait_for(lambda: len(self._free) == len(self._engines))
+                self._changed.wait_for(lambda: not self._borrowers)
         for engine in self._engines:
-            engine.pooled = False
-            engine.close()
+            retire(engine)
 
     def __enter__(self) -> EnginePool:
         return self

@@ -104,6 +104,7 @@ MAY_IMPORT = {
     "engines.openvino": ("artefacts", "graphs", "engines"),
     "engines.tensorrt": ("artefacts", "graphs", "engines"),
     "engines.serving": ("artefacts", "engines"),
+    "engines.monitoring": ("artefacts", "engines"),
     "benchmarks": ("artefacts", "graphs", "calibrators.samples", "calibrators.preprocessing"),
 }
 # Rooms that see the files of their package, but not the other runtimes.
@@ -111,6 +112,7 @@ NEVER = {
     "engines.openvino": ("engines.tensorrt", "engines.cuda", "engines.serving"),
     "engines.tensorrt": ("engines.openvino", "engines.serving"),
     "engines.serving": ("engines.openvino", "engines.tensorrt", "engines.cuda"),
+    "engines.monitoring": ("engines.openvino", "engines.tensorrt", "engines.cuda"),
 }
 MOST_FILES = 12
 MORE_FILES = {

@@ -13,12 +13,15 @@ from jsonschema import Draft202012Validator
 from engines import (
     FloatLayer,
     FloatOperator,
+    InputSummary,
     Passport,
     PlacementRecord,
     PromiseRecord,
     RecipeRecord,
 )
 from engines.manifest import Manifest
+from engines.monitoring.distance import Distances
+from engines.monitoring.grid import Grid
 from tests.unit.engines.test_manifest import manifest
 
 HASH = "0a" * 32
@@ -31,6 +34,17 @@ WHOLE = Passport(
     calibrator="mse",
     samples=2,
     calibration_samples=("a", "b"),
+    inputs=(
+        InputSummary(
+            name="x",
+            samples=20,
+            min=-1.0,
+            max=1.5,
+            grid=Grid(channel_axis=None, channels=1, width_exponent=-2, first=-4),
+            shares=(0.25,) * 4 + (0.0,) * 8 + (1.0,) + (0.0,) * 11,
+            limits=Distances(saturation=0.1, psi=0.2, ks=0.3, step_psi=0.4, colour_ks=0.5),
+        ),
+    ),
     improved_graph_hash=HASH,
     improvement_samples=2,
     placement=PlacementRecord(
