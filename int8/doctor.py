@@ -15,7 +15,7 @@ from engines.environment import gpu_facts, has_gpu
 from int8.dla import dla_cores
 from pipeline.colour import painted
 
-__all__ = ["EXTRAS", "diagnose", "main"]
+__all__ = ["EXTRAS", "diagnose", "main", "parser"]
 
 # Module that an extra brings → the extra, and what it is for.
 EXTRAS = {
@@ -61,12 +61,17 @@ TOLD = {
 
 def main(argv: Sequence[str] | None = None, prog: str = "int8 doctor") -> int:
     """Print the diagnosis; 0 where a target works here, 2 where none does."""
-    parser = ArgumentParser(prog=prog, description=__doc__)
-    parser.add_argument("--json", action="store_true", help="one object on standard output")
-    as_json = parser.parse_args(argv).json
+    as_json = parser(prog).parse_args(argv).json
     found = diagnose()
     print(json.dumps(found, indent=2, ensure_ascii=False) if as_json else _text(found))
     return 0 if any(entry["works"] for entry in found["targets"].values()) else 2
+
+
+def parser(prog: str) -> ArgumentParser:
+    """The argument parser."""
+    root = ArgumentParser(prog=prog, description=__doc__)
+    root.add_argument("--json", action="store_true", help="one object on standard output")
+    return root
 
 
 def diagnose() -> dict[str, Any]:
