@@ -66,7 +66,7 @@ def _times(
     with tempfile.TemporaryDirectory() as folder:
         source, path = Path(folder) / "model.onnx", Path(folder) / "model.engine"
         quantization.save_model(model, source)
-        engines.build(source, path, options, engines.Passport())
+        engines.build(source, path, options, engines.Passport(), bar=False)
         found: dict[str, float] = {}
         with engines.load(path) as engine:
             for layer in engine.layer_times(request):
