@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from artefacts.errors import BuilderError
+from artefacts.machine import print_every_character
 from pipeline.colour import painted
 from pipeline.flags import parse_job
 from pipeline.keywords import job_of
@@ -55,6 +56,7 @@ def build(onnx: str | Path, engine: str | Path, *, show: bool = False, **options
 
 def main(argv: Sequence[str] | None = None, prog: str = "build_engine.py") -> int:
     """Run the command; 0 done, 1 a gate missed, 2 bad input or environment."""
+    print_every_character()
     words = list(sys.argv[1:] if argv is None else argv)
     job, screen, failed = None, None, None
     try:

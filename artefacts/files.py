@@ -69,7 +69,7 @@ def replace_atomic(path: str | Path) -> Iterator[Path]:
     part = Path(name)
     try:
         yield part
-        with part.open("rb") as file:
+        with part.open("r+b") as file:  # Windows syncs only what may be written
             os.fsync(file.fileno())
         part.chmod(0o666 & ~_umask())
         part.replace(path)

@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "int8 doctor") -> int:
     """Print the diagnosis; 0 where a target works here, 2 where none does."""
     as_json = parser(prog).parse_args(argv).json
     found = diagnose()
-    print(json.dumps(found, indent=2, ensure_ascii=False) if as_json else _text(found))
+    print(json.dumps(found, indent=2) if as_json else _text(found))
     return 0 if any(entry["works"] for entry in found["targets"].values()) else 2
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from artefacts.errors import BuilderError
+from artefacts.machine import print_every_character
 from int8 import __version__
 from int8.subcommands import SUBCOMMANDS, Subcommand
 from pipeline.colour import painted
@@ -19,6 +20,7 @@ __all__ = ["help_text", "main"]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a subcommand; 0 done, 1 a gate missed, 2 bad input or environment."""
+    print_every_character()
     words = list(sys.argv[1:] if argv is None else argv)
     name = words[0] if words else ""
     if name in ("", "-h", "--help", "help"):

@@ -108,4 +108,4 @@ def summary_json(job: Job | None, screen: Screen | None, failed: BuilderError | 
             "runtime": result.runtime,
             "promise": result.promise,
         }
-    return json.dumps(told, indent=2, ensure_ascii=False)
+    return json.dumps(told, indent=2)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import os
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -22,6 +21,7 @@ import onnx
 
 from artefacts.errors import ArtefactError, DataError, ModelError
 from artefacts.libraries import require
+from artefacts.machine import usable_cores
 from calibrators.samples.axes import input_specs
 from calibrators.samples.rows import Arrays, feeds_of, find_layout
 from calibrators.samples.samples import Sample
@@ -72,7 +72,7 @@ def observe(
     nodes = _producers(model, tensors)
     if isinstance(checkpoint, Path):
         checkpoint = Checkpoint(path=checkpoint)
-    cores = threads or _cores()
+    cores = threads or usable_cores()
     workers = min(cores, _MOST_WORKERS)
     with ThreadPoolExecutor(1, "hash") as beside:  # hashing and loading do not wait for each other
         hashed = beside.submit(graph_hash, model)
@@ -127,14 +127,6 @@ def _reporter(
             progress(done, total)
 
     return report
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # only Linux tells
-        return os.cpu_count() or 1
 
 
 def _check_resumed(seen: frozenset[str], samples: Iterable[Sample]) -> None:
