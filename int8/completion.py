@@ -10,16 +10,20 @@ import importlib
 from collections.abc import Sequence
 
 from artefacts.arguments import ArgumentParser
+from artefacts.libraries import require
 from int8.subcommands import SUBCOMMANDS, Subcommand
 
 __all__ = ["main", "parser"]
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "int8 completion") -> int:
-    """Print the script; always 0."""
-    import shtab
+    """Print the script.
 
+    Raises:
+        MissingLibraryError: shtab is not installed, which this project asks for.
+    """
     shell = parser(prog).parse_args(argv).shell
+    shtab = require("shtab", extra="cpu")
     root = argparse.ArgumentParser(prog="int8")
     root.add_argument("--version", action="store_true", help="print the version")
     commands = root.add_subparsers()
