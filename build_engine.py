@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from artefacts.command import run_command
+from artefacts.machine import print_every_character
 from artefacts.runs import interruptible
 from artefacts.texts import printable_json
 from pipeline.flags import parse_job
@@ -61,6 +62,7 @@ def build(onnx: str | Path, engine: str | Path, *, show: bool = False, **options
 
 def main(argv: Sequence[str] | None = None, prog: str = "build_engine.py") -> int:
     """Run the command; 0 done, 1 a gate missed, 2 bad input or environment."""
+    print_every_character()
     words = list(sys.argv[1:] if argv is None else argv)
     job, screen = None, None
 

@@ -18,7 +18,7 @@ from benchmarks.latency.scenarios import Scenario
 from benchmarks.report.codec import load_report
 from benchmarks.report.gate import Limits
 
-__all__ = ["limits_of", "parse_arguments", "plan_of"]
+__all__ = ["limits_of", "parse_arguments", "parser", "plan_of"]
 
 DESCRIPTION = "Compare engines and ONNX models: how fast, how accurate, is the difference real?"
 EPILOG = """
@@ -31,26 +31,31 @@ exit codes: 0 done, 1 a limit was missed, 2 bad input or environment
 
 
 def parse_arguments(argv: Sequence[str], prog: str = "python -m benchmarks") -> argparse.Namespace:
+    """What the flags of a comparison say."""
+    return parser(prog).parse_args(argv)
+
+
+def parser(prog: str) -> argparse.ArgumentParser:
     """The flags of a comparison, grouped by what they are about."""
-    parser = ArgumentParser(
+    root = ArgumentParser(
         prog=prog,
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
+    root.add_argument(
         "systems",
         nargs="+",
         type=Path,
         metavar="ENGINE",
         help="engines or ONNX models (run by onnxruntime); the first is the baseline",
     )
-    _add_data(parser.add_argument_group("data and task"))
-    _add_timing(parser.add_argument_group("timing"))
-    _add_load(parser.add_argument_group("load (MLPerf LoadGen, extra 'bench')"))
-    _add_gate(parser.add_argument_group("limits: exit code 1 when missed"))
-    _add_output(parser.add_argument_group("output"))
-    return parser.parse_args(argv)
+    _add_data(root.add_argument_group("data and task"))
+    _add_timing(root.add_argument_group("timing"))
+    _add_load(root.add_argument_group("load (MLPerf LoadGen, extra 'bench')"))
+    _add_gate(root.add_argument_group("limits: exit code 1 when missed"))
+    _add_output(root.add_argument_group("output"))
+    return root
 
 
 def _add_data(group: Any) -> None:

@@ -6,6 +6,9 @@ import datetime
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import cycle
+from math import ceil
+
+from tqdm import tqdm
 
 from artefacts.words import counted
 from benchmarks.accuracy import (
@@ -157,13 +160,34 @@ def _latency(
     systems: Sequence[System], feeds: list[Feed], plan: Plan, watch: MachineWatch, say: Say
 ) -> dict[str, LatencyResult]:
     """Host latency, interleaved."""
-    say(f"latency    {len(systems)} systems in turns, batch {length_of(feeds[0])}")
-    return measure(
-        {system.name: query_of(system.call, feeds) for system in systems},
-        rules=plan.rules,
-        batch=length_of(feeds[0]),
-        on_round=watch.sample,
+    rules = plan.rules
+    least_s, most_s = (
+        len(systems) * sum(times)
+        for times in (
+            (rules.warmup_s, max(rules.min_time_s, rules.min_rounds * rules.slice_s)),
+            (rules.warmup_limit_s, rules.limit_s),
+        )
     )
+    say(
+        f"latency    {len(systems)} systems in turns, batch {length_of(feeds[0])}: {least_s:.0f} s "
+        f"where they are steady, at most {most_s:.0f} s"
+    )
+    usual = ceil(max(rules.min_time_s / rules.slice_s, rules.min_rounds))
+    # On standard error, where that is a terminal.
+    with tqdm(total=usual, unit=" rounds", leave=False, dynamic_ncols=True, disable=None) as bar:
+
+        def after_round(number: int) -> None:
+            watch.sample(number)
+            if number > usual:  # not steady yet
+                bar.total = ceil(rules.limit_s / rules.slice_s)
+            bar.update(1)
+
+        return measure(
+            {system.name: query_of(system.call, feeds) for system in systems},
+            rules=rules,
+            batch=length_of(feeds[0]),
+            on_round=after_round,
+        )
 
 
 def _energy(

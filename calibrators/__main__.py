@@ -40,20 +40,21 @@ COMMANDS: dict[str, _Command] = {
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m calibrators") -> int:
     """Run a command; 0 done, 2 bad input or environment."""
-    arguments = _parser(prog).parse_args(argv)
+    arguments = parser(prog).parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     run = COMMANDS[arguments.command][1]
     return run_command(lambda: say(run(arguments)), debug=arguments.debug)
 
 
-def _parser(prog: str) -> argparse.ArgumentParser:
-    parser = ArgumentParser(prog=prog, description=__doc__)
-    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+def parser(prog: str) -> argparse.ArgumentParser:
+    """The argument parser, a subparser for each command."""
+    root = ArgumentParser(prog=prog, description=__doc__)
+    subparsers = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (configure, run) in COMMANDS.items():
         child = subparsers.add_parser(name, help=run.__doc__, description=run.__doc__)
         configure(child)
         child.add_argument("--debug", action="store_true", help="show the trace of an error")
-    return parser
+    return root
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ def observe_on(
         arguments.data, inputs=input_specs(model), preprocess=spec, limit=arguments.num
     )
     said = [f"warning: {text}" for text in check_unnormalised(samples)]
-    with tqdm(total=len(samples), unit="sample", leave=False, disable=None) as bar:
+    with tqdm(total=len(samples), unit=" samples", leave=False, disable=None) as bar:
 
         def progress(done: int, total: int | None) -> None:
             bar.update(done - bar.n)

@@ -142,16 +142,21 @@ def add_flags(name: str, to: argparse.ArgumentParser) -> None:
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m engines") -> int:
     """Run a command; 0 done, 2 bad input or environment."""
-    parser = ArgumentParser(prog=prog, description=__doc__)
-    parser.add_argument("--debug", action="store_true", help="show the trace of an error")
-    commands = parser.add_subparsers(required=True, metavar="|".join(COMMANDS))
+    arguments = parser(prog).parse_args(argv)
+    return run_command(lambda: arguments.command(arguments), debug=arguments.debug)
+
+
+def parser(prog: str) -> argparse.ArgumentParser:
+    """The argument parser, a subparser for each command."""
+    root = ArgumentParser(prog=prog, description=__doc__)
+    root.add_argument("--debug", action="store_true", help="show the trace of an error")
+    commands = root.add_subparsers(required=True, metavar="|".join(COMMANDS))
     for name, command in COMMANDS.items():
         added = commands.add_parser(name, help=(command.__doc__ or "").split(";")[0])
         added.add_argument("engine", help="engine file; its manifest lies beside it")
         added.set_defaults(command=command)
         add_flags(name, added)
-    arguments = parser.parse_args(argv)
-    return run_command(lambda: arguments.command(arguments), debug=arguments.debug)
+    return root
 
 
 if __name__ == "__main__":

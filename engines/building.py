@@ -40,6 +40,7 @@ def build(
     options: BuildOptions | None = None,
     passport: Passport | None = None,
     feeds: Feeds = (),
+    bar: bool = True,
 ) -> Manifest:
     """Build an engine and write it with its manifest beside it: both or neither.
 
@@ -47,10 +48,9 @@ def build(
         onnx_path: FP32, FP16 or Q/DQ model.
         engine_path: e.g. ``out/model.engine``.
         options: what to build; by default for ``auto`` and in the precision that the model says.
-        passport: what the caller knows and the manifest should carry, e.g. the preprocessing and
-            the calibration samples; without it an INT8 engine is said to lack them.
-        feeds: a few inputs as requests will have them; a cpu engine is held against itself on
-            them, read back from its bytes.
+        passport: preprocessing and calibration samples; INT8 engines without are said to lack them.
+        feeds: inputs as requests are; a cpu engine, read back, is held against itself on them.
+        bar: show the builder's progress, on a terminal.
 
     Raises:
         ModelError: the model cannot be read, or the runtime refuses it.
@@ -66,7 +66,7 @@ def build(
     # Before the build, which may take minutes and end with an engine of another precision.
     _check_quantization(model, options)
     start = time.perf_counter()
-    with show_progress(f"build for {options.target}") as report:
+    with show_progress(f"build for {options.target}", wanted=bar) as report:
         built = runtime_of(options.target).build(onnx_path, model, options, report, feeds)
     facts = {**built.facts, "seconds": round(time.perf_counter() - start, 3)}
     coverage = _coverage(model, built, options)

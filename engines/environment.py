@@ -37,7 +37,7 @@ def has_gpu() -> bool:
     to ask is no reason for that.
     """
     command = [sys.executable, "-I", "-S", "-c", COUNT_DEVICES]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False, timeout=60)
     return done.stdout.strip() not in ("", "0")
 
 

@@ -18,9 +18,10 @@ __all__ = ["cancellable", "create_monitor", "show_progress"]
 
 
 @contextmanager
-def show_progress(what: str) -> Iterator[Report]:
+def show_progress(what: str, *, wanted: bool) -> Iterator[Report]:
     """A bar over the builder's outermost phase, naming the innermost; only on a terminal."""
-    with tqdm(desc=what, unit="step", leave=False, disable=not sys.stderr.isatty()) as bar:
+    hidden = not (wanted and sys.stderr.isatty())
+    with tqdm(desc=what, unit=" steps", leave=False, disable=hidden) as bar:
 
         def report(phase: str, parent: str | None, done: int, total: int) -> None:
             if parent is None:

@@ -118,6 +118,11 @@ class GraphView:
         """The inputs that read ``tensor``, in graph order."""
         return tuple(self._uses.get(tensor, ()))
 
+    @property
+    def computed(self) -> list[Node]:
+        """The nodes whose result depends on the inputs, in order."""
+        return [node for node in self.nodes if not self.is_constant(node.outputs[0])]
+
     def is_constant(self, tensor: str) -> bool:
         """Whether ``tensor`` is an initializer, or made of constants only by folding."""
         return tensor in self._constant_names

@@ -16,7 +16,7 @@ from engines import RUNTIMES, cpu_isa, has_module, resolve_target
 from engines.environment import gpu_facts, has_gpu
 from int8.dla import dla_cores
 
-__all__ = ["EXTRAS", "diagnose", "main"]
+__all__ = ["EXTRAS", "diagnose", "main", "parser"]
 
 # Module that an extra brings → the extra, and what it is for.
 EXTRAS = {
@@ -62,16 +62,21 @@ TOLD = {
 
 def main(argv: Sequence[str] | None = None, prog: str = "int8 doctor") -> int:
     """Print the diagnosis; 0 where a target works here, 2 where none does."""
-    parser = ArgumentParser(prog=prog, description=__doc__)
-    parser.add_argument("--json", action="store_true", help="one object on standard output")
-    as_json = parser.parse_args(argv).json
+    as_json = parser(prog).parse_args(argv).json
     return run_command(lambda: _tell(as_json=as_json), debug=False)
 
 
 def _tell(*, as_json: bool) -> int:
     found = diagnose()
-    print(json.dumps(found, indent=2, ensure_ascii=False) if as_json else _text(found))
+    print(json.dumps(found, indent=2) if as_json else _text(found))
     return 0 if any(entry["works"] for entry in found["targets"].values()) else 2
+
+
+def parser(prog: str) -> ArgumentParser:
+    """The argument parser."""
+    root = ArgumentParser(prog=prog, description=__doc__)
+    root.add_argument("--json", action="store_true", help="one object on standard output")
+    return root
 
 
 def diagnose() -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from artefacts.colour import painted
 from artefacts.command import dying_of_interrupts, run_command
+from artefacts.machine import print_every_character
 from int8 import __version__
 from int8.subcommands import SUBCOMMANDS, Subcommand
 
@@ -18,6 +19,7 @@ __all__ = ["help_text", "main"]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a subcommand; 0 done, 1 a gate missed, 2 bad input or environment."""
+    print_every_character()
     words = list(sys.argv[1:] if argv is None else argv)
     name = words[0] if words else ""
     if name in ("", "-h", "--help", "help"):

@@ -19,6 +19,7 @@ class Subcommand:
         given: words that ``main`` is given in front of the user's.
         prog: how usage lines call the program; its own subcommands come after it.
         finds: words for one file of a build in front: fields of ``Family`` in braces.
+        flags: module that has ``parser(prog)``; None for ``module``, empty where nothing has one.
     """
 
     group: str
@@ -28,12 +29,14 @@ class Subcommand:
     given: tuple[str, ...] = ()
     prog: str = "int8"
     finds: tuple[str, ...] = ()
+    flags: str | None = None
 
 
 SUBCOMMANDS = {
     "build": Subcommand(
         group="build and measure",
         module="build_engine",
+        flags="pipeline.flags",
         summary="a measured INT8 engine from an ONNX model and samples",
         example="int8 build --onnx m.onnx --engine out/m.int8.engine --calib-data samples/",
         prog="int8 build",
@@ -41,6 +44,7 @@ SUBCOMMANDS = {
     "bench": Subcommand(
         group="build and measure",
         module="benchmarks.__main__",
+        flags="benchmarks.arguments",
         summary="which engine is faster, which is right",
         example="int8 bench out/m.fp32.engine out/m.int8.engine --data labelled/",
         prog="int8 bench",
@@ -51,6 +55,13 @@ SUBCOMMANDS = {
         summary="what this machine is, which targets work here, what is missing",
         example="int8 doctor",
         prog="int8 doctor",
+    ),
+    "completion": Subcommand(
+        group="build and measure",
+        module="int8.completion",
+        summary="a script for the shell, so that Tab completes all of this",
+        example="int8 completion bash > ~/.local/share/bash-completion/completions/int8",
+        prog="int8 completion",
     ),
     "lint": Subcommand(
         group="look at a model",
@@ -156,6 +167,7 @@ SUBCOMMANDS = {
     "serve": Subcommand(
         group="an engine",
         module="int8.serve",
+        flags="",
         summary="an image classifier over HTTP (from a checkout, extra serve)",
         example="int8 serve --engine out/m.int8.engine",
         prog="int8 serve",

@@ -91,7 +91,7 @@ def build_file(
     screen: Screen,
 ) -> engines.Manifest:
     """Build the engine and its manifest."""
-    manifest = engines.build(source, engine, options, passport, feeds)
+    manifest = engines.build(source, engine, options, passport, feeds, bar=screen.bars)
     if manifest.coverage is not None and options.precision == "int8":
         coverage = manifest.coverage
         screen.add(

@@ -13,6 +13,7 @@ import engines
 import quantization
 from artefacts.errors import InputError, ModelError
 from artefacts.files import check_output
+from artefacts.libraries import require
 from benchmarks.accuracy.classification import ClassificationTask, class_of
 from benchmarks.accuracy.task import read_task
 from calibrators.ranges.methods import parse_method
@@ -174,6 +175,7 @@ def _check_files(job: Job) -> None:
         "--engine": job.paths.engine,
         "--calib-cache": job.calibrate.cache,
         "--timingCacheFile": job.build.options.timing_cache,
+        "--save-outputs": job.verify.save_outputs,
     }
     for flag, path in outputs.items():
         if path is not None:
@@ -192,6 +194,8 @@ def _check_files(job: Job) -> None:
             require_source(source)
     if job.data.task is not None:
         read_task(job.data.task)
+    if job.verify.save_outputs is not None:
+        require("polygraphy.comparator", extra="tensorrt")
 
 
 def _check_shapes(profiles: Sequence[engines.Profile], model: onnx.ModelProto) -> None:

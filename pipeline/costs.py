@@ -65,7 +65,7 @@ def _times(
     with scratch_folder("costs") as folder:
         source, path = folder / "model.onnx", folder / "model.engine"
         quantization.save_model(model, source)
-        engines.build(source, path, options, engines.Passport())
+        engines.build(source, path, options, engines.Passport(), bar=False)
         found: dict[str, float] = {}
         with engines.load(path) as engine:
             for layer in engine.layer_times(request):

@@ -24,7 +24,7 @@ from pipeline.runtime_gap import FLOAT_LIMIT_DB, HALF_LIMIT_DB, Gap, GapMeter
 from pipeline.samples import Arrays, trial_requests
 from quantization.measure.execution import load_int8
 
-__all__ = ["EngineCheck", "check_engine"]
+__all__ = ["EngineCheck", "check_engine", "compared_outputs", "float_limit"]
 
 Call = Callable[[dict[str, NDArray[Any]]], Mapping[str, NDArray[Any]]]
 
@@ -114,14 +114,12 @@ def _compare(
     built: Built, sessions: Sessions, engine: Call, feeds: Sequence[Sequence[Arrays]]
 ) -> list[Gap]:
     graph, plain = sessions.graph, sessions.plain
-    view = GraphView(built.prepared)
-    chosen = chosen_shapes(view)
-    names = [name for name in view.outputs if view.is_float(name) and name not in chosen]
+    names = compared_outputs(built)
     gaps: list[Gap] = []
     for number, requests in enumerate(feeds):
         meter = GapMeter(
             batch=_rows(requests[0], built.prepared) if number else 1,
-            limit_db=_float_limit(built.manifest),
+            limit_db=float_limit(built.manifest),
         )
         for inputs in requests:
             try:
@@ -142,7 +140,15 @@ def _rows(request: Arrays, prepared: onnx.ModelProto) -> int:
     return max(int(request[spec.name].shape[spec.axis or 0]) for spec in specs)
 
 
-def _float_limit(manifest: engines.Manifest) -> float | None:
+def compared_outputs(built: Built) -> list[str]:
+    """Names of the outputs that are real values, as many whatever the data."""
+    view = GraphView(built.prepared)
+    chosen = chosen_shapes(view)
+    return [name for name in view.outputs if view.is_float(name) and name not in chosen]
+
+
+def float_limit(manifest: engines.Manifest) -> float | None:
+    """What an engine in floating point is held to; None for INT8."""
     if manifest.precision == "int8":
         return None
     computed = str(manifest.build.get("inference_precision", "f16"))

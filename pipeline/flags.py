@@ -76,7 +76,11 @@ def _add_model(root: argparse.ArgumentParser) -> None:
 def _add_calibration(root: argparse.ArgumentParser) -> None:
     """Samples and ranges."""
     add = root.add_argument_group("calibration").add_argument
-    add("--calib-data", type=Path, help="image folder, .npz, .npy, or a file with load_data()")
+    add(
+        "--calib-data",
+        type=Path,
+        help="image folder, .npz, .npy, a file with load_data(), or Polygraphy's saved inputs",
+    )
     add(
         "--preprocess",
         type=Path,
@@ -238,6 +242,13 @@ def _add_verification(root: argparse.ArgumentParser) -> None:
         "--allow-runtime-gap",
         action="store_true",
         help="go on where the engine differs from its own graph by more than rounding explains",
+    )
+    add(
+        "--save-outputs",
+        type=Path,
+        metavar="PATH.json",
+        help="write what the engine's graph computes, to compare with on another machine by "
+        "polygraphy run --load-outputs (extra tensorrt)",
     )
 
 

@@ -185,13 +185,20 @@ class Verify:
     Attributes:
         allow_runtime_gap: go on where it differs from its graph by more than rounding.
         sign: private key to sign it with.
+        save_outputs: write what its graph computes here, for Polygraphy.
     """
 
     allow_runtime_gap: bool = False
     sign: Path | None = None
+    save_outputs: Path | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a key that is not there."""
+        """Refuse a key that is not there, and outputs that Polygraphy would take for a folder."""
+        if self.save_outputs is not None and self.save_outputs.suffix != ".json":
+            raise InputError(
+                f"--save-outputs is {self.save_outputs}, expected a name that ends in .json, by "
+                "which Polygraphy knows a file; correct it"
+            )
         if self.sign is not None and not self.sign.is_file():
             raise InputError(
                 f"--sign names the key {self.sign}, which is no file, expected a PEM file with a "
@@ -232,6 +239,11 @@ class Job:
     def __post_init__(self) -> None:
         """Refuse stages that do not go together."""
         self._refuse_promises()
+        if self.verify.save_outputs is not None and (self.stop_after or self.data.shard):
+            raise InputError(
+                "--save-outputs with --stop-after or --shard, expected a job that builds and "
+                "verifies an engine; drop one of the two"
+            )
         if self.build.precision != "int8" and self.stop_after is not None:
             raise InputError(
                 f"--stop-after is {self.stop_after} with --precision {self.build.precision}, "

@@ -109,4 +109,4 @@ def summary_json(job: Job | None, screen: Screen | None, code: int, error: str |
             "runtime": result.runtime,
             "promise": result.promise,
         }
-    return json.dumps(told, indent=2, ensure_ascii=False)
+    return json.dumps(told, indent=2)

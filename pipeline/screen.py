@@ -12,10 +12,12 @@ from tqdm import tqdm
 
 from artefacts.colour import Style, painted
 from artefacts.texts import printable
+from artefacts.words import counted
 
 __all__ = ["Progress", "Screen"]
 
 WARNING = "warning: "
+WORTH_SAYING_S = 10.0
 Progress = Callable[[int, "int | None"], None]
 
 
@@ -55,27 +57,34 @@ class Screen:
 
     @contextmanager
     def bar(self, unit: str) -> Iterator[Progress]:
-        """Yield ``progress(done, total)``: a bar on a terminal, a line every tenth elsewhere."""
+        """Yield ``progress(done, total)``: a bar on a terminal, a line every tenth elsewhere.
+
+        Both say how much time is left, as measured so far.
+        """
         if not self.bars:
             yield self._tenths(unit)
             return
-        with tqdm(unit=unit, leave=False, file=sys.stderr) as shown:
+        with tqdm(unit=f" {unit}", leave=False, file=sys.stderr, dynamic_ncols=True) as shown:
 
             def progress(done: int, total: int | None) -> None:
-                shown.total = total
+                if shown.total != total:  # at once, not when the next step is done
+                    shown.total = total
+                    shown.refresh()
                 shown.update(done - shown.n)
 
             yield progress
 
     def _tenths(self, unit: str) -> Progress:
-        last = 0
+        last, started_s = 0, time.monotonic()
 
         def progress(done: int, total: int | None) -> None:
             nonlocal last
             tenth = done * 10 // total if total else 0
-            if tenth > last:
+            if total and tenth > last:
                 last = tenth
-                self.add(f"{done} of {total} {unit}")
+                left_s = (time.monotonic() - started_s) * (total - done) / done
+                left = f", {_about(left_s)} left" if left_s >= WORTH_SAYING_S else ""
+                self.add(f"{done} of {total} {unit}{left}")
 
         return progress
 
@@ -84,6 +93,18 @@ class Screen:
     ) -> None:
         if self.quiet:
             return
-        stream = stream or sys.stdout
+        to = stream or sys.stdout
         line = printable(line)  # it may quote files of others; what paints it is ours
-        print(painted(line, style, stream) if style else line, file=stream, flush=True)
+        said = painted(line, style, to) if style else line
+        if not self.bars:
+            print(said, file=to, flush=True)
+            return
+        with tqdm.external_write_mode(file=to):  # a line stands above the bar, not in it
+            print(said, file=to, flush=True)
+
+
+def _about(duration_s: float) -> str:
+    """``about 40 s``, ``about 3 minutes``: no finer than an estimate is."""
+    if duration_s < 90:
+        return f"about {round(duration_s, -1):.0f} s"
+    return f"about {counted(round(duration_s / 60), 'minute')}"

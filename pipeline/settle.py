@@ -57,7 +57,11 @@ def settle_job(given: dict[str, Any]) -> Job:
             recipe=given["recipe"],
         ),
         build=_build(given),
-        verify=Verify(allow_runtime_gap=given["allow_runtime_gap"], sign=given["sign"]),
+        verify=Verify(
+            allow_runtime_gap=given["allow_runtime_gap"],
+            sign=given["sign"],
+            save_outputs=given["save_outputs"],
+        ),
         stop_after=given["stop_after"],
         show=Show(
             verbose=given["verbose"],

@@ -104,7 +104,7 @@ def _run(ready: Ready, known: Described, screen: Screen) -> None:
         refuse_if_missed(promise, source.path, source.obstacle, verdict)
         return
     built = build(job, target, source, screen)
-    check, verdict = verify(built, job.data, promise, screen)
+    check, verdict = verify(built, job.data, promise, screen, job.verify.save_outputs)
     if job.verify.sign is not None:  # last: the signature covers what was measured
         screen.add(f"wrote {engines.sign(job.paths.engine, job.verify.sign)}")
     # After everything is written and said: a gate ends the run, it takes nothing away.

@@ -21,6 +21,7 @@ from pipeline.built import FP32, Built, Sessions
 from pipeline.engine_check import EngineCheck, check_engine
 from pipeline.job import Data
 from pipeline.judge import Judge, Verdict, drop_verdict
+from pipeline.outputs_file import save_outputs
 from pipeline.parity import better_preprocessing
 from pipeline.promise import Promise
 from pipeline.samples import reporting_samples
@@ -31,9 +32,20 @@ __all__ = ["judge_onnx", "verify", "workable_batch"]
 
 
 def verify(
-    built: Built, data: Data, promise: Promise | None, screen: Screen
+    built: Built,
+    data: Data,
+    promise: Promise | None,
+    screen: Screen,
+    save_to: Path | None = None,
 ) -> tuple[EngineCheck, Verdict | None]:
     """Measure the engine beside the FP32 model, and say where everything is.
+
+    Args:
+        built: the engine.
+        data: the samples.
+        promise: that it is held against, if any.
+        screen: where results are printed.
+        save_to: where outputs are written for Polygraphy, if anywhere.
 
     Returns:
         What came of the engine against its graph, and of the engine against the promise, if there
@@ -57,6 +69,8 @@ def verify(
     before, after = paths.onnx.stat().st_size, built.manifest.engine_bytes
     screen.add(f"size {before / 1e6:.2f} MB (ONNX) → {after / 1e6:.2f} MB (engine)")
     screen.add(*(f"wrote {path}" for path in paths.written(since_s=screen.started_s)))
+    if save_to is not None:
+        screen.add(*save_outputs(built, sessions, data, save_to))
     return check, verdict
 
 

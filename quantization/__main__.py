@@ -23,7 +23,7 @@ from quantization import commands
 from quantization.commands import Command, Outcome
 from quantization.search.sensitivity_report import add_sensitivity, sensitivity_on
 
-__all__ = ["COMMANDS", "main"]
+__all__ = ["COMMANDS", "main", "parser"]
 
 
 def _simulate(arguments: argparse.Namespace) -> Outcome:
@@ -107,7 +107,7 @@ COMMANDS: dict[str, Command] = {
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m quantization") -> int:
     """Run a command; 0 done, 1 a gate missed, 2 bad input or environment."""
-    arguments = _parser(prog).parse_args(argv)
+    arguments = parser(prog).parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
 
     def command() -> int:
@@ -118,14 +118,15 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m quantization"
     return run_command(command, debug=arguments.debug)
 
 
-def _parser(prog: str) -> argparse.ArgumentParser:
-    parser = ArgumentParser(prog=prog, description=__doc__)
-    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+def parser(prog: str) -> argparse.ArgumentParser:
+    """The argument parser, a subparser for each command."""
+    root = ArgumentParser(prog=prog, description=__doc__)
+    subparsers = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():
         child = subparsers.add_parser(name, help=command.summary, description=command.summary)
         command.configure(child)
         child.add_argument("--debug", action="store_true", help="show the trace of an error")
-    return parser
+    return root
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from artefacts.machine import usable_cores
 from benchmarks.machine.nvml import Gpu, open_gpu
 from benchmarks.machine.proc_files import read_number, read_text
 
@@ -35,7 +36,14 @@ Run = Callable[[Sequence[str]], str | None]
 def run_command(command: Sequence[str]) -> str | None:
     """Standard output of a small system command; None where it is missing or fails."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=10,
+            check=True,
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip() or None
@@ -76,7 +84,7 @@ def _cpu(root: Path) -> dict[str, str | None]:
     return {
         "model": values.get("model name") or values.get("Model") or platform.processor() or None,
         "logical cores": str(os.cpu_count() or UNKNOWN),
-        "usable cores": str(len(os.sched_getaffinity(0))),
+        "usable cores": str(usable_cores()),
         "INT8 instructions": ", ".join(f for f in INT8_FLAGS if f in flags) or None,
         "governor": read_text(policy / "scaling_governor"),
         "clock": _scaled(policy / "scaling_cur_freq", 1e-3, "MHz"),

@@ -5,6 +5,7 @@ Nothing is ever unpickled, and no array is read as a whole unless it is asked fo
 
 from __future__ import annotations
 
+import io
 import struct
 import tokenize
 import zipfile
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 from artefacts.errors import DataError
 
-__all__ = ["ArrayFile", "open_arrays"]
+__all__ = ["ArrayFile", "array_of", "open_arrays"]
 
 _LARGEST_ROW_BYTES = 1 << 30
 _NUMERIC = "biuf"
@@ -152,6 +153,24 @@ def open_arrays(path: Path) -> dict[str, ArrayFile]:
         raise
     except _DAMAGED as err:
         raise _damaged(path, str(err)) from err
+
+
+def array_of(data: bytes, path: Path, name: str) -> NDArray[Any]:
+    """The array of an .npy that is in memory; ``path`` and ``name`` say in errors where it was.
+
+    Raises:
+        DataError: damaged, holding Python objects or values that are no numbers.
+    """
+    try:
+        array = _header(io.BytesIO(data), path, name)
+        _check_size(array, len(data) - array.offset)
+        count = int(np.prod(array.shape, dtype=object))
+        values = np.frombuffer(data, array.dtype, count=count, offset=array.offset if count else 0)
+        return values.reshape(array.shape, order="F" if array.fortran else "C")
+    except DataError:
+        raise
+    except _DAMAGED as err:
+        raise _damaged(path, f"{name}: {err}") from err
 
 
 def _members(path: Path) -> dict[str, ArrayFile]:

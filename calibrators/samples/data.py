@@ -1,12 +1,14 @@
 """Samples from a path, and batches from samples.
 
-In: an image folder, .npz or .npy files, a Python loader. Out: what the model is fed with.
+In: an image folder, .npz or .npy files, a Python loader, Polygraphy's files. Out: what the model is
+fed with.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from calibrators.samples.axes import fixed_batch, has_batch_axis, input_specs, r
 from calibrators.samples.folders import FileList, list_folder, list_text
 from calibrators.samples.input_names import check_preprocess
 from calibrators.samples.loaders import Feed, LoaderSamples, load_function
+from calibrators.samples.polygraphy_inputs import SUFFIX, is_saved_folder, saved_inputs
 from calibrators.samples.samples import InputSpec, Sample, Samples, image_shape
 from calibrators.samples.sources import Chosen, ImageFiles, RandomRows
 
@@ -56,7 +59,8 @@ def open_samples(
 
     Args:
         path: an image folder, an image, an .npz or .npy file or a folder of them, a .txt list of
-            files, a Python file with ``load_data()`` (or ``file.py:function``), or such a function.
+            files, a Python file with ``load_data()`` (or ``file.py:function``), or such a function;
+            or what ``polygraphy run --save-inputs`` wrote, a .json file or a folder of them.
         inputs: the model's inputs, from :func:`input_specs`.
         preprocess: the spec; needed for images and for integers that feed a real-valued input.
         limit: at most so many samples, evenly spread where their number is known.
@@ -102,6 +106,10 @@ def _open_files(
     limit: int | None,
 ) -> Samples:
     require_source(path)
+    if path.suffix.lower() == SUFFIX or is_saved_folder(path):
+        name = f"saved inputs {path}"
+        load = partial(saved_inputs, path)
+        return LoaderSamples(load, inputs=inputs, preprocess=preprocess, path=name)[:limit]
     listed = _listed(path)
     if listed.files[0].suffix.lower() in _ARRAYS:
         source = ArrayFiles(listed, inputs=inputs, preprocess=preprocess, path=path)
@@ -128,8 +136,8 @@ def _listed(path: Path) -> FileList:
     if suffix not in kinds:
         raise DataError(
             f"samples {path} end in {suffix or 'nothing'}, expected an image folder, an image, "
-            ".npz, .npy, a .txt list of files or a .py loader; convert them, or write a Python "
-            "file with load_data()"
+            ".npz, .npy, a .txt list of files, a .py loader or Polygraphy's .json; convert them or "
+            "write a Python file with load_data()"
         )
     return FileList(root=path.parent, files=(path,), names=(path.name,))
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +21,7 @@ import onnx
 from artefacts.errors import ArtefactError, DataError, ModelError
 from artefacts.libraries import require
 from artefacts.litter import scratch_folder
+from artefacts.machine import usable_cores
 from artefacts.onnxruntime_errors import onnxruntime_errors, refusal
 from artefacts.runs import stoppable
 from calibrators.samples.axes import input_specs
@@ -74,7 +74,7 @@ def observe(
     nodes = _producers(model, tensors)
     if isinstance(checkpoint, Path):
         checkpoint = Checkpoint(path=checkpoint)
-    cores = threads or _cores()
+    cores = threads or usable_cores()
     workers = min(cores, _MOST_WORKERS)
     with ThreadPoolExecutor(1, "hash") as beside:  # hashing and loading do not wait for each other
         hashed = beside.submit(graph_hash, model)
@@ -129,14 +129,6 @@ def _reporter(
             progress(done, total)
 
     return report
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # only Linux tells
-        return os.cpu_count() or 1
 
 
 def _check_resumed(seen: frozenset[str], samples: Iterable[Sample]) -> None:

@@ -114,14 +114,15 @@ def improve(
         ModelError: a model cannot be run.
     """
     feeds = [sample if isinstance(sample, Mapping) else sample.inputs for sample in samples]
+    walks = sum(methods != NOTHING for methods in variants)
+    if progress is not None:  # before the first layer, which may take a minute
+        progress(0, walks * len(GraphView(model).computed))
     fit, held = _divided(model, feeds, seed)
     judged = comparable_outputs(GraphView(model))
     exact = run_all(load_onnxruntime(before_scores(with_outputs(model, judged))), held)
-    plain = as_calibrated(model, ranges)
-    start = plain
+    start = plain = as_calibrated(model, ranges)
     if any(methods.equalizing for methods in variants):
         start = _equalized(plain, placement, fit, seed)
-    walks = sum(methods != NOTHING for methods in variants)
     results: list[Improved] = []
     for methods in variants:
         if methods == NOTHING:

@@ -91,7 +91,7 @@ class FloatAndInt8:
                 that the INT8 copy reads instead of its own.
             progress: called with nodes done and their number.
         """
-        live = [node for node in self.view.nodes if not self.view.is_constant(node.outputs[0])]
+        live = self.view.computed
         for number, node in enumerate(live, start=1):
             self._step(node, decide)
             self._forget(node)

@@ -59,7 +59,7 @@ def sensitivity_on(
         model, profile=arguments.profile, exclude=arguments.exclude, amax=ranges.amax_by_tensor
     )
     improved = as_calibrated(model, ranges)
-    with tqdm(unit="run", leave=False) as bar:
+    with tqdm(unit=" runs", leave=False) as bar:
 
         def progress(done: int, total: int) -> None:
             bar.total = total

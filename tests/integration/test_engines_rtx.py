@@ -218,7 +218,7 @@ def test_interrupt_stops_the_build_and_leaves_nothing(
 
         def __exit__(self, *_: object) -> None: ...
 
-    monkeypatch.setattr(building, "show_progress", lambda what: Shown())
+    monkeypatch.setattr(building, "show_progress", lambda what, wanted: Shown())
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         build(tmp_path, convnet(rng))

@@ -140,7 +140,12 @@ def test_the_stages_by_hand(
     ranges = calibrators.compute_ranges(statistics, method="mse")
     best, trials = quantization.improve(prepared, placement, ranges, samples)
     feeds = (dict(sample.inputs) for sample in samples)
-    again, _ = quantization.improve(prepared, placement, ranges, feeds)
+    seen: list[tuple[int, int]] = []
+    again, _ = quantization.improve(
+        prepared, placement, ranges, feeds, progress=lambda *state: seen.append(state)
+    )
+    # Two walks through three layers; the first report is of none, before anything is computed.
+    assert seen == [(done, 6) for done in range(7)]
     assert len(trials) == 3
     assert trials[0].methods.names == ()
     int8, engine = model.parent / "hand.int8.onnx", model.parent / "hand.engine"

@@ -72,6 +72,13 @@ def run(systems: list[System], samples: Samples, plan: Plan = PLAN) -> tuple[Rep
     return run_campaign(systems, samples, plan, said.append), said
 
 
+def test_how_long_latency_takes_is_said_first(tmp_path: Path, samples: Samples) -> None:
+    rules = replace(RULES, min_time_s=0.3, warmup_s=0.2, warmup_limit_s=5.0, limit_s=0.8)
+    systems = [system(tmp_path, name, Classifier()) for name in ("a", "b")]
+    _, said = run(systems, samples, replace(PLAN, rules=rules))
+    assert said[1].endswith(": 1 s where they are steady, at most 12 s")  # 2 × 0.5 and 2 × 5.8
+
+
 def test_a_campaign_tells_its_steps_and_reports_them(tmp_path: Path, samples: Samples) -> None:
     layers = (
         LayerReport(name="a", op_type="Conv", precision="int8", macs=9, promised=True),
