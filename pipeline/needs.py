@@ -27,6 +27,8 @@ _FILES = {"int8": 4.0, "fp16": 2.7, "fp32": 2.2}
 _MODELS_IN_MEMORY, _BASE_BYTES, _ACTIVATION_BYTES = 5.6, 400 << 20, 2 << 30
 # Plain passes of the float model that each sample costs: measured 1.45 and, for a ResNet-50, 88.
 _CALIBRATION_PASSES, _IMPROVEMENT_PASSES = 1.45, 88
+_SHORT_S = 30.0
+_LARGEST_TIMED_BYTES = 1 << 30  # reading a larger model once more takes too long
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +52,13 @@ class Needs:
         if self.seconds is None:
             return said
         return f"{said}, calibration and improvement about {_duration(self.seconds)} here"
+
+    def long(self) -> list[str]:
+        """A line for those who would wait; none where calibration and improvement are short."""
+        if self.seconds is None or self.seconds < _SHORT_S:
+            return []
+        said = f"memory up to {_gigabytes(self.memory_bytes)}"
+        return [f"calibration and improvement take about {_duration(self.seconds)} here, {said}"]
 
 
 def check_space(job: Job, model: onnx.ModelProto) -> None:
@@ -104,8 +113,11 @@ def _activation_bytes(model: onnx.ModelProto) -> int:
 
 
 def _seconds(job: Job, model: onnx.ModelProto, fitted: int) -> float | None:
+    if _weight_bytes(model) > _LARGEST_TIMED_BYTES:
+        return None
     try:
         samples = calibration_samples(job.data, model)
+        count = len(samples)
         inputs = calibrators.input_specs(model)
         feed = next(iter(calibrators.batches(samples[:1], 1, inputs=inputs))).inputs
         run = load_onnxruntime(Path(job.paths.onnx))
@@ -113,7 +125,6 @@ def _seconds(job: Job, model: onnx.ModelProto, fitted: int) -> float | None:
         begun = time.perf_counter()
         run(feed)
         once = time.perf_counter() - begun
-        count = len(samples)
     except (BuilderError, TypeError):  # shapes that are not known yet; a loader without a length
         return None
     passes = _CALIBRATION_PASSES * count + _IMPROVEMENT_PASSES * min(fitted, count)

@@ -30,6 +30,7 @@ from pipeline.gates import refuse_gap, refuse_if_missed
 from pipeline.improvement import Improver
 from pipeline.job import Data, Job
 from pipeline.mixed_precision import MixedPrecision, passport_of, record
+from pipeline.needs import needs_of
 from pipeline.plan import plan_of
 from pipeline.preprocessing import Described, settle_preprocess, with_description
 from pipeline.recipes import follow
@@ -191,6 +192,7 @@ def quantized(
         portable=isa == "portable",
         lacking=runtime.lacks_int8,
     )
+    screen.add(*needs_of(job, prepared, fits=True).long())
     given = calibrate(job.paths, job.data, job.calibrate, prepared, place, screen)
     if given is None or job.stop_after == "ranges":
         return None

@@ -69,6 +69,15 @@ def test_a_full_disk_is_refused(job: Job, monkeypatch: pytest.MonkeyPatch) -> No
         check_space(job, network(64))
 
 
+def test_only_long_work_is_announced() -> None:
+    needs = Needs(disk_bytes=1, memory_bytes=int(1.2e9), seconds=240.0)
+    assert needs.long() == [
+        "calibration and improvement take about 4 minutes here, memory up to 1.2 GB"
+    ]
+    assert dataclasses.replace(needs, seconds=29.0).long() == []
+    assert dataclasses.replace(needs, seconds=None).long() == []
+
+
 def test_what_is_said() -> None:
     needs = Needs(disk_bytes=int(2.5e9), memory_bytes=int(5e7), seconds=150.0)
     assert str(needs) == (
