@@ -19,7 +19,7 @@ from artefacts.errors import RequestError, UnsupportedError
 from calibrators.tensorrt.device_memory import CudaMemory
 from engines.engine import Engine
 from engines.environment import gpu_facts, has_gpu
-from engines.serving import pool as pool_module
+from engines.serving import replacement
 from engines.serving.pool import EnginePool
 from tests.host_driver.control import NO_DEVICE, OUT_OF_MEMORY, HostDriver
 from tests.host_driver.plans import engine, on_gpu, rows, runner
@@ -68,7 +68,7 @@ def test_close_in_another_thread(rng: np.random.Generator, driver: HostDriver, w
 def test_threads_share_a_pool(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, driver: HostDriver
 ) -> None:
-    monkeypatch.setattr(pool_module, "load", lambda path, **options: engine(runner()))
+    monkeypatch.setattr(replacement, "load", lambda path, **options: engine(runner()))
     inputs = [rows(rng, 1 + index % 5) for index in range(40)]
 
     def check(x: NDArray[np.float32]) -> bool:
@@ -91,7 +91,7 @@ def test_a_pool_that_cannot_be_filled_leaves_nothing(
     closed: list[Engine] = []
     close = Engine.close
     monkeypatch.setattr(Engine, "close", lambda each: (closed.append(each), close(each))[1])
-    monkeypatch.setattr(pool_module, "load", lambda path, **options: engine(runner()))
+    monkeypatch.setattr(replacement, "load", lambda path, **options: engine(runner()))
     driver.fail("cuStreamCreate", OUT_OF_MEMORY, call=3)
     with pytest.raises(UnsupportedError, match="no memory left to make a stream"):
         EnginePool("m.engine", size=4)
