@@ -118,13 +118,15 @@ def _seconds(job: Job, model: onnx.ModelProto, fitted: int) -> float | None:
     try:
         samples = calibration_samples(job.data, model)
         count = len(samples)
+        if not count:
+            return None
         inputs = calibrators.input_specs(model)
         feed = next(iter(calibrators.batches(samples[:1], 1, inputs=inputs))).inputs
         run = load_onnxruntime(Path(job.paths.onnx))
         run(feed)
         begun = time.perf_counter()
         run(feed)
-        once = time.perf_counter() - begun
+        once = (time.perf_counter() - begun) / (calibrators.fixed_batch(inputs) or 1)
     except (BuilderError, TypeError):  # shapes that are not known yet; a loader without a length
         return None
     passes = _CALIBRATION_PASSES * count + _IMPROVEMENT_PASSES * min(fitted, count)
