@@ -48,17 +48,21 @@ def _call(found: Subcommand, words: list[str]) -> int:
 
 def _with_files(found: Subcommand, words: list[str]) -> list[str]:
     """One file of a build in front becomes the files that the subcommand wants of it."""
-    alone = words and not words[0].startswith("-") and (len(words) < 2 or words[1].startswith("-"))
-    if not found.finds or not alone or "--ranges" in words:
+    if found.behind:
+        front, rest = words[:1], words[1:]
+    else:
+        front, rest = [], words
+    alone = rest and not rest[0].startswith("-") and (len(rest) < 2 or rest[1].startswith("-"))
+    if front != [found.behind][: len(front)] or not found.finds or not alone or "--ranges" in rest:
         return words
-    path = Path(words[0])
-    if path.suffix == ".onnx" and len(found.finds) == 1:  # lint takes any model as it is
+    path = Path(rest[0])
+    if path.name.endswith(found.takes):
         return words
     family_module = importlib.import_module("pipeline.family")  # which loads onnx
     if not path.is_file() or not family_module.is_artefact(path):
         return words
     family = vars(family_module.family_of(path))
-    return [word.format(**family) for word in found.finds] + words[1:]
+    return [*front, *(word.format(**family) for word in found.finds), *rest[1:]]
 
 
 def help_text() -> str:

@@ -19,6 +19,8 @@ class Subcommand:
         given: words that ``main`` is given in front of the user's.
         prog: how usage lines call the program; its own subcommands come after it.
         finds: words for one file of a build in front: fields of ``Family`` in braces.
+        behind: a word of the user's that the file stands behind; empty where it comes first.
+        takes: ending of files that are taken as they are.
         flags: module that has ``parser(prog)``; None for ``module``, empty where nothing has one.
     """
 
@@ -29,6 +31,8 @@ class Subcommand:
     given: tuple[str, ...] = ()
     prog: str = "int8"
     finds: tuple[str, ...] = ()
+    behind: str = ""
+    takes: str = "/"
     flags: str | None = None
 
 
@@ -70,6 +74,7 @@ SUBCOMMANDS = {
         example="int8 lint m.onnx",
         given=("lint",),
         finds=("{int8}",),
+        takes=".onnx",
     ),
     "simulate": Subcommand(
         group="look at a model",
@@ -100,6 +105,9 @@ SUBCOMMANDS = {
         summary="statistics, ranges and caches (observe, ranges, cache, show)",
         example="int8 calibrate ranges m.stats.npz --method mse -o m.ranges.json",
         prog="int8 calibrate",
+        finds=("{ranges}",),
+        behind="cache",
+        takes=".ranges.json",
     ),
     "merge": Subcommand(
         group="stage by stage",

@@ -56,6 +56,13 @@ def test_any_file_of_a_build_finds_the_others(
     for words in (["simulate", str(engine)], ["sensitivity", f"{engine}.json"]):
         assert main([*words, "--data", data, "--json", str(tmp_path / "found.json")]) == 0
         assert json.loads((tmp_path / "found.json").read_text())
+    cache = tmp_path / "net.cache"
+    words = ["calibrate", "cache", str(engine), "--version", "10.3.0", "-o", str(cache)]
+    assert main(words) == 0
+    told = capsys.readouterr().out
+    assert "which was improved" in told or ", the prepared one" in told
+    assert cache.read_text().startswith("TRT-100300-")
+    assert main(["calibrate", "cache", str(cache)]) == 0
     assert main(["lint", str(engine)]) == 0
     assert "net.int8.onnx" in capsys.readouterr().out
 

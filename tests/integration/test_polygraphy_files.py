@@ -88,3 +88,18 @@ def test_what_could_not_be_saved_is_refused_first(
 ) -> None:
     with pytest.raises(InputError, match=said):
         build("m.onnx", tmp_path / "m.engine", calib_data="rows.npz", **options)
+
+
+def test_our_samples_are_a_data_loader(tmp_path: Path, rng: np.random.Generator) -> None:
+    """Polygraphy's runners, and its calibrator of TensorRT, take what our batches feed."""
+    from polygraphy.backend.onnxrt import OnnxrtRunner, SessionFromOnnx
+    from polygraphy.comparator import Comparator
+
+    model = save(convnet(rng, quantized=False), tmp_path)
+    rows = rng.normal(size=(5, 3, 8, 8)).astype(np.float32)
+    np.savez(tmp_path / "rows.npz", input=rows)
+    inputs = calibrators.input_specs(onnx.load(model))
+    samples = calibrators.open_samples(tmp_path / "rows.npz", inputs=inputs)
+    loader = [batch.inputs for batch in calibrators.batches(samples, 1, inputs=inputs)]
+    results = Comparator.run([OnnxrtRunner(SessionFromOnnx(str(model)))], data_loader=loader)
+    assert [len(iterations) for _, iterations in results.items()] == [5]
