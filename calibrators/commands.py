@@ -200,6 +200,7 @@ def show(arguments: argparse.Namespace) -> str:
     if arguments.ranges is not None:
         found = Ranges.load(arguments.ranges)
         found.check_graph(statistics.graph_hash)
+        found.check_statistics(statistics.digest)
     else:
         found = compute_ranges(statistics, method=arguments.method)
     rows = [_report_row(report) for report in describe(statistics, found)]

@@ -125,6 +125,18 @@ class Ranges:
                 "calibrate this model"
             )
 
+    def check_statistics(self, digest: str) -> None:
+        """Refuse ranges of other statistics: the two are not replaced as one.
+
+        Raises:
+            ArtefactError: they were chosen from others.
+        """
+        if self.statistics_digest != digest:
+            raise ArtefactError(
+                f"ranges were chosen from statistics {self.statistics_digest[:12]}, expected "
+                f"{digest[:12]}; choose them again from these"
+            )
+
     @property
     def digest(self) -> str:
         """Hex SHA-256 of the content; equal for equal ranges."""

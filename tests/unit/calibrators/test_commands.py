@@ -115,6 +115,8 @@ def test_show(shards: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[
     capsys.readouterr()
     assert run("show", shards[0], "--ranges", ranges) == 0
     assert "ranges by minmax" in capsys.readouterr().out
+    assert run("show", shards[1], "--ranges", ranges) == 2
+    assert "ranges were chosen from statistics " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["show", "cache", "merge", "ranges"])
