@@ -8,8 +8,8 @@ the float network as the graph is, and then the noise between them is twice that
     SQNR(engine, graph) >= SQNR(graph, float) - 3 dB
 
 That holds on average; a few numbers, such as two class scores, may lie on opposite sides of those
-of the float network. An engine that is no farther from it than its graph differs from the graph by
-twice as much at the most, 6 dB, and is as right.
+of the float network, and outputs of fewer than 64 in all are held to twice the error, 6 dB. So is
+an engine that is no farther from the float network than its graph: it is as right.
 
 A graph very near the float network is held to 60 dB, and one so far from it that the limit would
 say nothing, to 10 dB. Engines in floating point are held to 60 dB, in 16 bits to 25 dB (bfloat16
@@ -36,6 +36,7 @@ FLOAT_LIMIT_DB = 60.0
 HALF_LIMIT_DB = 25.0
 _ALLOWED_DB = 3.0  # twice the noise
 _OPPOSITE_DB = 20 * math.log10(2) + 0.01  # twice the error; a hundredth for how that is computed
+_FEW_NUMBERS = 64
 _LEAST_LIMIT_DB = 10.0
 
 
@@ -93,8 +94,8 @@ class GapMeter:
             judged = plain is not None and found.shape == plain[name].shape
             engines_own = _noise(plain[name], found) if plain and judged else math.inf
             signal = float((_finite(written) ** 2).sum())
-            before = self._sums.get(name, np.zeros(4))
-            self._sums[name] = before + np.array([signal, noise, own, engines_own])
+            before = self._sums.get(name, np.zeros(5))
+            self._sums[name] = before + np.array([signal, noise, own, engines_own, written.size])
 
     def gaps(self) -> tuple[Gap, ...]:
         """Every output, the farthest from its limit first."""
@@ -103,16 +104,17 @@ class GapMeter:
                 output=name,
                 batch=self.batch,
                 sqnr_db=bounded_db(sqnr_db(signal, noise)),
-                limit_db=self._limit(signal, own, engines_own),
+                limit_db=self._limit(signal, own, engines_own, count),
             )
-            for name, (signal, noise, own, engines_own) in self._sums.items()
+            for name, (signal, noise, own, engines_own, count) in self._sums.items()
         ]
         return tuple(sorted(found, key=lambda gap: gap.sqnr_db - gap.limit_db))
 
-    def _limit(self, signal: float, own: float, engines_own: float) -> float:
+    def _limit(self, signal: float, own: float, engines_own: float, count: float) -> float:
         if self.limit_db is not None:
             return self.limit_db
-        allowed = _OPPOSITE_DB if engines_own <= own else _ALLOWED_DB
+        twice = engines_own <= own or count < _FEW_NUMBERS
+        allowed = _OPPOSITE_DB if twice else _ALLOWED_DB
         limit = bounded_db(sqnr_db(signal, own)) - allowed
         return min(max(limit, _LEAST_LIMIT_DB), FLOAT_LIMIT_DB)
 

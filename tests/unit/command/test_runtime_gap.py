@@ -40,9 +40,9 @@ def test_another_rounding_is_explained_and_a_larger_error_is_not(rng: np.random.
 
 
 def test_an_engine_no_farther_from_the_float_network_than_its_graph_is_right() -> None:
-    """Two class scores, rounded to opposite sides; and the same gap away from the float network."""
-    plain = np.array([0.98, 0.02])
-    graph, opposite, beyond = (plain + np.array([d, -d]) for d in (0.01, -0.0095, 0.0295))
+    """Class scores, rounded to opposite sides; and the same gap away from the float network."""
+    plain, sides = np.tile([0.98, 0.02], 50), np.tile([1.0, -1.0], 50)
+    graph, opposite, beyond = (plain + d * sides for d in (0.01, -0.0095, 0.0295))
     gap = meter_of(plain, graph, opposite)
     assert gap.explained
     assert gap.sqnr_db < meter_of(plain, graph, beyond).limit_db
@@ -50,6 +50,15 @@ def test_an_engine_no_farther_from_the_float_network_than_its_graph_is_right() -
     assert not meter_of(plain, graph, beyond).explained
     assert not meter_of(None, graph, opposite).explained
     assert meter_of(plain, graph, 2 * plain - graph).explained  # just as far, on the other side
+
+
+def test_few_numbers_may_lie_on_opposite_sides() -> None:
+    """Sixteen scores, nearly twice the graph's error apart: chance, and of many numbers a fault."""
+    for count, explained in ((8, True), (50, False)):
+        plain, sides = np.tile([0.98, 0.02], count), np.tile([1.0, -1.0], count)
+        gap = meter_of(plain, plain + 0.01 * sides, plain + 0.0295 * sides)
+        assert gap.explained is explained
+        assert not meter_of(plain, plain + 0.01 * sides, plain + 0.0305 * sides).explained
 
 
 def test_equal_outputs_are_exact_and_constants_are_no_excuse(rng: np.random.Generator) -> None:
