@@ -15,6 +15,7 @@ from graphs.macs import macs
 from graphs.operators import INT8_KEEPING_OPS, MAC_OPS, PAIR_OPS, SCORE_OPS, WEIGHTED_OPS
 from graphs.qdq import DEQUANTIZE
 from graphs.shapes import check
+from graphs.tensor_data import weight_bytes
 from graphs.view import GraphView, Node
 from graphs.walk import nodes
 
@@ -79,7 +80,7 @@ def read_onnx(path: str | Path) -> onnx.ModelProto:
 
 def small_enough(model: onnx.ModelProto) -> bytes | None:
     """What a library is given to try whether it reads a model; None where that would cost much."""
-    return model.SerializeToString() if model.ByteSize() <= LARGEST_TRIED_BYTES else None
+    return model.SerializeToString() if weight_bytes(model) <= LARGEST_TRIED_BYTES else None
 
 
 def weighted_layers(

@@ -18,7 +18,7 @@ from artefacts.errors import ModelError
 from artefacts.files import write_atomic
 from graphs.edit import check_axes
 from graphs.external_data import EXTERNAL_LIMIT_BYTES, load_external, save_external
-from graphs.tensor_data import element_bits, element_count, tensor_bytes, tensors_of
+from graphs.tensor_data import element_bits, element_count, tensor_bytes, tensors_of, weight_bytes
 from graphs.untrusted import ExternalReads, check_extent, tensors_of_nodes
 
 __all__ = ["fits_one_file", "load_model", "save_model"]
@@ -97,8 +97,7 @@ def save_model(model: onnx.ModelProto, path: str | Path) -> None:
 
 def fits_one_file(model: onnx.ModelProto) -> bool:
     """Whether protobuf can serialize a model: up to 2 GB, less some room for its nodes."""
-    total = sum(tensor_bytes(tensor) for tensor in tensors_of(model.graph))
-    return total < PROTOBUF_LIMIT_BYTES - 2**26
+    return weight_bytes(model) < PROTOBUF_LIMIT_BYTES - 2**26
 
 
 def _read(path: Path) -> bytes:

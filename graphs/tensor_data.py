@@ -17,6 +17,7 @@ __all__ = [
     "raw_bytes",
     "tensor_bytes",
     "tensors_of",
+    "weight_bytes",
     "without_data",
 ]
 
@@ -36,6 +37,11 @@ def tensors_of(graph: onnx.GraphProto) -> Iterator[TensorProto]:
             yield from attribute.tensors
         for body in subgraphs(node):
             yield from tensors_of(body)
+
+
+def weight_bytes(model: onnx.ModelProto) -> int:
+    """Bytes of all tensors of a model; protobuf cannot say how large one of over 2 GB is."""
+    return sum(tensor_bytes(tensor) for tensor in tensors_of(model.graph))
 
 
 def tensor_bytes(tensor: TensorProto) -> int:

@@ -48,12 +48,10 @@ def _call(found: Subcommand, words: list[str]) -> int:
 
 def _with_files(found: Subcommand, words: list[str]) -> list[str]:
     """One file of a build in front becomes the files that the subcommand wants of it."""
-    if found.behind:
-        front, rest = words[:1], words[1:]
-    else:
-        front, rest = [], words
+    front = [found.behind] if found.behind else []
+    rest = words[len(front) :]
     alone = rest and not rest[0].startswith("-") and (len(rest) < 2 or rest[1].startswith("-"))
-    if front != [found.behind][: len(front)] or not found.finds or not alone or "--ranges" in rest:
+    if words[: len(front)] != front or not found.finds or not alone or "--ranges" in rest:
         return words
     path = Path(rest[0])
     if path.name.endswith(found.takes):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 from artefacts.words import counted
+from graphs.tensor_data import weight_bytes
 from graphs.view import GraphView
 from pipeline.calibration import Calibrated
 from pipeline.improvement import Fitted, Improver
 from pipeline.mixed_precision import MixedPrecision
 from quantization.improve.improved import Improved, as_calibrated
+from quantization.measure.execution import Arrays
 from quantization.measure.own_error import own_sqnr_db
 from quantization.placement.fusion_groups import fusion_groups, leave_float
 
@@ -68,16 +71,13 @@ def _network(given: Calibrated, fitted: Fitted | None) -> Improved:
 
 def _erased(given: Calibrated, fitted: Fitted | None, improver: Improver) -> dict[str, float]:
     """Name of each layer that INT8 erases → what it leaves, dB; nothing where that is all."""
-    layers = given.placement.int8_nodes
     feeds = improver.feeds(given)[:_ENOUGH_SAMPLES] if improver.data.learns else []
-    if not feeds or given.model.ByteSize() > _LARGEST_BYTES:
+    if not feeds or weight_bytes(given.model) > _LARGEST_BYTES:
         return {}
     # As calibrated first: a fit to what an erased layer hands on is that layer's fault.
-    for network in (as_calibrated(given.model, given.ranges), _network(given, fitted)):
-        int8 = network.quantized(given.placement)
-        levels = own_sqnr_db(network.model, int8, layers, feeds)
-        erased = {name: level for name, level in levels.items() if level < LEAST_OWN_DB}
-        layers = tuple(erased)
+    erased = _below(given, _network(given, None), given.placement.int8_nodes, feeds)
+    if erased and fitted is not None:
+        erased = _below(given, fitted.network, tuple(erased), feeds)
     if len(erased) < len(given.placement.int8_nodes):
         return erased
     improver.screen.warn(
@@ -86,3 +86,11 @@ def _erased(given: Calibrated, fitted: Fitted | None, improver: Improver) -> dic
         "with --precision fp32"
     )
     return {}
+
+
+def _below(
+    given: Calibrated, network: Improved, layers: Sequence[str], feeds: Sequence[Arrays]
+) -> dict[str, float]:
+    int8 = network.quantized(given.placement)
+    levels = own_sqnr_db(network.model, int8, layers, feeds)
+    return {name: level for name, level in levels.items() if level < LEAST_OWN_DB}

@@ -12,6 +12,7 @@ import onnx
 
 import calibrators
 from artefacts.errors import BuilderError, InputError
+from graphs.tensor_data import weight_bytes
 from graphs.view import GraphView
 from pipeline.job import Job
 from pipeline.samples import calibration_samples
@@ -86,7 +87,7 @@ def needs_of(job: Job, model: onnx.ModelProto, *, fits: bool) -> Needs:
         fits: whether it will be calibrated and improved; a pass of it is timed then.
     """
     fitted = job.quantize.improvement_samples if fits else 0
-    weights = _weight_bytes(model)
+    weights = weight_bytes(model)
     activations = min(2 * fitted * _activation_bytes(model), _ACTIVATION_BYTES)  # two copies
     memory = _BASE_BYTES + _MODELS_IN_MEMORY * weights + activations
     return Needs(
@@ -97,12 +98,7 @@ def needs_of(job: Job, model: onnx.ModelProto, *, fits: bool) -> Needs:
 
 
 def _disk_bytes(job: Job, model: onnx.ModelProto) -> int:
-    return int(_FILES[job.build.precision] * _weight_bytes(model)) + (1 << 20)
-
-
-def _weight_bytes(model: onnx.ModelProto) -> int:
-    """Of the initializers, one by one: the size of a model over 2 GB cannot be asked for."""
-    return sum(tensor.ByteSize() for tensor in model.graph.initializer)
+    return int(_FILES[job.build.precision] * weight_bytes(model)) + (1 << 20)
 
 
 def _activation_bytes(model: onnx.ModelProto) -> int:
@@ -113,7 +109,7 @@ def _activation_bytes(model: onnx.ModelProto) -> int:
 
 
 def _seconds(job: Job, model: onnx.ModelProto, fitted: int) -> float | None:
-    if _weight_bytes(model) > _LARGEST_TIMED_BYTES:
+    if weight_bytes(model) > _LARGEST_TIMED_BYTES:
         return None
     try:
         samples = calibration_samples(job.data, model)

@@ -1,0 +1,25 @@
+"""The size of a model's tensors, which protobuf cannot say of more than 2 GB."""
+
+from __future__ import annotations
+
+import numpy as np
+from onnx import ModelProto, TensorProto, helper, numpy_helper
+
+from engines.onnx_layers import LARGEST_TRIED_BYTES, small_enough
+from graphs.tensor_data import weight_bytes
+
+
+def holding(*tensors: TensorProto) -> ModelProto:
+    node = helper.make_node("Identity", ["x"], ["y"])
+    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy"]
+    return helper.make_model(helper.make_graph([node], "g", value[:1], value[1:], list(tensors)))
+
+
+def test_tensors_are_counted_one_by_one() -> None:
+    small = holding(numpy_helper.from_array(np.zeros((3, 5), np.float32), "w"))
+    assert weight_bytes(small) == 60
+    assert small_enough(small) == small.SerializeToString()
+    # By their shapes: the data need not be here.
+    parts = [TensorProto(name=f"w{i}", data_type=TensorProto.FLOAT, dims=[2**28]) for i in range(4)]
+    assert weight_bytes(holding(*parts)) == 2**32 > LARGEST_TRIED_BYTES
+    assert small_enough(holding(*parts)) is None
