@@ -43,8 +43,10 @@ def convolution(generator: np.random.Generator, *, sized: bool) -> onnx.ModelPro
         ("Concat", ["u", "width"], "size"),
         ("ConstantOfShape", ["size"], "state"),
     ]
-    axes = {"w": {"axis": 0}, "size": {"axis": 0}}
-    made = [helper.make_node(op, given, [to], **axes.get(to, {})) for op, given, to in text]
+    made = [helper.make_node(op, given, [to]) for op, given, to in text]
+    for node in made:
+        if node.output[0] in ("w", "size"):
+            node.attribute.append(helper.make_attribute("axis", 0))
     outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 8, 14, 14])]
     if sized:
         outputs.append(helper.make_tensor_value_info("state", TensorProto.FLOAT, ["N", 10]))
