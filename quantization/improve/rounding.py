@@ -2,22 +2,27 @@
 
 For a layer Y = W X whose INT8 version reads X' instead of X (what INT8 made of it), first the real
 weights that come closest are found by ridge regression, then they are rounded column by column,
-each column's rounding error spread over the columns not rounded yet:
+each column making up for the errors of those before it:
 
     W* = argmin ‖W X - W* X'‖² + λ ‖W* - W‖²  =  (W X X'ᵀ + λ W) (X' X'ᵀ + λ I)⁻¹
-    H  = X' X'ᵀ / n + d I,    U = chol(H⁻¹)ᵀ      (upper triangular)
-    for each column k:   e = (w_k - Q(w_k)) / U_kk,    w_j -= e · U_kj  for all j > k
+    H  = X' X'ᵀ / n + d I = R Rᵀ                   (R upper triangular)
+    ‖(W - Q) H^½‖² = Σ_k ‖Σ_{i ≤ k} (w_i - q_i) R_ik‖²
+    for each column k:   q_k = round(w_k + Σ_{i < k} (w_i - q_i) R_ik / R_kk)
 
-The second part is optimal brain quantization with a fixed order, largest H_kk first. λ grows with
-K / n: few samples cannot say much about many weights, and W itself is the safe answer.
+The second part is optimal brain quantization with a fixed order, largest H_kk first: GPTQ, which
+is Babai's nearest plane, and in this form takes no inverse of H. λ grows with K / n: few samples
+cannot say much about many weights, and W itself is the safe answer.
 
 Sources: Frantar et al., GPTQ, 2022 (https://arxiv.org/abs/2210.17323), algorithm 1 and eq. 3;
 Frantar & Alistarh, Optimal Brain Compression, 2022 (https://arxiv.org/abs/2208.11580); Nagel et
-al., Up or Down? Adaptive Rounding, 2020 (https://arxiv.org/abs/2004.10568), for the objective.
+al., Up or Down? Adaptive Rounding, 2020 (https://arxiv.org/abs/2004.10568), for the objective;
+Chen et al., The Geometry of LLM Quantization, 2025 (https://arxiv.org/abs/2507.18553), for the
+equivalence.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -34,6 +39,8 @@ _DAMPING = 0.01  # of the mean diagonal, as in GPTQ
 _BLOCK = 128  # columns whose feedback is applied in one product
 _MOST_VALUES = 1 << 22  # of the matrices of groups that are rounded at once
 _BOTH = np.array([1, 0])  # each of two is the other's partner
+
+Best = Callable[[NDArray[np.intp], Any, int], Floats]
 
 
 def largest_scale(matrix: NDArray[Any]) -> Floats:
@@ -95,38 +102,49 @@ def _round_groups(
     size = hessian.shape[-1]
     diagonal = np.diagonal(hessian, axis1=1, axis2=2)
     order = np.argsort(-diagonal, axis=1, kind="stable")
-    upper = _feedback(hessian, order, diagonal)
-    rest = np.take_along_axis(weights, order[:, None], axis=2)
-    codes = np.zeros(weights.shape, np.int8)  # in that order
+    factor = _factor(hessian, order, diagonal)
+    # In that order and in steps of the scale, a column of the weights a row of memory.
+    wanted = np.take_along_axis(weights / scale[..., None], order[:, None], axis=2)
+    wanted = np.ascontiguousarray(wanted.transpose(0, 2, 1))
+    missing, carried = np.zeros_like(wanted), np.zeros_like(wanted)
+    codes = np.zeros(wanted.shape, np.int8)
     limits = None if partners is None else PairLimits(partners, order)
     for start in range(0, size, _BLOCK):
         stop = min(start + _BLOCK, size)
-        errors = np.zeros((*weights.shape[:2], stop - start))
+
+        def best(
+            groups: NDArray[np.intp] | slice, column: Any, stop: int, start: int = start
+        ) -> Floats:
+            """What makes up for the errors of the columns before ``stop``: (groups, C_out)."""
+            ahead = factor[groups, column, None, start:stop] @ missing[groups, start:stop]
+            owed = carried[groups, column] + ahead[:, 0]
+            return np.asarray(wanted[groups, column] + owed)
+
         for k in range(start, stop):
-            wanted = rest[..., k] / scale
+            goal = best(slice(None), k, k)
             if limits is not None:
-                wanted = limits.keep(k, wanted, rest, scale, codes)
-            rounded = np.clip(np.rint(wanted), -_LEVELS, _LEVELS)
-            codes[..., k] = rounded
-            error = (rest[..., k] - rounded * scale) / upper[:, None, k, k]
-            errors[..., k - start] = error
-            rest[..., k + 1 : stop] -= error[..., None] * upper[:, None, k, k + 1 : stop]
-        rest[..., stop:] -= errors @ upper[:, start:stop, stop:]
-    sorted_back = np.empty_like(codes)
-    np.put_along_axis(sorted_back, order[:, None], codes, axis=2)
+                goal = limits.keep(k, goal, best, codes)
+            codes[:, k] = rounded = np.clip(np.rint(goal), -_LEVELS, _LEVELS)
+            missing[:, k] = wanted[:, k] - rounded
+        carried[:, stop:] += factor[:, stop:, start:stop] @ missing[:, start:stop]
+    sorted_back = np.empty(weights.shape, np.int8)
+    np.put_along_axis(sorted_back, order[:, None], codes.transpose(0, 2, 1), axis=2)
     return sorted_back
 
 
-def _feedback(hessian: Floats, order: NDArray[np.int64], diagonal: Floats) -> Floats:
-    """chol(H⁻¹)ᵀ of each group, its columns in the order of rounding."""
-    damped = np.take_along_axis(hessian, order[:, :, None], axis=1)
-    damped = np.take_along_axis(damped, order[:, None], axis=2)
+def _factor(hessian: Floats, order: NDArray[np.int64], diagonal: Floats) -> Floats:
+    """R_ik / R_kk at [k, i] of each group, columns in the order of rounding; H = R Rᵀ."""
+    back = order[:, ::-1]
+    damped = np.take_along_axis(hessian, back[:, :, None], axis=1)
+    damped = np.take_along_axis(damped, back[:, None], axis=2)
     mean = diagonal.mean(axis=1)
     # What makes H invertible; a layer that saw only zeros gets the identity.
     damping = np.where(mean > 0, _DAMPING * mean, 1.0)
     every = np.arange(hessian.shape[-1])
     damped[:, every, every] += damping[:, None]
-    return np.asarray(np.linalg.cholesky(np.linalg.inv(damped)).transpose(0, 2, 1))
+    # The lower factor of H with its columns reversed is the upper one of H, reversed.
+    lower = np.linalg.cholesky(damped)[:, ::-1, ::-1].transpose(0, 2, 1)
+    return np.asarray(lower / np.diagonal(lower, axis1=1, axis2=2)[..., None], order="C")
 
 
 class PairLimits:
@@ -138,22 +156,26 @@ class PairLimits:
         found = np.take_along_axis(place, np.maximum(partner, 0), axis=1)
         self._partner = np.where(partner < 0, -1, found)
 
-    def keep(
-        self, k: int, wanted: Floats, rest: Floats, scale: Floats, codes: NDArray[np.int8]
-    ) -> Floats:
+    def keep(self, k: int, goal: Floats, best: Best, codes: NDArray[np.int8]) -> Floats:
         """The nearest real codes of column ``k`` that its partner allows.
 
         A partner that is rounded sets the limit; one that is not yet gives up half itself.
+
+        Args:
+            k: the column, in the order of rounding.
+            goal: its best real codes, (groups, C_out / groups).
+            best: the same of other columns of some groups, if they were rounded now.
+            codes: of the columns before, (groups, K, C_out / groups).
         """
-        places, kept = self._partner[:, k], wanted.copy()
+        places, kept = self._partner[:, k], goal.copy()
         later, earlier = places > k, (places >= 0) & (places < k)
         if later.any():
-            other = rest[later, :, places[later]] / scale[later]
-            both = np.stack([wanted[later], other], axis=-1)
+            other = best(np.flatnonzero(later), places[later], k)
+            both = np.stack([goal[later], other], axis=-1)
             kept[later] = within_pairs(both.reshape(-1, 2), _BOTH)[:, 0].reshape(other.shape)
         if earlier.any():
-            taken = codes[earlier, :, places[earlier]].astype(np.float64)
+            taken = codes[earlier, places[earlier]].astype(np.float64)
             high = np.where(taken > 0, PAIR_LIMIT - taken, _LEVELS)
             low = np.where(taken < 0, -PAIR_LIMIT - taken, -_LEVELS)
-            kept[earlier] = np.clip(wanted[earlier], low, high)
+            kept[earlier] = np.clip(goal[earlier], low, high)
         return kept
