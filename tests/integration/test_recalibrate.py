@@ -360,3 +360,21 @@ def test_files_of_the_build_that_are_missing_or_of_another_build(
     assert "Which moved is not known" in page
     record = engines.versions_of(engines.read_manifest(work.new))[-1]
     assert (record.how, record.samples) == ("replaced", 36)
+
+
+def test_answers_without_scores_are_compared_with_those_of_fp32(work: Work) -> None:
+    net = Builder(seed=3)
+    hidden = net.relu(net.conv(net.input("x", ("N", 3, 8, 8)), 16))
+    flat = net.op("Flatten", net.op("GlobalAveragePool", net.relu(net.conv(hidden, 16))))
+    model = net.build("net", net.op("ArgMax", net.gemm(flat, 16, 10), axis=1, keepdims=0))
+    model.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.INT64
+    onnx.save(model, work.folder / "classes.onnx")
+    rng = np.random.default_rng()
+    engine = work.folder / "classes.engine"
+    settings = {"target": "cpu", "calibrator": "minmax"}
+    build(work.folder / "classes.onnx", engine, calib_data={"x": rows(rng, 20)}, **settings)
+    np.savez(work.folder / "moved.npz", x=rows(rng, 400, SHIFT))
+    assert work.run("--calib-data", work.folder / "moved.npz", "--quiet", engine=engine) == 0
+    found = work.decision("classes.v2")["compared"]
+    assert (found["metric"], found["samples"]) == ("same answer as FP32", 160)
+    assert found["mcnemar"]["only_second"] > found["mcnemar"]["only_first"]

@@ -198,11 +198,14 @@ def test_settings_of_a_build_come_back_as_its_flags(tmp_path: Path) -> None:
         "target": "cpu",
         "threads": 2,
         "no_tf32": True,
+        "minShapes": "x:1x3",
+        "optShapes": "x:2x3",
+        "maxShapes": "x:4x3",
     }
     with job_of("m.onnx", tmp_path / "a.engine", options) as first:
         built = manifest(
             options=first.build.options.to_json(),
-            profiles=(),
+            profiles=first.build.options.profiles,
             passport=Passport(calibrator="percentile:99.9", settings=settings_of(first)),
         )
     with job_of("m.onnx", tmp_path / "a.engine", flags_of(built)) as again:
