@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from engines.coverage import Int8Coverage, NodeCoverage
 from engines.engine import Engine
 from engines.environment import has_module
+from engines.history import add_version, versions_of
 from engines.layer_times import LayerTime
 from engines.loading import load
 from engines.manifest import Manifest, add_measured, read_manifest
@@ -28,6 +29,7 @@ from engines.passport import (
     PlacementRecord,
     PromiseRecord,
     RecipeRecord,
+    VersionRecord,
 )
 from engines.runtime import Runtime
 from engines.runtimes import RUNTIMES, runtime_of
@@ -65,7 +67,9 @@ __all__ = [
     "Release",
     "Runtime",
     "TensorSpec",
+    "VersionRecord",
     "add_measured",
+    "add_version",
     "build",
     "cpu_isa",
     "has_module",
@@ -76,6 +80,7 @@ __all__ = [
     "resolve_target",
     "runtime_of",
     "sign",
+    "versions_of",
 ]
 
 # Building needs onnx, which a service that loads engines has no use for: imported when asked for.

@@ -13,8 +13,11 @@ from artefacts.arguments import ArgumentParser
 from artefacts.command import run_command
 from artefacts.errors import InputError
 from artefacts.texts import printable, printable_json
+from artefacts.words import counted
+from engines.history import versions_of
 from engines.loading import check_machine
 from engines.manifest import Manifest, read_manifest, read_verified
+from engines.passport import VersionRecord
 from engines.serving.release import Expected, Release
 from engines.serving.signing import check_signature, sign
 from engines.serving.triton import export_triton, server_options
@@ -104,8 +107,31 @@ def describe(manifest: Manifest) -> list[tuple[str, str]]:
     for name in ("calibrator", "samples", "preprocess"):
         if (value := getattr(manifest.passport, name)) is not None:
             lines.append((name, str(value)))
+    lines += [("version", _version(record)) for record in versions_of(manifest)]
     return lines + [(name, str(result)) for name, result in sorted(manifest.measured.items())]
 
+
+def _version(record: VersionRecord) -> str:
+    """``2, merged with the data before, 600 samples (ab12…), …`` in one line."""
+    parts = [f"{record.version}", _HOW.get(record.how, record.how), f"on {record.created}"]
+    if record.samples is not None:
+        parts.append(counted(record.samples, "sample"))
+    parts += [f"data {_short(record.samples_sha256)}", f"ranges {_short(record.ranges_sha256)}"]
+    parts.append(f"engine {_short(record.engine_sha256)}")
+    if record.came_from is not None:
+        parts.append(f"from engine {_short(record.came_from)}")
+    return ", ".join(parts) + (f": {record.verdict}" if record.verdict else "")
+
+
+def _short(digest: str | None) -> str:
+    return "unknown" if digest is None else f"{digest[:12]}…"
+
+
+_HOW = {
+    "built": "built",
+    "merged": "recalibrated with the data before and new",
+    "replaced": "recalibrated with new data alone",
+}
 
 COMMANDS = {
     "inspect": inspect,

@@ -31,6 +31,15 @@ PACKAGES = (
 MAY_IMPORT = {
     "int8": ("artefacts", "engines", "benchmarks", "pipeline"),
     "pipeline": ("artefacts", "graphs", "calibrators", "quantization", "engines", "benchmarks"),
+    "pipeline.recalibration": (
+        "pipeline",
+        "artefacts",
+        "graphs",
+        "calibrators",
+        "quantization",
+        "engines",
+        "benchmarks",
+    ),
     "artefacts": (),
     "graphs": ("artefacts",),
     "calibrators": ("artefacts",),
@@ -113,6 +122,7 @@ NEVER = {
     "engines.tensorrt": ("engines.openvino", "engines.serving"),
     "engines.serving": ("engines.openvino", "engines.tensorrt", "engines.cuda"),
     "engines.monitoring": ("engines.openvino", "engines.tensorrt", "engines.cuda"),
+    "pipeline": ("pipeline.recalibration",),
 }
 MOST_FILES = 12
 MORE_FILES = {
