@@ -31,8 +31,12 @@ from engines.passport import (
 )
 from engines.runtime import Runtime
 from engines.runtimes import RUNTIMES, runtime_of
-from engines.serving.pool import EnginePool, PoolStatistics
+from engines.serving.agreement import OutputAgreement
+from engines.serving.metrics import Family, prometheus_text
+from engines.serving.pool import EnginePool
+from engines.serving.pool_statistics import PoolStatistics
 from engines.serving.release import Expected, Release
+from engines.serving.shadow import Shadow, ShadowStatistics
 from engines.serving.signing import sign
 from engines.tensors import Profile, TensorSpec
 
@@ -46,6 +50,7 @@ __all__ = [
     "Engine",
     "EnginePool",
     "Expected",
+    "Family",
     "FloatLayer",
     "FloatOperator",
     "InputDrift",
@@ -54,6 +59,7 @@ __all__ = [
     "LayerTime",
     "Manifest",
     "NodeCoverage",
+    "OutputAgreement",
     "Passport",
     "PlacementRecord",
     "PoolStatistics",
@@ -64,6 +70,8 @@ __all__ = [
     "RecorderStatistics",
     "Release",
     "Runtime",
+    "Shadow",
+    "ShadowStatistics",
     "TensorSpec",
     "add_measured",
     "build",
@@ -71,6 +79,7 @@ __all__ = [
     "has_module",
     "load",
     "needed_cpu_isa",
+    "prometheus_text",
     "read_manifest",
     "resolve_cpu_isa",
     "resolve_target",
