@@ -123,7 +123,7 @@ def recorder_families(statistics: RecorderStatistics) -> tuple[Family, ...]:
 def _shadow_families(statistics: ShadowStatistics) -> tuple[Family, ...]:
     outputs = statistics.outputs
     times_s = [
-        ({"engine": engine, "quantile": f"0.{q}"}, None if ms is None else ms / 1000)
+        ({"engine": engine, "quantile": f"{q / 100}"}, None if ms is None else ms / 1000)
         for engine in ("serving", "shadow")
         for q in (50, 99)
         for ms in (getattr(statistics, f"{engine}_p{q}_ms"),)
