@@ -33,8 +33,12 @@ from engines.passport import (
 )
 from engines.runtime import Runtime
 from engines.runtimes import RUNTIMES, runtime_of
-from engines.serving.pool import EnginePool, PoolStatistics
+from engines.serving.agreement import OutputAgreement
+from engines.serving.metrics import Family, prometheus_text
+from engines.serving.pool import EnginePool
+from engines.serving.pool_statistics import PoolStatistics
 from engines.serving.release import Expected, Release
+from engines.serving.shadow import Shadow, ShadowStatistics
 from engines.serving.signing import sign
 from engines.tensors import Profile, TensorSpec
 
@@ -48,6 +52,7 @@ __all__ = [
     "Engine",
     "EnginePool",
     "Expected",
+    "Family",
     "FloatLayer",
     "FloatOperator",
     "InputDrift",
@@ -56,6 +61,7 @@ __all__ = [
     "LayerTime",
     "Manifest",
     "NodeCoverage",
+    "OutputAgreement",
     "Passport",
     "PlacementRecord",
     "PoolStatistics",
@@ -66,6 +72,8 @@ __all__ = [
     "RecorderStatistics",
     "Release",
     "Runtime",
+    "Shadow",
+    "ShadowStatistics",
     "TensorSpec",
     "VersionRecord",
     "add_measured",
@@ -75,6 +83,7 @@ __all__ = [
     "has_module",
     "load",
     "needed_cpu_isa",
+    "prometheus_text",
     "read_manifest",
     "resolve_cpu_isa",
     "resolve_target",
