@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from engines.coverage import Int8Coverage, NodeCoverage
 from engines.engine import Engine
 from engines.environment import has_module
-from engines.history import add_version, versions_of
+from engines.history import add_measured, add_version, versions_of
 from engines.layer_times import LayerTime
 from engines.loading import load
-from engines.manifest import Manifest, add_measured, read_manifest
+from engines.manifest import Manifest, read_manifest
 from engines.monitoring.drift import InputDrift
 from engines.monitoring.recorder import Recorder, RecorderStatistics
 from engines.openvino.cpu_isa import cpu_isa, resolve_cpu_isa

@@ -18,6 +18,7 @@ from engines.history import versions_of
 from engines.loading import check_machine
 from engines.manifest import Manifest, read_manifest, read_verified
 from engines.monitoring.settings import Monitored
+from engines.monitoring.settings import add_flags as add_monitoring
 from engines.passport import VersionRecord
 from engines.serving.release import Expected, Release
 from engines.serving.signing import check_signature, sign
@@ -76,13 +77,7 @@ def triton_export(arguments: argparse.Namespace) -> None:
         max_batch=arguments.max_batch,
         instances=arguments.instances,
         trusted_key=arguments.trusted_key,
-        monitored=Monitored(
-            drift=arguments.drift,
-            record=arguments.record,
-            share=arguments.record_share,
-            limit=arguments.record_limit,
-            inputs=not arguments.record_statistics,
-        ),
+        monitored=Monitored.from_flags(arguments),
     )
     print(f"written: {version} and config.pbtxt beside it")
     command = f"tritonserver --model-repository {shlex.quote(str(version.parents[1]))}"
@@ -173,19 +168,6 @@ def add_flags(name: str, to: argparse.ArgumentParser) -> None:
             "--trusted-key", type=Path, help="public key, PEM: serve only what it signed"
         )
         add_monitoring(to)
-
-
-def add_monitoring(to: argparse.ArgumentParser) -> None:
-    """What the server keeps and watches of the requests: nothing, unless a flag says so."""
-    to.add_argument("--drift", action="store_true", help="watch requests; in Triton's metrics")
-    to.add_argument(
-        "--record", metavar="FOLDER", help="keep a sample of the requests' inputs on the server"
-    )
-    to.add_argument("--record-share", type=float, default=0.01, help="of them (default 0.01)")
-    to.add_argument("--record-limit", type=int, default=500, help="most samples (default 500)")
-    to.add_argument(
-        "--record-statistics", action="store_true", help="keep counts of values, and no inputs"
-    )
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m engines") -> int:

@@ -1,22 +1,23 @@
-"""Versions of an engine: which data, which ranges, which verdict, and which engine it came from.
+"""What a manifest gains after the build: measurements, and versions of its engine.
 
-A build is version 1 and carries no history: all of it is in its manifest. Recalibrating it makes
-version 2 with two records, and so on. Two engines made of one are both its next version; their
-records name the engine that they came from.
+A version says which data, which ranges, which verdict, and which engine it came from. A build is
+version 1 and carries no history: all of it is in its manifest. Recalibrating it makes version 2
+with two records, and so on. Two engines made of one are both its next version; their records name
+the engine that they came from.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from artefacts.files import digest_of, write_atomic
-from artefacts.groups import finish_group, folder_lock
-from engines.manifest import Manifest, manifest_path, read_manifest
+from artefacts.files import digest_of
+from engines.manifest import Manifest, change_manifest
 from engines.passport import VersionRecord
 
-__all__ = ["MOST_VERSIONS", "add_version", "versions_of"]
+__all__ = ["MOST_VERSIONS", "add_measured", "add_version", "versions_of"]
 
 MOST_VERSIONS = 64
 """Records that a manifest keeps; the oldest go."""
@@ -25,6 +26,17 @@ MOST_VERSIONS = 64
 def versions_of(manifest: Manifest) -> tuple[VersionRecord, ...]:
     """Every version up to this engine, oldest first; at least its own."""
     return manifest.passport.history or (_record(manifest, 1, came_from=None, how="built"),)
+
+
+def add_measured(engine: str | Path, **results: Mapping[str, Any]) -> Manifest:
+    """Add results, e.g. ``accuracy={"top1": 0.98}``, to the manifest beside an engine.
+
+    Raises:
+        EngineError: the manifest cannot be read, or a result is no plain JSON.
+    """
+    return change_manifest(
+        engine, lambda found: replace(found, measured={**found.measured, **results})
+    )
 
 
 def add_version(
@@ -42,22 +54,15 @@ def add_version(
     Raises:
         EngineError: the manifest cannot be read or written.
     """
-    finish_group(engine)
-    with folder_lock(Path(engine).parent):
-        manifest = read_manifest(engine)
-        earlier = versions_of(before)
-        record = _record(
-            manifest,
-            earlier[-1].version + 1,
-            came_from=before.engine_sha256,
-            how=how,
-            verdict=verdict,
-        )
+    earlier = versions_of(before)
+    version, came_from = earlier[-1].version + 1, before.engine_sha256
+
+    def recorded(found: Manifest) -> Manifest:
+        record = _record(found, version, came_from=came_from, how=how, verdict=verdict)
         history = (*earlier, record)[-MOST_VERSIONS:]
-        changed = replace(manifest.passport, **passport, history=history)
-        manifest = replace(manifest, passport=changed)
-        write_atomic(manifest_path(engine), manifest.to_bytes())
-    return manifest
+        return replace(found, passport=replace(found.passport, **passport, history=history))
+
+    return change_manifest(engine, recorded)
 
 
 def _record(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 import calibrators
 from artefacts.decibels import sqnr_db
-from artefacts.files import sha256_bytes, sha256_file
+from artefacts.files import digest_of, sha256_bytes, sha256_file
 from artefacts.words import counted
 from benchmarks.accuracy import AccuracyResult, compare_accuracy, evaluate
 from benchmarks.accuracy.evaluation import Watch
@@ -27,7 +27,6 @@ from pipeline.parts import KEPT_BYTES
 from pipeline.promise import Promise
 from quantization.measure.execution import Load, Run, load_onnxruntime
 from quantization.search.problem import Goal
-from quantization.search.splits import digest_of
 
 __all__ = ["Judge", "Scorer", "Verdict", "drop_verdict", "levels_db"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from artefacts.errors import InputError
 from engines.monitoring.recorder import Recorder
 
-__all__ = ["Monitored"]
+__all__ = ["Monitored", "add_flags"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +65,22 @@ class Monitored:
                 "record_inputs true or false, record_share and record_limit numbers; correct them"
             ) from err
 
-    def recorder(self, owner: str) -> Recorder | None:
-        """A recorder into a folder of ``owner``, since each has its own; None without ``record``.
+    @classmethod
+    def from_flags(cls, given: argparse.Namespace) -> Monitored:
+        """From what :func:`add_flags` added."""
+        return cls(
+            drift=given.drift,
+            record=given.record,
+            share=given.record_share,
+            limit=given.record_limit,
+            inputs=not given.record_statistics,
+        )
+
+    def recorder(self, owner: str = "") -> Recorder | None:
+        """A recorder; None without ``record``.
+
+        Args:
+            owner: where several record, whose folder below it: one belongs to one process.
 
         Raises:
             InputError: a share or limit that makes no sense.
@@ -74,6 +89,26 @@ class Monitored:
             return None
         folder = Path(self.record, owner)
         return Recorder(folder, share=self.share, limit=self.limit, inputs=self.inputs)
+
+
+def add_flags(to: argparse.ArgumentParser) -> None:
+    """What a server keeps and watches of its requests: nothing, unless a flag says so."""
+    default = Monitored()
+    to.add_argument("--drift", action="store_true", help="watch requests; in the server's metrics")
+    to.add_argument(
+        "--record",
+        metavar="FOLDER",
+        help="keep a sample of the requests' inputs on the server: consent to that is yours",
+    )
+    to.add_argument(
+        "--record-share", type=float, default=default.share, help="of them (default %(default)s)"
+    )
+    to.add_argument(
+        "--record-limit", type=int, default=default.limit, help="most samples (default %(default)s)"
+    )
+    to.add_argument(
+        "--record-statistics", action="store_true", help="keep counts of values, and no inputs"
+    )
 
 
 def _truth(text: str) -> bool:

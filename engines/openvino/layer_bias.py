@@ -39,7 +39,7 @@ def add_missing_biases(openvino: Any, network: Any) -> int:
     count = 0
     for op in network.get_ordered_ops():
         if op.get_type_name() in LAYERS and not _has_bias(op):
-            _add_bias(openvino.opset13, op)
+            _put_behind(op, openvino.opset13, "add", NOTHING)
             count += 1
     network.validate_nodes_and_infer_types()
     return count
@@ -58,29 +58,24 @@ def hide_sizes(openvino: Any, network: Any) -> int:
     found = network.get_ordered_ops()
     if not network.is_dynamic() or all(op.get_type_name() != "FakeQuantize" for op in found):
         return 0
-    ops, count = openvino.opset13, 0
+    count = 0
     for op in found:
         if op.get_type_name() == "ShapeOf":
-            readers = op.output(0).get_target_inputs()
-            nothing = np.asarray(0, op.output(0).get_element_type().to_dtype())
-            hidden = ops.maximum(op, ops.constant(nothing))
-            for reader in readers:
-                reader.replace_source_output(hidden.output(0))
-            hidden.output(0).get_tensor().set_names(op.output(0).get_tensor().get_names())
-            op.output(0).get_tensor().set_names(set())
+            _put_behind(op, openvino.opset13, "maximum", 0)
             count += 1
     network.validate_nodes_and_infer_types()
     return count
 
 
-def _add_bias(ops: Any, op: Any) -> None:
+def _put_behind(op: Any, ops: Any, operator: str, value: float) -> None:
+    """Let all that reads ``op`` read what ``operator`` makes of it and a constant."""
     output, readers = op.output(0), op.output(0).get_target_inputs()
-    bias = np.asarray(NOTHING, output.get_element_type().to_dtype())
-    added = ops.add(op, ops.constant(bias))
+    constant = ops.constant(np.asarray(value, output.get_element_type().to_dtype()))
+    made = getattr(ops, operator)(op, constant)
     for reader in readers:
-        reader.replace_source_output(added.output(0))
+        reader.replace_source_output(made.output(0))
     # The names by which outputs are asked for.
-    added.output(0).get_tensor().set_names(output.get_tensor().get_names())
+    made.output(0).get_tensor().set_names(output.get_tensor().get_names())
     output.get_tensor().set_names(set())
 
 

@@ -123,7 +123,7 @@ def _monitoring(manifest: Manifest, monitored: Monitored, *, in_python: bool) ->
         )
     if monitored.drift:
         Watch(manifest.passport)
-    monitored.recorder("")
+    monitored.recorder()
     if monitored.record is not None:
         parameters["record"] = str(Path(monitored.record).absolute())
     return parameters

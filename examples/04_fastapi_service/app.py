@@ -33,7 +33,9 @@ from starlette.exceptions import HTTPException as AnyHTTPException
 
 from artefacts.errors import BuilderError, BusyError, ClosedError, EngineError, InputError
 from calibrators import UPLOADS, ImageLimits, Preprocess, decode_image
-from engines import EnginePool, Family, Manifest, Recorder, prometheus_text
+from engines import EnginePool, Family, Manifest, prometheus_text
+from engines.monitoring.settings import Monitored
+from engines.monitoring.settings import add_flags as add_monitoring_flags
 
 # Status of a refusal → its name among the metrics.
 REASONS = {
@@ -226,18 +228,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--trusted-key", type=Path, help="refuse an engine that it did not sign")
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 in a container")
     parser.add_argument("--port", type=int, default=8000)
-    parser.add_argument("--drift", action="store_true", help="watch requests; shown in /metrics")
-    parser.add_argument(
-        "--record",
-        type=Path,
-        metavar="FOLDER",
-        help="keep a sample of the uploads, as inputs of the engine: consent to that is yours",
-    )
-    parser.add_argument("--record-share", type=float, default=0.01, help="of them (default 0.01)")
-    parser.add_argument("--record-limit", type=int, default=500, help="most samples (default 500)")
-    parser.add_argument(
-        "--record-statistics", action="store_true", help="keep counts of values, and no inputs"
-    )
+    add_monitoring_flags(parser)
     parser.add_argument(
         "--admin-token",
         type=Path,
@@ -249,14 +240,9 @@ def arguments() -> argparse.Namespace:
 
 def options(given: argparse.Namespace, opened: ExitStack) -> dict[str, Any]:
     """What the flags say to the pool; a recorder is closed with ``opened``."""
-    chosen = {"trusted_key": given.trusted_key, "drift": given.drift}
-    if given.record is not None:
-        recorder = Recorder(
-            given.record,
-            share=given.record_share,
-            limit=given.record_limit,
-            inputs=not given.record_statistics,
-        )
+    monitored = Monitored.from_flags(given)
+    chosen = {"trusted_key": given.trusted_key, "drift": monitored.drift}
+    if (recorder := monitored.recorder()) is not None:
         chosen["record"] = opened.enter_context(recorder)
     return chosen
 

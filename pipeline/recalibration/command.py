@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from pipeline.flag_values import local_path
 from pipeline.recalibration.asked import Asked
 from pipeline.recalibration.decision import TAKE, Decision
 from pipeline.recalibration.recalibrate import STEPS, recalibrate
-from pipeline.screen import Screen
+from pipeline.screen import open_screen
 
 __all__ = ["main", "parser"]
 
@@ -77,12 +76,9 @@ def main(argv: Sequence[str] | None = None, prog: str = "int8 recalibrate") -> i
 
     def command() -> int:
         nonlocal decision
-        logging.basicConfig(
-            level=logging.INFO if shown["verbose"] else logging.WARNING, format="      %(message)s"
-        )
         silent = shown["quiet"] or shown["json"]
-        bars = sys.stderr.isatty() and not silent
-        decision = recalibrate(Asked(**given), Screen(bars=bars, steps=STEPS, quiet=silent))
+        screen = open_screen(steps=STEPS, silent=silent, verbose=shown["verbose"])
+        decision = recalibrate(Asked(**given), screen)
         return int(decision.verdict != TAKE)
 
     def tell(code: int, error: str | None) -> None:

@@ -21,7 +21,7 @@ from pipeline.parts import Part, learning_part
 from pipeline.recalibration.original import Original
 from pipeline.screen import Screen
 
-__all__ = ["Recorded", "check_fits", "joined", "observed", "recorded_parts", "restricted"]
+__all__ = ["Recorded", "check_fits", "joined", "observed", "recorded_parts", "restricted", "unseen"]
 
 FEWEST_SAMPLES = 4  # two to learn from, two to judge by
 

@@ -14,7 +14,7 @@ import quantization
 from artefacts.errors import ArtefactError, EngineError, InputError
 from artefacts.files import sha256_file
 from calibrators import Statistics
-from engines.manifest import read_verified
+from engines.manifest import manifest_path, read_verified
 from graphs.identity import graph_hash
 from pipeline.family import family_of
 from pipeline.paths import Paths
@@ -145,7 +145,7 @@ def output_of(asked: Asked, original: Original) -> Path:
             "its own, since the old engine and its files stay; give another name"
         )
     if not asked.force:
-        _refuse_present([output, Path(f"{output}.json"), after.beside(".decision.md")])
+        _refuse_present([output, manifest_path(output), after.beside(".decision.md")])
     return output
 
 

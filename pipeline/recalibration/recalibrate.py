@@ -33,7 +33,7 @@ from pipeline.recalibration.merging import (
 )
 from pipeline.recalibration.moves import Move, moves, table_of
 from pipeline.recalibration.original import Original, original_of, output_of
-from pipeline.samples import evaluation_samples
+from pipeline.samples import evaluation_samples, given_samples
 from pipeline.screen import Screen
 from pipeline.settings import flags_of
 from pipeline.steps import placing, run
@@ -113,7 +113,10 @@ def _gather(asked: Asked, original: Original, ready: Ready, screen: Screen) -> _
     if not asked.replace:
         original.check_mergeable()
     tensors = placing(job, ready.target, ready.isa, original.prepared)().tensors
-    recorded = None if asked.calib_data is None else _recorded(asked, original, job)
+    recorded = None
+    if asked.calib_data is not None:
+        given = given_samples(job.data, original.prepared)
+        recorded = recorded_parts(given, holds_out=job.data.holds_out)
     before = original.known_statistics() if asked.replace else original.statistics()
     if before is not None:
         own = job.paths.beside(".stats.npz")
@@ -132,16 +135,6 @@ def _gather(asked: Asked, original: Original, ready: Ready, screen: Screen) -> _
     moved = () if before is None else _moved(job.calibrate.method, before, whole)
     _say(moved, new, whole, screen)
     return _Data(statistics=whole, new_samples=len(new.samples), recorded=recorded, moves=moved)
-
-
-def _recorded(asked: Asked, original: Original, job: Job) -> Recorded:
-    assert job.data.calib_data is not None
-    samples = calibrators.open_samples(
-        job.data.calib_data,
-        inputs=calibrators.input_specs(original.prepared),
-        preprocess=job.data.preprocess,  # type: ignore[arg-type] # of a manifest: no path
-    )
-    return recorded_parts(samples, holds_out=asked.eval_data is None)
 
 
 def _moved(

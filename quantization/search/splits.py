@@ -11,9 +11,8 @@ import hashlib
 from collections.abc import Mapping, Sequence
 
 from artefacts.errors import DataError
-from artefacts.files import digest_of
 
-__all__ = ["check_disjoint", "digest_of", "split_digests"]
+__all__ = ["check_disjoint", "split_digests"]
 
 
 def split_digests(

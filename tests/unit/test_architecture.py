@@ -26,20 +26,13 @@ PACKAGES = (
     "engines",
     "benchmarks",
 )
+_PIPELINE = ("artefacts", "graphs", "calibrators", "quantization", "engines", "benchmarks")
 # Beside itself. A room inside a package may import what is listed here and nothing else of ours;
 # the package's own files (its ``__init__`` and commands) may import all its rooms.
 MAY_IMPORT = {
     "int8": ("artefacts", "engines", "benchmarks", "pipeline"),
-    "pipeline": ("artefacts", "graphs", "calibrators", "quantization", "engines", "benchmarks"),
-    "pipeline.recalibration": (
-        "pipeline",
-        "artefacts",
-        "graphs",
-        "calibrators",
-        "quantization",
-        "engines",
-        "benchmarks",
-    ),
+    "pipeline": _PIPELINE,
+    "pipeline.recalibration": ("pipeline", *_PIPELINE),
     "artefacts": (),
     "graphs": ("artefacts",),
     "calibrators": ("artefacts",),
