@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from artefacts.files import write_atomic
+from artefacts.litter import job_lock
 from benchmarks.peers.cpu_engines import cpu
 from benchmarks.report.results import insert_results
 from benchmarks.zoo.campaign import ROOT, Campaign
@@ -66,7 +67,7 @@ def _run(arguments: argparse.Namespace) -> int:
         found = campaign.run(NETWORKS[name])
         broken += any(one["outcome"] == "broken" for one in found.get("targets", {}).values())
         print(_line(found), flush=True)
-        _store(_stored() | {name: found})  # another run may have stored something meanwhile
+        _keep(found)
     return int(broken > 0)
 
 
@@ -86,6 +87,13 @@ def _stored() -> dict[str, Any]:
     return {one["name"]: one for one in stored.get("networks", ())}
 
 
+def _keep(found: dict[str, Any]) -> None:
+    """Put a network's result beside those of all runs, also of one that ends in this moment."""
+    STORED.parent.mkdir(parents=True, exist_ok=True)
+    with job_lock(STORED, lambda: None):
+        _store(_stored() | {found["name"]: found})
+
+
 def _store(results: dict[str, Any]) -> None:
     document = {
         "environment": {
@@ -95,7 +103,6 @@ def _store(results: dict[str, Any]) -> None:
         "networks": [results[name] for name in NETWORKS if name in results],
     }
     text = json.dumps(document, indent=1, ensure_ascii=False)
-    STORED.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(STORED, f"{text}\n".encode())
 
 

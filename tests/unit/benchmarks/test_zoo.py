@@ -7,6 +7,7 @@ import json
 import re
 import sys
 import tarfile
+import threading
 import zipfile
 from pathlib import Path
 
@@ -14,7 +15,10 @@ import numpy as np
 import pytest
 
 from artefacts.errors import DataError
+from artefacts.files import write_atomic
+from artefacts.litter import job_lock
 from benchmarks.report.results import insert_results
+from benchmarks.zoo import __main__ as zoo
 from benchmarks.zoo.__main__ import PAGE, STORED
 from benchmarks.zoo.campaign import enough
 from benchmarks.zoo.fetch import fetch
@@ -197,3 +201,19 @@ def test_the_page_says_what_the_results_say() -> None:
     assert insert_results(page, render_zoo(document)) == page
     assert len(document["networks"]) == len({one["name"] for one in document["networks"]})
     assert not re.search(r'(^|[\s="])/(tmp|root|home|work)', STORED.read_text(encoding="utf-8"))
+
+
+def test_runs_that_end_together_keep_both_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = tmp_path / "networks.json"
+    monkeypatch.setattr(zoo, "STORED", stored)
+    first, second = sorted(NETWORKS)[:2]
+    other = threading.Thread(target=zoo._keep, args=({"name": second},))
+    with job_lock(stored, lambda: pytest.fail("nobody has it")):
+        other.start()
+        other.join(0.3)  # as long as it may need to write, were it not kept waiting
+        write_atomic(stored, json.dumps({"networks": [{"name": first}]}).encode())
+    other.join()
+    kept = json.loads(stored.read_text(encoding="utf-8"))["networks"]
+    assert {one["name"] for one in kept} == {first, second}
