@@ -13,10 +13,11 @@ from onnx.external_data_helper import uses_external_data
 from artefacts.errors import ModelError
 from graphs.macs import macs
 from graphs.operators import INT8_KEEPING_OPS, MAC_OPS, PAIR_OPS, SCORE_OPS, WEIGHTED_OPS
+from graphs.opset import hide_data
 from graphs.qdq import DEQUANTIZE
 from graphs.shapes import check
 from graphs.tensor_data import weight_bytes
-from graphs.view import GraphView, Node
+from graphs.view import GraphView, Node, with_nominal_sizes
 from graphs.walk import nodes
 
 __all__ = [
@@ -93,7 +94,8 @@ def weighted_layers(
 
     Args:
         model: the graph that is built.
-        shapes: of dynamic inputs, e.g. the optimum of a profile; other dynamic sizes count as 1.
+        shapes: of dynamic inputs, e.g. the optimum of a profile; other free axes count as in
+            ``GraphView.nominal_shape``, by which placement says its share.
     """
     sizes = _tensor_shapes(model, shapes or {})
     view = GraphView(model)
@@ -193,19 +195,19 @@ def _tensor_shapes(
     model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]
 ) -> dict[str, tuple[int, ...]]:
     """Shape of every tensor with the inputs pinned; what inference cannot find is left out."""
-    pinned = onnx.ModelProto()
-    pinned.CopyFrom(model)
+    pinned = hide_data(model)[0]
     del pinned.graph.value_info[:]
     for value in pinned.graph.input:
-        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
-            if not dim.dim_value:
-                dim.dim_value = shapes[value.name][axis] if value.name in shapes else 1
+        told = shapes.get(value.name, ())
+        for dim, size in zip(value.type.tensor_type.shape.dim, told, strict=False):
+            dim.dim_value = dim.dim_value or size
     for value in pinned.graph.output:
         value.type.tensor_type.ClearField("shape")
+    pinned = with_nominal_sizes(pinned, graph_names(model)[0])
     inferred = onnx.shape_inference.infer_shapes(pinned, data_prop=True).graph
     found = {weight.name: tuple(weight.dims) for weight in inferred.initializer}
     for value in (*inferred.input, *inferred.value_info, *inferred.output):
         dims = value.type.tensor_type.shape.dim
-        if value.type.tensor_type.HasField("shape") and all(dim.dim_value for dim in dims):
+        if value.type.tensor_type.HasField("shape") and all(dim.dim_value > 0 for dim in dims):
             found[value.name] = tuple(dim.dim_value for dim in dims)
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -18,7 +18,7 @@ from graphs.operators import REARRANGING_OPS
 from graphs.opset import hide_data, opset_of
 from graphs.walk import attributes, operator, output_names, subgraphs, walk
 
-__all__ = ["GraphView", "Node", "Shape", "Use"]
+__all__ = ["GraphView", "Node", "Shape", "Use", "with_nominal_sizes"]
 
 Array = NDArray[Any]
 Shape = tuple[int | None, ...]
@@ -39,6 +39,7 @@ _FLOATS = frozenset(
 )
 # Sizes that stand for dynamic axes when work is counted; they never decide a rule.
 _NOMINAL_IMAGE, _NOMINAL_LENGTH = 224, 128
+_SCALES = (1, 16, 256)  # of them
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -202,11 +203,7 @@ class GraphView:
 
     @cached_property
     def _nominal(self) -> dict[str, onnx.TypeProto]:
-        skeleton, _ = hide_data(self.model)
-        if not _fix_dynamic_axes(skeleton, self.inputs):
-            return self._inferred
-        del skeleton.graph.value_info[:]
-        return _infer(skeleton)
+        return _infer(with_nominal_sizes(hide_data(self.model)[0], self.inputs))
 
 
 def _index_nodes(graph: onnx.GraphProto) -> Iterator[Node]:
@@ -229,8 +226,27 @@ def _captured_names(graph: onnx.GraphProto) -> Iterator[str]:
         yield from output_names(body)
 
 
-def _fix_dynamic_axes(skeleton: onnx.ModelProto, names: tuple[str, ...]) -> bool:
-    """Give dynamic input axes nominal sizes; whether there were any."""
+def with_nominal_sizes(skeleton: onnx.ModelProto, names: Collection[str]) -> onnx.ModelProto:
+    """A model whose free input axes have nominal sizes, to count work by.
+
+    Larger ones where a wide window leaves nothing of those: sound is read 400 values at a time.
+
+    Args:
+        skeleton: a model without large weights.
+        names: its inputs.
+    """
+    tried: list[onnx.ModelProto] = []
+    for scale in _SCALES:
+        fixed = onnx.ModelProto()
+        fixed.CopyFrom(skeleton)
+        changed = _fix_free_axes(fixed, names, scale)
+        if not changed or not any(map(_is_empty, _infer(fixed).values())):
+            return fixed
+        tried.append(fixed)
+    return tried[0]
+
+
+def _fix_free_axes(skeleton: onnx.ModelProto, names: Collection[str], scale: int) -> bool:
     changed = False
     for value in skeleton.graph.input:
         if value.name not in names:
@@ -240,11 +256,18 @@ def _fix_dynamic_axes(skeleton: onnx.ModelProto, names: tuple[str, ...]) -> bool
             if not dim.HasField("dim_value"):
                 changed = True
                 image = len(dims) == 4 and axis >= 2
-                dim.dim_value = 1 if axis == 0 else _NOMINAL_IMAGE if image else _NOMINAL_LENGTH
+                length = _NOMINAL_IMAGE if image else _NOMINAL_LENGTH
+                dim.dim_value = 1 if axis == 0 else scale * length
     if changed:
+        del skeleton.graph.value_info[:]
         for output in skeleton.graph.output:
             output.type.tensor_type.ClearField("shape")
     return changed
+
+
+def _is_empty(info: onnx.TypeProto) -> bool:
+    dims = info.tensor_type.shape.dim
+    return any(dim.HasField("dim_value") and dim.dim_value < 1 for dim in dims)
 
 
 def _infer(skeleton: onnx.ModelProto) -> dict[str, onnx.TypeProto]:

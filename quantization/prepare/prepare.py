@@ -24,6 +24,7 @@ from quantization.prepare.noops import drop_noops
 from quantization.prepare.pads import write_pads
 from quantization.prepare.sequences import drop_sequences
 from quantization.prepare.sizes import fold_sizes
+from quantization.prepare.squeezes import write_squeezed_axes
 from quantization.prepare.states import declare_states, forget_states
 from quantization.prepare.widen import widen_floats
 
@@ -84,6 +85,7 @@ def _simplify(model: ModelProto) -> None:
         changed |= drop_sequences(model)
         changed |= drop_noops(model)
         changed |= fold_batchnorm(model)
+        changed |= write_squeezed_axes(model)
         changed |= write_pads(model)
         changed |= drop_dead(model.graph)
 

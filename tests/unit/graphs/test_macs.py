@@ -122,3 +122,25 @@ def test_three_float_lstms_and_one_gemm_are_not_all_int8() -> None:
     assert covered.int8_mac_share == pytest.approx(share)
     assert len(covered.float_layers) == 3
     assert covered.broken_promises == ()
+
+
+SOUND = "a = Conv <strides=[160]> (x, w) y = Conv <dilations=[2]> (a, v)"
+
+
+def test_a_wide_window_over_a_free_length_leaves_something() -> None:
+    weights = {"w": (8, 1, 400), "v": (8, 8, 3)}
+    model = model_of(f"g (float[N,1,T] x) => (y) {{ {SOUND} }}", weights)
+    length = 16 * 128  # of 128, which a window of 400 does not fit into
+    frames = (length - 400) // 160 + 1
+    assert first(model) == frames * 8 * 400
+    view = GraphView(model)
+    found = [macs(node, view.nominal_shape) for node in view.nodes]
+    assert found[1:] == [(frames - 4) * 8 * 8 * 3]
+    assert [layer.macs for layer in weighted_layers(model)] == found
+
+
+def test_told_sizes_go_before_nominal_ones() -> None:
+    weights = {"w": (8, 1, 400), "v": (8, 8, 3)}
+    model = model_of(f"g (float[N,1,T] x) => (y) {{ {SOUND} }}", weights)
+    (first_layer, *_) = weighted_layers(model, {"x": (2, 1, 1600)})
+    assert first_layer.macs == 2 * 8 * 8 * 400
