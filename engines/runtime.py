@@ -27,6 +27,10 @@ def _fits(model: onnx.ModelProto) -> None:
     """A parser that takes every opset that ``onnx`` knows."""
 
 
+def _takes_all(model: onnx.ModelProto, options: BuildOptions) -> None:
+    """A library that says only while it builds what it lacks."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Runtime:
     """One target of the builder.
@@ -47,8 +51,8 @@ class Runtime:
             index does not fit.
         ready: refuses a machine that lacks the library, or a device that building needs.
         check_model: refuses a model that its parser is too old for.
-        check_operators: refuses a prepared model with operators that it does not have; where only
-            building tells, it says nothing.
+        check_operators: refuses a prepared model with operators that it does not have, given the
+            options that it will be built with; where only building tells, it says nothing.
         linted: whether the rules of ``quantization.lint`` are those of its parser.
         takes_types: whether it computes in the types that the graph has, where it quantizes by
             Q/DQ; else it chooses them, or has one.
@@ -76,7 +80,7 @@ class Runtime:
     linted: bool = False
     one_float_type: bool = False
     check_model: Callable[[onnx.ModelProto], None] = field(default=_fits)
-    check_operators: Callable[[onnx.ModelProto], None] = field(default=_fits)
+    check_operators: Callable[[onnx.ModelProto, BuildOptions], None] = field(default=_takes_all)
     compiled: Callable[[onnx.ModelProto, BuildOptions], Call] | None = None
     resolve_isa: Callable[[str], str] | None = None
     triton: Literal["python", "tensorrt_plan"] | None = None

@@ -126,7 +126,7 @@ def check_operators(job: Job, target: str, prepared: onnx.ModelProto) -> list[st
     """
     runtime = engines.runtime_of(target)
     if job.stop_after is None:
-        runtime.check_operators(prepared)
+        runtime.check_operators(prepared, job.build.options)
     if not runtime.linted:
         return []
     fatal = [each for each in quantization.lint(prepared, target) if each.severity == "fatal"]
@@ -142,9 +142,8 @@ def check_operators(job: Job, target: str, prepared: onnx.ModelProto) -> list[st
 
 def _refuse_lacking(path: Path, target: str, fatal: Sequence[Finding]) -> None:
     """Refuse what the target's parser takes and its builder does not: no parser says so."""
-    own = {name for name, rule in RULES.items() if rule.target == target}
     for each in fatal:
-        if each.rule in own:
+        if RULES[each.rule].unsaid:
             raise ModelError(
                 f"node {each.node} ({each.found}) of {path} cannot be built for {target}: "
                 f"{_clause(each.why)}, expected operators that it has; {_clause(each.mend)}"

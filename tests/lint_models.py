@@ -8,6 +8,8 @@ import numpy as np
 import onnx
 from onnx import numpy_helper, parser
 
+from graphs.walk import walk
+
 _PAIR = "q = QuantizeLinear (x, s, z) d = DequantizeLinear (q, s, z) "
 _WEIGHT = "wd = DequantizeLinear <axis=0> (wq, ws, wz) "
 _CONV = _PAIR + _WEIGHT + "c = Conv <pads=[1,1,1,1]> (d, wd, b) "
@@ -60,6 +62,26 @@ BROKEN: dict[str, tuple[str, dict[str, Any], int]] = {
     "missing-kernel": (
         "b4 = Reshape (x, boxes) m = ReduceMax <axes=[2]> (b4) t = Transpose <perm=[0,2,1]> (m) "
         "n = NonMaxSuppression (b4, t, most) f = Cast <to=1> (n) y = Unsqueeze (f, axes)",
+        {},
+        17,
+    ),
+    "many-chosen": (
+        "f = Reshape (x, flat) t, k = TopK <axis=1> (f, many) y = Unsqueeze (t, axes)",
+        {},
+        17,
+    ),
+    "changing-rank": (
+        "m = ReduceMax <keepdims=0> (x) k = Greater (m, half) i = If (k) "
+        "<then_branch = t () => (float[N,8,1,1] u) { u = GlobalMaxPool (x) }, "
+        "else_branch = e () => (float[N,8] v) { v = ReduceMean <axes=[2,3], keepdims=0> (x) }> "
+        "y = Reshape (i, again)",
+        {},
+        17,
+    ),
+    "growing-state": (
+        "l = Loop (trips, yes, x) <body = b (int64 i, bool c, float[A,8,8,8] f) => "
+        "(bool o, float[B,8,8,8] g) { o = Identity (c) g = Concat <axis=0> (f, row) }> "
+        "y = Relu (l)",
         {},
         17,
     ),
@@ -173,7 +195,7 @@ def lint_model(body: str, constants: dict[str, Any], opset: int) -> onnx.ModelPr
     if "my." not in body:
         del model.opset_import[1:]
     values = _CONSTANTS | constants
-    reads = {name for node in model.graph.node for name in node.input}
+    reads = {name for node in walk(model) for name in node.input}
     model.graph.initializer.extend(
         numpy_helper.from_array(np.asarray(values[name]), name)
         for name in sorted(reads & set(values))
@@ -204,6 +226,11 @@ _CONSTANTS: dict[str, Any] = {
     "high": np.int8(127),
     "bq": np.zeros(16, np.int32),
     "boxes": np.array([0, 128, 4]),
+    "flat": np.array([1, -1]),
+    "again": np.array([-1, 8, 1, 1]),
+    "many": np.array([4000]),
+    "trips": np.array(3),
+    "row": np.ones((1, 8, 8, 8), np.float32),
     "most": np.array([5]),
     "half": np.float32(0.5),
     "yes": np.array(True),

@@ -32,6 +32,7 @@ from engines.openvino.library import (
     settings,
 )
 from engines.openvino.needed_isa import needed_cpu_isa
+from engines.openvino.ranks import refuse_changing_ranks
 from engines.openvino.reductions import separate_reductions
 from engines.openvino.unsigned_codes import use_unsigned_codes
 from engines.options import BuildOptions
@@ -105,12 +106,17 @@ def build_blob(
     )
 
 
-def check_operators(model: onnx.ModelProto) -> None:
+def check_operators(model: onnx.ModelProto, options: BuildOptions) -> None:
     """Refuse what OpenVINO cannot read, before a long run ends there; the largest are not tried.
+
+    Args:
+        model: prepared.
+        options: the profiles say which sizes are fixed.
 
     Raises:
         MissingLibraryError: OpenVINO is not installed.
-        ModelError: OpenVINO lacks an operator, or the type of an input or output.
+        ModelError: OpenVINO lacks an operator, or the type of an input or output, or its CPU plugin
+            has no kernels for tensors whose number of axes changes.
     """
     wide = [v for v in (*model.graph.input, *model.graph.output) if _is_float64(v)]
     if wide:
@@ -122,9 +128,11 @@ def check_operators(model: onnx.ModelProto) -> None:
     if data is None:
         return
     try:
-        core().read_model(data)
+        network = core().read_model(data)
+        _reshape(network, options)
     except RuntimeError as err:
         raise _refused(f"graph {model.graph.name!r}", err) from err
+    refuse_changing_ranks(network, model.graph.name)
 
 
 def _is_float64(value: onnx.ValueInfoProto) -> bool:

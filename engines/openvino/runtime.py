@@ -32,10 +32,10 @@ def _build(
     return build_blob(path, model, options, feeds)
 
 
-def _check_operators(model: onnx.ModelProto) -> None:
+def _check_operators(model: onnx.ModelProto, options: BuildOptions) -> None:
     from engines.openvino.build import check_operators
 
-    check_operators(model)
+    check_operators(model, options)
 
 
 def _compiled(model: onnx.ModelProto, options: BuildOptions) -> Call:

@@ -30,6 +30,7 @@ __all__ = [
 logger = logging.getLogger("engines.tensorrt")
 
 KEPT_ERRORS = 20
+_PARSING = "Parsing node: "
 
 # target → (module, extra that installs it)
 MODULES = {"tensorrt": ("tensorrt", "tensorrt"), "tensorrt-rtx": ("tensorrt_rtx", "rtx")}
@@ -71,7 +72,8 @@ def tensorrt_log(trt: Any) -> Any:
     """The TensorRT logger of this process, which writes to ``logging``.
 
     One, never freed: TensorRT keeps the first it is given for everything it has no other for.
-    It remembers the last errors, and the builder's lists of layers in ``.layers``.
+    It remembers the last errors, the builder's lists of layers in ``.layers`` and in ``.parsing``
+    the node that the parser read last, as ``name [operator]``.
     """
     severity = trt.ILogger.Severity
 
@@ -79,6 +81,7 @@ def tensorrt_log(trt: Any) -> Any:
         def __init__(self) -> None:
             trt.ILogger.__init__(self)  # pybind11 classes crash without it
             self.layers: list[str] = []
+            self.parsing = ""
             self._errors: deque[str] = deque(maxlen=KEPT_ERRORS)
 
         def take_errors(self) -> list[str]:
@@ -96,6 +99,8 @@ def tensorrt_log(trt: Any) -> Any:
             else:
                 if message.startswith(LAYERS_TITLE):
                     self.layers.append(message)
+                elif message.startswith(_PARSING):
+                    self.parsing = message.removeprefix(_PARSING)
                 logger.debug("%s", message)
 
     return Log()

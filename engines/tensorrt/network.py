@@ -28,6 +28,8 @@ Typing = Literal["strong", "weak"]
 # (axes of a ReduceMean became an input) it does not look for.
 WEAK_OPSET = 17
 
+_NO_GPU = "catchCudaError"
+
 # DataType member → numpy name; trt.nptype knows no BF16, FP8 or INT4.
 DTYPES = {
     "FLOAT": "float32",
@@ -105,7 +107,7 @@ def parse_network(trt: Any, builder: Any, log: Any, source: Path | bytes, typing
     else:
         read, name = parser.parse(source), "the model"
     if not read:
-        found = [_sentence(parser.get_error(i)) for i in range(parser.num_errors)]
+        found = [_sentence(parser.get_error(i), log.parsing) for i in range(parser.num_errors)]
         found = found or log.take_errors()
         raise ModelError(
             f"{name} is refused by the parser of {title(trt)}: "
@@ -156,8 +158,23 @@ def _spec(tensor: Any) -> TensorSpec:
     )
 
 
-def _sentence(error: Any) -> str:
-    """``node 3 (Conv conv1): reason``; releases before 10 know the node's index only."""
+def _sentence(error: Any, last: str) -> str:
+    """``node 3 (Conv conv1): reason``; releases before 10 know the node's index only.
+
+    Args:
+        error: of the parser.
+        last: the node that it read last: some of its importers end it without naming theirs.
+    """
+    reason = _one_line(error.desc())
+    if error.node() < 0:
+        return f"node {last}: {reason}" if last else reason
     if not hasattr(error, "node_name"):
-        return f"node {error.node()}: {error.desc()}"
-    return f"node {error.node()} ({error.node_operator()} {error.node_name()}): {error.desc()}"
+        return f"node {error.node()}: {reason}"
+    return f"node {error.node()} ({error.node_operator()} {error.node_name()}): {reason}"
+
+
+def _one_line(text: str) -> str:
+    """Without what the library says of a machine that has no GPU: it needs none to parse."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    told = [line for line in lines if _NO_GPU not in line]
+    return ", ".join(told or lines)

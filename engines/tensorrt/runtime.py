@@ -133,7 +133,7 @@ def _check_model(model: onnx.ModelProto) -> None:
     refuse_opset(tensorrt(PLAIN), model)
 
 
-def _check_operators_rtx(model: onnx.ModelProto) -> None:
+def _check_operators_rtx(model: onnx.ModelProto, options: BuildOptions) -> None:
     from engines.tensorrt.build import try_parser
 
     try_parser(tensorrt(RTX), model)

@@ -17,14 +17,12 @@ from graphs.view import GraphView, Node
 from graphs.walk import is_default_domain
 
 __all__ = [
-    "RTX_UNBUILT_OPS",
     "UNSUPPORTED_OPS",
     "code_constant",
     "custom_operator",
     "int16",
     "int32_dequantize",
     "integer_operator",
-    "missing_kernel",
     "scale_constant",
     "scale_count",
     "scale_value",
@@ -47,8 +45,6 @@ UNSUPPORTED_OPS = frozenset(
     StringNormalizer StringSplit SwiGLU TfIdfVectorizer Unique
     """.split()  # noqa: SIM905
 )
-# The builder of TensorRT-RTX 1.7.1: "has no runners that implement it".
-RTX_UNBUILT_OPS = frozenset({"NonMaxSuppression"})
 # NVIDIA's own operators, which its parsers read without a plugin library of the user's.
 _PARSERS_OWN = "trt."
 _ONNX_OWN = "ai.onnx."  # ai.onnx.ml and its like: read where ONNX's own domain has the name, too
@@ -153,13 +149,6 @@ def unsupported_operator(view: GraphView) -> Found:
     """Operators that the parser does not know."""
     for node in view.nodes:
         if node.op_type in UNSUPPORTED_OPS:
-            yield node, node.op_type
-
-
-def missing_kernel(view: GraphView) -> Found:
-    """Operators that TensorRT-RTX parses and does not build."""
-    for node in view.nodes:
-        if node.op_type in RTX_UNBUILT_OPS:
             yield node, node.op_type
 
 

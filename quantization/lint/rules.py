@@ -9,6 +9,7 @@ from typing import Literal
 from graphs.view import GraphView, Node
 from quantization.lint import fatal as lint_fatal
 from quantization.lint import speed as lint_speed
+from quantization.lint import unbuilt as lint_unbuilt
 
 __all__ = ["RULES", "Rule", "Severity"]
 
@@ -30,6 +31,7 @@ class Rule:
         mend: what to do, a sentence.
         link: where it is documented.
         target: the only one that it holds for; empty for all of NVIDIA's.
+        unsaid: whether the parser takes it, so that the end of a build would be the first to say.
     """
 
     severity: Severity
@@ -38,6 +40,7 @@ class Rule:
     mend: str
     link: str
     target: str = ""
+    unsaid: bool = False
 
 
 RULES: dict[str, Rule] = {
@@ -128,11 +131,37 @@ RULES: dict[str, Rule] = {
     ),
     "missing-kernel": Rule(
         severity="fatal",
-        find=lint_fatal.missing_kernel,
+        find=lint_unbuilt.missing_kernel,
         why="The parser of TensorRT-RTX takes this operator and its builder has no kernel for it.",
         mend="End the model before it and compute the rest outside, or build for `tensorrt`.",
         link=_OPERATORS,
         target="tensorrt-rtx",
+        unsaid=True,
+    ),
+    "many-chosen": Rule(
+        severity="fatal",
+        find=lint_unbuilt.many_chosen,
+        why="The builder sorts at most 3,840 values of a TopK.",
+        mend="Choose fewer, or end the model before it and sort outside.",
+        link=_OPERATORS,
+        unsaid=True,
+    ),
+    "changing-rank": Rule(
+        severity="fatal",
+        find=lint_unbuilt.changing_rank,
+        why="An engine's tensors have one number of axes, whatever the sizes of its inputs.",
+        mend="Give Squeeze its axes, and branches and states one rank; `prepare` does where the "
+        "rest of the graph tells which.",
+        link=_OPERATORS,
+        unsaid=True,
+    ),
+    "growing-state": Rule(
+        severity="fatal",
+        find=lint_unbuilt.growing_state,
+        why="A state of a Loop keeps its shape in TensorRT.",
+        mend="Write into a state of the final size, or let the Loop stack what each turn makes.",
+        link=_OPERATORS,
+        unsaid=True,
     ),
     "training-mode": Rule(
         severity="fatal",

@@ -54,6 +54,8 @@ def test_clean_model_has_no_finding(name: str) -> None:
         ("concat-scales", "scales 0.1, 0.2"),
         ("minimum-code", "1152 of 1152 codes are -128"),
         ("scale-shape", "scale of shape [1] for 4 axes"),
+        ("many-chosen", "TopK of 4000"),
+        ("changing-rank", "If of branches with 4 and 2 axes"),
         ("mismatched-pair", "scale 0.2, its QuantizeLinear has 0.1"),
     ],
 )
@@ -176,3 +178,40 @@ def test_operators_of_machine_learning_are_none_of_the_parsers() -> None:
         ("custom-operator", "ai.onnx.ml.Scaler")
     ]
     assert lint(with_domain("ai.onnx.preview", "y = ai.onnx.preview.Relu (x)")) == ()
+
+
+def bare(body: str, shape: str, **constants: object) -> onnx.ModelProto:
+    """A model of float x to an output of no declared shape."""
+    model = parser.parse_model(
+        f'<ir_version: 8, opset_import: ["" : 17]> g (float[{shape}] x) => (y) {{ {body} }}'
+    )
+    model.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+    model.graph.initializer.extend(
+        onnx.numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()
+    )
+    return model
+
+
+_LOOP = """y = Loop (trips, yes, x) <body = b (int64 i, bool c, float s) => (bool o, float t)
+{ o = Identity (c) t = %s (s, zero) }>"""
+
+
+@pytest.mark.parametrize(
+    ("body", "shape", "found"),
+    [
+        ("y = Squeeze (x)", "N,1,4", ["Squeeze without axes of shape [?, 1, 4]"]),
+        ("y = Squeeze (x)", "2,1,4", []),  # all sizes are known
+        ("y = Squeeze (x, one)", "N,1,4", []),
+        (
+            _LOOP % "Unsqueeze",
+            "N,4",
+            ["Loop whose state has 2 axes, then 3"],
+        ),
+        (_LOOP % "Add", "N,4", []),
+    ],
+)
+def test_what_changes_its_rank(body: str, shape: str, found: list[str]) -> None:
+    constants = {"one": np.array([1]), "trips": np.array(3), "yes": np.array(True)}
+    zero = np.array([0]) if "Unsqueeze" in body else np.zeros(1, np.float32)
+    findings = lint(bare(body, shape, zero=zero, **constants))
+    assert [each.found for each in findings if each.rule == "changing-rank"] == found
