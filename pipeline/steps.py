@@ -131,9 +131,9 @@ def use_quantized_model(
     imported = quantization.import_quantized(model, widen=one_type)
     screen.add(f"{imported.format} model of {imported.origin}: taken as it is, not calibrated")
     screen.add(*imported.notes)
+    screen.add(*check_operators(job, target, imported.model))
     taken = settle_axes(data, imported.model, screen)
     check_evaluation(data, taken)
-    screen.add(*check_operators(job, target, taken))
     path = paths.beside(".int8.onnx")
     quantization.save_model(taken, path)
     portable = bounded(data, taken, screen) if isa == "portable" else None
@@ -168,9 +168,9 @@ def prepare(job: Job, target: str, model: onnx.ModelProto, screen: Screen) -> on
     prepared = quantization.prepare(model)
     inputs = ", ".join(map(str, calibrators.input_specs(prepared)))
     screen.add(f"{len(nodes(model))} nodes → {len(nodes(prepared))}; input {inputs}")
+    screen.add(*check_operators(job, target, prepared))
     prepared = settle_axes(job.data, prepared, screen)
     check_evaluation(job.data, prepared)
-    screen.add(*check_operators(job, target, prepared))
     quantization.save_model(prepared, job.paths.beside(".prepared.onnx"))
     return prepared
 

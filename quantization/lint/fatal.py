@@ -23,12 +23,14 @@ __all__ = [
     "int16",
     "int32_dequantize",
     "integer_operator",
+    "missing_plugin",
     "scale_constant",
     "scale_count",
     "scale_value",
     "training_mode",
     "uint8",
     "unsupported_operator",
+    "unsupported_setting",
     "zero_point",
 ]
 
@@ -45,6 +47,26 @@ UNSUPPORTED_OPS = frozenset(
     StringNormalizer StringSplit SwiGLU TfIdfVectorizer Unique
     """.split()  # noqa: SIM905
 )
+# Operator → attribute → the values of it that the parser takes; others by name in its errors.
+_SETTINGS: dict[str, dict[str, tuple[int | str, ...]]] = {
+    "AveragePool": {"dilations": (1,)},
+    "MaxPool": {"dilations": (1,)},
+    "Resize": {
+        "antialias": (0,),
+        "coordinate_transformation_mode": (
+            *("align_corners", "asymmetric", "half_pixel", "pytorch_half_pixel"),
+            "tf_half_pixel_for_nn",
+        ),
+        "keep_aspect_ratio_policy": ("stretch",),
+    },
+    "ScatterND": {"reduction": ("none",)},
+}
+_NO_TENSOR_TYPES = {
+    int(TensorProto.DataType.Value(name)): name.lower()
+    for name in ("INT16", "STRING", "UINT8", "UINT16", "UINT32", "UINT64")
+}
+# What TensorRT reads with a plugin that TensorRT-RTX 1.7.1 does not have.
+_PLUGINS = frozenset({"NonZero"})
 # NVIDIA's own operators, which its parsers read without a plugin library of the user's.
 _PARSERS_OWN = "trt."
 _ONNX_OWN = "ai.onnx."  # ai.onnx.ml and its like: read where ONNX's own domain has the name, too
@@ -150,6 +172,44 @@ def unsupported_operator(view: GraphView) -> Found:
     for node in view.nodes:
         if node.op_type in UNSUPPORTED_OPS:
             yield node, node.op_type
+
+
+def unsupported_setting(view: GraphView) -> Found:
+    """Operators that the parser knows, in a way that it does not."""
+
+    def computed(name: str) -> bool:
+        return bool(name) and not view.is_constant(name)
+
+    for node in view.nodes:
+        for name, taken in _SETTINGS.get(node.op_type, {}).items():
+            if any(value not in taken for value in _listed(node.attributes.get(name, taken[0]))):
+                yield node, f"{node.op_type} with {name} {_shown(node.attributes[name])}"
+        if node.op_type == "MaxPool" and len(list(filter(None, node.outputs))) > 1:
+            yield node, "MaxPool that gives indices, too"
+        elif node.op_type == "Cast" and node.outputs[0] not in view.outputs:
+            kind = _NO_TENSOR_TYPES.get(node.integer("to", 0))
+            if kind is not None:
+                yield node, f"Cast to {kind}"
+        elif node.op_type.startswith("Reduce") and any(map(computed, node.inputs[1:])):
+            yield node, f"{node.op_type} over axes that are computed"
+
+
+def missing_plugin(view: GraphView) -> Found:
+    """What TensorRT-RTX lacks and TensorRT has, among what both parsers know."""
+    for node in view.nodes:
+        if node.op_type in _PLUGINS:
+            yield node, node.op_type
+        elif node.op_type == "ScatterElements" and node.text("reduction", "none") != "none":
+            yield node, f"ScatterElements with reduction {node.text('reduction', '')}"
+
+
+def _listed(value: object) -> list[object]:
+    values = list(value) if isinstance(value, (list, tuple)) else [value]
+    return [one.decode(errors="replace") if isinstance(one, bytes) else one for one in values]
+
+
+def _shown(value: object) -> str:
+    return ", ".join(str(one) for one in _listed(value))
 
 
 def training_mode(view: GraphView) -> Found:

@@ -129,6 +129,21 @@ RULES: dict[str, Rule] = {
         mend="Export the model without it, or write a plugin.",
         link=_OPERATORS,
     ),
+    "unsupported-setting": Rule(
+        severity="fatal",
+        find=lint_fatal.unsupported_setting,
+        why="The parser knows this operator, and refuses it as it is set here.",
+        mend="Export the model with what the parser takes, or end it before this node.",
+        link=_OPERATORS,
+    ),
+    "missing-plugin": Rule(
+        severity="fatal",
+        find=lint_fatal.missing_plugin,
+        why="TensorRT reads it with a plugin of its own, which TensorRT-RTX does not have.",
+        mend="Export the model without it, or build for `tensorrt`.",
+        link=_OPERATORS,
+        target="tensorrt-rtx",
+    ),
     "missing-kernel": Rule(
         severity="fatal",
         find=lint_unbuilt.missing_kernel,

@@ -19,7 +19,7 @@ from onnx import (
 from onnx.reference import ReferenceEvaluator
 
 from graphs.edit import replace_nodes
-from graphs.operators import EXACT_OPS, ROUNDED_OPS
+from graphs.operators import EXACT_OPS, ROUNDED_OPS, SIZE_OPS
 from graphs.shapes import static_shape, values
 from graphs.tensor_data import tensor_bytes, tensors_of
 from graphs.walk import constants, is_default_domain, nodes, output_names
@@ -84,7 +84,7 @@ def _evaluate(
     if node.op_type == "Constant":
         tensor = _constant(node)
         return None if tensor is None else [tensor]
-    if node.op_type == "Shape" and node.input[0] not in known:
+    if node.op_type in SIZE_OPS and node.input[0] not in known:
         return _shape(node, shapes)
     if node.op_type not in EXACT_OPS | ROUNDED_OPS or not node.output[0]:
         return None
@@ -134,10 +134,12 @@ def _constant(node: NodeProto) -> TensorProto | None:
 
 
 def _shape(node: NodeProto, shapes: dict[str, ValueInfoProto]) -> list[TensorProto] | None:
-    """``Shape`` of a tensor that is no constant but has a fixed shape."""
+    """``Shape`` or ``Size`` of a tensor that is no constant but has a fixed shape."""
     shape = static_shape(shapes.get(node.input[0]))
     if shape is None:
         return None
+    if node.op_type == "Size":
+        return [numpy_helper.from_array(np.array(math.prod(shape), np.int64), node.output[0])]
     span = {a.name: a.i for a in node.attribute}
     part = shape[span.get("start", 0) : span.get("end", len(shape))]
     return [numpy_helper.from_array(np.array(part, np.int64), node.output[0])]

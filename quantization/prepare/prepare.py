@@ -25,7 +25,7 @@ from quantization.prepare.pads import write_pads
 from quantization.prepare.sequences import drop_sequences
 from quantization.prepare.sizes import fold_sizes
 from quantization.prepare.squeezes import write_squeezed_axes
-from quantization.prepare.states import declare_states, forget_states
+from quantization.prepare.states import declare_states, forget_states, write_conditions
 from quantization.prepare.widen import widen_floats
 
 __all__ = ["prepare"]
@@ -59,6 +59,7 @@ def prepare(model: ModelProto, *, widen: bool = True) -> ModelProto:
     sort_nodes(prepared.graph)
     hide_initializers(prepared.graph)
     forget_states(prepared.graph)
+    write_conditions(prepared.graph)
     check_axes(prepared.graph)
     check(prepared)  # before anything else of onnx, which crashes on what this refuses
     prepared = raise_opset(inline_functions(prepared), MINIMUM_OPSET)

@@ -8,14 +8,24 @@ are freed until nothing changes any more.
 
 from __future__ import annotations
 
-from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto, helper, shape_inference
+import numpy as np
+from onnx import (
+    GraphProto,
+    ModelProto,
+    NodeProto,
+    ValueInfoProto,
+    helper,
+    numpy_helper,
+    shape_inference,
+)
 
 from graphs.bodies import standing_alone
+from graphs.names import Names
 from graphs.opset import ONNX_ERRORS, hide_data
 from graphs.view import GraphView, Shape
-from graphs.walk import is_default_domain, nodes, subgraphs
+from graphs.walk import is_default_domain, nodes, operator, producers, subgraphs, walk
 
-__all__ = ["declare_states", "forget_states"]
+__all__ = ["declare_states", "forget_states", "write_conditions"]
 
 _BEFORE_STATES = 2  # inputs of a Loop and of its body: count and condition; index and condition
 
@@ -27,6 +37,30 @@ def forget_states(graph: GraphProto) -> None:
     if len(kept) < len(graph.value_info):
         del graph.value_info[:]
         graph.value_info.extend(kept)
+
+
+def write_conditions(graph: GraphProto) -> None:
+    """Give each Loop without a condition one that holds: TensorRT's parser misses it in the body.
+
+    Only where the body hands on the condition that it gets: ONNX says that another is ignored, and
+    onnxruntime ends the loop by it.
+    """
+    names = Names(graph)
+    for node in walk(graph):
+        if operator(node) != "Loop" or any(node.input[1:2]):
+            continue
+        (body,) = subgraphs(node)
+        if _handed_on(body):
+            condition = names.tensor(f"{node.output[0]}_condition")
+            graph.initializer.append(numpy_helper.from_array(np.array(True), condition))
+            node.input[1] = condition
+
+
+def _handed_on(body: GraphProto) -> bool:
+    makers, name = producers(body), body.output[0].name
+    while name in makers and operator(makers[name]) == "Identity":
+        name = makers[name].input[0]
+    return bool(name == body.input[1].name)
 
 
 def declare_states(model: ModelProto) -> bool:

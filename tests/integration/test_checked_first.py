@@ -21,6 +21,30 @@ BODIES = {
         "y = Cast <to=1> (n)",
         {"tensorrt-rtx": r"NonMaxSuppression.* cannot be built for tensorrt-rtx: .*no kernel"},
     ),
+    "branches of unequal rank": (
+        "m = ReduceMax <keepdims=0> (a) half = Constant <value_float=0.5> () "
+        "more = Greater (m, half) i = If (more) "
+        "<then_branch = t () => (float[N,16] t1) { t1 = Relu (a) }, "
+        "else_branch = e () => (float[N] e1) { e1 = ReduceMax <axes=[1], keepdims=0> (a) }> "
+        "y = Relu (i)",
+        {
+            "tensorrt-rtx": r"node If:i \(If of branches with 2 and 1 axes\).* cannot be built",
+            "cpu": r"node If:i \(If\) of graph 'g' has another number of axes for other inputs",
+        },
+    ),
+    "a squeeze of what is free": (
+        "y = Squeeze (a)",
+        {
+            "tensorrt-rtx": r"node Squeeze:y \(Squeeze without axes of shape \[\?, 16\]\)",
+            "cpu": r"\(Squeeze\) of graph 'g' has another number of axes for other inputs",
+        },
+    ),
+    "an importer that does not name its node": (
+        "zero = Constant <value_ints=[0]> () one = Constant <value_ints=[1,1]> () "
+        "at = Expand (zero, one) u = Constant <value_floats=[1.0]> () u1 = Reshape (u, one) "
+        'y = ScatterElements <reduction="add"> (a, at, u1)',
+        {"tensorrt-rtx": r"node ScatterElements:y \[ScatterElements\]: Unsupported reduction"},
+    ),
     "an operator that nobody converts": (
         "to = Constant <value_ints=[-1,4,4]> () b = Reshape (a, to) y = Det (b)",
         {"tensorrt-rtx": "refused by the parser of TensorRT-RTX", "cpu": "refused by OpenVINO"},

@@ -11,7 +11,7 @@ import pytest
 from graphs.operators import INTEGER_OPS
 from quantization.lint.fatal import UNSUPPORTED_OPS
 from quantization.lint.lint import RULES, lint
-from tests.lint_models import BROKEN, CLEAN, lint_model, with_domain
+from tests.lint_models import BROKEN, CLEAN, UNREAD, lint_model, with_domain
 from tests.rtx_parser import Verdict, parse, supports
 
 ROOT = Path(__file__).parents[2]
@@ -29,6 +29,11 @@ def test_fatal_model_is_refused_or_changed(rule: str) -> None:
         assert any(_CHANGED[rule] in warning for warning in verdict.warnings)
     else:
         assert verdict.errors
+
+
+@pytest.mark.parametrize("found", UNREAD)
+def test_settings_are_refused_by_the_parser(found: str) -> None:
+    assert parse(lint_model(*UNREAD[found])).errors
 
 
 @pytest.mark.parametrize("rule", sorted(_CRASHES))

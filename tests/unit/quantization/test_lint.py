@@ -8,7 +8,7 @@ import pytest
 from onnx import parser
 
 from quantization.lint.lint import RULES, lint
-from tests.lint_models import BROKEN, CLEAN, lint_model, with_domain
+from tests.lint_models import BROKEN, CLEAN, UNREAD, lint_model, with_domain
 
 # Rules that the model of another rule cannot help breaking too.
 _ALSO = {
@@ -54,6 +54,7 @@ def test_clean_model_has_no_finding(name: str) -> None:
         ("concat-scales", "scales 0.1, 0.2"),
         ("minimum-code", "1152 of 1152 codes are -128"),
         ("scale-shape", "scale of shape [1] for 4 axes"),
+        ("unsupported-setting", "MaxPool with dilations 2, 2"),
         ("many-chosen", "TopK of 4000"),
         ("changing-rank", "If of branches with 4 and 2 axes"),
         ("mismatched-pair", "scale 0.2, its QuantizeLinear has 0.1"),
@@ -86,9 +87,10 @@ def test_invalid_graph_is_a_finding() -> None:
     assert "nowhere" in finding.found
 
 
-def test_kernels_that_one_target_lacks() -> None:
-    model = lint_model(*BROKEN["missing-kernel"])
-    assert "missing-kernel" not in {finding.rule for finding in lint(model, "tensorrt")}
+@pytest.mark.parametrize("rule", ["missing-kernel", "missing-plugin"])
+def test_what_one_target_lacks(rule: str) -> None:
+    model = lint_model(*BROKEN[rule])
+    assert rule not in {finding.rule for finding in lint(model, "tensorrt")}
 
 
 def test_what_the_parser_puts_right_is_no_finding() -> None:
@@ -215,3 +217,22 @@ def test_what_changes_its_rank(body: str, shape: str, found: list[str]) -> None:
     zero = np.array([0]) if "Unsqueeze" in body else np.zeros(1, np.float32)
     findings = lint(bare(body, shape, zero=zero, **constants))
     assert [each.found for each in findings if each.rule == "changing-rank"] == found
+
+
+@pytest.mark.parametrize("found", UNREAD)
+def test_settings_that_the_parser_refuses(found: str) -> None:
+    findings = lint(lint_model(*UNREAD[found]), "tensorrt-rtx")
+    assert [each.found for each in findings if each.severity == "fatal"] == [found]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "y = MaxPool <kernel_shape=[2,2], dilations=[1,1]> (x)",
+        'y = Resize <mode="linear", coordinate_transformation_mode="align_corners"> (x, , halves)',
+        "k = Cast <to=6> (x) y = Cast <to=1> (k)",
+        "y = ReduceSum (x, axes)",
+    ],
+)
+def test_settings_that_the_parser_takes(body: str) -> None:
+    assert lint(lint_model(body, {}, 17), "tensorrt-rtx") == ()

@@ -83,3 +83,17 @@ def test_two_squeezes_are_told_one_after_the_other() -> None:
     view = GraphView(prepare(model))
     written = [node.inputs[1:] for node in view.nodes if node.op_type == "Squeeze"]
     assert [view.constant(axes).tolist() for (axes,) in written] == [[2, 3], [0]]  # type: ignore[union-attr]
+
+
+def test_axes_computed_from_a_rank_are_constants() -> None:
+    """``Size`` of a ``Shape`` is the rank: TensorRT takes no axes that are computed."""
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["": 17]> g (float[N,4,6] x) => (float[N,4] y) '
+        "{ s = Shape (x) rank = Size (s) one = Constant <value_ints=[1]> () "
+        "last = Sub (rank, one) y = ReduceSum <keepdims=0> (x, last) }"
+    )
+    prepared = prepare(model)
+    assert [node.op_type for node in GraphView(prepared).nodes] == ["ReduceSum"]
+    x = np.random.default_rng(1).standard_normal((3, 4, 6)).astype(np.float32)
+    (found,) = run(prepared, {"x": x})
+    np.testing.assert_allclose(found, x.astype(np.float64).sum(axis=2), rtol=1e-5, atol=1e-5)

@@ -82,3 +82,25 @@ def test_a_state_that_is_an_output_of_the_graph() -> None:
     prepared = prepare(model)
     assert GraphView(prepared).shape("y") == (None, 4, 6, 6)
     assert [value.name for value in prepared.graph.value_info].count("y") == 0
+
+
+@pytest.mark.parametrize("handed", ["cond", "on"])
+def test_a_missing_condition_holds(handed: str, rng: np.random.Generator) -> None:
+    """What the body makes of a condition that it does not get is left to the runtime."""
+    model = looped(CONV)
+    loop = model.graph.node[0]
+    loop.input[1] = ""
+    if handed == "on":  # its own condition
+        inner = loop.attribute[0].g
+        inner.node[-1].CopyFrom(NODE("Not", ["cond"], ["on"]))
+    prepared = prepare(model)
+    view = GraphView(prepared)
+    (node,) = [node for node in view.nodes if node.op_type == "Loop"]
+    condition = view.constant(node.inputs[1]) if node.inputs[1] else None
+    assert (condition is not None and bool(condition)) == (handed == "cond")
+    x = rng.normal(size=(2, 4, 6, 6)).astype(np.float32)
+    wanted, found = (
+        onnxruntime.InferenceSession(m.SerializeToString()).run(None, {"x": x})[0]
+        for m in (model, prepared)
+    )
+    np.testing.assert_allclose(found, wanted, rtol=1e-5)
