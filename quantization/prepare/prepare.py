@@ -27,6 +27,7 @@ from quantization.prepare.sizes import fold_sizes
 from quantization.prepare.squeezes import write_squeezed_axes
 from quantization.prepare.states import declare_states, forget_states, write_conditions
 from quantization.prepare.widen import widen_floats
+from quantization.prepare.written_out import write_out
 
 __all__ = ["prepare"]
 
@@ -88,6 +89,7 @@ def _simplify(model: ModelProto) -> None:
         changed |= fold_batchnorm(model)
         changed |= write_squeezed_axes(model)
         changed |= write_pads(model)
+        changed |= write_out(model)
         changed |= drop_dead(model.graph)
 
 

@@ -121,6 +121,7 @@ MOST_FILES = 12
 MORE_FILES = {
     "artefacts": "what every room needs, an idea each",
     "quantization/placement": "a file for each kind of rule",
+    "quantization/prepare": "a file for each pass",
     "graphs": "the ground floor is one room",
     "engines": "what all runtimes share",
     "engines/tensorrt": "two libraries and four generations of them",

@@ -1,0 +1,162 @@
+"""Operators that runtimes lack, written in operators that all of them have.
+
+What scikit-learn's exporters put in front of a network are operators of ONNX's ``ai.onnx.ml``,
+which neither TensorRT nor OpenVINO reads, and which are a line of arithmetic each:
+
+    Scaler          (x - offset) * scale
+    Imputer         Where(x is what stands for a missing number, imputed, x)
+    Normalizer      x / d, d the row's largest value, sum of magnitudes or length; x where d is 0
+    GlobalLpPool    the length of each channel (OpenVINO lacks it)
+
+Operators of text, categories and trees stay as they are, and are refused by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
+
+from graphs.edit import replace_nodes
+from graphs.names import Names, stem
+from graphs.opset import opset_of
+from graphs.shapes import values
+from graphs.walk import attributes, nodes, operator
+
+__all__ = ["write_out"]
+
+_AXES_AS_INPUT = 18  # of ReduceL1, ReduceL2 and ReduceMax
+_NORMS = {"MAX": "ReduceMax", "L1": "ReduceL1", "L2": "ReduceL2"}
+
+
+def write_out(model: ModelProto) -> bool:
+    """Replace what can be written in arithmetic. Returns whether anything was.
+
+    Args:
+        model: changed in place; its shapes are inferred.
+    """
+    writer = _Writer(model)
+    kept: list[NodeProto] = []
+    for node in nodes(model):
+        rule = _RULES.get(operator(node))
+        kept.extend((rule(writer, node) if rule else []) or [node])
+    changed = len(kept) > len(nodes(model)) or any(
+        a is not b for a, b in zip(kept, nodes(model), strict=False)
+    )
+    if changed:
+        replace_nodes(model.graph, kept)
+    return changed
+
+
+class _Writer:
+    """What the rules need of the graph: names, types and constants."""
+
+    def __init__(self, model: ModelProto) -> None:
+        self.graph = model.graph
+        self.names = Names(model.graph)
+        self.values = values(model)
+        self.opset = opset_of(model)
+
+    def kind(self, name: str) -> int:
+        """Element type of a tensor; 0 where it is not known."""
+        return self.values[name].type.tensor_type.elem_type if name in self.values else 0
+
+    def rank(self, name: str) -> int | None:
+        """Number of axes of a tensor; None where it is not known."""
+        value = self.values.get(name)
+        if value is None or not value.type.tensor_type.HasField("shape"):
+            return None
+        return len(value.type.tensor_type.shape.dim)
+
+    def constant(self, node: NodeProto, word: str, value: ArrayLike, kind: Any) -> str:
+        """Name of a new constant of a node."""
+        name = self.names.tensor(f"{node.output[0]}_{word}")
+        self.graph.initializer.append(numpy_helper.from_array(np.array(value, kind), name))
+        return name
+
+    def step(
+        self,
+        node: NodeProto,
+        op_type: str,
+        inputs: Sequence[str],
+        *,
+        last: bool = False,
+        **more: Any,
+    ) -> NodeProto:
+        """One node of those that take the place of ``node``; the last makes its output."""
+        word = op_type.lower()
+        output = node.output[0] if last else self.names.tensor(f"{node.output[0]}_{word}")
+        return self.names.node(op_type, inputs, [output], wanted=f"{stem(node)}_{word}", **more)
+
+    def reduced(
+        self, node: NodeProto, op_type: str, source: str, axes: list[int], *, last: bool = False
+    ) -> NodeProto:
+        """A reduction that keeps its axes."""
+        if self.opset >= _AXES_AS_INPUT:
+            given = self.constant(node, "axes", axes, np.int64)
+            return self.step(node, op_type, [source, given], last=last)
+        return self.step(node, op_type, [source], last=last, axes=axes)
+
+    def as_float(self, node: NodeProto) -> list[NodeProto]:
+        """A Cast of the input, where it is not float32."""
+        if self.kind(node.input[0]) == TensorProto.FLOAT:
+            return []
+        return [self.step(node, "Cast", [node.input[0]], to=TensorProto.FLOAT)]
+
+
+def _scaler(writer: _Writer, node: NodeProto) -> list[NodeProto]:
+    given = attributes(node)
+    written = writer.as_float(node)
+    source = written[-1].output[0] if written else node.input[0]
+    offset = writer.constant(node, "offset", given.get("offset", [0.0]), np.float32)
+    scale = writer.constant(node, "scale", given.get("scale", [1.0]), np.float32)
+    centred = writer.step(node, "Sub", [source, offset])
+    return [*written, centred, writer.step(node, "Mul", [centred.output[0], scale], last=True)]
+
+
+def _imputer(writer: _Writer, node: NodeProto) -> list[NodeProto]:
+    given = attributes(node)
+    source = node.input[0]
+    if writer.kind(source) != TensorProto.FLOAT or "imputed_value_floats" not in given:
+        return []
+    imputed = writer.constant(node, "imputed", given["imputed_value_floats"], np.float32)
+    missing = float(given.get("replaced_value_float", 0.0))
+    if np.isnan(missing):
+        found = writer.step(node, "IsNaN", [source])
+    else:
+        mark = writer.constant(node, "missing", missing, np.float32)
+        found = writer.step(node, "Equal", [source, mark])
+    return [found, writer.step(node, "Where", [found.output[0], imputed, source], last=True)]
+
+
+def _normalizer(writer: _Writer, node: NodeProto) -> list[NodeProto]:
+    norm = _NORMS.get(attributes(node).get("norm", b"MAX").decode())
+    if norm is None or writer.rank(node.input[0]) is None:
+        return []
+    written = writer.as_float(node)
+    source = written[-1].output[0] if written else node.input[0]
+    divisor = writer.reduced(node, norm, source, [-1])
+    zero, one = (writer.constant(node, f"of_{n}", n, np.float32) for n in (0, 1))
+    nothing = writer.step(node, "Equal", [divisor.output[0], zero])
+    safe = writer.step(node, "Where", [nothing.output[0], one, divisor.output[0]])
+    quotient = writer.step(node, "Div", [source, safe.output[0]], last=True)
+    return [*written, divisor, nothing, safe, quotient]
+
+
+def _global_lp_pool(writer: _Writer, node: NodeProto) -> list[NodeProto]:
+    norm = {1: "ReduceL1", 2: "ReduceL2"}.get(attributes(node).get("p", 2))
+    rank = writer.rank(node.input[0])
+    if norm is None or rank is None:
+        return []
+    return [writer.reduced(node, norm, node.input[0], list(range(2, rank)), last=True)]
+
+
+_RULES: dict[str, Callable[[_Writer, NodeProto], list[NodeProto]]] = {
+    "GlobalLpPool": _global_lp_pool,
+    "ai.onnx.ml.Imputer": _imputer,
+    "ai.onnx.ml.Normalizer": _normalizer,
+    "ai.onnx.ml.Scaler": _scaler,
+}

@@ -1,0 +1,93 @@
+"""Operators that are written in others compute the same as onnxruntime's own kernels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from graphs.identity import graph_hash
+from graphs.view import GraphView
+from quantization import prepare
+from tests.odd_models import run
+
+ML = "ai.onnx.ml"
+NAN = float("nan")
+
+
+def in_front(
+    op_type: str, domain: str, *, opset: int, kind: int = TensorProto.FLOAT, **attributes: Any
+) -> onnx.ModelProto:
+    """An operator in front of a product with a weight."""
+    shape = ["N", 6] if domain else ["N", 6, 5, 4]
+    product = ["s", "w"] if domain else ["f", "w"]
+    nodes = [
+        helper.make_node(op_type, ["x"], ["s"], name="first", domain=domain, **attributes),
+        *([] if domain else [helper.make_node("Flatten", ["s"], ["f"])]),
+        helper.make_node("MatMul", product, ["y"], name="product"),
+    ]
+    weight = np.random.default_rng(0).standard_normal((6, 3)).astype(np.float32)
+    graph = helper.make_graph(
+        nodes,
+        "in_front",
+        [helper.make_tensor_value_info("x", kind, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 3])],
+        [numpy_helper.from_array(weight, "w")],
+    )
+    opsets = [helper.make_opsetid("", opset), helper.make_opsetid(ML, 3)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=8)
+
+
+NUMBERS = [0.5, -1.0, 2.0, 0.25, 3.0, -0.125]
+CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "scaler": ("Scaler", ML, {"offset": NUMBERS, "scale": NUMBERS[::-1]}),
+    "scaler of one number": ("Scaler", ML, {"offset": [0.5], "scale": [2.0]}),
+    "imputer of nan": (
+        "Imputer",
+        ML,
+        {"imputed_value_floats": NUMBERS, "replaced_value_float": NAN},
+    ),
+    "imputer of a number": (
+        "Imputer",
+        ML,
+        {"imputed_value_floats": [7.0], "replaced_value_float": 0.0},
+    ),
+    "normalizer L1": ("Normalizer", ML, {"norm": "L1"}),
+    "normalizer L2": ("Normalizer", ML, {"norm": "L2"}),
+    "normalizer of the largest": ("Normalizer", ML, {}),
+    "length of channels": ("GlobalLpPool", "", {}),
+    "sums of channels": ("GlobalLpPool", "", {"p": 1}),
+}
+
+
+@pytest.mark.parametrize("opset", [13, 18])
+@pytest.mark.parametrize("name", CASES)
+def test_written_out_is_the_same(name: str, opset: int, rng: np.random.Generator) -> None:
+    op_type, domain, attributes = CASES[name]
+    model = in_front(op_type, domain, opset=opset, **attributes)
+    prepared = prepare(model)
+    left = {node.op_type for node in GraphView(prepared).nodes}
+    assert not left & {op_type, f"{domain}.{op_type}"}
+    assert graph_hash(prepare(prepared)) == graph_hash(prepared)
+    x = rng.standard_normal([4, 6] if domain else [4, 6, 5, 4]).astype(np.float32)
+    x[0] = 0  # a divisor of nothing, a missing number
+    if NAN in attributes.values():
+        x[1, ::2] = NAN
+    np.testing.assert_allclose(
+        run(prepared, {"x": x})[0], run(model, {"x": x})[0], rtol=1e-5, atol=1e-5
+    )
+
+
+def test_integers_are_scaled_as_floats(rng: np.random.Generator) -> None:
+    model = in_front("Scaler", ML, opset=17, kind=TensorProto.INT64, offset=NUMBERS, scale=NUMBERS)
+    x = rng.integers(-9, 9, (4, 6))
+    np.testing.assert_allclose(run(prepare(model), {"x": x})[0], run(model, {"x": x})[0], rtol=1e-5)
+
+
+def test_what_is_no_arithmetic_stays() -> None:
+    model = in_front("Normalizer", ML, opset=17)
+    model.graph.node[0].op_type = "Binarizer"
+    assert "ai.onnx.ml.Binarizer" in {node.op_type for node in GraphView(prepare(model)).nodes}
