@@ -283,7 +283,8 @@ def _typed(view: GraphView, name: str) -> onnx.ValueInfoProto:
 
 
 def _has_constant(view: GraphView, node: Node) -> bool:
-    """Whether the layer has a constant weight and no computed bias."""
-    if len(node.inputs) < 2 or view.constant(node.inputs[1]) is None:
+    """Whether the layer has a constant weight of output channels and no computed bias."""
+    weight = view.constant(node.inputs[1]) if len(node.inputs) > 1 else None
+    if weight is None or weight.ndim < 2:  # of a vector, the product has no axis of channels
         return False
     return len(node.inputs) < 3 or not node.inputs[2] or view.constant(node.inputs[2]) is not None

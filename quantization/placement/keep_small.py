@@ -13,6 +13,7 @@ __all__ = [
     "grouped_transposed",
     "small_matmul",
     "unbounded_product",
+    "vector_product",
 ]
 
 _TILE = 16  # channels an INT8 tensor core works on at once
@@ -98,6 +99,19 @@ def grouped_transposed(draft: Draft, node: Node) -> str | None:
     if node.op_type != "ConvTranspose" or groups == 1:
         return None
     return f"a transposed convolution with {groups} groups"
+
+
+def vector_product(draft: Draft, node: Node) -> str | None:
+    """A MatMul of a tensor of one axis stays in floating point.
+
+    Why: OpenVINO 2026.4 computes something else of one on the left with Q/DQ around it.
+    Source: measured
+    """
+    for name in node.inputs[:2] if node.op_type == "MatMul" else ():
+        shape = draft.view.shape(name)
+        if shape is not None and len(shape) == 1:
+            return f"{name} has one axis"
+    return None
 
 
 def unbounded_product(draft: Draft, node: Node) -> str | None:

@@ -82,7 +82,7 @@ _TENSORRT = Rules(
     ),
 )
 _CPU = Rules(
-    keep=(*_GENERAL, keep_small.grouped_transposed),
+    keep=(*_GENERAL, keep_small.grouped_transposed, keep_small.vector_product),
     place=(
         keep_general.other_products,
         edges.weighted_inputs,

@@ -21,6 +21,7 @@ from quantization.prepare.branches import inline_branches
 from quantization.prepare.fold import GROWTH_LIMIT_BYTES, constant_bytes, fold_constants
 from quantization.prepare.functions import inline_functions
 from quantization.prepare.noops import drop_noops
+from quantization.prepare.own_weights import separate_weights
 from quantization.prepare.pads import write_pads
 from quantization.prepare.sequences import drop_sequences
 from quantization.prepare.sizes import fold_sizes
@@ -90,6 +91,7 @@ def _simplify(model: ModelProto) -> None:
         changed |= write_squeezed_axes(model)
         changed |= write_pads(model)
         changed |= write_out(model)
+        changed |= separate_weights(model.graph)
         changed |= drop_dead(model.graph)
 
 
