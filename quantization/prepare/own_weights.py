@@ -9,7 +9,7 @@ from __future__ import annotations
 from onnx import GraphProto, NodeProto, TensorProto
 
 from graphs.names import Names, stem
-from graphs.operators import WEIGHTED_OPS
+from graphs.operators import CONVOLUTION_OPS, WEIGHTED_OPS
 from graphs.walk import attributes, constants, nodes, operator
 
 __all__ = ["separate_weights"]
@@ -40,7 +40,7 @@ def separate_weights(graph: GraphProto) -> bool:
 
 def _way(node: NodeProto, index: int) -> _Way:
     """Which operand it is, and on which axis its output channels lie."""
-    if node.op_type in ("Conv", "ConvTranspose"):
+    if node.op_type in CONVOLUTION_OPS:
         return index, int(node.op_type == "ConvTranspose")
     flag = "transB" if index else "transA"
     transposed = node.op_type == "Gemm" and bool(attributes(node).get(flag, 0))
