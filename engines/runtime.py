@@ -50,7 +50,7 @@ class Runtime:
         check: refuses an engine, by path and manifest, that this machine's library or device of an
             index does not fit.
         ready: refuses a machine that lacks the library, or a device that building needs.
-        check_model: refuses a model that its parser is too old for.
+        check_model: refuses a model that its parser is too old for, or reads as another.
         check_operators: refuses a prepared model with operators that it does not have, given the
             options that it will be built with; where only building tells, it says nothing.
         linted: whether the rules of ``quantization.lint`` are those of its parser.

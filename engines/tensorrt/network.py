@@ -8,7 +8,7 @@ from typing import Any, Literal
 import onnx
 
 from artefacts.errors import ModelError, UnsupportedError
-from engines.onnx_layers import has_float16, has_qdq
+from engines.onnx_layers import graph_names, has_float16, has_qdq
 from engines.options import BuildOptions
 from engines.tensorrt.library import is_strongly_typed, title
 from engines.tensors import TensorSpec
@@ -20,6 +20,7 @@ __all__ = [
     "network_specs",
     "parse_network",
     "refuse_opset",
+    "refuse_passed_inputs",
 ]
 
 Typing = Literal["strong", "weak"]
@@ -91,6 +92,22 @@ def refuse_opset(trt: Any, model: onnx.ModelProto) -> None:
             f"model has opset {found}, expected at most {WEAK_OPSET} for the parser of "
             f"{title(trt)}; export it again with opset_version={WEAK_OPSET}, convert it with "
             "onnx.version_converter, or build with TensorRT 10"
+        )
+
+
+def refuse_passed_inputs(model: onnx.ModelProto) -> None:
+    """Refuse inputs that are outputs as they are: the parser gives the input another name.
+
+    Raises:
+        ModelError: there is one.
+    """
+    inputs, outputs = graph_names(model)
+    both = [name for name in inputs if name in outputs]
+    if both:
+        raise ModelError(
+            f"tensor {both[0]!r} is an input and an output of the model, which are two tensors to "
+            "TensorRT, expected outputs that a node makes; drop the output, or give it a name of "
+            "its own behind an Identity"
         )
 
 

@@ -128,9 +128,16 @@ def _ready_rtx() -> None:
 
 
 def _check_model(model: onnx.ModelProto) -> None:
-    from engines.tensorrt.network import refuse_opset
+    from engines.tensorrt.network import refuse_opset, refuse_passed_inputs
 
     refuse_opset(tensorrt(PLAIN), model)
+    refuse_passed_inputs(model)
+
+
+def _check_model_rtx(model: onnx.ModelProto) -> None:
+    from engines.tensorrt.network import refuse_passed_inputs
+
+    refuse_passed_inputs(model)
 
 
 def _check_operators_rtx(model: onnx.ModelProto, options: BuildOptions) -> None:
@@ -170,6 +177,7 @@ TENSORRT_RTX = Runtime(
     build=_build_rtx,
     load=partial(_load, RTX),
     check=_check_rtx,
+    check_model=_check_model_rtx,
     check_operators=_check_operators_rtx,
     takes_types=_always,
     ready=_ready_rtx,

@@ -30,10 +30,11 @@ def separate_weights(graph: GraphProto) -> bool:
             if first.setdefault(name, way) == way:
                 continue
             if (name, way) not in copies:
-                copy = TensorProto()
-                copy.CopyFrom(known[name])
-                copy.name = copies[name, way] = names.tensor(f"{name}_of_{stem(node)}")
-                graph.initializer.append(copy)
+                tensor = TensorProto()
+                tensor.CopyFrom(known[name])
+                tensor.name = names.tensor(f"{name}_of_{stem(node)}")
+                copies[name, way] = tensor.name
+                graph.initializer.append(tensor)
             node.input[index] = copies[name, way]
     return bool(copies)
 

@@ -9,6 +9,7 @@ import onnx
 import pytest
 from onnx import parser
 
+import engines
 from artefacts.errors import ModelError
 from build_engine import build
 
@@ -124,3 +125,26 @@ def test_float64_at_the_edge_is_refused_for_openvino_in_the_first_step(
     with pytest.raises(ModelError, match="x of graph 'g' is float64, which OpenVINO's CPU plugin"):
         build(tmp_path / "m.onnx", tmp_path / "m.engine", target="cpu", random_calibration=8)
     assert not list(tmp_path.glob("m.p*"))
+
+
+def test_an_input_that_is_an_output_is_refused_for_tensorrt(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    """Its parser calls the input ``__x``; the cpu target hands it on."""
+    model = parser.parse_model(
+        '<ir_version: 8, opset_import: ["": 17]> g (float[N,16] x) => '
+        "(float[N,16] y, float[N,16] x) { y = MatMul (x, w) }"
+    )
+    weight = rng.normal(size=(16, 16)).astype(np.float32)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(weight, "w"))
+    onnx.save(model, tmp_path / "m.onnx")
+    rows = rng.normal(size=(8, 16)).astype(np.float32)
+    path, engine = tmp_path / "m.onnx", tmp_path / "o/m.engine"
+    pytest.importorskip("tensorrt_rtx")
+    with pytest.raises(ModelError, match="tensor 'x' is an input and an output of the model"):
+        build(path, engine, calib_data=rows, target="tensorrt-rtx")
+    assert not (tmp_path / "o").exists()
+    pytest.importorskip("openvino")
+    build(path, engine, calib_data=rows, target="cpu")
+    with engines.load(engine) as loaded:
+        np.testing.assert_array_equal(loaded({"x": rows})["x"], rows)
