@@ -30,6 +30,7 @@ Typing = Literal["strong", "weak"]
 WEAK_OPSET = 17
 
 _NO_GPU = "catchCudaError"
+_PLUGIN_WITHOUT_GPU = "Cuda Error in "
 
 # DataType member → numpy name; trt.nptype knows no BF16, FP8 or INT4.
 DTYPES = {
@@ -116,6 +117,7 @@ def parse_network(trt: Any, builder: Any, log: Any, source: Path | bytes, typing
 
     Raises:
         ModelError: the parser refuses it; the message has every error with its node.
+        UnsupportedError: it asks for a plugin that does not start without a GPU.
     """
     network = builder.create_network(_creation_flags(trt, builder, typing))
     parser = trt.OnnxParser(network, log)
@@ -125,7 +127,15 @@ def parse_network(trt: Any, builder: Any, log: Any, source: Path | bytes, typing
         read, name = parser.parse(source), "the model"
     if not read:
         found = [_sentence(parser.get_error(i), log.parsing) for i in range(parser.num_errors)]
-        found = found or log.take_errors()
+        logged = log.take_errors()
+        without = [_one_line(text) for text in logged if _PLUGIN_WITHOUT_GPU in text]
+        if without:
+            raise UnsupportedError(
+                f"{name} cannot be parsed by {title(trt)} on this machine: {'; '.join(found)}, as a "
+                f"plugin of the library does not start ({without[0]}), expected a GPU with its "
+                "driver; build there, or end the model before this node"
+            )
+        found = found or logged
         raise ModelError(
             f"{name} is refused by the parser of {title(trt)}: "
             f"{'; '.join(found)}; expected operators that it supports: "

@@ -10,8 +10,9 @@ import pytest
 from onnx import parser
 
 import engines
-from artefacts.errors import ModelError
+from artefacts.errors import ModelError, UnsupportedError
 from build_engine import build
+from engines.environment import has_gpu
 
 # Name → nodes behind an INT8 layer, and what is said of them by target.
 BODIES = {
@@ -148,3 +149,27 @@ def test_an_input_that_is_an_output_is_refused_for_tensorrt(
     build(path, engine, calib_data=rows, target="cpu")
     with engines.load(engine) as loaded:
         np.testing.assert_array_equal(loaded({"x": rows})["x"], rows)
+
+
+@pytest.mark.skipif(has_gpu(), reason="the plugin starts on a GPU")
+def test_a_plugin_that_needs_a_gpu_is_said_to(tmp_path: Path, rng: np.random.Generator) -> None:
+    """TensorRT-RTX builds without a GPU, but its RoiAlign asks for one when it is parsed."""
+    pytest.importorskip("tensorrt_rtx")
+    model = parser.parse_model(
+        '<ir_version: 8, opset_import: ["": 17]> g (float[1,16,8,8] x) => (float y) '
+        "{ a = Conv (x, w) y = RoiAlign <output_height=2, output_width=2> (a, boxes, batch) }"
+    )
+    model.graph.output[0].type.tensor_type.ClearField("shape")
+    constants = {
+        "w": rng.normal(size=(16, 16, 3, 3)).astype(np.float32),
+        "boxes": np.array([[0, 0, 4, 4]], np.float32),
+        "batch": np.array([0]),
+    }
+    model.graph.initializer.extend(
+        onnx.numpy_helper.from_array(value, name) for name, value in constants.items()
+    )
+    onnx.save(model, tmp_path / "m.onnx")
+    rows = rng.normal(size=(4, 1, 16, 8, 8)).astype(np.float32)
+    with pytest.raises(UnsupportedError, match=r"RoiAlign:y.*expected a GPU with its driver"):
+        build(tmp_path / "m.onnx", tmp_path / "m.engine", calib_data=rows, target="tensorrt-rtx")
+    assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
