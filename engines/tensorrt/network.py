@@ -131,8 +131,8 @@ def parse_network(trt: Any, builder: Any, log: Any, source: Path | bytes, typing
         without = [_one_line(text) for text in logged if _PLUGIN_WITHOUT_GPU in text]
         if without:
             raise UnsupportedError(
-                f"{name} cannot be parsed by {title(trt)} on this machine: {'; '.join(found)}, as a "
-                f"plugin of the library does not start ({without[0]}), expected a GPU with its "
+                f"{name} cannot be parsed by {title(trt)} on this machine: {'; '.join(found)}, as "
+                f"a plugin of its own does not start ({without[0]}), expected a GPU with its "
                 "driver; build there, or end the model before this node"
             )
         found = found or logged
