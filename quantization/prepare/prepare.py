@@ -18,6 +18,7 @@ from graphs.shapes import check, infer_shapes
 from graphs.walk import is_default_domain, nodes, operator
 from quantization.prepare.batchnorm import fold_batchnorm
 from quantization.prepare.branches import inline_branches
+from quantization.prepare.empties import write_empties
 from quantization.prepare.fold import GROWTH_LIMIT_BYTES, constant_bytes, fold_constants
 from quantization.prepare.functions import inline_functions
 from quantization.prepare.noops import drop_noops
@@ -69,6 +70,7 @@ def prepare(model: ModelProto, *, widen: bool = True) -> ModelProto:
         sort_nodes(prepared.graph)
     check(prepared)
     _simplify(prepared)
+    write_empties(prepared.graph)
     name_nodes(prepared.graph)
     check(prepared)
     _warn(prepared.graph)
