@@ -43,8 +43,9 @@ def prepare(model: ModelProto, *, widen: bool = True) -> ModelProto:
 
     Opset 13 or newer, shapes inferred, constants and BatchNormalization folded, no-ops and
     sequences of known pieces dropped, initializers no graph inputs, float32 inside, nodes named
-    uniquely. Inputs and outputs keep their names, types and dynamic axes. Custom operators and
-    subgraphs are left as they are.
+    uniquely; what a file leaves open and what runtimes lack written out. Inputs and outputs keep
+    their names, types and dynamic axes. Custom operators are left as they are, and subgraphs but
+    for the shapes of states and empty constants.
 
     Args:
         model: any ONNX model with its data loaded.
