@@ -223,6 +223,7 @@ UNREAD: dict[str, tuple[str, dict[str, Any], int]] = {
         {},
         18,
     ),
+    "statistics as outputs": ("y, t, k, o, p = BatchNormalization (x, vs, vs, vs, vs)", {}, 13),
     "Cast to int16": ("k = Cast <to=5> (x) y = Cast <to=1> (k)", {}, 17),
     "Cast to uint8": ("k = Cast <to=2> (x) y = Cast <to=1> (k)", {}, 17),
     "ReduceSum over axes that are computed": (

@@ -217,6 +217,8 @@ def training_mode(view: GraphView) -> Found:
     for node in view.nodes:
         if node.op_type == "BatchNormalization" and node.integer("training_mode", 0):
             yield node, "training_mode = 1"
+        elif node.op_type == "BatchNormalization" and any(node.outputs[1:]):  # before opset 14
+            yield node, "statistics as outputs"
         elif node.op_type == "Dropout" and len(node.inputs) > 2 and node.inputs[2]:
             mode = view.constant(node.inputs[2])
             if mode is None or mode.any():
