@@ -280,6 +280,7 @@ class PromiseSearch:
             methods=None if methods == NOTHING else methods,
             fitted_without=result.fitted_without,
             improvement_samples=self.quantize.improvement_samples,
+            attention=self.quantize.attention,
             weights=self.quantize.weights,
             unsigned=self.quantize.unsigned,
             held_out=self.data.holds_out,

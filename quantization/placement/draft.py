@@ -11,6 +11,7 @@ from graphs.operators import CONTROL_OPS, SIZE_OPS, WEIGHTED_OPS
 from graphs.view import GraphView, Node, Shape
 from quantization.placement.batchless import batchless_shapes
 from quantization.placement.result import (
+    Attention,
     Floating,
     Placement,
     Profile,
@@ -32,6 +33,7 @@ class Draft:
         look_up: take a tensor's range from above ops that keep it; else each has its own.
         apart: names of Concats whose inputs keep scales of their own.
         lacking: operators that the runtime has no INT8 kernel for.
+        attention: what becomes of the products of two activations around a Softmax.
 
     Attributes:
         view: the graph.
@@ -39,6 +41,7 @@ class Draft:
         excluded: names of nodes the user excluded.
         apart: names of Concats whose inputs keep scales of their own.
         lacking: operators that the runtime has no INT8 kernel for.
+        attention: what becomes of the products of two activations around a Softmax.
         extra: tensors that need a range and get no Q/DQ pair.
     """
 
@@ -50,8 +53,10 @@ class Draft:
         look_up: bool = True,
         apart: frozenset[str] = frozenset(),
         lacking: frozenset[str] = frozenset(),
+        attention: Attention = "auto",
     ) -> None:
         self.view = view
+        self.attention = attention
         self.lacking = lacking
         self.apart = apart
         self._look_up = look_up

@@ -7,11 +7,23 @@ from graphs.view import GraphView, Node
 from quantization.placement.draft import Draft
 from quantization.placement.walk import is_pass_through
 
-__all__ = ["follows_softmax", "squeeze_excite", "unfused_attention"]
+__all__ = ["float_attention", "follows_softmax", "squeeze_excite", "unfused_attention"]
 
 # What TensorRT-RTX 1.7.1 compiles to one INT8 kernel for SM 8.0, 8.6, 8.9 and 12.0.
 _LONGEST_ATTENTION = 512
 _FUSED_HEADS = (16, 32, 64)
+
+
+def float_attention(draft: Draft, node: Node) -> str | None:
+    """Both MatMuls of every attention stay in floating point with ``--attention float``.
+
+    Why: the scores and probabilities of INT8 attention have no smoothing weights behind them; the
+    user knows, or has measured, that they lose too much accuracy.
+    Source: ours
+    """
+    if draft.attention != "float" or _attention_softmax(draft.view, node) is None:
+        return None
+    return "attention, which is asked for in floating point"
 
 
 def unfused_attention(draft: Draft, node: Node) -> str | None:
@@ -19,13 +31,13 @@ def unfused_attention(draft: Draft, node: Node) -> str | None:
 
     It does for up to 512 positions of known number and heads of 16, 32 or 64 channels; then Q, K,
     V and the Softmax output are read as INT8. The scaling, the mask Add and the Softmax between
-    are never quantized.
+    are never quantized. With ``--attention int8`` it is quantized all the same.
 
     Why: other INT8 attention is split into kernels that write the scores to memory, while FP16
     attention stays one kernel for every length and head tried.
     Source: measured, [attention], [modelopt]
     """
-    softmax = _attention_softmax(draft.view, node)
+    softmax = None if draft.attention == "int8" else _attention_softmax(draft.view, node)
     if softmax is None:
         return None
     lengths = [draft.size(softmax.inputs[0], axis) for axis in (-2, -1)]
