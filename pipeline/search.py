@@ -297,5 +297,5 @@ class PromiseSearch:
             require("matplotlib.figure", extra="report")
         except MissingLibraryError as err:
             self.screen.add(f"no plot of the front: {err}")
-            return
-        pareto_plot(result, judge.goal, self.paths.beside(".pareto.png"))
+        else:
+            pareto_plot(result, judge.goal, self.paths.beside(".pareto.png"))

@@ -34,6 +34,7 @@ class Draft:
         apart: names of Concats whose inputs keep scales of their own.
         lacking: operators that the runtime has no INT8 kernel for.
         attention: what becomes of the products of two activations around a Softmax.
+        observe_probabilities: a Softmax output takes the range that samples show, not 1.
 
     Attributes:
         view: the graph.
@@ -54,9 +55,11 @@ class Draft:
         apart: frozenset[str] = frozenset(),
         lacking: frozenset[str] = frozenset(),
         attention: Attention = "auto",
+        observe_probabilities: bool = False,
     ) -> None:
         self.view = view
         self.attention = attention
+        self._observes_probabilities = observe_probabilities
         self.lacking = lacking
         self.apart = apart
         self._look_up = look_up
@@ -187,7 +190,9 @@ class Draft:
         )
 
     def _fixed_ranges(self) -> dict[str, float]:
-        """Softmax gives probabilities: amax is 1 whatever the samples (ModelOpt fixes it too)."""
+        """Softmax gives probabilities: amax is 1 whatever the samples, unless they are observed."""
+        if self._observes_probabilities:
+            return {}
         observed = {edge.observed for edge in self.edges} | self.extra
         makers = ((name, self.view.producer(name)) for name in sorted(observed))
         return {name: 1.0 for name, node in makers if node and node.op_type == "Softmax"}

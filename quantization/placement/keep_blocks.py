@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from graphs.operators import AVERAGE_OPS, POINTWISE_OPS, SCORE_OPS, WEIGHTED_OPS
+from graphs.operators import AVERAGE_OPS, POINTWISE_OPS, WEIGHTED_OPS
 from graphs.view import GraphView, Node
+from quantization.placement.attention import (
+    attention_softmax,
+    follows_softmax,
+    pairs_of_products,
+)
 from quantization.placement.draft import Draft
 from quantization.placement.walk import is_pass_through
 
-__all__ = ["float_attention", "follows_softmax", "squeeze_excite", "unfused_attention"]
+__all__ = ["float_attention", "half_attention", "squeeze_excite", "unfused_attention"]
 
 # What TensorRT-RTX 1.7.1 compiles to one INT8 kernel for SM 8.0, 8.6, 8.9 and 12.0.
 _LONGEST_ATTENTION = 512
@@ -21,7 +26,7 @@ def float_attention(draft: Draft, node: Node) -> str | None:
     user knows, or has measured, that they lose too much accuracy.
     Source: ours
     """
-    if draft.attention != "float" or _attention_softmax(draft.view, node) is None:
+    if draft.attention != "float" or attention_softmax(draft.view, node) is None:
         return None
     return "attention, which is asked for in floating point"
 
@@ -37,7 +42,7 @@ def unfused_attention(draft: Draft, node: Node) -> str | None:
     attention stays one kernel for every length and head tried.
     Source: measured, [attention], [modelopt]
     """
-    softmax = None if draft.attention == "int8" else _attention_softmax(draft.view, node)
+    softmax = None if draft.attention == "int8" else attention_softmax(draft.view, node)
     if softmax is None:
         return None
     lengths = [draft.size(softmax.inputs[0], axis) for axis in (-2, -1)]
@@ -51,40 +56,24 @@ def unfused_attention(draft: Draft, node: Node) -> str | None:
     return f"attention with heads of {head or 'unknown'} channels, fused in INT8 for 16, 32, 64"
 
 
-def follows_softmax(view: GraphView, node: Node) -> bool:
-    """Whether ``node`` is the product of probabilities and values."""
-    maker = view.producer(node.inputs[0])
-    while maker is not None and is_pass_through(view, maker):
-        maker = view.producer(maker.inputs[0])
-    return maker is not None and maker.op_type == "Softmax"
+def half_attention(draft: Draft) -> None:
+    """Of an attention both MatMuls are INT8, or none.
 
+    One that another rule or the user keeps in floating point takes the other with it, unless
+    ``--attention int8`` says otherwise.
 
-def _attention_softmax(view: GraphView, node: Node) -> Node | None:
-    """The Softmax that the MatMul of two activations ``node`` feeds or reads."""
-    if node.op_type != "MatMul" or any(view.is_constant(name) for name in node.inputs):
-        return None
-    for name in node.inputs:
-        while (maker := view.producer(name)) is not None:
-            if maker.op_type == "Softmax":
-                return maker
-            if not is_pass_through(view, maker):
-                break
-            name = maker.inputs[0]
-    return _softmax_after(view, node)
-
-
-def _softmax_after(view: GraphView, node: Node) -> Node | None:
-    """The Softmax reached from ``node`` through scaling, masking and reshapes."""
-    between = SCORE_OPS | {"Max"}
-    pending = [node]
-    while pending:
-        current = pending.pop()
-        for use in view.uses(current.outputs[0]):
-            if use.node.op_type == "Softmax":
-                return use.node
-            if use.node.op_type in between or is_pass_through(view, use.node):
-                pending.append(use.node)
-    return None
+    Why: one kernel of TensorRT computes both; half an attention is two products and a Softmax
+    that go through memory, where all of it in float16 is one kernel, too.
+    Source: measured
+    """
+    if draft.attention == "int8":
+        return
+    for pair in pairs_of_products(draft.view, draft.view.nodes):
+        floating = [node for node in pair if node.name not in draft.layers]
+        for node in pair:
+            if len(floating) == 1 and node not in floating:
+                why = f"the attention's other product, {floating[0].name}, stays in floating point"
+                draft.leave(node, "half_attention", why)
 
 
 def squeeze_excite(draft: Draft) -> None:

@@ -42,11 +42,14 @@ class Rules:
         keep: asked of each weighted layer; the first that answers keeps it in floating point.
         place: run once each; they leave layers, quantize edges, share scales.
         look_up: take ranges from above ops that keep them.
+        observe_probabilities: a Softmax output takes the range that samples show, not 1: even
+            attention to 256 positions, 0.004 each, would round to nothing in steps of 1/127.
     """
 
     keep: tuple[Callable[[Draft, Node], str | None], ...]
     place: tuple[Callable[[Draft], None], ...]
     look_up: bool = True
+    observe_probabilities: bool = False
 
 
 _GENERAL = (
@@ -70,6 +73,7 @@ _TENSORRT = Rules(
     ),
     place=(
         keep_general.other_products,
+        keep_blocks.half_attention,
         keep_blocks.squeeze_excite,
         output_layers,
         edges.weighted_inputs,
@@ -81,6 +85,7 @@ _TENSORRT = Rules(
         shared.concat,
         shared.linear_resize,
     ),
+    observe_probabilities=True,
 )
 _CPU = Rules(
     keep=(*_GENERAL, keep_small.grouped_transposed),
@@ -187,7 +192,9 @@ def _placed(
 ) -> Placement:
     """What the rules of a profile make of a graph."""
     rules = PROFILES[profile]
-    draft = draft_of(look_up=rules.look_up, apart=apart)
+    draft = draft_of(
+        look_up=rules.look_up, apart=apart, observe_probabilities=rules.observe_probabilities
+    )
     for node in tuple(draft.layers.values()):
         for rule in (*rules.keep, *(PORTABLE if portable else ())):
             if (why := rule(draft, node)) is not None:

@@ -1,11 +1,12 @@
-"""Q, K and V of one product: their Q/DQ pairs stand next to the slices."""
+"""Attention: by the rule or as asked for, whole or not at all; Q, K and V of one product."""
 
 from __future__ import annotations
 
 import pytest
 
-from quantization.placement import Placement, place
-from tests.networks import sliced_attention
+from artefacts.errors import InputError
+from quantization.placement import Placement, Profile, place
+from tests.networks import bert, sliced_attention
 
 
 def edges(placement: Placement) -> set[tuple[str, str, str]]:
@@ -71,3 +72,37 @@ def test_openvino_reads_them_as_before() -> None:
     }
     assert ("n_Reshape_0", "Add_0") in read
     assert "n_Transpose_1" not in {node for node, _ in read}
+
+
+@pytest.mark.parametrize("profile", ["tensorrt", "cpu"])
+def test_attention_is_what_is_asked_for(profile: Profile) -> None:
+    """One that the rule leaves in float becomes INT8, one that it quantizes float."""
+    products = {"n_MatMul_3", "n_MatMul_4"}
+    unknown, known = bert(length="length", layers=1), bert(layers=1)
+    everywhere = place(unknown, profile=profile, attention="int8")
+    assert products <= set(everywhere.int8_nodes)
+    nowhere = place(known, profile=profile, attention="float")
+    assert {f.node for f in nowhere.floating if f.rule == "float_attention"} == products
+    assert not products & {edge.node for edge in nowhere.activations}
+    others = set(place(known, profile=profile).int8_nodes) - products
+    assert set(nowhere.int8_nodes) == others
+    assert place(known, profile=profile, attention="auto") == place(known, profile=profile)
+
+
+def test_another_attention_is_refused() -> None:
+    with pytest.raises(InputError, match="attention is 'half', expected one of auto, int8, float"):
+        place(bert(layers=1), attention="half")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("product", ["n_MatMul_3", "n_MatMul_4"])
+def test_half_an_attention_takes_the_other_with_it(product: str) -> None:
+    placement = place(bert(), exclude=[product])
+    (other,) = {"n_MatMul_3", "n_MatMul_4"} - {product}
+    assert {f.node: f.rule for f in placement.floating} == {
+        product: "excluded",
+        other: "half_attention",
+    }
+    (why,) = (f.why for f in placement.floating if f.node == other)
+    assert why == f"the attention's other product, {product}, stays in floating point"
+    assert other in place(bert(), exclude=[product], attention="int8").int8_nodes
+    assert other in place(bert(), exclude=[product], profile="cpu").int8_nodes
