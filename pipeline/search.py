@@ -270,14 +270,13 @@ class PromiseSearch:
 
     def _recipe(self, start: _Start, result: SearchResult, judge: Judge) -> Recipe:
         """What makes the same model again without searching."""
-        methods = result.improved.methods
         return Recipe(
             graph_hash=graph_hash(self.given.model),
             profile=result.placement.profile,
             exclude=self.quantize.exclude,
             released=result.point.released,
             calibrator=start.given.method,
-            methods=None if methods == NOTHING else methods,
+            methods=None if result.improved.methods == NOTHING else result.improved.methods,
             fitted_without=result.fitted_without,
             improvement_samples=self.quantize.improvement_samples,
             attention=self.quantize.attention,

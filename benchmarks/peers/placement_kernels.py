@@ -84,15 +84,19 @@ def compile_graph(path: Path, capability: str) -> Plan:
 def converts(layer: Mapping[str, Any]) -> bool:
     """Whether a kernel computes nothing: what it reads only changes its type or place.
 
-    Two tensors that it multiplies are named alike ("MulMulMinMaxRounCast", a gate and a quantizer),
-    so that reading several counts only where they are joined.
+    Adding a bias is no reason for a kernel of its own, so it counts, too. Two tensors that are
+    multiplied are named alike ("MulMulMinMaxRounCast", a gate and a quantizer), so that reading
+    several counts only where they are joined.
     """
     name = str(layer["Name"])
     if not name.startswith("__myl_"):
         return False
     words = set(_WORD.findall(name.removeprefix("__myl_").partition("_")[0]))
-    one = len(layer["Inputs"]) == 1 or "Conc" in words
-    return one and bool(words & _CONVERTING) and words <= _ONLY
+    if len(layer["Inputs"]) == 1:
+        words -= {"Add"}
+    elif "Conc" not in words:
+        return False
+    return bool(words & _CONVERTING) and words <= _ONLY
 
 
 def _runs_int8(layer: Mapping[str, Any]) -> bool:

@@ -7,6 +7,7 @@ from graphs.view import GraphView, Node
 from quantization.placement.attention import (
     attention_softmax,
     follows_softmax,
+    is_convolved,
     pairs_of_products,
 )
 from quantization.placement.draft import Draft
@@ -36,14 +37,16 @@ def unfused_attention(draft: Draft, node: Node) -> str | None:
 
     It does for up to 512 positions of known number and heads of 16, 32 or 64 channels; then Q, K,
     V and the Softmax output are read as INT8. The scaling, the mask Add and the Softmax between
-    are never quantized. With ``--attention int8`` it is quantized all the same.
+    are never quantized. Attention whose Q, K and V convolutions make is INT8 at every size, and
+    every attention with ``--attention int8``.
 
     Why: other INT8 attention is split into kernels that write the scores to memory, while FP16
-    attention stays one kernel for every length and head tried.
+    attention stays one kernel for every length and head tried. Between convolutions it is one
+    kernel in neither, and INT8 has as many as float16.
     Source: measured, [attention], [modelopt]
     """
     softmax = None if draft.attention == "int8" else attention_softmax(draft.view, node)
-    if softmax is None:
+    if softmax is None or is_convolved(draft.view, node):
         return None
     lengths = [draft.size(softmax.inputs[0], axis) for axis in (-2, -1)]
     if not all(size is not None and size <= _LONGEST_ATTENTION for size in lengths):

@@ -78,6 +78,7 @@ _TENSORRT = Rules(
         output_layers,
         edges.weighted_inputs,
         edges.residual_add,
+        edges.pooling_chain,
         edges.average_pool,
         edges.resize,
         edges.layer_norm,

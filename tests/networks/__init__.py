@@ -13,16 +13,19 @@ from tests.networks.recurrent import lstm
 from tests.networks.resnet import resnet, resnet50
 from tests.networks.transformer import bert, sliced_attention, vit
 from tests.networks.unet import skip_network, unet
+from tests.networks.yolo_parts import convolved_attention, pyramid_pooling
 
 __all__ = [
     "NETWORKS",
     "Builder",
     "bert",
+    "convolved_attention",
     "detector",
     "efficientnet",
     "lstm",
     "mobilenet_v2",
     "mobilenet_v3",
+    "pyramid_pooling",
     "resnet",
     "resnet50",
     "skip_network",

@@ -6,7 +6,7 @@ import pytest
 
 from artefacts.errors import InputError
 from quantization.placement import Placement, Profile, place
-from tests.networks import bert, sliced_attention
+from tests.networks import bert, convolved_attention, sliced_attention
 
 
 def edges(placement: Placement) -> set[tuple[str, str, str]]:
@@ -87,6 +87,18 @@ def test_attention_is_what_is_asked_for(profile: Profile) -> None:
     others = set(place(known, profile=profile).int8_nodes) - products
     assert set(nowhere.int8_nodes) == others
     assert place(known, profile=profile, attention="auto") == place(known, profile=profile)
+
+
+@pytest.mark.parametrize("transposed", [True, False])
+@pytest.mark.parametrize(("side", "size"), [(5, 32), (24, 24)], ids=["small", "large"])
+def test_attention_between_convolutions_is_int8_at_every_size(
+    transposed: bool, side: int, size: int
+) -> None:
+    model = convolved_attention(transposed=transposed, side=side, size=size)
+    placement = place(model)
+    assert {"n_MatMul_0", "n_MatMul_1"} <= set(placement.int8_nodes)
+    read = {(edge.node, edge.index) for edge in placement.activations}
+    assert {(f"n_MatMul_{n}", index) for n in range(2) for index in range(2)} <= read
 
 
 def test_another_attention_is_refused() -> None:
