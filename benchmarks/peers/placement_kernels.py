@@ -11,9 +11,9 @@ from typing import Any
 
 import engines
 from engines.options import Target
-from engines.tensorrt.layers import multiplies, tensorrt_precisions
+from engines.tensorrt.layers import tensorrt_precisions
 from engines.tensorrt.library import tensorrt, tensorrt_log
-from engines.tensorrt.plan_log import logged_layers
+from engines.tensorrt.plan_log import is_arithmetic, logged_layers
 
 __all__ = ["Plan", "compile_graph", "converts"]
 
@@ -67,7 +67,7 @@ def compile_graph(path: Path, capability: str) -> Plan:
         )
     (text,) = tensorrt_log(tensorrt(TARGET)).layers
     layers = list(logged_layers(text))
-    products = [layer for layer in layers if multiplies(layer)]
+    products = [layer for layer in layers if is_arithmetic(layer)]
     covered = manifest.coverage.nodes if manifest.coverage is not None else ()
     return Plan(
         kernels=len(layers),

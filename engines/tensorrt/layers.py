@@ -12,7 +12,7 @@ from typing import Any
 
 from engines.coverage import INT8, UNKNOWN
 
-__all__ = ["COPY", "multiplies", "plan_kernel", "tensorrt_precisions"]
+__all__ = ["COPY", "plan_kernel", "tensorrt_precisions"]
 
 # "[ONNX Layer: conv1 | caller (function)]", one for each fused node (OSS onnx-tensorrt,
 # processMetadata); the separator between them differs between releases.
@@ -46,7 +46,7 @@ def tensorrt_precisions(inspected: Mapping[str, Any], order: Sequence[str] = ())
     # A node may be named by several kernels: those that multiply do its arithmetic, then those with
     # a tactic; code around them has the names of their nodes, too, and copies come last.
     layers.sort(
-        key=lambda layer: (not multiplies(layer), _is_copy(layer), not layer.get("TacticName"))
+        key=lambda layer: (not _multiplies(layer), _is_copy(layer), not layer.get("TacticName"))
     )
     found: dict[str, str] = {}
     for layer in layers:
@@ -87,7 +87,7 @@ def _is_copy(layer: Mapping[str, Any]) -> bool:
     return str(layer["Name"]).startswith(COPY)
 
 
-def multiplies(layer: Mapping[str, Any]) -> bool:
+def _multiplies(layer: Mapping[str, Any]) -> bool:
     """A convolution, a product, or a whole attention; not a copy that is named after one."""
     kinds = (layer.get("LayerType"), layer.get("ParameterType"))
     words = " ".join(str(kind) for kind in kinds if kind)
@@ -102,8 +102,8 @@ def _precision(layer: Mapping[str, Any]) -> str:
     Of what multiplies, the first input that is a number counts: a bias or skip behind it may be in
     float, and an attention's mask, which may come first, is none.
     """
-    product = multiplies(layer)
-    if product and INT8_TACTIC.search(str(layer.get("TacticName", ""))):
+    multiplies = _multiplies(layer)
+    if multiplies and INT8_TACTIC.search(str(layer.get("TacticName", ""))):
         return INT8
     if weights := _weights(layer):
         return _named(str(weights.get("Type")))
@@ -114,7 +114,7 @@ def _precision(layer: Mapping[str, Any]) -> str:
         _named(" ".join(str(v) for k, v in tensor.items() if "type" in k.lower()))
         for tensor in inputs
     ]
-    if product:
+    if multiplies:
         read = [kind for kind in read if kind != UNKNOWN][:1]
     kinds = set(read)
     floating = kinds - {INT8}

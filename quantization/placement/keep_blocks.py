@@ -16,7 +16,7 @@ from quantization.placement.walk import is_pass_through
 __all__ = ["float_attention", "half_attention", "squeeze_excite", "unfused_attention"]
 
 # What TensorRT-RTX 1.7.1 compiles to one INT8 kernel for SM 8.0, 8.6, 8.9 and 12.0.
-_LONGEST_ATTENTION = 512
+_MOST_KEYS = 512
 _FUSED_HEADS = (16, 32, 64)
 
 
@@ -35,28 +35,33 @@ def float_attention(draft: Draft, node: Node) -> str | None:
 def unfused_attention(draft: Draft, node: Node) -> str | None:
     """Both MatMuls of an attention stay in floating point unless TensorRT fuses it in INT8.
 
-    It does for up to 512 positions of known number and heads of 16, 32 or 64 channels; then Q, K,
-    V and the Softmax output are read as INT8. The scaling, the mask Add and the Softmax between
-    are never quantized. Attention whose Q, K and V convolutions make is INT8 at every size, and
-    every attention with ``--attention int8``.
+    It does for up to 512 known positions that are attended to and heads of 16, 32 or 64 channels;
+    then Q, K, V and the Softmax output are read as INT8. The scaling, the mask Add and the Softmax
+    between are never quantized. Where float16 is not fused either, attention is INT8 at every size:
+    of a single head, and where convolutions make Q, K and V. So is all with ``--attention int8``.
 
     Why: other INT8 attention is split into kernels that write the scores to memory, while FP16
-    attention stays one kernel for every length and head tried. Between convolutions it is one
-    kernel in neither, and INT8 has as many as float16.
+    attention of several heads stays one kernel for every length and head tried.
     Source: measured, [attention], [modelopt]
     """
     softmax = None if draft.attention == "int8" else attention_softmax(draft.view, node)
-    if softmax is None or is_convolved(draft.view, node):
+    if softmax is None or is_convolved(draft.view, node) or _is_single(draft, softmax.inputs[0]):
         return None
-    lengths = [draft.size(softmax.inputs[0], axis) for axis in (-2, -1)]
-    if not all(size is not None and size <= _LONGEST_ATTENTION for size in lengths):
-        sizes = "×".join("unknown" if size is None else str(size) for size in lengths)
-        return f"attention over {sizes} positions, fused in INT8 up to {_LONGEST_ATTENTION}"
+    queries, keys = (draft.size(softmax.inputs[0], axis) for axis in (-2, -1))
+    if queries is None or keys is None or keys > _MOST_KEYS:
+        sizes = "×".join("unknown" if size is None else str(size) for size in (queries, keys))
+        return f"attention over {sizes} positions, fused in INT8 up to {_MOST_KEYS} attended to"
     second = follows_softmax(draft.view, node)
     head = draft.size(node.inputs[1] if second else node.inputs[0], -1)
     if head in _FUSED_HEADS:
         return None
     return f"attention with heads of {head or 'unknown'} channels, fused in INT8 for 16, 32, 64"
+
+
+def _is_single(draft: Draft, scores: str) -> bool:
+    """Whether scores are of one head of one sample."""
+    rank = len(draft.view.shape(scores) or ())
+    return rank > 2 and all(draft.size(scores, axis) == 1 for axis in range(-rank, -2))
 
 
 def half_attention(draft: Draft) -> None:

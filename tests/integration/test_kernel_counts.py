@@ -17,7 +17,7 @@ from quantization.prepare.prepare import prepare
 from quantization.write.fp16 import to_float16
 from quantization.write.insert import insert_qdq
 from tests.integration.rtx_compiler import Compiled, compile_model
-from tests.networks import bert, convolved_attention, pyramid_pooling, vit
+from tests.networks import bert, convolved_attention, cross_attention, pyramid_pooling, vit
 from tests.networks.running import minmax_ranges, random_feeds
 
 
@@ -53,6 +53,25 @@ def test_transformers_have_one_kernel_for_each_attention(
     found = compiled(model, placement)
     assert counts(found) == (kernels, attentions)
     assert set(placement.int8_nodes) <= found.int8_nodes()
+
+
+@pytest.mark.parametrize(
+    ("queries", "keys", "heads", "int8", "plain"),
+    [
+        pytest.param(1024, 16, 2, (14, 1), (15, 1), id="many ask"),
+        pytest.param(64, 640, 2, (16, 0), (14, 1), id="many are asked"),
+        pytest.param(64, 64, 1, (16, 0), (17, 0), id="one head"),
+    ],
+)
+def test_which_attention_has_a_kernel(
+    queries: int, keys: int, heads: int, int8: tuple[int, int], plain: tuple[int, int]
+) -> None:
+    """INT8 is placed where it has one, or where float16 has none either."""
+    model = prepare(cross_attention(queries=queries, keys=keys, heads=heads))
+    found = tuple(counts(compiled(model, place(model, attention=a))) for a in ("int8", "float"))
+    assert found == (int8, plain)
+    left = {f.rule for f in place(model).floating}
+    assert ("unfused_attention" in left) == (int8[0] > plain[0])
 
 
 def test_half_an_attention_costs_kernels(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from artefacts.errors import InputError
 from quantization.placement import Placement, Profile, place
-from tests.networks import bert, convolved_attention, sliced_attention
+from tests.networks import bert, convolved_attention, cross_attention, sliced_attention
 
 
 def edges(placement: Placement) -> set[tuple[str, str, str]]:
@@ -45,7 +45,7 @@ def test_each_slice_has_a_pair_and_a_range_of_its_own(way: str, cut: list[tuple[
 
 @pytest.mark.parametrize("way", ["split", "gather", "slice"])
 def test_v_alone_where_the_attention_is_float(way: str) -> None:
-    placement = place(sliced_attention(heads=1, width=48, way=way))
+    placement = place(sliced_attention(heads=2, width=96, way=way))
     assert {f.rule for f in placement.floating} == {"unfused_attention"}
     read = {edge.node for edge in placement.activations}
     behind = {"split": "n_Squeeze_2", "gather": "n_MatMul_2", "slice": "n_Reshape_2"}[way]
@@ -99,6 +99,27 @@ def test_attention_between_convolutions_is_int8_at_every_size(
     assert {"n_MatMul_0", "n_MatMul_1"} <= set(placement.int8_nodes)
     read = {(edge.node, edge.index) for edge in placement.activations}
     assert {(f"n_MatMul_{n}", index) for n in range(2) for index in range(2)} <= read
+
+
+@pytest.mark.parametrize(
+    ("queries", "keys", "heads", "size", "why"),
+    [
+        (1024, 16, 2, 32, None),
+        (64, 512, 2, 32, None),
+        (64, 513, 2, 32, "over 64×513 positions, fused in INT8 up to 512 attended to"),
+        (16, 16, 2, 24, "heads of 24 channels, fused in INT8 for 16, 32, 64"),
+        (600, 600, 1, 24, None),  # one head: float16 has no kernel for it either
+    ],
+)
+def test_what_is_attended_to_decides(
+    queries: int, keys: int, heads: int, size: int, why: str | None
+) -> None:
+    placement = place(cross_attention(queries=queries, keys=keys, heads=heads, size=size))
+    found = {f.node: f.why for f in placement.floating if f.rule == "unfused_attention"}
+    assert set(found) == (set() if why is None else {"n_MatMul_3", "n_MatMul_4"})
+    assert all(
+        text == f"attention {why}" or text == f"attention with {why}" for text in found.values()
+    )
 
 
 def test_another_attention_is_refused() -> None:
