@@ -51,7 +51,7 @@ class Plan:
 
     def to_json(self) -> dict[str, Any]:
         """For the stored results."""
-        return asdict(self) | {"names": list(self.names)}
+        return asdict(self) | {"names": " ".join(self.names)}
 
 
 def compile_graph(path: Path, capability: str) -> Plan:
