@@ -25,6 +25,7 @@ from benchmarks.peers.placement_kernels import TARGET, compile_graph
 from benchmarks.peers.placement_networks import NETWORKS, ROOT, model_of, samples_of
 from benchmarks.peers.placement_tables import render, verdicts
 from benchmarks.report.results import insert_results
+from benchmarks.zoo.measure import judged
 from benchmarks.zoo.network import Sample
 from build_engine import build
 from engines import Manifest
@@ -79,7 +80,8 @@ def modelopts(model: Path, feeds: list[Sample]) -> Path:
 
 def measure(name: str, folder: Path, improve: int) -> dict[str, Any]:
     """What both graphs of a network become, for the stored results."""
-    model, feeds = model_of(name, folder), samples_of(name)
+    model = model_of(name, folder)
+    feeds, held = samples_of(name)
     manifest = ours(model, feeds, improve)
     graph = model.parent / str(manifest.onnx["name"])
     graphs = {"ours": graph, "modelopt": modelopts(model, feeds)}
@@ -88,6 +90,9 @@ def measure(name: str, folder: Path, improve: int) -> dict[str, Any]:
         "day": f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d}",
         "macs": sum(layer.macs for layer in weighted_layers(load_model(model))),
         "left_macs": left_in_float(manifest),
+        "sqnr_db": {
+            system: judged(model, graph, held).get("sqnr_db") for system, graph in graphs.items()
+        },
         "plans": {
             system: {sm: compile_graph(graph, sm).to_json() for sm in CAPABILITIES}
             for system, graph in graphs.items()

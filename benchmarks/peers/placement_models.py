@@ -106,7 +106,6 @@ def decoder(length: int) -> tuple[nn.Module, Inputs]:
 MODELS: dict[str, Callable[[], tuple[nn.Module, Inputs]]] = {
     "unet": lambda: (UNet(), {"image": torch.randn(1, 3, 128, 128)}),
     "decoder-64": lambda: decoder(64),
-    "decoder-step": lambda: decoder(1),
 }
 
 

@@ -21,7 +21,7 @@ __all__ = ["NETWORKS", "model_of", "samples_of"]
 
 ROOT = Path(__file__).parents[2]
 ZOO = ROOT / ".venv-zoo/bin/python"
-SAMPLES = 8
+SAMPLES, JUDGED = 8, 4
 _PAST, _HEADS, _HEAD, _VOCABULARY = 192, 2, 64, 1000  # of the decoder in placement_models.py
 Generator = np.random.Generator
 Adapter = Callable[[Generator], Sample]
@@ -88,7 +88,6 @@ NETWORKS: dict[str, tuple[str, str, Adapter]] = {
     "Whisper encoder, 300": ("zoo", "transformers whisper", _ZOO["whisper"].adapter),
     "Whisper encoder, 1500": ("zoo", "transformers whisper_1500", _mel),
     "Decoder, 64 new of 256": ("torch", "decoder-64", _decoder(64)),
-    "Decoder, 1 new of 193": ("torch", "decoder-step", _decoder(1)),
 }
 
 
@@ -123,7 +122,8 @@ def model_of(name: str, folder: Path) -> Path:
     return path
 
 
-def samples_of(name: str) -> list[Sample]:
-    """Samples to calibrate on: the same on every run."""
+def samples_of(name: str) -> tuple[list[Sample], list[Sample]]:
+    """Samples to calibrate on and others to judge by: the same on every run."""
     generator = np.random.default_rng(0)
-    return [NETWORKS[name][2](generator) for _ in range(SAMPLES)]
+    made = [NETWORKS[name][2](generator) for _ in range(SAMPLES + JUDGED)]
+    return made[:SAMPLES], made[SAMPLES:]

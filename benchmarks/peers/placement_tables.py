@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from benchmarks.report.tables import to_markdown
+from benchmarks.report.tables import NONE, to_markdown
 
 __all__ = ["render", "verdicts"]
 
@@ -13,7 +13,7 @@ Found = Mapping[str, Any]
 SYSTEMS = {"ours": "ours", "modelopt": "ModelOpt"}
 FOR_ACCURACY = ("output_layers", "squeeze_excite", "erased")
 """Rules that cost work in INT8 on purpose."""
-_SHOWN = "8.9"  # the capability of the last two columns
+_SHOWN = "8.9"  # the capability of plan and seconds
 
 
 def render(document: Found) -> str:
@@ -21,6 +21,7 @@ def render(document: Found) -> str:
     networks = document["networks"]
     capabilities = list(networks[0]["plans"]["ours"])
     rows = [["network", "graph", *(f"SM {one}" for one in capabilities), "plan kB", "build s"]]
+    rows[0].append("SQNR dB")
     for one in networks:
         for system, shown in SYSTEMS.items():
             plans = one["plans"][system]
@@ -32,6 +33,7 @@ def render(document: Found) -> str:
                     *(cell(plans[sm], one["macs"]) for sm in capabilities),
                     f"{last['plan_bytes'] / 1000:,.0f}",
                     f"{last['seconds']:.0f}",
+                    NONE if one["sqnr_db"][system] is None else f"{one['sqnr_db'][system]:.1f}",
                 ]
             )
     days = sorted({one["day"] for one in networks})
