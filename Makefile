@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: soak lock sbom docs build/bindings zoo .venv-zoo .venv-modelopt .venv-nncf bench-cpu bench-calibration bench-accuracy help demo examples host-driver test lint bench gpu-smoke test-gpu clean
+.PHONY: soak lock sbom docs build/bindings zoo .venv-zoo .venv-modelopt .venv-nncf bench-cpu bench-calibration bench-accuracy bench-placement help demo examples host-driver test lint bench gpu-smoke test-gpu clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -88,6 +88,9 @@ bench-calibration: $(VENV)/.dev .venv-modelopt .venv-nncf ## what calibration co
 
 bench-accuracy: $(VENV)/.dev .venv-modelopt .venv-nncf ## INT8 outputs against FP32, peers beside them (hours; resumes)
 	$(BIN)/python -m benchmarks.peers.accuracy
+
+bench-placement: $(VENV)/.dev .venv-modelopt .venv-zoo ## kernels of our INT8 graphs beside ModelOpt's, no GPU needed (about an hour; resumes)
+	$(BIN)/python -m benchmarks.peers.placement --missing
 
 # Real networks through the whole tool. Packages are fetched by name and hash and read as archives;
 # architectures are exported with random weights in an environment of their own.

@@ -52,7 +52,7 @@ def all_that_survives(given: Calibrated, improver: Improver) -> MixedPrecision:
 def _leave(given: Calibrated, erased: dict[str, float], improver: Improver) -> Calibrated:
     """The network with some layers in float, and a line that says so."""
     groups = fusion_groups(GraphView(given.model), given.placement)
-    lost = [group for group in groups if group.name in erased]
+    lost = [group for group in groups if not erased.keys().isdisjoint(group.nodes)]
     why = (
         f"INT8 alone leaves less than {LEAST_OWN_DB:g} dB of it: one scale for values too far apart"
     )

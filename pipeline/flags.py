@@ -27,6 +27,7 @@ from pipeline.flag_values import (
 from pipeline.job import Job
 from pipeline.settle import settle_job
 from pipeline.trtexec import from_trtexec
+from quantization.placement import ATTENTIONS
 
 __all__ = ["parse_job", "parser"]
 
@@ -134,6 +135,13 @@ def _add_quantization(root: argparse.ArgumentParser) -> None:
         metavar="N",
         help="fit ranges, weight rounding and biases to N samples (default 48; 0 switches it off, "
         "and is the default where --calibrator names a method)",
+    )
+    add(
+        "--attention",
+        choices=ATTENTIONS,
+        default="auto",
+        help="both products of an attention: INT8 where TensorRT makes one kernel of it (auto; on "
+        "target cpu everywhere), INT8 everywhere, or float everywhere",
     )
     add(
         "--weights",

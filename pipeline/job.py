@@ -14,6 +14,7 @@ from engines.openvino.cpu_isa import CPU_ISAS
 from engines.options import Precision
 from pipeline.paths import Paths
 from pipeline.promise import Promise
+from quantization.placement import ATTENTIONS, Attention
 
 __all__ = ["Build", "Calibrate", "Data", "Job", "Paths", "Quantize", "Show", "Verify"]
 
@@ -118,6 +119,7 @@ class Quantize:
         exclude: patterns of what stays in float.
         improvement_samples: that the network is fitted to; 0 for none.
         not_improved: why there are none where no flag says 0, to be printed.
+        attention: whether its products are INT8, see ``place``.
         weights: how they are stored, see ``insert_qdq``.
         unsigned: uint8 codes for activations that cannot be negative.
         isa: INT8 arithmetic of the cpu target.
@@ -130,6 +132,7 @@ class Quantize:
     exclude: tuple[str, ...] = ()
     improvement_samples: int = 0
     not_improved: str = ""
+    attention: Attention = "auto"
     weights: Literal["int8", "float"] = "int8"
     unsigned: bool = False
     isa: str = "auto"
@@ -141,6 +144,7 @@ class Quantize:
     def __post_init__(self) -> None:
         """Refuse to search without knowing for what, and what no step knows."""
         _check_least("improvement_samples", self.improvement_samples, 0)
+        _check_member("attention", self.attention, ATTENTIONS)
         _check_member("weights", self.weights, ("int8", "float"))
         _check_member("isa", self.isa, CPU_ISAS)
         if self.search_time_s is not None and self.promise is None:

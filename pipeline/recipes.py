@@ -45,6 +45,7 @@ def with_recipe(job: Job) -> tuple[Job, Recipe | None]:
             job.quantize,
             exclude=recipe.exclude,
             improvement_samples=recipe.improvement_samples,
+            attention=recipe.attention,
             weights=recipe.weights,
             unsigned=recipe.unsigned,
         ),

@@ -270,16 +270,16 @@ class PromiseSearch:
 
     def _recipe(self, start: _Start, result: SearchResult, judge: Judge) -> Recipe:
         """What makes the same model again without searching."""
-        methods = result.improved.methods
         return Recipe(
             graph_hash=graph_hash(self.given.model),
             profile=result.placement.profile,
             exclude=self.quantize.exclude,
             released=result.point.released,
             calibrator=start.given.method,
-            methods=None if methods == NOTHING else methods,
+            methods=None if result.improved.methods == NOTHING else result.improved.methods,
             fitted_without=result.fitted_without,
             improvement_samples=self.quantize.improvement_samples,
+            attention=self.quantize.attention,
             weights=self.quantize.weights,
             unsigned=self.quantize.unsigned,
             held_out=self.data.holds_out,
@@ -296,5 +296,5 @@ class PromiseSearch:
             require("matplotlib.figure", extra="report")
         except MissingLibraryError as err:
             self.screen.add(f"no plot of the front: {err}")
-            return
-        pareto_plot(result, judge.goal, self.paths.beside(".pareto.png"))
+        else:
+            pareto_plot(result, judge.goal, self.paths.beside(".pareto.png"))

@@ -49,6 +49,7 @@ def settle_job(given: dict[str, Any]) -> Job:
             improvement_samples=improve,
             not_improved=not_improved,
             weights=given["weights"],
+            attention=given["attention"],
             unsigned=given["cpu_unsigned"],
             isa=given["cpu_isa"],
             simulate_target=given["simulate_target"],

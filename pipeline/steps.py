@@ -217,6 +217,7 @@ def placing(
         prepared,
         profile="tensorrt" if job.quantize.simulate_target else runtime.placement,
         exclude=job.quantize.exclude,
+        attention=job.quantize.attention,
         unsigned=job.quantize.unsigned,
         portable=isa == "portable",
         lacking=runtime.lacks_int8,

@@ -20,7 +20,7 @@ from quantization.lint.lint import lint
 from quantization.lint.report import lint_json, lint_text
 from quantization.measure.simulate import Feeds, simulate
 from quantization.measure.simulate_report import simulation_json, simulation_plot, simulation_text
-from quantization.placement import PROFILES, Placement, place
+from quantization.placement import ATTENTIONS, PROFILES, Placement, place
 from quantization.prepare.prepare import prepare
 from quantization.write.fp16 import to_float16
 from quantization.write.insert import insert_qdq, unify_ranges
@@ -109,6 +109,12 @@ def add_placement(parser: ArgumentParser) -> None:
         help="node name, /regex/ or op type left float; may be given again",
     )
     parser.add_argument(
+        "--attention",
+        choices=ATTENTIONS,
+        default="auto",
+        help="both products of an attention: as the profile has it (auto), INT8, or float",
+    )
+    parser.add_argument(
         "--portable",
         action="store_true",
         help="for CPUs without VNNI, too (the command's --cpu-isa portable)",
@@ -129,6 +135,7 @@ def placement_of(
         exclude=arguments.exclude,
         unsigned=unsigned,
         portable=arguments.portable,
+        attention=arguments.attention,
         amax=None if ranges is None else ranges.amax_by_tensor,
     )
 

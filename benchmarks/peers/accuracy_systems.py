@@ -63,19 +63,25 @@ def quantize_onnxruntime(model: Path, feeds: Feeds, output: Path, method: str) -
 
 
 def quantize_modelopt(model: Path, feeds: Feeds, output: Path, method: str) -> None:
-    """ModelOpt's INT8 with a float32 remainder, calibrated on the CPU."""
+    """ModelOpt's INT8 with a float32 remainder, calibrated on the CPU.
+
+    With ``half`` the remainder is float16, ModelOpt's default, and the calibration the quick one.
+    """
     from modelopt.onnx.quantization import quantize
 
-    entry = onnx.load(model).graph.input[0]
-    sizes = [dim.dim_value or 1 for dim in entry.type.tensor_type.shape.dim]
+    half = method == "half"
+    shapes = {
+        entry.name: [dim.dim_value or 1 for dim in entry.type.tensor_type.shape.dim]
+        for entry in onnx.load(model).graph.input
+    }
     quantize(
         str(model),
         quantize_mode="int8",
-        calibration_data={entry.name: np.concatenate([feed[entry.name] for feed in feeds])},
-        calibration_method=method,
+        calibration_data={name: np.concatenate([feed[name] for feed in feeds]) for name in shapes},
         calibration_eps=["cpu"],
-        high_precision_dtype="fp32",
-        calibration_shapes=f"{entry.name}:{'x'.join(map(str, sizes))}",
+        calibration_shapes=",".join(f"{n}:{'x'.join(map(str, s))}" for n, s in shapes.items()),
+        calibration_method="max" if half else method,
+        high_precision_dtype="fp16" if half else "fp32",
         output_path=str(output),
     )
 

@@ -132,6 +132,14 @@ def bert() -> tuple[nn.Module, Inputs]:
     return of_transformers("BertModel", "BertConfig", settings, text(), "last_hidden_state")
 
 
+def long_bert() -> tuple[nn.Module, Inputs]:
+    """The same over 384 positions, in two layers with heads of 64 channels."""
+    settings = {**SMALL, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 1000}
+    return of_transformers(
+        "BertModel", "BertConfig", settings, text(length=384), "last_hidden_state"
+    )
+
+
 def t5() -> tuple[nn.Module, Inputs]:
     """T5's encoder, three layers: relative positions, RMS normalisation."""
     settings = {"vocab_size": 1000, "d_model": 128, "d_kv": 32, "d_ff": 512, "num_layers": 3}
@@ -139,18 +147,19 @@ def t5() -> tuple[nn.Module, Inputs]:
     return of_transformers("T5EncoderModel", "T5Config", settings, text(), "last_hidden_state")
 
 
-def whisper() -> tuple[nn.Module, Inputs]:
-    """Whisper's encoder, two layers, 6 seconds."""
+def whisper(positions: int = 300) -> tuple[nn.Module, Inputs]:
+    """Whisper's encoder, two layers, 6 seconds; 1,500 positions are 30."""
     import transformers
 
     config = transformers.WhisperConfig(
         d_model=128, encoder_layers=2, encoder_attention_heads=4, encoder_ffn_dim=512,
-        decoder_layers=1, decoder_attention_heads=4, decoder_ffn_dim=512, max_source_positions=300,
+        decoder_layers=1, decoder_attention_heads=4, decoder_ffn_dim=512,
+        max_source_positions=positions,
     )  # fmt: skip
     config._attn_implementation = "eager"
     encoder = transformers.WhisperModel(config).get_encoder()
     chosen = Named(encoder, lambda found: found.last_hidden_state)
-    return chosen, {"mel": torch.randn(1, 80, 600)}
+    return chosen, {"mel": torch.randn(1, 80, 2 * positions)}
 
 
 def wav2vec2() -> tuple[nn.Module, Inputs]:
@@ -220,6 +229,8 @@ ARCHITECTURES: dict[str, Callable[[], tuple[nn.Module, Inputs]]] = {
     "timm mobilenetv4_small": lambda: of_timm("mobilenetv4_conv_small"),
     "timm hrnet_w18_small": lambda: of_timm("hrnet_w18_small"),
     "timm vit_tiny": lambda: of_timm("vit_tiny_patch16_224", 112, img_size=112, depth=4),
+    "timm vit_tiny_197": lambda: of_timm("vit_tiny_patch16_224", 224, depth=2),
+    "timm vit_tiny_577": lambda: of_timm("vit_tiny_patch16_224", 384, img_size=384, depth=2),
     "torchvision deeplabv3": lambda: of_torchvision(
         "deeplabv3_mobilenet_v3_large", 128, lambda found: found["out"]
     ),
@@ -232,8 +243,10 @@ ARCHITECTURES: dict[str, Callable[[], tuple[nn.Module, Inputs]]] = {
     "transformers sam": sam,
     "transformers segformer": segformer,
     "transformers bert": bert,
+    "transformers bert_384": long_bert,
     "transformers t5": t5,
     "transformers whisper": whisper,
+    "transformers whisper_1500": lambda: whisper(1500),
     "transformers clip": clip,
     "transformers wav2vec2": wav2vec2,
 }

@@ -7,14 +7,14 @@ verbose severity where the profiling verbosity is detailed, once for each comput
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 from typing import Any
 
 from engines.coverage import INT8
 from engines.tensorrt.layers import tensorrt_precisions
 
-__all__ = ["LAYERS_TITLE", "logged_layers", "logged_precisions"]
+__all__ = ["LAYERS_TITLE", "is_arithmetic", "logged_layers", "logged_precisions"]
 
 LAYERS_TITLE = "Layers:"
 _LAYER = re.compile(
@@ -73,6 +73,11 @@ def logged_layers(text: str) -> Iterator[dict[str, Any]]:
                 layer["Weights"] = {"Type": kind, "Count": prod(sizes)}
                 break
         yield layer
+
+
+def is_arithmetic(layer: Mapping[str, Any]) -> bool:
+    """Whether one of ``logged_layers`` is a convolution, a product or a whole attention."""
+    return layer["LayerType"] in _ARITHMETIC or _ATTENTION in layer["Name"]
 
 
 def _multiplies(layer: re.Match[str]) -> bool:

@@ -171,6 +171,9 @@ def _again(original: Original) -> str:
         words += ["--profile", placement.profile]
     if manifest.build.get("cpu_isa") == "portable":
         words.append("--portable")
-    for pattern in (manifest.passport.settings or {}).get("exclude", ()):
+    settings = manifest.passport.settings or {}
+    if (attention := settings.get("attention", "auto")) != "auto":
+        words += ["--attention", attention]
+    for pattern in settings.get("exclude", ()):
         words += ["--exclude", pattern]
     return f"observe them again: {shlex.join([*words, '-o', 'production.stats.npz'])}"

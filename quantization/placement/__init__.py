@@ -7,6 +7,8 @@ May import: itself, graphs, artefacts; of prepare what folds constants; onnx, nu
 
 from quantization.placement.profiles import PROFILES, place
 from quantization.placement.result import (
+    ATTENTIONS,
+    Attention,
     Floating,
     Placement,
     Profile,
@@ -15,7 +17,9 @@ from quantization.placement.result import (
 )
 
 __all__ = [
+    "ATTENTIONS",
     "PROFILES",
+    "Attention",
     "Floating",
     "Placement",
     "Profile",

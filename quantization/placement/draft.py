@@ -11,6 +11,7 @@ from graphs.operators import CONTROL_OPS, SIZE_OPS, WEIGHTED_OPS
 from graphs.view import GraphView, Node, Shape
 from quantization.placement.batchless import batchless_shapes
 from quantization.placement.result import (
+    Attention,
     Floating,
     Placement,
     Profile,
@@ -32,6 +33,8 @@ class Draft:
         look_up: take a tensor's range from above ops that keep it; else each has its own.
         apart: names of Concats whose inputs keep scales of their own.
         lacking: operators that the runtime has no INT8 kernel for.
+        attention: what becomes of the products of two activations around a Softmax.
+        observe_probabilities: a Softmax output takes the range that samples show, not 1.
 
     Attributes:
         view: the graph.
@@ -39,6 +42,7 @@ class Draft:
         excluded: names of nodes the user excluded.
         apart: names of Concats whose inputs keep scales of their own.
         lacking: operators that the runtime has no INT8 kernel for.
+        attention: what becomes of the products of two activations around a Softmax.
         extra: tensors that need a range and get no Q/DQ pair.
     """
 
@@ -50,8 +54,12 @@ class Draft:
         look_up: bool = True,
         apart: frozenset[str] = frozenset(),
         lacking: frozenset[str] = frozenset(),
+        attention: Attention = "auto",
+        observe_probabilities: bool = False,
     ) -> None:
         self.view = view
+        self.attention = attention
+        self._observes_probabilities = observe_probabilities
         self.lacking = lacking
         self.apart = apart
         self._look_up = look_up
@@ -182,7 +190,9 @@ class Draft:
         )
 
     def _fixed_ranges(self) -> dict[str, float]:
-        """Softmax gives probabilities: amax is 1 whatever the samples (ModelOpt fixes it too)."""
+        """Softmax gives probabilities: amax is 1 whatever the samples, unless they are observed."""
+        if self._observes_probabilities:
+            return {}
         observed = {edge.observed for edge in self.edges} | self.extra
         makers = ((name, self.view.producer(name)) for name in sorted(observed))
         return {name: 1.0 for name, node in makers if node and node.op_type == "Softmax"}

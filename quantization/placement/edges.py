@@ -15,6 +15,7 @@ from quantization.placement.walk import (
 __all__ = [
     "average_pool",
     "layer_norm",
+    "pooling_chain",
     "residual_add",
     "resize",
     "skip_input",
@@ -87,6 +88,24 @@ def average_pool(draft: Draft) -> None:
     for node in reversed(draft.view.nodes):
         pooling = node.op_type in AVERAGE_OPS
         if pooling and _follows_layer(draft, node) and _read_as_int8(draft, node.outputs[0]):
+            draft.quantize(node, 0)
+
+
+def pooling_chain(draft: Draft) -> None:
+    """A MaxPool behind or before another one reads INT8 where all that reads its output does.
+
+    Why: Q and DQ move across a single MaxPool. Across a chain whose members are joined, as in the
+    pyramid pooling of YOLO, the builder moves them by computing every MaxPool twice.
+    Source: measured
+    """
+    view = draft.view
+    for node in reversed(view.nodes):
+        if node.op_type != "MaxPool":
+            continue
+        before = view.producer(node.inputs[0])
+        behind = [use.node.op_type for use in view.uses(node.outputs[0])]
+        chained = "MaxPool" in behind or (before is not None and before.op_type == "MaxPool")
+        if chained and _read_as_int8(draft, node.outputs[0]):
             draft.quantize(node, 0)
 
 

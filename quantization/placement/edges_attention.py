@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Set
 
 from graphs.view import Node, Use
+from quantization.placement.attention import follows_softmax
 from quantization.placement.draft import Draft
-from quantization.placement.keep_blocks import follows_softmax
 from quantization.placement.walk import conv_partition, is_pass_through
 
 __all__ = ["sliced_attention"]

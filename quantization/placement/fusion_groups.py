@@ -2,7 +2,8 @@
 
 A Conv-Add-ReLU is one kernel: leaving the Conv in float and the Add's other input in INT8 would
 split it and add reformats. So the unit of every decision is the layer with the Q/DQ edges of the
-nodes behind it in its kernel (rule 24 of the placement guide, tensorrt.md section 5).
+nodes behind it in its kernel (rule 24 of the placement guide, tensorrt.md section 5). The two
+products of an attention are one kernel of TensorRT's, too.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from graphs.macs import macs
 from graphs.view import GraphView, Node
 from quantization.placement import Floating, Placement
+from quantization.placement.attention import pairs_of_products
 from quantization.placement.walk import conv_partition
 
 __all__ = ["Group", "fusion_groups", "leave_float", "only"]
@@ -24,7 +26,8 @@ class Group:
     """One unit of decision.
 
     Attributes:
-        name: of its weighted layer; of its node where it has none (a lone pooling or Resize).
+        name: of its weighted layer, of an attention's first; of its node where it has none (a lone
+            pooling or Resize).
         op_type: of that node.
         nodes: names of all nodes that read Q/DQ edges in it.
         position: of its first node in the graph.
@@ -45,9 +48,11 @@ def fusion_groups(view: GraphView, placement: Placement) -> tuple[Group, ...]:
     readers = (*(w.node for w in placement.weights), *(e.node for e in placement.activations))
     quantized = {(e.node, e.index) for e in placement.activations}
     weighted = set(placement.int8_nodes)
+    first = _first_products(view, placement)
     for name in dict.fromkeys(readers):
         node = nodes[name]
         root = node if name in weighted else _root(view, node, quantized, weighted)
+        root = first.get(root.name, root)
         members.setdefault(root.name, []).append(node)
     groups = [
         Group(
@@ -55,7 +60,7 @@ def fusion_groups(view: GraphView, placement: Placement) -> tuple[Group, ...]:
             op_type=nodes[name].op_type,
             nodes=tuple(node.name for node in sorted(found, key=lambda n: n.position)),
             position=min(node.position for node in found),
-            macs=macs(nodes[name], view.nominal_shape),
+            macs=sum(macs(n, view.nominal_shape) for n in found if n.name in weighted),
         )
         for name, found in members.items()
     ]
@@ -71,9 +76,10 @@ def leave_float(
     kept = _restricted(placement, lambda name: name not in left)
     weighted = set(placement.int8_nodes)
     floating = tuple(
-        Floating(node=group.name, op_type=group.op_type, rule=rule, why=why)
+        Floating(node=name, op_type=group.op_type, rule=rule, why=why)
         for group in released
-        if group.name in weighted
+        for name in group.nodes
+        if name in weighted
     )
     return dataclasses.replace(kept, floating=(*placement.floating, *floating))
 
@@ -82,6 +88,15 @@ def only(placement: Placement, group: Group) -> Placement:
     """The placement of one group alone."""
     members = set(group.nodes)
     return _restricted(placement, lambda name: name in members)
+
+
+def _first_products(view: GraphView, placement: Placement) -> dict[str, Node]:
+    """An attention's second product → its first, where one kernel computes both."""
+    if placement.profile != "tensorrt":
+        return {}
+    weighted = set(placement.int8_nodes)
+    products = (node for node in view.nodes if node.name in weighted)
+    return {second.name: first for first, second in pairs_of_products(view, products)}
 
 
 def _root(view: GraphView, node: Node, quantized: Set[tuple[str, int]], weighted: Set[str]) -> Node:

@@ -2,36 +2,55 @@
 
 from __future__ import annotations
 
-from graphs.operators import AVERAGE_OPS, POINTWISE_OPS, SCORE_OPS, WEIGHTED_OPS
+from graphs.operators import AVERAGE_OPS, POINTWISE_OPS, WEIGHTED_OPS
 from graphs.view import GraphView, Node
+from quantization.placement.attention import (
+    attention_softmax,
+    follows_softmax,
+    is_convolved,
+    pairs_of_products,
+)
 from quantization.placement.draft import Draft
 from quantization.placement.walk import is_pass_through
 
-__all__ = ["follows_softmax", "squeeze_excite", "unfused_attention"]
+__all__ = ["float_attention", "half_attention", "squeeze_excite", "unfused_attention"]
 
 # What TensorRT-RTX 1.7.1 compiles to one INT8 kernel for SM 8.0, 8.6, 8.9 and 12.0.
-_LONGEST_ATTENTION = 512
+_MOST_KEYS = 512
 _FUSED_HEADS = (16, 32, 64)
+
+
+def float_attention(draft: Draft, node: Node) -> str | None:
+    """Both MatMuls of every attention stay in floating point with ``--attention float``.
+
+    Why: the scores and probabilities of INT8 attention have no smoothing weights behind them; the
+    user knows, or has measured, that they lose too much accuracy.
+    Source: ours
+    """
+    if draft.attention != "float" or attention_softmax(draft.view, node) is None:
+        return None
+    return "attention, which is asked for in floating point"
 
 
 def unfused_attention(draft: Draft, node: Node) -> str | None:
     """Both MatMuls of an attention stay in floating point unless TensorRT fuses it in INT8.
 
-    It does for up to 512 positions of known number and heads of 16, 32 or 64 channels; then Q, K,
-    V and the Softmax output are read as INT8. The scaling, the mask Add and the Softmax between
-    are never quantized.
+    It does for up to 512 known positions that are attended to and heads of 16, 32 or 64 channels;
+    then Q, K, V and the Softmax output are read as INT8. The scaling, the mask Add and the Softmax
+    between are never quantized. Where float16 is not fused either, attention is INT8 at every size:
+    of a single head, and where convolutions make Q, K and V. So is all with ``--attention int8``.
 
     Why: other INT8 attention is split into kernels that write the scores to memory, while FP16
-    attention stays one kernel for every length and head tried.
+    attention of several heads stays one kernel for every length and head tried.
     Source: measured, [attention], [modelopt]
     """
-    softmax = _attention_softmax(draft.view, node)
-    if softmax is None:
+    softmax = None if draft.attention == "int8" else attention_softmax(draft.view, node)
+    if softmax is None or is_convolved(draft.view, node) or _is_single(draft, softmax.inputs[0]):
         return None
-    lengths = [draft.size(softmax.inputs[0], axis) for axis in (-2, -1)]
-    if not all(size is not None and size <= _LONGEST_ATTENTION for size in lengths):
-        sizes = "×".join("unknown" if size is None else str(size) for size in lengths)
-        return f"attention over {sizes} positions, fused in INT8 up to {_LONGEST_ATTENTION}"
+    queries, keys = (draft.size(softmax.inputs[0], axis) for axis in (-2, -1))
+    if queries is None or keys is None or keys > _MOST_KEYS:
+        sizes = "×".join("unknown" if size is None else str(size) for size in (queries, keys))
+        return f"attention over {sizes} positions, fused in INT8 up to {_MOST_KEYS} attended to"
     second = follows_softmax(draft.view, node)
     head = draft.size(node.inputs[1] if second else node.inputs[0], -1)
     if head in _FUSED_HEADS:
@@ -39,40 +58,30 @@ def unfused_attention(draft: Draft, node: Node) -> str | None:
     return f"attention with heads of {head or 'unknown'} channels, fused in INT8 for 16, 32, 64"
 
 
-def follows_softmax(view: GraphView, node: Node) -> bool:
-    """Whether ``node`` is the product of probabilities and values."""
-    maker = view.producer(node.inputs[0])
-    while maker is not None and is_pass_through(view, maker):
-        maker = view.producer(maker.inputs[0])
-    return maker is not None and maker.op_type == "Softmax"
+def _is_single(draft: Draft, scores: str) -> bool:
+    """Whether scores are of one head of one sample."""
+    rank = len(draft.view.shape(scores) or ())
+    return rank > 2 and all(draft.size(scores, axis) == 1 for axis in range(-rank, -2))
 
 
-def _attention_softmax(view: GraphView, node: Node) -> Node | None:
-    """The Softmax that the MatMul of two activations ``node`` feeds or reads."""
-    if node.op_type != "MatMul" or any(view.is_constant(name) for name in node.inputs):
-        return None
-    for name in node.inputs:
-        while (maker := view.producer(name)) is not None:
-            if maker.op_type == "Softmax":
-                return maker
-            if not is_pass_through(view, maker):
-                break
-            name = maker.inputs[0]
-    return _softmax_after(view, node)
+def half_attention(draft: Draft) -> None:
+    """Of an attention both MatMuls are INT8, or none.
 
+    One that another rule or the user keeps in floating point takes the other with it, unless
+    ``--attention int8`` says otherwise.
 
-def _softmax_after(view: GraphView, node: Node) -> Node | None:
-    """The Softmax reached from ``node`` through scaling, masking and reshapes."""
-    between = SCORE_OPS | {"Max"}
-    pending = [node]
-    while pending:
-        current = pending.pop()
-        for use in view.uses(current.outputs[0]):
-            if use.node.op_type == "Softmax":
-                return use.node
-            if use.node.op_type in between or is_pass_through(view, use.node):
-                pending.append(use.node)
-    return None
+    Why: one kernel of TensorRT computes both; half an attention is two products and a Softmax
+    that go through memory, where all of it in float16 is one kernel, too.
+    Source: measured
+    """
+    if draft.attention == "int8":
+        return
+    for pair in pairs_of_products(draft.view, draft.view.nodes):
+        floating = [node for node in pair if node.name not in draft.layers]
+        for node in pair:
+            if len(floating) == 1 and node not in floating:
+                why = f"the attention's other product, {floating[0].name}, stays in floating point"
+                draft.leave(node, "half_attention", why)
 
 
 def squeeze_excite(draft: Draft) -> None:

@@ -9,7 +9,7 @@ from functools import partial
 
 import onnx
 
-from artefacts.errors import ModelError
+from artefacts.errors import InputError, ModelError
 from graphs.bodies import bodies
 from graphs.operators import WEIGHTED_OPS
 from graphs.view import GraphView, Node
@@ -28,7 +28,7 @@ from quantization.placement.apart import joined_tensors, unequal_joins
 from quantization.placement.draft import Draft
 from quantization.placement.exclude import excluded_nodes
 from quantization.placement.keep_outputs import output_layers
-from quantization.placement.result import Placement, Profile
+from quantization.placement.result import ATTENTIONS, Attention, Placement, Profile
 from quantization.placement.walk import may_be_unsigned
 
 __all__ = ["PORTABLE", "PROFILES", "Rules", "place"]
@@ -42,11 +42,14 @@ class Rules:
         keep: asked of each weighted layer; the first that answers keeps it in floating point.
         place: run once each; they leave layers, quantize edges, share scales.
         look_up: take ranges from above ops that keep them.
+        observe_probabilities: a Softmax output takes the range that samples show, not 1: even
+            attention to 256 positions, 0.004 each, would round to nothing in steps of 1/127.
     """
 
     keep: tuple[Callable[[Draft, Node], str | None], ...]
     place: tuple[Callable[[Draft], None], ...]
     look_up: bool = True
+    observe_probabilities: bool = False
 
 
 _GENERAL = (
@@ -56,6 +59,7 @@ _GENERAL = (
     keep_general.not_float32,
     keep_general.computed_weights,
     keep_general.lacking_kernel,
+    keep_blocks.float_attention,
     keep_spectra.log_spectrum,
 )
 _TENSORRT = Rules(
@@ -69,10 +73,12 @@ _TENSORRT = Rules(
     ),
     place=(
         keep_general.other_products,
+        keep_blocks.half_attention,
         keep_blocks.squeeze_excite,
         output_layers,
         edges.weighted_inputs,
         edges.residual_add,
+        edges.pooling_chain,
         edges.average_pool,
         edges.resize,
         edges.layer_norm,
@@ -80,6 +86,7 @@ _TENSORRT = Rules(
         shared.concat,
         shared.linear_resize,
     ),
+    observe_probabilities=True,
 )
 _CPU = Rules(
     keep=(*_GENERAL, keep_small.grouped_transposed, keep_small.vector_product),
@@ -118,6 +125,7 @@ def place(
     unsigned: bool = False,
     portable: bool = False,
     lacking: Collection[str] = (),
+    attention: Attention = "auto",
     amax: Mapping[str, float] | None = None,
 ) -> Placement:
     """Decide which tensors of a model become INT8.
@@ -131,21 +139,38 @@ def place(
             products without a weight to bound stay in floating point.
         lacking: operators that the runtime has no INT8 kernel for, e.g. ``ConvTranspose`` with
             TensorRT-RTX; they stay in floating point.
+        attention: ``auto`` leaves it to the profile: TensorRT's quantizes an attention where one
+            INT8 kernel computes it, the others all; ``int8`` does so everywhere, ``float`` nowhere.
         amax: ranges of the tensors of a first placement, if they are known: a Concat whose
             branches are too far apart for one scale leaves them scales of their own, but on DLA.
 
     Raises:
         ModelError: a pattern of ``exclude`` selects nothing, no layer can be quantized, or
             ``unsigned`` is asked for another profile than cpu.
+        InputError: ``attention`` is none of the three.
     """
     if unsigned and profile != "cpu":
         raise ModelError(
             f"unsigned activations were asked for the {profile} profile, expected cpu: "
             f"TensorRT reads uint8 as int8; leave it out or choose --target cpu"
         )
+    if attention not in ATTENTIONS:
+        raise InputError(
+            f"attention is {attention!r}, expected one of {', '.join(ATTENTIONS)}; choose one"
+        )
     view = GraphView(model)
-    excluded = excluded_nodes(view, exclude)
-    start = partial(_placed, view, profile, excluded, frozenset(lacking), portable=portable)
+    start = partial(
+        _placed,
+        profile,
+        partial(
+            Draft,
+            view,
+            excluded_nodes(view, exclude),
+            lacking=frozenset(lacking),
+            attention=attention,
+        ),
+        portable=portable,
+    )
     apart: frozenset[str] = frozenset()
     placement = start(apart)
     known = {**(amax or {}), **placement.fixed} if profile != "dla" else {}
@@ -164,17 +189,13 @@ def place(
 
 
 def _placed(
-    view: GraphView,
-    profile: Profile,
-    excluded: frozenset[str],
-    lacking: frozenset[str],
-    apart: frozenset[str],
-    *,
-    portable: bool,
+    profile: Profile, draft_of: Callable[..., Draft], apart: frozenset[str], *, portable: bool
 ) -> Placement:
     """What the rules of a profile make of a graph."""
     rules = PROFILES[profile]
-    draft = Draft(view, excluded, look_up=rules.look_up, apart=apart, lacking=lacking)
+    draft = draft_of(
+        look_up=rules.look_up, apart=apart, observe_probabilities=rules.observe_probabilities
+    )
     for node in tuple(draft.layers.values()):
         for rule in (*rules.keep, *(PORTABLE if portable else ())):
             if (why := rule(draft, node)) is not None:

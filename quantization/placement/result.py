@@ -4,16 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 import onnx
 
 from graphs.macs import macs
 from graphs.view import GraphView
 
-__all__ = ["Floating", "Placement", "Profile", "QuantizedInput", "QuantizedWeight"]
+__all__ = [
+    "ATTENTIONS",
+    "Attention",
+    "Floating",
+    "Placement",
+    "Profile",
+    "QuantizedInput",
+    "QuantizedWeight",
+]
 
 Profile = Literal["tensorrt", "cpu", "dla"]
+Attention = Literal["auto", "int8", "float"]
+"""What becomes of the two products of an attention; auto is the rule of the target."""
+ATTENTIONS: tuple[Attention, ...] = get_args(Attention)
 
 
 @dataclass(frozen=True, kw_only=True)

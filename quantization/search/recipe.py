@@ -17,6 +17,7 @@ from artefacts.files import read_bounded, write_atomic
 from artefacts.texts import shown
 from artefacts.yaml_documents import parse_yaml
 from quantization.improve.methods import Methods
+from quantization.placement import ATTENTIONS, Attention
 
 __all__ = ["Recipe"]
 
@@ -39,6 +40,7 @@ class Recipe:
         methods: the improvements; None where calibration alone was better.
         fitted_without: groups that were in float when the improvements were fitted, sorted.
         improvement_samples: how many samples they were fitted to.
+        attention: whether its products are INT8, see ``place``.
         weights: how weights are stored, see ``insert_qdq``.
         unsigned: uint8 where values are never negative, see ``place``.
         held_out: whether a part of the calibration samples was kept to judge by.
@@ -55,6 +57,7 @@ class Recipe:
     methods: Methods | None
     fitted_without: tuple[str, ...] = ()
     improvement_samples: int = 0
+    attention: Attention = "auto"
     weights: Literal["int8", "float"] = "int8"
     unsigned: bool = False
     held_out: bool = False
@@ -129,6 +132,8 @@ class Recipe:
         for name in ("unsigned", "held_out"):
             if not isinstance(content.get(name, False), bool):
                 raise TypeError(f"{name} is {shown(content[name])}, not true or false")
+        if content.get("attention", "auto") not in ATTENTIONS:
+            raise TypeError(f"attention is {shown(content['attention'])}, not auto, int8 or float")
         if content.get("weights", "int8") not in ("int8", "float"):
             raise TypeError(f"weights is {shown(content['weights'])}, not int8 or float")
         methods = content["methods"]

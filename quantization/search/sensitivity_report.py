@@ -17,11 +17,10 @@ from artefacts.files import write_atomic
 from artefacts.libraries import require
 from calibrators.ranges.ranges import Ranges
 from graphs.identity import graph_hash
-from quantization.commands import Outcome
+from quantization.commands import Outcome, add_placement, placement_of
 from quantization.improve.improved import as_calibrated
 from quantization.measure.execution import Arrays
 from quantization.measure.plots import save_figure
-from quantization.placement import PROFILES, place
 from quantization.search.sensitivity import Sensitivity, sensitivities
 
 __all__ = [
@@ -42,8 +41,7 @@ def add_sensitivity(parser: ArgumentParser) -> None:
     parser.add_argument("--data", required=True, help="samples, others than the calibration's")
     parser.add_argument("--preprocess", type=Path, help="YAML spec for images")
     parser.add_argument("--num", type=int, default=32, help="samples (default 32)")
-    parser.add_argument("--profile", choices=PROFILES, default="tensorrt", help="placement rules")
-    parser.add_argument("--exclude", action="append", default=[], help="nodes that stay float")
+    add_placement(parser)
     parser.add_argument("--all", action="store_true", help="list every group")
     parser.add_argument("--json", type=Path, help="write all numbers here")
     parser.add_argument("--plot", type=Path, help="draw it here (png, svg, pdf)")
@@ -55,9 +53,7 @@ def sensitivity_on(
     """Rank the groups of a prepared model, and write what was asked for."""
     ranges = Ranges.load(arguments.ranges)
     ranges.check_graph(graph_hash(model))
-    placement = place(
-        model, profile=arguments.profile, exclude=arguments.exclude, amax=ranges.amax_by_tensor
-    )
+    placement = placement_of(arguments, model, ranges)
     improved = as_calibrated(model, ranges)
     with tqdm(unit=" runs", leave=False) as bar:
 

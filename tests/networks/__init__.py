@@ -11,18 +11,22 @@ from tests.networks.detector import detector
 from tests.networks.mobilenet import efficientnet, mobilenet_v2, mobilenet_v3
 from tests.networks.recurrent import lstm
 from tests.networks.resnet import resnet, resnet50
-from tests.networks.transformer import bert, sliced_attention, vit
+from tests.networks.transformer import bert, cross_attention, sliced_attention, vit
 from tests.networks.unet import skip_network, unet
+from tests.networks.yolo_parts import convolved_attention, pyramid_pooling
 
 __all__ = [
     "NETWORKS",
     "Builder",
     "bert",
+    "convolved_attention",
+    "cross_attention",
     "detector",
     "efficientnet",
     "lstm",
     "mobilenet_v2",
     "mobilenet_v3",
+    "pyramid_pooling",
     "resnet",
     "resnet50",
     "skip_network",

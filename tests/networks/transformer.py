@@ -108,6 +108,33 @@ def sliced_attention(
     return net.build("fused", net.linear(net.relu(net.linear(y, width, width)), width, width))
 
 
+def cross_attention(
+    *, queries: int = 16, keys: int = 16, heads: int = 2, size: int = 32
+) -> onnx.ModelProto:
+    """Positions of one input attend to those of another; ``n_MatMul_3`` and ``_4``, GELU behind."""
+    net = Builder()
+    width = heads * size
+    x = net.layer_norm(net.input("x", (1, queries, width)), width)
+    memory = net.layer_norm(net.input("memory", (1, keys, width)), width)
+    q, k, v = (
+        net.op(
+            "Transpose",
+            net.op("Reshape", net.linear(t, width, width), net.ints(1, length, heads, size)),
+            perm=[0, 2, 1, 3],
+        )
+        for t, length in ((x, queries), (memory, keys), (memory, keys))
+    )
+    scores = net.op("MatMul", q, net.op("Transpose", k, perm=[0, 1, 3, 2]))
+    scores = net.op("Div", scores, net.scalar(float(np.sqrt(size))))
+    mixed = net.op("MatMul", net.op("Softmax", scores, axis=-1), v)
+    mixed = net.op("Transpose", mixed, perm=[0, 2, 1, 3])
+    y = net.op("Reshape", mixed, net.ints(1, queries, width))
+    y = net.op("Add", x, net.linear(y, width, width))
+    return net.build(
+        "cross", net.linear(net.gelu(net.linear(y, width, 2 * width)), 2 * width, width)
+    )
+
+
 def _attention(
     net: Builder, x: str, width: int, heads: int, length: int, bias: str | None = None
 ) -> str:

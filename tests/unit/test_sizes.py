@@ -15,6 +15,7 @@ LARGE = {
     "benchmarks/accuracy/evaluation.py evaluate_all": "one pass for all that is to be known of it",
     "calibrators/statistics/observe.py observe": "the stage: what the command has flags for",
     "engines/loading.py load": "what a service decides when it starts",
+    "quantization/placement/profiles.py place": "the stage: what the command has flags for",
     "quantization/qat/modules.py activation_quantizer": _CLASS,
     "quantization/qat/quantizer.py quantizer_class": _CLASS,
     "examples/04_fastapi_service/app.py create_app": "the routes of one application share its pool",

@@ -24,6 +24,7 @@ from pipeline.promise import Promise
         (Calibrate, {"workers": "dask"}, "workers is 'dask', expected one of None, ray"),
         (Quantize, {"improvement_samples": -1}, "improvement_samples is -1, expected at least 0"),
         (Quantize, {"weights": "int4"}, "weights is 'int4', expected one of int8, float"),
+        (Quantize, {"attention": "on"}, "attention is 'on', expected one of auto, int8, float"),
         (Quantize, {"isa": "amx"}, "isa is 'amx', expected one of auto, vnni, portable"),
         (Quantize, {"search_time_s": 9.0}, "--search-time without a promise"),
         (Verify, {"sign": Path("no.pem")}, r"--sign names the key no\.pem, which is no file"),

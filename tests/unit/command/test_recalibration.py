@@ -188,6 +188,7 @@ def test_settings_of_a_build_come_back_as_its_flags(tmp_path: Path) -> None:
         "calibrator": "percentile:99.9",
         "improve": 7,
         "exclude": ["/head/", "Conv_1"],
+        "attention": "float",
         "weights": "float",
         "cpu_unsigned": True,
         "cpu_isa": "portable",

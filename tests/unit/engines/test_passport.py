@@ -72,6 +72,7 @@ WHOLE = Passport(
         "calibrator": "mse",
         "improve": 48,
         "exclude": ["head"],
+        "attention": "int8",
         "weights": "int8",
         "cpu_unsigned": False,
         "cpu_isa": "auto",

@@ -7,7 +7,7 @@ import pytest
 from graphs.view import GraphView
 from quantization.placement import Placement, place
 from quantization.placement.fusion_groups import fusion_groups, leave_float, only
-from tests.networks import NETWORKS, resnet
+from tests.networks import NETWORKS, bert, resnet
 
 
 def edges(placement: Placement) -> set[tuple[str, int]]:
@@ -55,6 +55,21 @@ def test_the_skip_input_goes_with_the_convolution_it_is_added_to() -> None:
                 nodes = {node.name: node for node in view.nodes}
                 other = nodes[edge.node].inputs[1 - edge.index]
                 assert view.producer(other) is nodes[group.name]
+
+
+def test_both_products_of_an_attention_are_one_group() -> None:
+    """One kernel of TensorRT; two layers of OpenVINO."""
+    model = bert(layers=1)
+    view, products = GraphView(model), ("n_MatMul_3", "n_MatMul_4")
+    placement = place(model)
+    (group,) = (g for g in fusion_groups(view, placement) if products[1] in g.nodes)
+    assert (group.name, group.nodes) == (products[0], products)
+    assert group.macs == 2 * 2 * 16 * 16 * 32
+    left = leave_float(placement, [group], why="lost", rule="erased")
+    assert [(f.node, f.rule) for f in left.floating][-2:] == [(p, "erased") for p in products]
+    assert not {*products} & {*left.int8_nodes, *(edge.node for edge in left.activations)}
+    groups = {g.name: g for g in fusion_groups(view, place(model, profile="cpu"))}
+    assert products[0] not in groups[products[1]].nodes
 
 
 def test_released_layers_say_why() -> None:

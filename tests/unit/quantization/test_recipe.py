@@ -86,7 +86,13 @@ def test_a_missing_file_is_said_so(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("improvement_samples", -1), ("unsigned", 1), ("weights", "int4"), ("fitted_without", [3])],
+    [
+        ("improvement_samples", -1),
+        ("unsigned", 1),
+        ("weights", "int4"),
+        ("attention", "none"),
+        ("fitted_without", [3]),
+    ],
 )
 def test_values_of_other_types_are_refused(tmp_path: Path, field: str, value: object) -> None:
     path = tmp_path / "r.yaml"
