@@ -42,9 +42,9 @@ __all__ = ["VARIANTS", "Trial", "improve", "improve_layers"]
 
 logger = logging.getLogger(__name__)
 
-VARIANTS = (NOTHING, Methods(), Methods(refitting=False))
-"""What is tried: calibration alone, and all with and without refitting, which helps deep and
-depthwise nets most, and can fit the noise of a small one."""
+VARIANTS = (NOTHING, Methods())
+"""What is tried: calibration alone, and all methods. Whether a layer is fitted to its INT8 input is
+decided layer by layer (quantization.improve.fitting)."""
 
 Progress = Callable[[int, int], None]
 
