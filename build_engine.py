@@ -14,7 +14,6 @@ import signal
 if __name__ == "__main__":  # the imports take seconds: Ctrl-C ends them without a trace
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +26,7 @@ from artefacts.texts import printable_json
 from pipeline.flags import parse_job
 from pipeline.keywords import job_of
 from pipeline.result import Result, result_of, summary_json
-from pipeline.screen import Screen
+from pipeline.screen import Screen, open_screen
 from pipeline.steps import run
 
 __all__ = ["Result", "build", "main"]
@@ -69,12 +68,8 @@ def main(argv: Sequence[str] | None = None, prog: str = "build_engine.py") -> in
     def command() -> None:
         nonlocal job, screen
         job = parse_job(words, prog)
-        logging.basicConfig(
-            level=logging.INFO if job.show.verbose else logging.WARNING, format="      %(message)s"
-        )
         silent = job.show.quiet or job.show.json
-        bars = sys.stderr.isatty() and not silent
-        screen = Screen(bars=bars, steps=job.steps, quiet=silent)
+        screen = open_screen(steps=job.steps, silent=silent, verbose=job.show.verbose)
         run(job, screen)
 
     def tell(code: int, error: str | None) -> None:

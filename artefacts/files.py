@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from artefacts.litter import new_part
 
 __all__ = [
     "check_output",
+    "digest_of",
     "make_folder",
     "read_bounded",
     "replace_atomic",
@@ -112,6 +113,11 @@ def sha256_file(path: str | Path) -> str:
         while piece := file.read(1 << 20):
             digest.update(piece)
     return digest.hexdigest()
+
+
+def digest_of(digests: Iterable[str]) -> str:
+    """One digest for a set of samples, whatever their order."""
+    return sha256_bytes("\n".join(sorted(set(digests))).encode())
 
 
 def make_folder(path: Path) -> None:

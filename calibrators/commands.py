@@ -42,6 +42,7 @@ __all__ = [
     "observe_on",
     "ranges",
     "show",
+    "table",
 ]
 
 _LIMIT_BYTES = 64 << 20
@@ -211,7 +212,7 @@ def show(arguments: argparse.Namespace) -> str:
             [
                 f"{counted(len(statistics.samples), 'sample')}, {counted(len(rows), 'tensor')}, "
                 f"ranges by {found.method}",
-                *_table(head, rows),
+                *table(head, rows),
             ]
         )
         + settled
@@ -232,10 +233,10 @@ def _report_row(report: TensorReport) -> tuple[str, ...]:
 
 def _show_cache(found: CalibrationCache) -> str:
     rows = [(name, f"{s:.6g}", f"{s * LEVELS:.6g}") for name, s in found.scales.items()]
-    return "\n".join([found.header, *_table(("tensor", "scale", "range"), rows)])
+    return "\n".join([found.header, *table(("tensor", "scale", "range"), rows)])
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """Lines of columns; the first is flush left, the others right."""
     cells = [list(head), *map(list, rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(head))]

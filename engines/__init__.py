@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 from engines.coverage import Int8Coverage, NodeCoverage
 from engines.engine import Engine
 from engines.environment import has_module
+from engines.history import add_measured, add_version, versions_of
 from engines.layer_times import LayerTime
 from engines.loading import load
-from engines.manifest import Manifest, add_measured, read_manifest
+from engines.manifest import Manifest, read_manifest
 from engines.monitoring.drift import InputDrift
 from engines.monitoring.recorder import Recorder, RecorderStatistics
 from engines.openvino.cpu_isa import cpu_isa, resolve_cpu_isa
@@ -28,11 +29,16 @@ from engines.passport import (
     PlacementRecord,
     PromiseRecord,
     RecipeRecord,
+    VersionRecord,
 )
 from engines.runtime import Runtime
 from engines.runtimes import RUNTIMES, runtime_of
-from engines.serving.pool import EnginePool, PoolStatistics
+from engines.serving.agreement import OutputAgreement
+from engines.serving.metrics import Family, prometheus_text
+from engines.serving.pool import EnginePool
+from engines.serving.pool_statistics import PoolStatistics
 from engines.serving.release import Expected, Release
+from engines.serving.shadow import Shadow, ShadowStatistics
 from engines.serving.signing import sign
 from engines.tensors import Profile, TensorSpec
 
@@ -46,6 +52,7 @@ __all__ = [
     "Engine",
     "EnginePool",
     "Expected",
+    "Family",
     "FloatLayer",
     "FloatOperator",
     "InputDrift",
@@ -54,6 +61,7 @@ __all__ = [
     "LayerTime",
     "Manifest",
     "NodeCoverage",
+    "OutputAgreement",
     "Passport",
     "PlacementRecord",
     "PoolStatistics",
@@ -64,18 +72,24 @@ __all__ = [
     "RecorderStatistics",
     "Release",
     "Runtime",
+    "Shadow",
+    "ShadowStatistics",
     "TensorSpec",
+    "VersionRecord",
     "add_measured",
+    "add_version",
     "build",
     "cpu_isa",
     "has_module",
     "load",
     "needed_cpu_isa",
+    "prometheus_text",
     "read_manifest",
     "resolve_cpu_isa",
     "resolve_target",
     "runtime_of",
     "sign",
+    "versions_of",
 ]
 
 # Building needs onnx, which a service that loads engines has no use for: imported when asked for.

@@ -13,8 +13,13 @@ from artefacts.arguments import ArgumentParser
 from artefacts.command import run_command
 from artefacts.errors import InputError
 from artefacts.texts import printable, printable_json
+from artefacts.words import counted
+from engines.history import versions_of
 from engines.loading import check_machine
 from engines.manifest import Manifest, read_manifest, read_verified
+from engines.monitoring.settings import Monitored
+from engines.monitoring.settings import add_flags as add_monitoring
+from engines.passport import VersionRecord
 from engines.serving.release import Expected, Release
 from engines.serving.signing import check_signature, sign
 from engines.serving.triton import export_triton, server_options
@@ -72,6 +77,7 @@ def triton_export(arguments: argparse.Namespace) -> None:
         max_batch=arguments.max_batch,
         instances=arguments.instances,
         trusted_key=arguments.trusted_key,
+        monitored=Monitored.from_flags(arguments),
     )
     print(f"written: {version} and config.pbtxt beside it")
     command = f"tritonserver --model-repository {shlex.quote(str(version.parents[1]))}"
@@ -104,8 +110,31 @@ def describe(manifest: Manifest) -> list[tuple[str, str]]:
     for name in ("calibrator", "samples", "preprocess"):
         if (value := getattr(manifest.passport, name)) is not None:
             lines.append((name, str(value)))
+    lines += [("version", _version(record)) for record in versions_of(manifest)]
     return lines + [(name, str(result)) for name, result in sorted(manifest.measured.items())]
 
+
+def _version(record: VersionRecord) -> str:
+    """``2, merged with the data before, 600 samples (ab12…), …`` in one line."""
+    parts = [f"{record.version}", _HOW.get(record.how, record.how), f"on {record.created}"]
+    if record.samples is not None:
+        parts.append(counted(record.samples, "sample"))
+    parts += [f"data {_short(record.samples_sha256)}", f"ranges {_short(record.ranges_sha256)}"]
+    parts.append(f"engine {_short(record.engine_sha256)}")
+    if record.came_from is not None:
+        parts.append(f"from engine {_short(record.came_from)}")
+    return ", ".join(parts) + (f": {record.verdict}" if record.verdict else "")
+
+
+def _short(digest: str | None) -> str:
+    return "unknown" if digest is None else f"{digest[:12]}…"
+
+
+_HOW = {
+    "built": "built",
+    "merged": "recalibrated with the data before and new",
+    "replaced": "recalibrated with new data alone",
+}
 
 COMMANDS = {
     "inspect": inspect,
@@ -138,6 +167,7 @@ def add_flags(name: str, to: argparse.ArgumentParser) -> None:
         to.add_argument(
             "--trusted-key", type=Path, help="public key, PEM: serve only what it signed"
         )
+        add_monitoring(to)
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m engines") -> int:

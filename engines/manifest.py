@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import cache
 from importlib import resources
@@ -28,7 +28,7 @@ from engines.environment import has_module
 from engines.passport import Passport
 from engines.tensors import Profile, TensorSpec
 
-__all__ = ["Manifest", "add_measured", "manifest_path", "read_manifest", "read_verified"]
+__all__ = ["Manifest", "change_manifest", "manifest_path", "read_manifest", "read_verified"]
 
 Trust = Callable[[str, str], None]
 
@@ -213,16 +213,15 @@ def _read_verified(path: Path, trust: Trust | None) -> tuple[Manifest, bytes]:
     return manifest, data
 
 
-def add_measured(engine: str | Path, **results: Mapping[str, Any]) -> Manifest:
-    """Add results, e.g. ``accuracy={"top1": 0.98}``, to the manifest beside an engine.
+def change_manifest(engine: str | Path, change: Callable[[Manifest], Manifest]) -> Manifest:
+    """Replace the manifest beside an engine by what ``change`` makes of it.
 
     Raises:
-        EngineError: the manifest cannot be read, or a result is no plain JSON.
+        EngineError: the manifest cannot be read, or what it becomes is no plain JSON.
     """
     finish_group(engine)
     with folder_lock(Path(engine).parent):
-        manifest = read_manifest(engine)
-        manifest = replace(manifest, measured={**manifest.measured, **results})
+        manifest = change(read_manifest(engine))
         write_atomic(manifest_path(engine), manifest.to_bytes())
     return manifest
 

@@ -20,6 +20,7 @@ __all__ = [
     "PlacementRecord",
     "PromiseRecord",
     "RecipeRecord",
+    "VersionRecord",
 ]
 
 
@@ -108,6 +109,35 @@ class PromiseRecord:
         return cls(**{**data, "released": tuple(data["released"])})
 
 
+@dataclass(frozen=True, kw_only=True)
+class VersionRecord:
+    """One version of an engine that was recalibrated: its data, its ranges, and what was decided.
+
+    Attributes:
+        version: 1 for the first build.
+        engine_sha256: of its file.
+        created: UTC.
+        came_from: SHA-256 of the engine that was recalibrated; None for the first.
+        how: ``built``, ``merged`` with the data before, or ``replaced`` by new data.
+        samples: how many it was calibrated with, those before it among them.
+        samples_sha256: digest of all their digests.
+        statistics_sha256: of its ``*.stats.npz``.
+        ranges_sha256: of its ``*.ranges.json``.
+        verdict: against the engine that it came from; None for the first.
+    """
+
+    version: int
+    engine_sha256: str
+    created: str
+    came_from: str | None
+    how: str
+    samples: int | None
+    samples_sha256: str | None
+    statistics_sha256: str | None
+    ranges_sha256: str | None
+    verdict: str | None
+
+
 # Of a calibrated engine these are stated where there is none, too.
 _STATED = ("preprocess", "labels")
 _TUPLES = ("labels", "calibration_samples")
@@ -121,7 +151,12 @@ def _inputs(data: Any) -> tuple[InputSummary, ...]:
     return tuple(map(InputSummary.from_json, data))
 
 
+def _history(data: Any) -> tuple[VersionRecord, ...]:
+    return tuple(VersionRecord(**entry) for entry in data)
+
+
 _RECORDS = {
+    "history": _history,
     "inputs": _inputs,
     "placement": PlacementRecord.from_json,
     "float32_operators": _float_operators,
@@ -152,6 +187,8 @@ class Passport:
         recipe: that it was made by.
         promise: that a search kept.
         release: name, version and last day that were signed, see ``engines.Release``.
+        settings: flags of the build that decided on its INT8, to be given again.
+        history: versions up to this one, oldest first; None for an engine that was only built.
         more: what else the file has: of the caller, or of another release.
     """
 
@@ -172,6 +209,8 @@ class Passport:
     recipe: RecipeRecord | None = None
     promise: PromiseRecord | None = None
     release: Mapping[str, Any] | None = None
+    settings: Mapping[str, Any] | None = None
+    history: tuple[VersionRecord, ...] | None = None
     more: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:

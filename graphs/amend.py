@@ -37,7 +37,7 @@ def add_bias(model: onnx.ModelProto, shifts: Mapping[str, Array]) -> onnx.ModelP
 
     A constant bias is replaced (other readers of the same constant keep theirs), a missing one is
     created: as the layer's own input for Conv, ConvTranspose and Gemm, as an Add behind MatMul,
-    whose result keeps its name.
+    whose result keeps its name. An Add of a constant that alone reads a MatMul is its bias.
 
     Args:
         model: any model; it is not changed.
@@ -58,7 +58,7 @@ def add_bias(model: onnx.ModelProto, shifts: Mapping[str, Array]) -> onnx.ModelP
                 "correct layers of this graph"
             )
         if node.op_type == "MatMul":
-            _add_behind(editor, node, shift)
+            _grow_sum(editor, view, node, shift)
         else:
             _grow_bias(editor, view, node, shift)
     return editor.finish()
@@ -124,6 +124,20 @@ def _grow_bias(editor: GraphEditor, view: GraphView, node: Node, shift: Array) -
         )
     values = (old.astype(np.float64) + np.asarray(shift, np.float64) / beta).astype(old.dtype)
     replace_constant(editor, view, node, 2, np.ascontiguousarray(values))
+
+
+def _grow_sum(editor: GraphEditor, view: GraphView, node: Node, shift: Array) -> None:
+    """Another constant in the Add behind a MatMul, or such an Add where there is none."""
+    output = node.outputs[0]
+    uses = view.uses(output)
+    alone = len(uses) == 1 and output not in view.captured and output not in view.outputs
+    add = uses[0].node if alone and uses[0].node.op_type == "Add" else None
+    old = None if add is None else view.constant(add.inputs[1 - uses[0].index])
+    if add is None or old is None:
+        _add_behind(editor, node, shift)
+        return
+    values = (old.astype(np.float64) + np.asarray(shift, np.float64)).astype(old.dtype)
+    replace_constant(editor, view, add, 1 - uses[0].index, np.ascontiguousarray(values))
 
 
 def _add_behind(editor: GraphEditor, node: Node, shift: Array) -> None:

@@ -30,6 +30,7 @@ def _serve(argv: Sequence[str], prog: str) -> int:
     require("fastapi", extra="serve")
     require("uvicorn", extra="serve")
     sys.argv = [prog, *argv]
+    sys.path.insert(0, str(PROGRAM.parent))  # as Python does for a program; runpy for folders only
     try:
         runpy.run_path(str(PROGRAM), run_name="__main__")
     except SystemExit as done:

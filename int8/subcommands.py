@@ -45,6 +45,13 @@ SUBCOMMANDS = {
         example="int8 build --onnx m.onnx --engine out/m.int8.engine --calib-data samples/",
         prog="int8 build",
     ),
+    "recalibrate": Subcommand(
+        group="build and measure",
+        module="pipeline.recalibration.command",
+        summary="a new engine with the ranges of new data, compared with the old one",
+        example="int8 recalibrate out/m.int8.engine --calib-data samples/",
+        prog="int8 recalibrate",
+    ),
     "bench": Subcommand(
         group="build and measure",
         module="benchmarks.__main__",

@@ -24,7 +24,7 @@ from pipeline.preprocessing import sample_classes
 from pipeline.samples import calibration_samples, evaluation_samples
 from pipeline.screen import Screen
 
-__all__ = ["Calibrated", "calibrate", "statistics_path"]
+__all__ = ["Calibrated", "Observation", "calibrate", "ranges_by", "statistics_path"]
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ def calibrate(
     if samples is None:
         statistics = calibrators.Statistics.load(path)
     else:
-        observed = _Observation(prepared, tensors, samples, path, data.batch, asked.workers)
+        observed = Observation(prepared, tensors, samples, path, data.batch, asked.workers)
         _say_what_is_odd(data, samples, screen)
         statistics = observed.run(screen)
     # Ranges of a part would be wrong: they follow from all shards together.
@@ -97,7 +97,7 @@ def calibrate(
     if data.eval_data is not None and data.random_calibration is None:
         sources.append(evaluation_samples(data, prepared))
         refuse_overlap(statistics.samples, sources[-1])
-    ranges = _ranges(asked.method, statistics)
+    ranges = ranges_by(asked.method, statistics)
     if asked.cache is not None:
         count = _write_cache(asked, asked.cache, everything, ranges)
         written = f"wrote {asked.cache} for TensorRT {asked.cache_version}"
@@ -143,17 +143,27 @@ def statistics_path(paths: Paths, data: Data) -> Path:
 
 
 @dataclass(frozen=True)
-class _Observation:
-    """One pass over the samples, going on from a checkpoint of the same run."""
+class Observation:
+    """One pass over the samples, going on from a checkpoint of the same run.
+
+    Attributes:
+        prepared: the model.
+        tensors: of it, to keep statistics of.
+        samples: to run it over.
+        path: the checkpoint, and where the statistics are kept.
+        batch: samples that are counted together.
+        workers: who observes.
+    """
 
     prepared: onnx.ModelProto
     tensors: list[str]
     samples: calibrators.Samples
     path: Path
     batch: int
-    workers: str | None
+    workers: str | None = None
 
     def run(self, screen: Screen) -> calibrators.Statistics:
+        """The statistics; those of other data in their place are replaced."""
         try:
             return self._go(self.samples, screen)
         except ArtefactError as err:
@@ -185,7 +195,7 @@ class _Observation:
             )
 
 
-def _ranges(method: str, statistics: calibrators.Statistics) -> calibrators.Ranges:
+def ranges_by(method: str, statistics: calibrators.Statistics) -> calibrators.Ranges:
     """Ranges by the method; ``auto`` chooses each tensor's, halves of the samples as judges."""
     if method == "auto":
         return calibrators.choose_per_tensor(statistics)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 import calibrators
 from artefacts.decibels import sqnr_db
-from artefacts.files import sha256_bytes, sha256_file
+from artefacts.files import digest_of, sha256_bytes, sha256_file
 from artefacts.words import counted
 from benchmarks.accuracy import AccuracyResult, compare_accuracy, evaluate
 from benchmarks.accuracy.evaluation import Watch
@@ -27,9 +27,8 @@ from pipeline.parts import KEPT_BYTES
 from pipeline.promise import Promise
 from quantization.measure.execution import Load, Run, load_onnxruntime
 from quantization.search.problem import Goal
-from quantization.search.splits import digest_of
 
-__all__ = ["Judge", "Scorer", "Verdict", "drop_verdict"]
+__all__ = ["Judge", "Scorer", "Verdict", "drop_verdict", "levels_db"]
 
 Arrays = Mapping[str, NDArray[Any]]
 System = Callable[[Any], Arrays]
@@ -167,8 +166,8 @@ class Judge:
             signal = np.array([entry.signal for entry in likeness])
             noise = np.array([entry.noise for entry in likeness])
             # The worst output counts: each has a scale of its own.
-            levels = _levels(draws @ signal, draws @ noise).min(axis=1)
-            score = float(_levels(signal.sum(axis=0), noise.sum(axis=0)).min())
+            levels = levels_db(draws @ signal, draws @ noise).min(axis=1)
+            score = float(levels_db(signal.sum(axis=0), noise.sum(axis=0)).min())
         else:
             same = np.array([self._comparison.require_answers(entry) for entry in likeness])
             levels = 100.0 * (draws @ same) / len(self._samples)
@@ -229,7 +228,8 @@ class Scorer:
         return self._known[digest]
 
 
-def _levels(signal: NDArray[np.float64], noise: NDArray[np.float64]) -> NDArray[np.float64]:
+def levels_db(signal: NDArray[np.float64], noise: NDArray[np.float64]) -> NDArray[np.float64]:
+    """``sqnr_db`` of arrays, element by element."""
     return np.asarray(np.vectorize(sqnr_db, otypes=[np.float64])(signal, noise))
 
 

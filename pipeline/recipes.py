@@ -7,6 +7,7 @@ from pathlib import Path
 
 import engines
 from artefacts.errors import ArtefactError, InputError
+from artefacts.files import digest_of
 from graphs.identity import graph_hash
 from graphs.view import GraphView
 from pipeline.calibration import Calibrated
@@ -16,7 +17,6 @@ from pipeline.mixed_precision import MixedPrecision
 from quantization.improve.improved import as_calibrated
 from quantization.placement.fusion_groups import fusion_groups, leave_float
 from quantization.search.recipe import Recipe
-from quantization.search.splits import digest_of
 
 __all__ = ["follow", "with_recipe"]
 

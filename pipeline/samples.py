@@ -18,6 +18,7 @@ __all__ = [
     "any_samples",
     "calibration_samples",
     "evaluation_samples",
+    "given_samples",
     "judging_parts",
     "refuse_nothing_to_learn",
     "reporting_samples",
@@ -35,7 +36,7 @@ def calibration_samples(data: Data, prepared: onnx.ModelProto) -> calibrators.Sa
     Raises:
         InputError: there are none.
     """
-    samples = _given_samples(data, prepared)
+    samples = given_samples(data, prepared)
     return learning_part(samples)[0] if data.holds_out else samples
 
 
@@ -63,7 +64,7 @@ def judging_parts(data: Data, prepared: onnx.ModelProto) -> tuple[Part, Part]:
     """
     if data.eval_data is not None:
         return divide(evaluation_samples(data, prepared), share=0.5)
-    return divide(learning_part(_given_samples(data, prepared))[1], share=0.5)
+    return divide(learning_part(given_samples(data, prepared))[1], share=0.5)
 
 
 def reporting_samples(data: Data, prepared: onnx.ModelProto) -> calibrators.Samples:
@@ -125,7 +126,12 @@ def refuse_nothing_to_learn(data: Data) -> None:
         )
 
 
-def _given_samples(data: Data, prepared: onnx.ModelProto) -> calibrators.Samples:
+def given_samples(data: Data, prepared: onnx.ModelProto) -> calibrators.Samples:
+    """All samples of ``--calib-data``, those that are held back among them; or random ones.
+
+    Raises:
+        InputError: there are none.
+    """
     inputs = calibrators.input_specs(prepared)
     if data.random_calibration is not None:
         return calibrators.random_samples(inputs, count=data.random_calibration, seed=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +15,7 @@ from artefacts.colour import Style, painted
 from artefacts.texts import printable
 from artefacts.words import counted
 
-__all__ = ["Progress", "Screen"]
+__all__ = ["Progress", "Screen", "open_screen"]
 
 WARNING = "warning: "
 WORTH_SAYING_S = 10.0
@@ -108,3 +109,11 @@ def _about(duration_s: float) -> str:
     if duration_s < 90:
         return f"about {round(duration_s, -1):.0f} s"
     return f"about {counted(round(duration_s / 60), 'minute')}"
+
+
+def open_screen(*, steps: int, silent: bool, verbose: bool) -> Screen:
+    """A command's screen: bars on a terminal, and warnings of libraries, or all of their log."""
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING, format="      %(message)s"
+    )
+    return Screen(bars=sys.stderr.isatty() and not silent, steps=steps, quiet=silent)

@@ -17,6 +17,7 @@ import calibrators
 import engines
 import quantization
 from artefacts.errors import ArtefactError, MissingLibraryError
+from artefacts.files import digest_of
 from artefacts.libraries import require
 from graphs.comparable import comparable_outputs, with_outputs
 from graphs.identity import graph_hash
@@ -39,7 +40,7 @@ from quantization.measure.fidelity import compare, run_all
 from quantization.search.front import found_of, pareto_plot, point_text
 from quantization.search.recipe import Recipe
 from quantization.search.search import Search, SearchResult, search
-from quantization.search.splits import check_disjoint, digest_of
+from quantization.search.splits import check_disjoint
 
 __all__ = ["PromiseSearch"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -39,12 +40,13 @@ from pipeline.sample_axes import graph_passport, settle_axes
 from pipeline.samples import calibration_samples
 from pipeline.screen import Screen
 from pipeline.search import PromiseSearch
+from pipeline.settings import settings_of
 from pipeline.turns import one_at_a_time
 from pipeline.verification import judge_onnx, verify
 from quantization.foreign.bound import bound_weights
 from quantization.search.recipe import Recipe
 
-__all__ = ["run"]
+__all__ = ["placing", "run"]
 
 SHOWN_REASONS = 6
 BOUNDING_SAMPLES = 32
@@ -182,16 +184,7 @@ def quantized(
     screen: Screen,
 ) -> Source | None:
     """Calibrate, choose precisions, write the Q/DQ model; None where the ranges are the end."""
-    runtime = engines.runtime_of(target)
-    place = partial(
-        quantization.place,
-        prepared,
-        profile="tensorrt" if job.quantize.simulate_target else runtime.placement,
-        exclude=job.quantize.exclude,
-        unsigned=job.quantize.unsigned,
-        portable=isa == "portable",
-        lacking=runtime.lacks_int8,
-    )
+    place = placing(job, target, isa, prepared)
     screen.add(*needs_of(job, prepared, fits=True).long())
     given = calibrate(job.paths, job.data, job.calibrate, prepared, place, screen)
     if given is None or job.stop_after == "ranges":
@@ -203,7 +196,7 @@ def quantized(
     record(job.paths, mixed)
     int8 = mixed.improved.quantized(mixed.placement, weights=job.quantize.weights)
     quantization.save_model(int8, path)
-    passport = passport_of(job.paths, given, mixed)
+    passport = replace(passport_of(job.paths, given, mixed), settings=settings_of(job))
     say_placement(mixed.placement, passport, screen)
     return Source(
         prepared=prepared,
@@ -211,6 +204,22 @@ def quantized(
         passport=passport,
         statistics=given.statistics,
         obstacle=mixed.obstacle,
+    )
+
+
+def placing(
+    job: Job, target: str, isa: str | None, prepared: onnx.ModelProto
+) -> Callable[..., quantization.Placement]:
+    """What places Q/DQ for a job; its ranges may be given as ``amax=``."""
+    runtime = engines.runtime_of(target)
+    return partial(
+        quantization.place,
+        prepared,
+        profile="tensorrt" if job.quantize.simulate_target else runtime.placement,
+        exclude=job.quantize.exclude,
+        unsigned=job.quantize.unsigned,
+        portable=isa == "portable",
+        lacking=runtime.lacks_int8,
     )
 
 

@@ -9,7 +9,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -65,8 +65,15 @@ def find_triton() -> Triton:
 
 
 @contextmanager
-def serve(triton: Triton, repository: Path, folder: Path) -> Iterator[tuple[int, int]]:
-    """The server on free loopback ports; always stopped."""
+def serve(
+    triton: Triton,
+    repository: Path,
+    folder: Path,
+    *,
+    models: Sequence[str] = ("sum", "static", "types", "digits"),
+    metrics_port: int | None = None,
+) -> Iterator[tuple[int, int]]:
+    """The server on free loopback ports, once the models are ready; always stopped."""
     backends = folder / "backends"
     shutil.copytree(triton.folder / "backends", backends)
     shutil.copy(triton.stub, backends / "python")
@@ -77,12 +84,17 @@ def serve(triton: Triton, repository: Path, folder: Path) -> Iterator[tuple[int,
         *("--backend-directory", backends),
         *("--http-address", "127.0.0.1", "--http-port", str(ports[0])),
         *("--grpc-address", "127.0.0.1", "--grpc-port", str(ports[1])),
-        *("--allow-metrics", "false", "--exit-on-error", "false", "--exit-timeout-secs", "5"),
+        *("--exit-on-error", "false", "--exit-timeout-secs", "5"),
     ]
+    if metrics_port is None:
+        command += ["--allow-metrics", "false"]
+    else:
+        command += ["--metrics-address", "127.0.0.1", "--metrics-port", str(metrics_port)]
+        command += ["--allow-gpu-metrics", "false"]
     with (folder / "log").open("w") as log:
         server = subprocess.Popen(command, env=triton.environment, stdout=log, stderr=log)
         try:
-            wait_until_ready(server, f"http://127.0.0.1:{ports[0]}/v2/models/", folder / "log")
+            wait_until_ready(server, ports[0], models, folder / "log")
             yield ports
         finally:
             server.terminate()
@@ -100,10 +112,13 @@ def free_ports() -> tuple[int, int]:
         return one.getsockname()[1], other.getsockname()[1]
 
 
-def wait_until_ready(server: subprocess.Popen[bytes], models: str, log: Path) -> None:
+def wait_until_ready(
+    server: subprocess.Popen[bytes], port: int, models: Sequence[str], log: Path
+) -> None:
+    ready = f"http://127.0.0.1:{port}/v2/models/{{}}/ready"
     end = time.monotonic() + START_S
     while time.monotonic() < end and server.poll() is None:
-        if all(answers(f"{models}{name}/ready") for name in ("sum", "static", "types", "digits")):
+        if all(answers(ready.format(name)) for name in models):
             return
         time.sleep(0.1)
     raise AssertionError(f"Triton was not ready in {START_S} s:\n{log.read_text()}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from benchmarks.statistics.binomial import binomial_tail
 from benchmarks.statistics.bootstrap import Interval, bootstrap_figures
+from benchmarks.statistics.enough import samples_for_difference, samples_for_split
 from benchmarks.statistics.mcnemar import McNemar, mcnemar
 from benchmarks.statistics.percentiles import percentile
 from benchmarks.statistics.stability import Stability, judge_stability
@@ -21,4 +22,6 @@ __all__ = [
     "judge_stability",
     "mcnemar",
     "percentile",
+    "samples_for_difference",
+    "samples_for_split",
 ]

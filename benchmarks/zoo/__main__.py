@@ -48,8 +48,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    stored = json.loads(STORED.read_text(encoding="utf-8")) if STORED.is_file() else {}
-    results = {one["name"]: one for one in stored.get("networks", ())}
+    results = _stored()
     wrong = sorted(set(arguments.names) - set(NETWORKS))
     if wrong:
         print(f"no network {', '.join(wrong)}, expected of {', '.join(NETWORKS)}", file=sys.stderr)
@@ -64,10 +63,10 @@ def _run(arguments: argparse.Namespace) -> int:
     for name in arguments.names or NETWORKS:
         if arguments.missing and name in results:
             continue
-        results[name] = found = campaign.run(NETWORKS[name])
+        found = campaign.run(NETWORKS[name])
         broken += any(one["outcome"] == "broken" for one in found.get("targets", {}).values())
         print(_line(found), flush=True)
-        _store(results)
+        _store(_stored() | {name: found})  # another run may have stored something meanwhile
     return int(broken > 0)
 
 
@@ -80,6 +79,11 @@ def _line(found: dict[str, Any]) -> str:
             f"{shown} {one.get('said_share')} {one.get('run_share')} {one['reason'][:200]}"
         )
     return "\n    ".join(part for part in parts if part)
+
+
+def _stored() -> dict[str, Any]:
+    stored = json.loads(STORED.read_text(encoding="utf-8")) if STORED.is_file() else {}
+    return {one["name"]: one for one in stored.get("networks", ())}
 
 
 def _store(results: dict[str, Any]) -> None:

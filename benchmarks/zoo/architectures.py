@@ -42,7 +42,7 @@ def smooth_images(count: int, size: int) -> Tensor:
     return smooth + 0.1 * torch.randn(count, 3, size, size)
 
 
-def of_timm(name: str, size: int = 160, **options: Any) -> tuple[nn.Module, Inputs]:
+def of_timm(name: str, size: int = 128, **options: Any) -> tuple[nn.Module, Inputs]:
     """A classifier of timm."""
     import timm
 
@@ -87,7 +87,7 @@ def yolo11() -> tuple[nn.Module, Inputs]:
     module = DetectionModel("yolo11n.yaml", verbose=False)
     head = module.model[-1]
     head.export, head.format = True, "onnx"
-    return module, {"image": smooth_images(1, 256).sigmoid()}
+    return module, {"image": smooth_images(1, 160).sigmoid()}
 
 
 def of_transformers(
@@ -203,9 +203,9 @@ def rt_detr() -> tuple[nn.Module, Inputs]:
         "backbone_config": backbone, "encoder_in_channels": [64, 128, 256], "d_model": 128,
         "encoder_hidden_dim": 128, "encoder_ffn_dim": 256, "decoder_in_channels": [128, 128, 128],
         "decoder_ffn_dim": 256, "decoder_layers": 2, "num_queries": 50, "num_labels": 20,
-        "anchor_image_size": [256, 256],
+        "anchor_image_size": [160, 160],
     }  # fmt: skip
-    inputs = {"pixel_values": smooth_images(1, 256).sigmoid()}
+    inputs = {"pixel_values": smooth_images(1, 160).sigmoid()}
     return of_transformers("RTDetrForObjectDetection", "RTDetrConfig", settings, inputs, "logits")
 
 
@@ -213,20 +213,20 @@ ARCHITECTURES: dict[str, Callable[[], tuple[nn.Module, Inputs]]] = {
     "timm efficientnet_b0": lambda: of_timm("efficientnet_b0"),
     "timm convnext_atto": lambda: of_timm("convnext_atto"),
     "timm swin_tiny": lambda: of_timm(
-        "swin_tiny_patch4_window7_224", 224, embed_dim=48, depths=(1, 1, 2, 1)
+        "swin_tiny_patch4_window7_224", 112, img_size=112, embed_dim=48, depths=(1, 1, 2, 1)
     ),
     "timm regnety_002": lambda: of_timm("regnety_002"),
     "timm mobilenetv3_small": lambda: of_timm("mobilenetv3_small_100"),
     "timm mobilenetv4_small": lambda: of_timm("mobilenetv4_conv_small"),
     "timm hrnet_w18_small": lambda: of_timm("hrnet_w18_small"),
-    "timm vit_tiny": lambda: of_timm("vit_tiny_patch16_224", 224, depth=4),
+    "timm vit_tiny": lambda: of_timm("vit_tiny_patch16_224", 112, img_size=112, depth=4),
     "torchvision deeplabv3": lambda: of_torchvision(
-        "deeplabv3_mobilenet_v3_large", 160, lambda found: found["out"]
+        "deeplabv3_mobilenet_v3_large", 128, lambda found: found["out"]
     ),
-    "torchvision ssdlite": lambda: detector("ssdlite320_mobilenet_v3_large", 320),
-    "torchvision retinanet": lambda: detector("retinanet_resnet50_fpn", 192),
-    "torchvision faster_rcnn": lambda: detector("fasterrcnn_mobilenet_v3_large_320_fpn", 192),
-    "torchvision mask_rcnn": lambda: detector("maskrcnn_resnet50_fpn", 192),
+    "torchvision ssdlite": lambda: detector("ssdlite320_mobilenet_v3_large", 160),
+    "torchvision retinanet": lambda: detector("retinanet_resnet50_fpn", 128),
+    "torchvision faster_rcnn": lambda: detector("fasterrcnn_mobilenet_v3_large_320_fpn", 128),
+    "torchvision mask_rcnn": lambda: detector("maskrcnn_resnet50_fpn", 128),
     "ultralytics yolo11n": yolo11,
     "transformers rt_detr": rt_detr,
     "transformers sam": sam,

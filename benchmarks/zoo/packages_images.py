@@ -36,6 +36,8 @@ IMAGES = (
                 None
             ],
         },
+        learned=8,
+        judged=4,
     ),
     Network(
         name="nudenet",
@@ -47,6 +49,8 @@ IMAGES = (
             member="nudenet/320n.onnx",
         ),
         adapter=lambda g: {"images": planes(photo(g, 320, 320))},
+        learned=8,
+        judged=4,
     ),
     Network(
         name="rapidocr-det",
@@ -77,6 +81,8 @@ IMAGES = (
         kind="images: boxes, YOLOX",
         source=Package(**_DDDDOCR, member="ddddocr/common_det.onnx"),
         adapter=lambda g: {"images": planes(photo(g, 416, 416), 0.0, 1.0)},
+        learned=8,
+        judged=4,
     ),
     Network(
         name="ddddocr-old",

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from artefacts.errors import EngineError
 from engines.monitoring.distance import Distances
 from engines.monitoring.grid import Counter
-from engines.monitoring.places import Places
+from engines.monitoring.places import PAIRS, Places
 from engines.monitoring.rows import axes_of, row_of
 from engines.monitoring.summary import WINDOW, InputSummary
 from engines.passport import Passport
@@ -90,32 +90,40 @@ class Watch:
             self._turn += 1
 
     def drift(self) -> dict[str, InputDrift]:
-        """By input, of the last 50 requests."""
+        """By input, of the last 50 requests; requests wait while values are copied, no longer."""
         with self._guard:
-            return {window.summary.name: window.drift() for window in self._inputs}
+            taken = [window.taken() for window in self._inputs]
+        found = map(_Window.judged, self._inputs, taken)
+        return {drift.name: drift for drift in found}
 
 
 class _Window:
-    """Counts of the last requests of one input."""
+    """Values of the last requests of one input: a request pays for taking them, not for counts."""
 
     def __init__(self, summary: InputSummary) -> None:
         grid = summary.grid
         self.summary = summary
         self._places = Places(grid.channel_axis, grid.channels)
         self._counter = Counter(grid)
-        self._counts = np.zeros((WINDOW, grid.bins), np.intp)
+        self._values = np.zeros((WINDOW, 2, grid.channels, PAIRS))
         self._requests = 0
 
     def add(self, sample: NDArray[Any]) -> None:
         if not self._places.fits(sample.shape):  # a free axis that calibration data had 3 along
             return
-        values = self._places.values(sample, self._requests)
-        self._counts[self._requests % WINDOW] = self._counter.count(values)
+        taken = self._places.values(sample, self._requests)
+        self._values[self._requests % WINDOW] = taken
         self._requests += 1
 
-    def drift(self) -> InputDrift:
-        summary, seen = self.summary, min(self._requests, WINDOW)
-        found = summary.distances(self._counts.sum(0)) if seen else None
+    def taken(self) -> tuple[NDArray[np.float64], ...]:
+        """A copy of the values of each request, in no order."""
+        return tuple(self._values[: min(self._requests, WINDOW)].copy())
+
+    def judged(self, taken: tuple[NDArray[np.float64], ...]) -> InputDrift:
+        summary, seen = self.summary, len(taken)
+        # All requests side by side: one count of the window, however many there are.
+        counts = self._counter.count(np.concatenate(taken, axis=-1)) if seen else None
+        found = None if counts is None else summary.distances(counts)
         drift = InputDrift(
             name=summary.name,
             requests=seen,

@@ -37,7 +37,7 @@ class Places:
         axis = self._axis
         return 0 not in shape and (axis is None or shape[axis] == self._channels)
 
-    def values(self, sample: NDArray[Any], turn: int) -> NDArray[np.float64]:
+    def values(self, sample: NDArray[Any], turn: int) -> NDArray[Any]:
         """Values (2, channels, PAIRS) of a sample: random ones, and the next to each.
 
         Args:
@@ -45,7 +45,7 @@ class Places:
             turn: which places.
         """
         at = self._at(sample.shape, turn % _TURNS)
-        return sample.reshape(-1).take(at).astype(np.float64, copy=False)
+        return sample.reshape(-1).take(at)
 
     def _at(self, shape: tuple[int, ...], turn: int) -> NDArray[np.intp]:
         places = self._known.get((shape, turn))

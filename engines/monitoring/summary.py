@@ -85,7 +85,9 @@ class Summariser:
             self._fits = False
             return
         turns = range(len(self._looks) * _TURNS, (len(self._looks) + 1) * _TURNS)
-        self._looks.append(np.stack([self._places.values(sample, turn) for turn in turns]))
+        self._looks.append(
+            np.array([self._places.values(sample, turn) for turn in turns], np.float64)
+        )
         self._low = min(self._low, float(sample.min()))
         self._high = max(self._high, float(sample.max()))
 

@@ -19,7 +19,7 @@ from engines.onnx_layers import graph_names, small_enough
 from engines.openvino.cpu_isa import cpu_isa
 from engines.openvino.engine_files import load_bytes, network_bytes
 from engines.openvino.fake_quantize import fuse_qdq
-from engines.openvino.layer_bias import add_missing_biases
+from engines.openvino.layer_bias import add_missing_biases, hide_sizes
 from engines.openvino.library import (
     DEVICE,
     core,
@@ -177,6 +177,7 @@ def _network(source: Path | bytes, options: BuildOptions) -> Any:
     separate_reductions(openvino(), network)
     use_unsigned_codes(openvino(), network)
     add_missing_biases(openvino(), network)
+    hide_sizes(openvino(), network)
     return network
 
 

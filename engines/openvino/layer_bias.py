@@ -4,6 +4,10 @@ With free shapes, OpenVINO 2026.4.1 computes nonsense behind an INT8 convolution
 that has no bias and whose result is read more than once (an output of the network, a reader in
 float): of random networks with such layers 3 of 100 gave results that had nothing to do with the
 right ones, and none of those with fixed shapes or with a bias in every layer.
+
+A size is such a reader, too: OpenVINO takes the batch of a ``ShapeOf`` from any tensor that has
+it, an INT8 layer's result among them, and loses the layer's bias (7 dB for 19). It follows sizes
+through all that moves them, but not through a Maximum.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["add_missing_biases"]
+__all__ = ["add_missing_biases", "hide_sizes"]
 
 LAYERS = ("Convolution", "GroupConvolution", "MatMul")
 NOTHING = 1e-30  # an exact zero would be taken out again
@@ -35,20 +39,43 @@ def add_missing_biases(openvino: Any, network: Any) -> int:
     count = 0
     for op in network.get_ordered_ops():
         if op.get_type_name() in LAYERS and not _has_bias(op):
-            _add_bias(openvino.opset13, op)
+            _put_behind(op, openvino.opset13, "add", NOTHING)
             count += 1
     network.validate_nodes_and_infer_types()
     return count
 
 
-def _add_bias(ops: Any, op: Any) -> None:
+def hide_sizes(openvino: Any, network: Any) -> int:
+    """Keep OpenVINO from reading sizes off INT8 layers, in ``network`` itself.
+
+    Args:
+        openvino: the module.
+        network: an ``openvino.Model`` that belongs to the caller, its Q/DQ pairs fused.
+
+    Returns:
+        The number of sizes that were hidden; 0 where all shapes are fixed or nothing is INT8.
+    """
+    found = network.get_ordered_ops()
+    if not network.is_dynamic() or all(op.get_type_name() != "FakeQuantize" for op in found):
+        return 0
+    count = 0
+    for op in found:
+        if op.get_type_name() == "ShapeOf":
+            _put_behind(op, openvino.opset13, "maximum", 0)
+            count += 1
+    network.validate_nodes_and_infer_types()
+    return count
+
+
+def _put_behind(op: Any, ops: Any, operator: str, value: float) -> None:
+    """Let all that reads ``op`` read what ``operator`` makes of it and a constant."""
     output, readers = op.output(0), op.output(0).get_target_inputs()
-    bias = np.asarray(NOTHING, output.get_element_type().to_dtype())
-    added = ops.add(op, ops.constant(bias))
+    constant = ops.constant(np.asarray(value, output.get_element_type().to_dtype()))
+    made = getattr(ops, operator)(op, constant)
     for reader in readers:
-        reader.replace_source_output(added.output(0))
+        reader.replace_source_output(made.output(0))
     # The names by which outputs are asked for.
-    added.output(0).get_tensor().set_names(output.get_tensor().get_names())
+    made.output(0).get_tensor().set_names(output.get_tensor().get_names())
     output.get_tensor().set_names(set())
 
 

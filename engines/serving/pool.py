@@ -8,52 +8,24 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from numpy.typing import NDArray
 
-from artefacts.errors import BusyError, ClosedError, InputError, NotFiniteError
+from artefacts.errors import BusyError, InputError, NotFiniteError
 from engines.engine import Engine
 from engines.monitoring.drift import InputDrift
+from engines.serving import refusals
+from engines.serving.metrics import Family, families
+from engines.serving.pool_statistics import PoolStatistics
 from engines.serving.replacement import load_copies, load_replacement, retire
+from engines.serving.shadow import Shadow
 
 __all__ = ["EnginePool", "PoolStatistics"]
 
 Request = Mapping[str, Any] | Callable[[float | None], Mapping[str, Any]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class PoolStatistics:
-    """What a pool has done, for a metrics endpoint. Counters only grow.
-
-    Attributes:
-        size: engines of the pool.
-        in_use: engines that work now.
-        waiting: requests that wait for one now.
-        served: requests that were answered.
-        failed: requests that an engine refused or could not run.
-        rejected: requests turned away because too many waited already.
-        timed_out: requests whose time was up, waiting or running.
-        not_finite: those of ``failed`` with NaN or infinite values (``check_inputs``).
-        failed_in_row: the last so many that ran failed for no fault of theirs; 0 after an answer.
-        wait_s: time that lent engines were waited for, all requests together.
-        run_s: time that engines were lent, all requests together.
-    """
-
-    size: int
-    in_use: int
-    waiting: int
-    served: int
-    failed: int
-    rejected: int
-    timed_out: int
-    not_finite: int
-    failed_in_row: int
-    wait_s: float
-    run_s: float
 
 
 class EnginePool:
@@ -85,11 +57,7 @@ class EnginePool:
         max_waiting: int | None = None,
         **load_options: Any,
     ) -> None:
-        if size < 1 or (max_waiting is not None and max_waiting < 0):
-            raise InputError(
-                f"pool has size {size} and max_waiting {max_waiting}, expected at least 1 engine "
-                "and 0 waiting requests; correct them"
-            )
+        refusals.check_sizes(size, max_waiting)
         self._process = os.getpid()
         self._max_waiting = 8 * size if max_waiting is None else max_waiting
         self._changed = threading.Condition()
@@ -101,6 +69,7 @@ class EnginePool:
         self._borrowers: dict[Engine, int] = {}
         self._options = load_options
         self._replacing = threading.Lock()
+        self.shadow: Shadow | None = None
         self._engines = load_copies(path, size, load_options)
         self._free = list(self._engines)
         self.manifest = self._engines[0].manifest
@@ -125,10 +94,14 @@ class EnginePool:
         deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
         with self.borrow(timeout_s=timeout_s) as engine:
             arrays = request(deadline_s) if callable(request) else request
+            start = time.monotonic()
             if not _is_up(deadline_s):
                 outputs = engine(arrays)
             if _is_up(deadline_s):
-                raise self._late(timeout_s, "running")
+                raise refusals.request_late(timeout_s, "running")
+            run_s = time.monotonic() - start
+        if (shadow := self.shadow) is not None:
+            shadow.offer(arrays, outputs, run_s)
         return outputs
 
     @contextmanager
@@ -193,11 +166,43 @@ class EnginePool:
         """
         return self._engines[0].drift()
 
+    def metrics(self) -> tuple[Family, ...]:
+        """All of it for Prometheus: ``engines.prometheus_text`` writes it down."""
+        return families(
+            self.statistics(),
+            self.manifest.engine_sha256,
+            drift=None if self._engines[0].watch is None else self.drift(),
+            recorder=self._options.get("record"),
+            shadow=self.shadow,
+        )
+
+    def start_shadow(self, path: str | Path, *, share: float = 0.1) -> Shadow:
+        """Let another engine answer a share of the requests, too, only to be compared.
+
+        It takes the place of an earlier shadow; ``replace`` and ``close`` end it.
+
+        Raises:
+            EngineError: it cannot be loaded, or requests do not fit it; nothing has changed.
+            InputError: a share that makes no sense.
+            ClosedError: the pool is closed or was inherited by fork.
+        """
+        self._check_process()
+        with self._replacing:
+            shadow = Shadow(path, share, self._options, self.manifest)
+            self._exchange_shadow(shadow)
+        self._check_open()
+        return shadow
+
+    def stop_shadow(self) -> None:
+        """End the comparison; its ``statistics()`` stay readable."""
+        with self._replacing:
+            self._exchange_shadow(None)
+
     def replace(self, path: str | Path) -> None:
         """Let another engine answer from now on; no request is lost, none waits for its loading.
 
         Until it is warm, and as long as requests run on the old one, memory holds both. Going back
-        is replacing it by the old file.
+        is replacing it by the old file. A shadow ends: what it was compared with is gone.
 
         Raises:
             EngineError: it cannot be loaded, or requests do not fit it; the old one goes on.
@@ -214,6 +219,7 @@ class EnginePool:
                     self._changed.notify_all()
             for engine in gone:
                 retire(engine)
+            self._exchange_shadow(None)
         self._check_open()
 
     def close(self) -> None:
@@ -232,6 +238,7 @@ class EnginePool:
                 self._closed = True
                 self._changed.notify_all()
                 self._changed.wait_for(lambda: not self._borrowers)
+            self.stop_shadow()
         for engine in self._engines:
             retire(engine)
 
@@ -246,6 +253,13 @@ class EnginePool:
     ) -> None:
         self.close()
 
+    def _exchange_shadow(self, shadow: Shadow | None) -> None:
+        with self._changed:
+            gone = [self.shadow, shadow if self._closed else None]
+            self.shadow = None if self._closed else shadow
+        for each in filter(None, gone):
+            each.close()
+
     def _take(self, timeout_s: float | None) -> Engine:
         self._check_process()
         ticket, start = object(), time.monotonic()
@@ -253,11 +267,7 @@ class EnginePool:
             self._check_open()
             if not self._free and len(self._queue) >= self._max_waiting:
                 self._counts["rejected"] += 1
-                raise BusyError(
-                    f"pool of {len(self._engines)} engines has {len(self._queue)} requests "
-                    f"waiting, expected at most {self._max_waiting}; retry later, or make the "
-                    "pool or max_waiting larger"
-                )
+                raise refusals.pool_full(len(self._engines), len(self._queue), self._max_waiting)
             self._queue.append(ticket)
             try:
                 ready = self._changed.wait_for(
@@ -271,27 +281,18 @@ class EnginePool:
             self._check_open()
             if not ready:
                 self._counts["timed_out"] += 1
-                raise self._late(timeout_s, "waiting")
+                raise refusals.request_late(timeout_s, "waiting")
             engine = self._free.pop()
             self._borrowers[engine] = threading.get_ident()
             return engine
 
-    def _late(self, timeout_s: float | None, doing: str) -> BusyError:
-        return BusyError(
-            f"request was still {doing} after {timeout_s} s, expected an answer by then; retry, "
-            "allow more time, or make the pool larger"
-        )
-
     def _check_open(self) -> None:
         if self._closed:
-            raise ClosedError("engine pool is closed, expected an open one; make a new one")
+            raise refusals.pool_closed()
 
     def _check_process(self) -> None:
         if self._process != os.getpid():
-            raise ClosedError(
-                f"engine pool was made in process {self._process} and used in {os.getpid()}, its "
-                "fork, expected one process; make the pool in the process that uses it"
-            )
+            raise refusals.pool_inherited(self._process)
 
 
 def _is_up(deadline_s: float | None) -> bool:

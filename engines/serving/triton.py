@@ -17,6 +17,8 @@ from artefacts.files import read_bounded, sync_folder, write_atomic
 from artefacts.groups import folder_lock
 from artefacts.litter import scratch_folder
 from engines.manifest import Manifest, manifest_path, read_verified
+from engines.monitoring.drift import Watch
+from engines.monitoring.settings import Monitored
 from engines.runtimes import RUNTIMES, runtime_of
 from engines.serving.signing import LIMIT_BYTES, signature_path, trust_by
 from engines.serving.triton_model import ENGINE, KEY_PARAMETER
@@ -57,6 +59,7 @@ def export_triton(
     max_batch: int | None = None,
     instances: int = 1,
     trusted_key: str | Path | None = None,
+    monitored: Monitored | None = None,
 ) -> Path:
     """Add an engine to a model repository, as the next version of its model.
 
@@ -69,6 +72,8 @@ def export_triton(
         trusted_key: PEM file with a public key; an engine that it did not sign is not exported,
             and a cpu engine is checked again by the server, under this path. Triton itself loads
             a TensorRT plan, and checks nothing.
+        monitored: what the server watches and keeps of the requests of a cpu engine; None for
+            nothing. Each instance records to a folder of its own below the one that is named.
 
     Returns:
         The version's folder, e.g. ``repo/model/1``.
@@ -76,7 +81,8 @@ def export_triton(
     Raises:
         EngineError: the engine is damaged or altered.
         InputError: a name or number that cannot be used, or the repository cannot be written.
-        UnsupportedError: Triton has no such dtype, or no backend for the target.
+        UnsupportedError: Triton has no such dtype, or no backend for the target; or it is to be
+            monitored, which Triton's own backend cannot.
     """
     trust = None if trusted_key is None else trust_by(engine, trusted_key)
     manifest, data = read_verified(engine, trust)
@@ -89,9 +95,11 @@ def export_triton(
     config = model_config(manifest, name, max_batch=max_batch, instances=instances)
     in_python = runtime_of(manifest.target).triton == "python"
     file = ENGINE if in_python else PLAN
+    parameters = _monitoring(manifest, monitored or Monitored(), in_python=in_python)
     if trusted_key is not None and in_python:
-        where = _quoted(str(Path(trusted_key).absolute()))
-        config += f'parameters {{ key: "{KEY_PARAMETER}" value {{ string_value: {where} }} }}\n'
+        parameters[KEY_PARAMETER] = str(Path(trusted_key).absolute())
+    for key, text in parameters.items():
+        config += f'parameters {{ key: "{key}" value {{ string_value: {_quoted(text)} }} }}\n'
     files = {file: data, manifest_path(file).name: manifest.to_bytes()}
     if in_python:
         files["model.py"] = MODEL_PY.encode()
@@ -103,6 +111,22 @@ def export_triton(
     # Triton takes a folder for a model once it has a version, so the configuration comes first.
     write_atomic(model / "config.pbtxt", config.encode())
     return _write_version(model, files)
+
+
+def _monitoring(manifest: Manifest, monitored: Monitored, *, in_python: bool) -> dict[str, str]:
+    """The parameters, after what the server would refuse was refused here."""
+    parameters = monitored.to_parameters()
+    if parameters and not in_python:
+        raise UnsupportedError(
+            f"engine has target {manifest.target}, which Triton's own backend serves, expected one "
+            "served by Python to record or watch requests; leave --record and --drift out"
+        )
+    if monitored.drift:
+        Watch(manifest.passport)
+    monitored.recorder()
+    if monitored.record is not None:
+        parameters["record"] = str(Path(monitored.record).absolute())
+    return parameters
 
 
 def model_config(

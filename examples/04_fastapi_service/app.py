@@ -3,6 +3,8 @@
     python examples/04_fastapi_service/app.py --engine out/digits.int8.engine
 
 The engine brings its own preprocessing: what calibration did to an image is done to uploads.
+With --drift it is watched whether they still look like the calibration data, with --record a
+sample of them is kept, with --admin-token the engine can be changed under way.
 """
 
 from __future__ import annotations
@@ -11,14 +13,15 @@ import argparse
 import sys
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import anyio.to_thread
 import uvicorn
-from connections import HastyProtocol, accepted_at_once
+from admin import Admin, admin_routes, read_token
+from connections import HastyProtocol, LimitedBody, accepted_at_once
 from fastapi import FastAPI, HTTPException, Request, UploadFile
 from fastapi.exception_handlers import (
     http_exception_handler,
@@ -30,7 +33,9 @@ from starlette.exceptions import HTTPException as AnyHTTPException
 
 from artefacts.errors import BuilderError, BusyError, ClosedError, EngineError, InputError
 from calibrators import UPLOADS, ImageLimits, Preprocess, decode_image
-from engines import EnginePool, Manifest, PoolStatistics
+from engines import EnginePool, Family, Manifest, prometheus_text
+from engines.monitoring.settings import Monitored
+from engines.monitoring.settings import add_flags as add_monitoring_flags
 
 # Status of a refusal → its name among the metrics.
 REASONS = {
@@ -42,28 +47,8 @@ REASONS = {
     "busy": 503,
 }
 
-Message = MutableMapping[str, Any]
-
 STOPS_WITHIN_S = 10  # what still runs then is cut off
 FAILURES = 3  # in a row and ours: then the service is not ready, and to be restarted
-
-METRICS = (
-    ("pool_size", "gauge", "Engines of the pool.", "size"),
-    ("in_use", "gauge", "Engines that work now.", "in_use"),
-    ("waiting", "gauge", "Requests that wait for an engine now.", "waiting"),
-    ("served_total", "counter", "Requests that were answered.", "served"),
-    ("failed_total", "counter", "Requests that an engine refused or could not run.", "failed"),
-    ("rejected_total", "counter", "Requests turned away: too many waited.", "rejected"),
-    ("timed_out_total", "counter", "Requests whose time was up.", "timed_out"),
-    ("wait_seconds_total", "counter", "Time that engines were waited for.", "wait_s"),
-    (
-        "failed_in_row",
-        "gauge",
-        "Last requests that failed for no fault of theirs.",
-        "failed_in_row",
-    ),
-    ("run_seconds_total", "counter", "Time that engines worked, decoding included.", "run_s"),
-)
 
 
 class Service:
@@ -74,7 +59,6 @@ class Service:
         self.timeout_s = timeout_s
         self.limits = limits
         self.preprocess, self.input = image_input(pool.manifest)
-        self.labels = pool.manifest.passport.labels
         self.ready = threading.Event()
         self.failure: BuilderError | None = None
         self.refused: Counter[str] = Counter()
@@ -119,39 +103,9 @@ class Service:
         outputs = self.pool(arrays, timeout_s=self.timeout_s)
         scores = next(iter(outputs.values()))[0]
         best = int(scores.argmax())
-        label = self.labels[best] if self.labels else None
+        labels = self.pool.manifest.passport.labels
+        label = labels[best] if labels else None
         return {"class": best, "label": label, "scores": scores.tolist()}
-
-
-class LimitedBody:
-    """ASGI middleware: a body is cut off at the limit, before it fills memory or disk."""
-
-    def __init__(self, app: Any, limit_bytes: int) -> None:
-        self.app, self.limit_bytes = app, limit_bytes
-
-    async def __call__(
-        self,
-        scope: Message,
-        receive: Callable[[], Awaitable[Message]],
-        send: Callable[[Message], Awaitable[None]],
-    ) -> None:
-        """Pass the request on, counting its bytes."""
-        taken = 0
-
-        async def limited() -> Message:
-            nonlocal taken
-            message = await receive()
-            taken += len(message.get("body", b""))
-            if taken > self.limit_bytes:
-                raise HTTPException(
-                    413,
-                    f"upload is larger than {self.limit_bytes} bytes, expected a smaller image; "
-                    "scale it down",
-                    headers={"Connection": "close"},
-                )
-            return message
-
-        await self.app(scope, limited, send)
 
 
 def image_input(manifest: Manifest) -> tuple[Preprocess, str]:
@@ -170,16 +124,14 @@ def image_input(manifest: Manifest) -> tuple[Preprocess, str]:
     return Preprocess.from_dict(spec, where="preprocessing of the manifest"), names[0]
 
 
-def metrics_text(statistics: PoolStatistics, refused: Counter[str]) -> str:
-    """Prometheus' text format, version 0.0.4."""
-    lines = []
-    for name, kind, what, attribute in METRICS:
-        lines += [f"# HELP engine_{name} {what}", f"# TYPE engine_{name} {kind}"]
-        lines += [f"engine_{name} {getattr(statistics, attribute)}"]
-    lines += ["# HELP engine_refused_total Requests that got no answer, by reason."]
-    lines += ["# TYPE engine_refused_total counter"]
-    lines += [f'engine_refused_total{{reason="{why}"}} {refused[why]}' for why in REASONS]
-    return "\n".join(lines) + "\n"
+def refusals(refused: Counter[str]) -> Family:
+    """Refusals by reason, as the pool's own metrics are shown."""
+    return Family(
+        name="engine_refused_total",
+        kind="counter",
+        help="Requests that got no answer, by reason.",
+        samples=tuple(({"reason": why}, refused[why]) for why in REASONS),
+    )
 
 
 def create_app(
@@ -188,6 +140,7 @@ def create_app(
     timeout_s: float = 2.0,
     limits: ImageLimits = UPLOADS,
     threads: int = 40,
+    admin: Admin | None = None,
 ) -> FastAPI:
     """The service.
 
@@ -197,6 +150,7 @@ def create_app(
         limits: of an upload, in bytes and pixels.
         threads: for requests; more than the pool runs and lets wait, or the rest queues unseen
             instead of being turned away.
+        admin: may change the engine; None for nobody.
 
     Raises:
         EngineError: the engine is no classifier of images.
@@ -213,6 +167,8 @@ def create_app(
 
     app = FastAPI(title="engine", lifespan=lifespan)
     app.add_middleware(LimitedBody, limit_bytes=limits.file_bytes)
+    if admin is not None:
+        app.include_router(admin_routes(admin))
 
     @app.post("/predict")
     def predict(file: UploadFile) -> dict[str, Any]:
@@ -235,7 +191,7 @@ def create_app(
 
     @app.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> PlainTextResponse:
-        text = metrics_text(pool.statistics(), service.refused)
+        text = prometheus_text((*pool.metrics(), refusals(service.refused)))
         return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
 
     @app.exception_handler(BuilderError)
@@ -263,8 +219,8 @@ def create_app(
     return app
 
 
-def main() -> int:
-    """Serve until SIGTERM or Ctrl-C."""
+def arguments() -> argparse.Namespace:
+    """The flags; nothing is recorded, watched or changed unless one says so."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--engine", type=Path, required=True)
     parser.add_argument("--size", type=int, default=1, help="engines (default 1)")
@@ -272,15 +228,37 @@ def main() -> int:
     parser.add_argument("--trusted-key", type=Path, help="refuse an engine that it did not sign")
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 in a container")
     parser.add_argument("--port", type=int, default=8000)
-    given = parser.parse_args()
+    add_monitoring_flags(parser)
+    parser.add_argument(
+        "--admin-token",
+        type=Path,
+        metavar="FILE",
+        help="its text lets requests to /admin change the engine; nobody can without",
+    )
+    return parser.parse_args()
+
+
+def options(given: argparse.Namespace, opened: ExitStack) -> dict[str, Any]:
+    """What the flags say to the pool; a recorder is closed with ``opened``."""
+    monitored = Monitored.from_flags(given)
+    chosen = {"trusted_key": given.trusted_key, "drift": monitored.drift}
+    if (recorder := monitored.recorder()) is not None:
+        chosen["record"] = opened.enter_context(recorder)
+    return chosen
+
+
+def main() -> int:
+    """Serve until SIGTERM or Ctrl-C."""
+    given = arguments()
     try:
-        with EnginePool(
-            given.engine,
-            given.size,
-            max_waiting=given.max_waiting,
-            trusted_key=given.trusted_key,
-        ) as pool:
-            app = create_app(pool, threads=given.size + given.max_waiting + 8)
+        token = None if given.admin_token is None else read_token(given.admin_token)
+        with ExitStack() as opened:
+            made = EnginePool(
+                given.engine, given.size, max_waiting=given.max_waiting, **options(given, opened)
+            )
+            pool = opened.enter_context(made)
+            admin = None if token is None else Admin(pool, given.engine, token)
+            app = create_app(pool, threads=given.size + given.max_waiting + 8, admin=admin)
             uvicorn.run(
                 app,
                 host=given.host,

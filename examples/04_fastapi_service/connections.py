@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import resource
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from fastapi import HTTPException
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+Message = MutableMapping[str, Any]
 
 DESCRIPTORS_PER_CONNECTION = 4  # the socket, the upload once it is on disk, and room
 
@@ -87,3 +91,34 @@ class HastyProtocol(H11Protocol):
         if self._late is not None:
             self._late.cancel()
             self._late = None
+
+
+class LimitedBody:
+    """ASGI middleware: a body is cut off at the limit, before it fills memory or disk."""
+
+    def __init__(self, app: Any, limit_bytes: int) -> None:
+        self.app, self.limit_bytes = app, limit_bytes
+
+    async def __call__(
+        self,
+        scope: Message,
+        receive: Callable[[], Awaitable[Message]],
+        send: Callable[[Message], Awaitable[None]],
+    ) -> None:
+        """Pass the request on, counting its bytes."""
+        taken = 0
+
+        async def limited() -> Message:
+            nonlocal taken
+            message = await receive()
+            taken += len(message.get("body", b""))
+            if taken > self.limit_bytes:
+                raise HTTPException(
+                    413,
+                    f"upload is larger than {self.limit_bytes} bytes, expected a smaller image; "
+                    "scale it down",
+                    headers={"Connection": "close"},
+                )
+            return message
+
+        await self.app(scope, limited, send)

@@ -109,24 +109,23 @@ def _round_groups(
     missing, carried = np.zeros_like(wanted), np.zeros_like(wanted)
     codes = np.zeros(wanted.shape, np.int8)
     limits = None if partners is None else PairLimits(partners, order)
-    for start in range(0, size, _BLOCK):
-        stop = min(start + _BLOCK, size)
 
-        def best(
-            groups: NDArray[np.intp] | slice, column: Any, stop: int, start: int = start
-        ) -> Floats:
-            """What makes up for the errors of the columns before ``stop``: (groups, C_out)."""
-            ahead = factor[groups, column, None, start:stop] @ missing[groups, start:stop]
-            owed = carried[groups, column] + ahead[:, 0]
-            return np.asarray(wanted[groups, column] + owed)
+    def best(groups: NDArray[np.intp] | slice, column: Any, done: int) -> Floats:
+        """What makes up for the errors of the columns that are done: (groups, C_out)."""
+        block = slice(done - done % _BLOCK, done)  # the blocks before it are carried
+        ahead = factor[groups, column, None, block] @ missing[groups, block]
+        owed = carried[groups, column] + ahead[:, 0]
+        return np.asarray(wanted[groups, column] + owed)
 
-        for k in range(start, stop):
-            goal = best(slice(None), k, k)
-            if limits is not None:
-                goal = limits.keep(k, goal, best, codes)
-            codes[:, k] = rounded = np.clip(np.rint(goal), -_LEVELS, _LEVELS)
-            missing[:, k] = wanted[:, k] - rounded
-        carried[:, stop:] += factor[:, stop:, start:stop] @ missing[:, start:stop]
+    for k in range(size):
+        goal = best(slice(None), k, k)
+        if limits is not None:
+            goal = limits.keep(k, goal, best, codes)
+        codes[:, k] = rounded = np.clip(np.rint(goal), -_LEVELS, _LEVELS)
+        missing[:, k] = wanted[:, k] - rounded
+        if (done := k + 1) % _BLOCK == 0:
+            block = slice(done - _BLOCK, done)
+            carried[:, done:] += factor[:, done:, block] @ missing[:, block]
     sorted_back = np.empty(weights.shape, np.int8)
     np.put_along_axis(sorted_back, order[:, None], codes.transpose(0, 2, 1), axis=2)
     return sorted_back

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from artefacts.errors import DataError
 
-__all__ = ["check_disjoint", "digest_of", "split_digests"]
+__all__ = ["check_disjoint", "split_digests"]
 
 
 def split_digests(
@@ -66,11 +66,6 @@ def check_disjoint(parts: Mapping[str, Sequence[str]]) -> None:
                     f"has SHA-256 {digest[:12]}), expected none: what is tuned on a sample "
                     "cannot be judged by it; take them out of one"
                 )
-
-
-def digest_of(digests: Sequence[str]) -> str:
-    """One digest for a set of samples, whatever their order."""
-    return hashlib.sha256("\n".join(sorted(set(digests))).encode()).hexdigest()
 
 
 def _rank(digest: str, seed: int) -> str:

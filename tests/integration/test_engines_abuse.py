@@ -198,6 +198,7 @@ def test_triton_loads_only_what_the_servers_key_signed(
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", ModuleType("of_triton"))
     config = {"max_batch_size": 0}
     told = {"model_repository": str(version.parent), "model_version": version.name}
+    told |= {"model_name": "sum", "model_instance_name": "sum_0_0"}
     model = TritonPythonModel()
     model.initialize(told | {"model_config": json.dumps(config)})
     model.finalize()

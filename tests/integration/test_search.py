@@ -12,6 +12,7 @@ import pytest
 
 import calibrators
 import quantization
+from artefacts.files import digest_of
 from calibrators import Preprocess
 from graphs.view import GraphView
 from quantization.__main__ import main
@@ -23,7 +24,7 @@ from quantization.placement.fusion_groups import fusion_groups, leave_float
 from quantization.search.problem import Goal, Point, Search
 from quantization.search.recipe import Recipe
 from quantization.search.search import search
-from quantization.search.splits import check_disjoint, digest_of, split_digests
+from quantization.search.splits import check_disjoint, split_digests
 
 KWS = {"inputs": {"input": {"scale": 0.5847029, "zero_point": 83}}}
 MOBILENET = {"resize": 146, "crop": 128, "scale": "1/128", "mean": 1}

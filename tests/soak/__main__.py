@@ -13,9 +13,10 @@ from tests.soak.faults import double_builds, full_disks, kills, loads_during_reb
 from tests.soak.figures import Figure, table
 from tests.soak.fuzz import fuzz
 from tests.soak.memory import memory_by_shapes
+from tests.soak.recorder import record_under_load
 from tests.soak.service import load_service
 
-ATTACKS = ("fuzz", "kills", "builds", "disks", "service", "memory")
+ATTACKS = ("fuzz", "kills", "builds", "disks", "service", "memory", "recorder")
 
 
 def main() -> int:
@@ -47,6 +48,8 @@ def main() -> int:
             show(figure)
     if "service" in chosen:
         show(*load_service(share_s, given.seed))
+    if "recorder" in chosen:  # 100,000 requests take some 90 s
+        show(record_under_load())
     if "memory" in chosen:
         print(f"memory kept by 100 batch sizes: {memory_by_shapes(100):.0f} MB")
     return int(any(figure.wrong for figure in figures))

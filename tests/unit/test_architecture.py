@@ -26,11 +26,13 @@ PACKAGES = (
     "engines",
     "benchmarks",
 )
+_PIPELINE = ("artefacts", "graphs", "calibrators", "quantization", "engines", "benchmarks")
 # Beside itself. A room inside a package may import what is listed here and nothing else of ours;
 # the package's own files (its ``__init__`` and commands) may import all its rooms.
 MAY_IMPORT = {
     "int8": ("artefacts", "engines", "benchmarks", "pipeline"),
-    "pipeline": ("artefacts", "graphs", "calibrators", "quantization", "engines", "benchmarks"),
+    "pipeline": _PIPELINE,
+    "pipeline.recalibration": ("pipeline", *_PIPELINE),
     "artefacts": (),
     "graphs": ("artefacts",),
     "calibrators": ("artefacts",),
@@ -113,6 +115,7 @@ NEVER = {
     "engines.tensorrt": ("engines.openvino", "engines.serving"),
     "engines.serving": ("engines.openvino", "engines.tensorrt", "engines.cuda"),
     "engines.monitoring": ("engines.openvino", "engines.tensorrt", "engines.cuda"),
+    "pipeline": ("pipeline.recalibration",),
 }
 MOST_FILES = 12
 MORE_FILES = {

@@ -18,7 +18,6 @@ LARGE = {
     "quantization/qat/modules.py activation_quantizer": _CLASS,
     "quantization/qat/quantizer.py quantizer_class": _CLASS,
     "examples/04_fastapi_service/app.py create_app": "the routes of one application share its pool",
-    "tests/integration/test_example_service.py": "one service is started for all of them",
     "tests/networks/mobilenet.py _inverted_residual": "the columns of the papers' tables",
 }
 

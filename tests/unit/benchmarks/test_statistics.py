@@ -8,11 +8,14 @@ from hypothesis import strategies as st
 
 from artefacts.errors import RequestError
 from benchmarks.statistics import (
+    Interval,
     binomial_tail,
     bootstrap_figures,
     judge_stability,
     mcnemar,
     percentile,
+    samples_for_difference,
+    samples_for_split,
 )
 from benchmarks.statistics.bootstrap import draw_rounds, interval_of
 from benchmarks.statistics.stability import settled
@@ -146,3 +149,38 @@ def test_a_gap_at_the_median_is_two_modes() -> None:
     """Half of the queries on each path: the median lies in the gap, where no query is."""
     rounds = [np.array([1.0, 1.001, 2.0, 2.001]) for _ in range(12)]
     assert judge_stability(rounds).two_modes
+
+
+@pytest.mark.parametrize(("only_first", "only_second"), [(4, 12), (40, 20), (3, 30)])
+def test_so_many_samples_tell_the_split_about_four_times_in_five(
+    only_first: int, only_second: int
+) -> None:
+    samples = 500
+    enough = samples_for_split(only_first, only_second, samples)
+    assert enough is not None
+    shares = [only_first / samples, only_second / samples]
+    draws = np.random.default_rng(3).multinomial(enough, [*shares, 1 - sum(shares)], size=2000)
+    first = (
+        scipy.stats.binomtest(int(max(a, b)), int(a + b)).pvalue if a + b else 1.0
+        for a, b in draws[:, :2]
+    )
+    told = np.mean([p_value <= 0.05 for p_value in first])
+    assert 0.65 < told < 0.9  # the exact test is below its level, so somewhat less than 0.8
+
+
+@pytest.mark.parametrize(("only_first", "only_second"), [(0, 0), (7, 7)])
+def test_an_even_split_is_never_told(only_first: int, only_second: int) -> None:
+    assert samples_for_split(only_first, only_second, 100) is None
+
+
+def test_so_many_samples_tell_the_difference_about_four_times_in_five() -> None:
+    rng = np.random.default_rng(5)
+    mean, deviation, samples = 0.4, 2.0, 50
+    half = 1.96 * deviation / np.sqrt(samples)
+    enough = samples_for_difference(mean, Interval(low=mean - half, high=mean + half), samples)
+    assert enough is not None
+    means = rng.normal(mean, deviation, (4000, enough)).mean(axis=1)
+    told = np.mean(np.abs(means) > 1.96 * deviation / np.sqrt(enough))
+    assert told == pytest.approx(0.8, abs=0.03)
+    assert samples_for_difference(0.0, Interval(low=-1.0, high=1.0), samples) is None
+    assert samples_for_difference(1e-9, Interval(low=-1.0, high=1.0), samples) is None

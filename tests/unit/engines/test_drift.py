@@ -215,7 +215,7 @@ def test_every_value_is_counted_in_its_bin(rng: np.random.Generator) -> None:
     assert (grid.width_exponent, grid.first, grid.channel_axis, grid.bins) == (0, -2, 1, 60)
     sample = rng.uniform(-5, 12, (1, 3, 8, 8)).astype(np.float32)
     values = Places(1, 3).values(sample, 0)
-    counts = Counter(grid).count(values.copy()).reshape(-1, BINS)
+    counts = Counter(grid).count(values.astype(np.float64)).reshape(-1, BINS)
     for channel in range(3):
         bins = np.clip(np.floor(values[:, channel]) + 3, 0, BINS - 1)
         expected = np.bincount(bins.astype(int).ravel(), minlength=BINS)

@@ -18,6 +18,7 @@ from engines import (
     PlacementRecord,
     PromiseRecord,
     RecipeRecord,
+    VersionRecord,
 )
 from engines.manifest import Manifest
 from engines.monitoring.distance import Distances
@@ -67,6 +68,47 @@ WHOLE = Passport(
         calibrator="mse",
     ),
     release={"name": "person", "version": "3", "expires": "2030-01-31"},
+    settings={
+        "calibrator": "mse",
+        "improve": 48,
+        "exclude": ["head"],
+        "weights": "int8",
+        "cpu_unsigned": False,
+        "cpu_isa": "auto",
+        "simulate_target": None,
+        "float_part": None,
+        "calib_batch": 8,
+        "batch_axis": {"x": 0},
+        "whole_samples": False,
+        "require_int8": 0.5,
+        "random_calibration": None,
+    },
+    history=(
+        VersionRecord(
+            version=1,
+            engine_sha256=HASH,
+            created="2026-01-01T00:00:00Z",
+            came_from=None,
+            how="built",
+            samples=2,
+            samples_sha256=HASH,
+            statistics_sha256=HASH,
+            ranges_sha256=HASH,
+            verdict=None,
+        ),
+        VersionRecord(
+            version=2,
+            engine_sha256="0b" * 32,
+            created="2026-02-01T00:00:00Z",
+            came_from=HASH,
+            how="merged",
+            samples=4,
+            samples_sha256=HASH,
+            statistics_sha256=HASH,
+            ranges_sha256=HASH,
+            verdict="take the new one",
+        ),
+    ),
 )
 
 
@@ -89,6 +131,7 @@ def test_schema_and_records_have_the_same_fields() -> None:
     assert set(known["float32_operators"]["items"]["properties"]) == fields_of(FloatOperator)
     assert set(known["recipe"]["properties"]) == fields_of(RecipeRecord)
     assert set(known["promise"]["properties"]) == fields_of(PromiseRecord)
+    assert set(known["history"]["items"]["properties"]) == fields_of(VersionRecord)
 
 
 def test_everything_round_trips_by_the_file() -> None:

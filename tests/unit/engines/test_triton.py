@@ -12,6 +12,7 @@ from artefacts.errors import EngineError, InputError, UnsupportedError
 from engines import Manifest, Passport, Profile, TensorSpec
 from engines.__main__ import main
 from engines.manifest import manifest_path
+from engines.monitoring.settings import Monitored
 from engines.serving.triton import export_triton, model_config
 
 DATA = b"what TensorRT wrote"
@@ -158,3 +159,49 @@ def test_the_command_says_what_it_wrote(tmp_path: Path, capsys: pytest.CaptureFi
     assert str(tmp_path / "repo" / "model" / "1") in capsys.readouterr().out
     assert main(["triton-export", str(engine), str(tmp_path / "repo"), "--max-batch", "9"]) == 2
     assert capsys.readouterr().err.startswith("error: --max-batch is 9, expected 1 to 4")
+
+
+def test_what_is_monitored_lies_in_the_configuration(tmp_path: Path) -> None:
+    engine = written(tmp_path, manifest("cpu"))
+    words = ["triton-export", str(engine), str(tmp_path / "repo"), "--record", str(tmp_path / "s")]
+    assert main([*words, "--record-share", "0.5", "--record-limit", "7"]) == 0
+    config = (tmp_path / "repo" / "model" / "config.pbtxt").read_text()
+    for key, text in (
+        ("record", tmp_path / "s"),
+        ("record_share", 0.5),
+        ("record_limit", 7),
+        ("record_inputs", "true"),
+    ):
+        assert f'parameters {{ key: "{key}" value {{ string_value: "{text}" }} }}' in config
+    assert "drift" not in config
+
+
+@pytest.mark.parametrize(
+    ("target", "monitored", "error", "said"),
+    [
+        ("tensorrt", Monitored(drift=True), UnsupportedError, "leave --record and --drift out"),
+        ("tensorrt", Monitored(record="s"), UnsupportedError, "target tensorrt"),
+        ("cpu", Monitored(drift=True), EngineError, "no summary of its inputs"),
+        ("cpu", Monitored(record="s", share=2.0), InputError, "share 2.0"),
+        ("cpu", Monitored(record="s", limit=0), InputError, "limit 0"),
+    ],
+)
+def test_what_the_server_could_not_monitor_is_refused(
+    tmp_path: Path, target: str, monitored: Monitored, error: type[Exception], said: str
+) -> None:
+    engine = written(tmp_path, manifest(target))
+    with pytest.raises(error, match=said):
+        export_triton(engine, tmp_path / "repo", monitored=monitored)
+    assert not (tmp_path / "repo").exists()
+
+
+def test_parameters_say_what_was_set() -> None:
+    for monitored in (
+        Monitored(),
+        Monitored(drift=True),
+        Monitored(drift=True, record="/s", share=0.25, limit=9, inputs=False),
+    ):
+        assert Monitored.from_parameters(monitored.to_parameters()) == monitored
+    for key, text in (("drift", "yes"), ("record_share", "half"), ("record_limit", "1.5")):
+        with pytest.raises(InputError, match=f"{text}.*expected drift and record_inputs"):
+            Monitored.from_parameters({key: text})

@@ -68,6 +68,42 @@ def test_every_kind_of_layer_gains_a_bias(rng: np.random.Generator) -> None:
     np.testing.assert_allclose(after["ConvTranspose_0"], moved, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(), (6,), (1, 1, 6), (3, 1), (3, 6)])
+@pytest.mark.parametrize("left", [False, True], ids=["right", "left"])
+def test_the_bias_that_a_matmul_has_is_moved(
+    shape: tuple[int, ...], left: bool, rng: np.random.Generator
+) -> None:
+    net = Builder(2)
+    product = net.op("MatMul", net.input("x", (2, 3, 4)), net.weight((4, 6), 4))
+    bias = net.constant(rng.standard_normal(shape).astype(np.float32))
+    model = net.build("dense", net.op("Add", *((bias, product) if left else (product, bias))))
+    changed = add_bias(model, {"n_MatMul_0": np.arange(6.0)})
+    assert [node.op_type for node in changed.graph.node] == ["MatMul", "Add"]
+    feeds = {"x": rng.standard_normal((2, 3, 4)).astype(np.float32)}
+    before, after = load_onnxruntime(model)(feeds), load_onnxruntime(changed)(feeds)
+    np.testing.assert_allclose(
+        after["Add_0"], before["Add_0"] + np.arange(6.0), rtol=1e-5, atol=1e-5
+    )
+
+
+def test_a_matmul_that_is_read_elsewhere_gets_an_add(rng: np.random.Generator) -> None:
+    net = Builder(2)
+    product = net.op("MatMul", net.input("x", (2, 4)), net.weight((4, 6), 4))
+    total = net.op("Add", product, net.bias(6))
+    other = net.op("Add", product, net.constant(np.ones((2, 2, 6), np.float32)))
+    wider = net.op("MatMul", other, net.weight((6, 1), 6))
+    grown = net.op("Add", wider, net.constant(np.ones((2, 1, 6), np.float32)))
+    model = net.build("branches", total, other, grown)
+    feeds = {"x": rng.standard_normal((2, 4)).astype(np.float32)}
+    before = load_onnxruntime(model)(feeds)
+    changed = add_bias(model, {"n_MatMul_0": np.arange(6.0)})
+    after = load_onnxruntime(changed)(feeds)
+    for name in (total, other):
+        np.testing.assert_allclose(after[name], before[name] + np.arange(6.0), rtol=1e-5, atol=1e-6)
+    after = load_onnxruntime(add_bias(model, {"n_MatMul_1": np.ones(1)}))(feeds)
+    np.testing.assert_allclose(after[grown], before[grown] + 1, rtol=1e-5, atol=1e-6)
+
+
 def test_a_shared_bias_changes_for_one_reader_only(rng: np.random.Generator) -> None:
     model = layers()
     node = next(n for n in model.graph.node if n.output[0] == "Conv_1")

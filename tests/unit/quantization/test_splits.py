@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from artefacts.errors import DataError
-from quantization.search.splits import check_disjoint, digest_of, split_digests
+from artefacts.files import digest_of
+from quantization.search.splits import check_disjoint, split_digests
 
 
 def digests(count: int) -> list[str]:
