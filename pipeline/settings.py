@@ -46,7 +46,7 @@ def settings_of(job: Job) -> dict[str, Any]:
     asked = job.quantize
     return {
         "calibrator": job.calibrate.method,
-        "improve": asked.improvement_samples,
+        "improve": asked.improvement_samples if asked.effort == "default" else asked.effort,
         "exclude": list(asked.exclude),
         "weights": asked.weights,
         "cpu_unsigned": asked.unsigned,

@@ -230,7 +230,7 @@ def choose_precisions(
     asked = job.quantize
     if asked.not_improved and job.data.learns:
         screen.add(asked.not_improved)
-    improver = Improver(data=job.data, samples=asked.improvement_samples, screen=screen)
+    improver = Improver.of(job, screen)
     if recipe is not None:
         return follow(asked.recipe, recipe, given, improver)
     if asked.promise is not None:

@@ -13,12 +13,13 @@ from calibrators.ranges.ranges import Ranges
 from graphs.layer_matrix import LayerMatrix, columns_by_sample, layer_matrix, sample_columns
 from graphs.view import GraphView
 from quantization.improve.centring import centrable
-from quantization.improve.fitting import Columns, fit_in_blocks, fit_weights
+from quantization.improve.checkpoint import KeptWalk
 from quantization.improve.methods import Methods
 from quantization.improve.range_choice import RANGE_POSITIONS, Grid, Reader, best_grid, candidates
-from quantization.improve.rounding import largest_scale, round_with_feedback, second_moment
 from quantization.improve.walk import Decision, LayerVisit
-from quantization.improve.wide import WIDEST_WHOLE
+from quantization.improve.weights.fitting import Columns, fit_in_blocks, fit_weights
+from quantization.improve.weights.rounding import largest_scale, round_with_feedback, second_moment
+from quantization.improve.weights.wide import WIDEST_WHOLE
 from quantization.placement import Placement, QuantizedInput, QuantizedWeight
 from quantization.write.bounded_weights import bounded_codes, bounded_scale, partners_of
 from quantization.write.insert import QuantizedTensor
@@ -42,6 +43,7 @@ class Decisions:
         methods: Methods,
         *,
         seed: int,
+        kept: KeptWalk | None = None,
     ) -> None:
         self._view = view
         self._ranges = ranges
@@ -64,9 +66,10 @@ class Decisions:
         # Unsigned codes resolve as finely as centred ones, with no other bounds and biases.
         movable = centrable(view, placement) if methods.centring else {}
         self.centrable = {n: plan for n, plan in movable.items() if n not in self._unsigned}
-        self.grids: dict[str, Grid] = {}
+        kept = KeptWalk() if kept is None else kept
+        self._keep = kept.keep
+        self.grids, self.weights = kept.grids, kept.weights
         self.rounded: dict[str, Array] = {}
-        self.weights: dict[str, QuantizedTensor] = {}
 
     def decide(self, visit: LayerVisit) -> Decision:
         """Grids of a node's quantized inputs, and its INT8 weight as floats."""
@@ -75,12 +78,15 @@ class Decisions:
         layer = None if weight is None else layer_matrix(self._view, visit.node)
         if weight is None or layer is None or weight.axis is None or weight.index != 1:
             return grids, {}
-        if weight.tensor not in self.weights:
-            found = self._round(layer, weight, visit, grids.get(0))
+        if weight.tensor not in self.rounded:
+            found = self.weights.get(weight.tensor)
+            if found is None:
+                found = self._round(layer, weight, visit, grids.get(0))
             shape = [-1 if axis == weight.axis else 1 for axis in range(found.codes.ndim)]
             values = found.codes * found.scale.reshape(shape)
             self.weights[weight.tensor] = found
             self.rounded[weight.tensor] = values.astype(layer.weight.dtype)
+            self._keep()
         return grids, {weight.tensor: self.rounded[weight.tensor]}
 
     def _grid(self, edge: QuantizedInput, visit: LayerVisit) -> Grid:
@@ -150,8 +156,7 @@ class Decisions:
         if columns is not None and methods.refitting:
             matrix, hessian = fit_weights(matrix, columns, ridge=ridge)
         elif columns is not None:
-            _, actual = columns.joined()
-            hessian = second_moment(actual, actual)
+            hessian = second_moment(columns.actual, columns.actual)
         scale = largest_scale(matrix)
         if partners is not None:
             power = None if hessian is None else np.diagonal(hessian, axis1=1, axis2=2)

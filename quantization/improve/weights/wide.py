@@ -10,7 +10,8 @@ sampled positions, so that no error is forgotten:
                         q = w rounded with feedback inside the block
                         R = R - (q - W_b) X'_b
 
-With one block this is :mod:`quantization.improve.rounding`; time and memory grow with K · B.
+With one block this is :mod:`quantization.improve.weights.rounding`; time and memory grow with
+K · B.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 from graphs.layer_matrix import Array, layer_matrix
 from graphs.view import GraphView
-from quantization.improve.rounding import round_with_feedback
+from quantization.improve.weights.rounding import round_with_feedback
 from quantization.placement import Placement
 
 __all__ = ["BLOCK_INPUTS", "WIDEST_WHOLE", "round_in_blocks", "wide_layers"]
