@@ -20,6 +20,7 @@ from graphs.view import GraphView, Node
 from graphs.walk import nodes
 
 __all__ = [
+    "LARGEST_TRIED_BYTES",
     "Layer",
     "external_files",
     "graph_names",
