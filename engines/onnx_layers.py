@@ -21,6 +21,7 @@ from graphs.view import GraphView, Node, with_nominal_sizes
 from graphs.walk import nodes
 
 __all__ = [
+    "LARGEST_TRIED_BYTES",
     "Layer",
     "external_files",
     "graph_names",

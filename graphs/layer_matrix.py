@@ -24,7 +24,7 @@ Array = NDArray[Any]
 # average over, and their columns would fill the memory.
 _EASY_VALUES = 2048
 _FEWEST_POSITIONS = 256
-_ENOUGH_WEIGHTS = 1 << 23
+_ENOUGH_WEIGHTS = 1 << 18
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

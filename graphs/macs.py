@@ -17,9 +17,9 @@ from collections.abc import Callable, Sequence
 from math import prod
 
 from graphs.operators import MAC_OPS, RECURRENT_OPS
-from graphs.view import Node
+from graphs.view import GraphView, Node
 
-__all__ = ["Sizes", "macs"]
+__all__ = ["Sizes", "macs", "network_macs"]
 
 Sizes = Callable[[str], "Sequence[int] | None"]
 
@@ -45,6 +45,11 @@ def macs(node: Node, sizes: Sizes) -> int:
     if len(known) < 2 or (output := sizes(node.outputs[0])) is None:
         return 0
     return _weighted(node, known[0], known[1], tuple(output))
+
+
+def network_macs(view: GraphView) -> int:
+    """Multiply-accumulates of a graph; sizes that are not known count as one."""
+    return sum(macs(node, view.nominal_shape) for node in view.nodes)
 
 
 def _weighted(

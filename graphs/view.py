@@ -40,6 +40,7 @@ _FLOATS = frozenset(
 # Sizes that stand for dynamic axes when work is counted; they never decide a rule.
 _NOMINAL_IMAGE, _NOMINAL_LENGTH = 224, 128
 _SCALES = (1, 16, 256)  # of them
+_LARGEST_KEPT_BYTES = 4 << 20
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -130,9 +131,13 @@ class GraphView:
 
     def constant(self, tensor: str) -> Array | None:
         """The value of a constant tensor, or None."""
-        if tensor not in self._constants:
-            self._constants[tensor] = self._evaluate(tensor) if self.is_constant(tensor) else None
-        return self._constants[tensor]
+        if tensor in self._constants:
+            return self._constants[tensor]
+        found = self._evaluate(tensor) if self.is_constant(tensor) else None
+        # A large one is copied anew each time: kept, all weights would be there twice.
+        if found is None or found.nbytes <= _LARGEST_KEPT_BYTES or tensor not in self.initializers:
+            self._constants[tensor] = found
+        return found
 
     def _find_constants(self) -> set[str]:
         found = set(self.initializers)

@@ -35,7 +35,25 @@ __all__ = ["Ready", "check_evaluation", "check_first", "check_operators"]
 LOOKED_AT = 32
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+class Loaded:
+    """A model that is given away once: nobody holds it while another is made of it."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self._model: onnx.ModelProto | None = model
+
+    @property
+    def model(self) -> onnx.ModelProto:
+        """The model, until it is taken."""
+        assert self._model is not None
+        return self._model
+
+    def take(self) -> onnx.ModelProto:
+        """The model, which from here on is the caller's."""
+        model, self._model = self.model, None
+        return model
+
+
+@dataclass(frozen=True, kw_only=True)
 class Ready:
     """A job that nothing known speaks against.
 
@@ -44,7 +62,7 @@ class Ready:
         target: that ``auto`` stands for.
         isa: INT8 arithmetic to quantize for; None where the target has no choice.
         recipe: that it follows, if any.
-        model: as it was read.
+        loaded: the model as it was read.
         taken: whether it is quantized already, and built as it is.
     """
 
@@ -52,7 +70,7 @@ class Ready:
     target: str
     isa: str | None
     recipe: Recipe | None
-    model: onnx.ModelProto
+    loaded: Loaded
     taken: bool
 
 
@@ -81,7 +99,7 @@ def check_first(job: Job) -> Ready:
         _refuse_searching(job)
     elif quantizes and job.calibrate.statistics is None and _cache(job) is None:
         refuse_nothing_to_learn(job.data)
-    return Ready(job=job, target=target, isa=isa, recipe=recipe, model=model, taken=taken)
+    return Ready(job=job, target=target, isa=isa, recipe=recipe, loaded=Loaded(model), taken=taken)
 
 
 def check_evaluation(data: Data, model: onnx.ModelProto) -> None:

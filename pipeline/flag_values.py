@@ -7,10 +7,13 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
+from quantization.improve.methods import EFFORTS
+
 __all__ = [
     "Shapes",
     "amount",
     "count",
+    "effort",
     "least_share",
     "local_path",
     "names",
@@ -68,6 +71,21 @@ def parse_pools(text: str) -> dict[str, float]:
             raise argparse.ArgumentTypeError(f"{part!r} is not of the form POOL:MiB")
         pools[name] = amount(size)
     return pools
+
+
+def effort(text: str) -> int | str:
+    """A word of ``EFFORTS``, or how many samples.
+
+    Raises:
+        argparse.ArgumentTypeError: the text is neither.
+    """
+    if text in EFFORTS:
+        return text
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither one of {', '.join(EFFORTS)} nor a number of samples"
+        )
+    return int(text)
 
 
 def parse_axes(text: str) -> dict[str, int]:

@@ -14,6 +14,7 @@ from engines import RUNTIMES
 from pipeline.flag_values import (
     amount,
     count,
+    effort,
     least_share,
     local_path,
     names,
@@ -131,10 +132,11 @@ def _add_quantization(root: argparse.ArgumentParser) -> None:
     add("--exclude", action="append", default=[], help="node name, /regex/ or op type left float")
     add(
         "--improve",
-        type=int,
-        metavar="N",
-        help="fit ranges, weight rounding and biases to N samples (default 48; 0 switches it off, "
-        "and is the default where --calibrator names a method)",
+        type=effort,
+        metavar="fast|default|thorough|N",
+        help="fit ranges, weight rounding and biases to samples: fast 16, default 48, thorough 160 "
+        "and a second walk, or N; 0 switches it off, and is the default where --calibrator names a "
+        "method",
     )
     add(
         "--attention",

@@ -6,20 +6,23 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 
 import calibrators
 import quantization
 from artefacts.words import counted
+from graphs.macs import network_macs
 from graphs.view import GraphView
 from pipeline.calibration import Calibrated
-from pipeline.job import Data
+from pipeline.job import Data, Job
 from pipeline.samples import calibration_samples
 from pipeline.screen import Screen
-from quantization.improve.improve import VARIANTS, improve_layers
+from quantization.improve.checkpoint import Checkpoint
+from quantization.improve.improve import improve_layers
 from quantization.improve.improved import Improved
-from quantization.improve.methods import UNFITTED, Methods
+from quantization.improve.methods import EFFORTS, UNFITTED, Methods
 from quantization.improve.walk import can_walk
-from quantization.improve.wide import BLOCK_INPUTS, WIDEST_WHOLE, wide_layers
+from quantization.improve.weights.wide import BLOCK_INPUTS, WIDEST_WHOLE, wide_layers
 from quantization.measure.execution import Arrays
 
 __all__ = ["Fitted", "Fitting", "Improver"]
@@ -44,12 +47,27 @@ class Improver:
     Attributes:
         data: the samples.
         samples: how many to learn from; 0 leaves everything as calibrated.
+        effort: of it, a word of ``EFFORTS``.
         screen: where progress is printed.
+        checkpoint: file of what was decided; the same improvement goes on from it.
     """
 
     data: Data
     samples: int
     screen: Screen
+    effort: str = "default"
+    checkpoint: Path | None = None
+
+    @classmethod
+    def of(cls, job: Job, screen: Screen) -> Improver:
+        """As a job asks for it."""
+        return cls(
+            data=job.data,
+            samples=job.quantize.improvement_samples,
+            screen=screen,
+            effort=job.quantize.effort,
+            checkpoint=job.paths.beside(".walks.npz"),
+        )
 
     def improve(
         self,
@@ -86,6 +104,7 @@ class Improver:
                 f"{counted(len(wide), 'layer')} of more than {WIDEST_WHOLE:,} inputs fitted in "
                 f"blocks of {BLOCK_INPUTS}: {', '.join(wide[:3])}{', …' if wide[3:] else ''}"
             )
+        variants, checkpoint = self._variants(given, methods), self.checkpoint
         with self.screen.bar("steps") as show:
 
             def progress(done: int, total: int) -> None:
@@ -98,8 +117,9 @@ class Improver:
                 given.placement,
                 given.ranges,
                 feeds,
-                variants=VARIANTS if methods is None else (methods,),
+                variants=variants,
                 progress=progress,
+                checkpoint=None if checkpoint is None or methods else Checkpoint(checkpoint),
             )
         # The mean over samples: the SQNR over all is that of the few samples with most noise.
         best = max(trials, key=lambda trial: trial.mean_db)
@@ -109,6 +129,11 @@ class Improver:
             f"{', '.join(best.methods.names) or 'nothing helped'}"
         )
         return Fitted(network=found, samples=len(feeds) * batch)
+
+    def _variants(self, given: Calibrated, methods: Methods | None) -> tuple[Methods, ...]:
+        if methods is not None:
+            return (methods,)
+        return EFFORTS[self.effort].variants(network_macs(GraphView(given.model)))
 
     def unfitted(self, given: Calibrated, between_steps: BetweenSteps) -> Improved:
         """The network with nothing in it that makes up for errors, to rank layers in."""

@@ -14,6 +14,7 @@ from engines.openvino.cpu_isa import CPU_ISAS
 from engines.options import Precision
 from pipeline.paths import Paths
 from pipeline.promise import Promise
+from quantization.improve.methods import EFFORTS
 from quantization.placement import ATTENTIONS, Attention
 
 __all__ = ["Build", "Calibrate", "Data", "Job", "Paths", "Quantize", "Show", "Verify"]
@@ -118,6 +119,7 @@ class Quantize:
     Attributes:
         exclude: patterns of what stays in float.
         improvement_samples: that the network is fitted to; 0 for none.
+        effort: how much is tried with them, a word of ``EFFORTS``.
         not_improved: why there are none where no flag says 0, to be printed.
         attention: whether its products are INT8, see ``place``.
         weights: how they are stored, see ``insert_qdq``.
@@ -131,6 +133,7 @@ class Quantize:
 
     exclude: tuple[str, ...] = ()
     improvement_samples: int = 0
+    effort: str = "default"
     not_improved: str = ""
     attention: Attention = "auto"
     weights: Literal["int8", "float"] = "int8"
@@ -145,6 +148,7 @@ class Quantize:
         """Refuse to search without knowing for what, and what no step knows."""
         _check_least("improvement_samples", self.improvement_samples, 0)
         _check_member("attention", self.attention, ATTENTIONS)
+        _check_member("effort", self.effort, tuple(EFFORTS))
         _check_member("weights", self.weights, ("int8", "float"))
         _check_member("isa", self.isa, CPU_ISAS)
         if self.search_time_s is not None and self.promise is None:

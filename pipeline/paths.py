@@ -13,6 +13,7 @@ SUFFIXES = (
     ".prepared.onnx",
     ".stats.npz",
     ".ranges.json",
+    ".walks.npz",
     ".improved.onnx",
     ".search.json",
     ".recipe.yaml",

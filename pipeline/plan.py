@@ -23,7 +23,7 @@ def plan_of(ready: Ready) -> list[str]:
         lines += [f"      {_fate(ready.job, path)}" for path in files]
     job = ready.job
     fits = not ready.taken and job.build.precision == "int8" and not job.build.implicit
-    return [*lines, f"estimated: {needs_of(job, ready.model, fits=fits)}"]
+    return [*lines, f"estimated: {needs_of(job, ready.loaded.model, fits=fits)}"]
 
 
 def _taken(ready: Ready) -> list[Step]:

@@ -10,10 +10,11 @@ from engines import BuildOptions, Profile
 from pipeline.flag_values import Shapes
 from pipeline.job import Build, Calibrate, Data, Job, Paths, Quantize, Show, Verify
 from pipeline.promise import Promise
+from quantization.improve.methods import EFFORTS
 
 __all__ = ["IMPROVEMENT_SAMPLES", "settle_job"]
 
-IMPROVEMENT_SAMPLES = 48
+IMPROVEMENT_SAMPLES = EFFORTS["default"].samples
 PROMISES = ("max_drop", "min_sqnr", "min_agreement")
 
 
@@ -25,7 +26,9 @@ def settle_job(given: dict[str, Any]) -> Job:
     """
     _refuse_beside_recipe(given)
     promise = _promise(given)
-    improve, not_improved = given["improve"], ""
+    improve, not_improved, effort = given["improve"], "", "default"
+    if improve in EFFORTS:
+        effort, improve = improve, EFFORTS[improve].samples
     if improve is None:
         # Who names a method wants to see that method, not ranges that were chosen again.
         improve = 0 if given["calibrator"] else IMPROVEMENT_SAMPLES
@@ -47,6 +50,7 @@ def settle_job(given: dict[str, Any]) -> Job:
         quantize=Quantize(
             exclude=tuple(given["exclude"]),
             improvement_samples=improve,
+            effort=effort,
             not_improved=not_improved,
             weights=given["weights"],
             attention=given["attention"],

@@ -78,7 +78,7 @@ def run(job: Job, screen: Screen) -> None:
         BuilderError: whatever the user can mend, with the sentence to print.
     """
     ready = check_first(job)
-    data, known = settle_preprocess(ready.job.paths, ready.job.data, ready.model, screen)
+    data, known = settle_preprocess(ready.job.paths, ready.job.data, ready.loaded.model, screen)
     job = replace(ready.job, data=data)
     if job.show.dry_run:
         screen.tell(plan_of(replace(ready, job=job)))
@@ -90,9 +90,9 @@ def run(job: Job, screen: Screen) -> None:
 def _run(ready: Ready, known: Described, screen: Screen) -> None:
     job, target, isa, recipe = ready.job, ready.target, ready.isa, ready.recipe
     if ready.taken:
-        source: Source | None = use_quantized_model(job, target, isa, ready.model, screen)
+        source: Source | None = use_quantized_model(job, target, isa, ready.loaded.take(), screen)
     else:
-        prepared = prepare(job, target, ready.model, screen)
+        prepared = prepare(job, target, ready.loaded.take(), screen)
         if job.build.precision == "int8" and not job.build.implicit:
             source = quantized(job, target, isa, recipe, prepared, screen)
         else:
@@ -165,9 +165,10 @@ def prepare(job: Job, target: str, model: onnx.ModelProto, screen: Screen) -> on
     """Load, check and normalise the graph that every artefact refers to."""
     screen.start(f"prepare    {job.paths.onnx}")
     screen.add(*what_is_replaced(job.paths))
-    prepared = quantization.prepare(model)
+    before, prepared = len(nodes(model)), quantization.prepare(model)
+    del model  # a large one is not held twice
     inputs = ", ".join(map(str, calibrators.input_specs(prepared)))
-    screen.add(f"{len(nodes(model))} nodes → {len(nodes(prepared))}; input {inputs}")
+    screen.add(f"{before} nodes → {len(nodes(prepared))}; input {inputs}")
     screen.add(*check_operators(job, target, prepared))
     prepared = settle_axes(job.data, prepared, screen)
     check_evaluation(job.data, prepared)
@@ -231,7 +232,7 @@ def choose_precisions(
     asked = job.quantize
     if asked.not_improved and job.data.learns:
         screen.add(asked.not_improved)
-    improver = Improver(data=job.data, samples=asked.improvement_samples, screen=screen)
+    improver = Improver.of(job, screen)
     if recipe is not None:
         return follow(asked.recipe, recipe, given, improver)
     if asked.promise is not None:

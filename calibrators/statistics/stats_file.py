@@ -1,17 +1,10 @@
-"""The bytes of a ``*.stats.npz``: plain arrays in an uncompressed zip, nothing pickled.
-
-Uncompressed because then the same statistics are the same bytes whatever compression library is
-installed, and because a file cannot unpack to more than its size.
-"""
+"""The arrays of a ``*.stats.npz``, and what they must be."""
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import math
 import re
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,9 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from artefacts.arrays import unpack_arrays, write_arrays
 from artefacts.documents import parse_json
 from artefacts.faults import reading
-from artefacts.files import read_bounded, replace_atomic
+from artefacts.files import read_bounded
 from artefacts.texts import shown
 from calibrators.statistics.tensor_statistics import BINS, LOWEST_EXPONENT, TensorStatistics
 
@@ -49,11 +43,7 @@ _ARRAYS = {
 def encode(path: str | Path, meta: Mapping[str, Any], levels: Levels) -> None:
     """Write statistics; ``levels`` are all samples' and then the subsets' tensors."""
     text, arrays = _pack(meta, levels)
-    with replace_atomic(path) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
-        # ZipInfo's default date is 1980: no clock in the file.
-        archive.writestr(zipfile.ZipInfo("meta.npy"), _npy(np.frombuffer(text, np.uint8)))
-        for name, array in arrays.items():
-            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), _npy(array))
+    write_arrays(path, {"meta": np.frombuffer(text, np.uint8), **arrays})
 
 
 def digest_content(meta: Mapping[str, Any], levels: Levels) -> str:
@@ -71,10 +61,7 @@ def decode(path: str | Path) -> tuple[dict[str, Any], list[dict[str, TensorStati
     data = read_bounded(path, limit_bytes=_LIMIT_BYTES, what="statistics")
     remedy = "expected a *.stats.npz written by this program; observe the samples again"
     with reading(path, "statistics", remedy=remedy):
-        try:
-            members = _members(data)
-        except zipfile.BadZipFile as err:
-            raise ValueError(str(err)) from err
+        members = _members(data)
         meta = parse_json(members.pop("meta").tobytes())
         levels = _unpack(meta, members)
     return meta, levels
@@ -109,35 +96,10 @@ def _digest(text: bytes, arrays: Mapping[str, NDArray[Any]]) -> str:
     return digest.hexdigest()
 
 
-def _npy(array: NDArray[Any]) -> bytes:
-    buffer = io.BytesIO()
-    np.lib.format.write_array(buffer, array, version=(1, 0), allow_pickle=False)
-    return buffer.getvalue()
-
-
-def _array(data: bytes) -> NDArray[Any]:
-    """The inverse of ``_npy``, with the size checked before anything is allocated."""
-    buffer = io.BytesIO(data)
-    np.lib.format.read_magic(buffer)
-    shape, fortran, dtype = np.lib.format.read_array_header_1_0(buffer)
-    if dtype.hasobject or fortran:
-        raise ValueError(f"an array is of {dtype} or in Fortran order")
-    left = data[buffer.tell() :]
-    if math.prod(shape) * dtype.itemsize != len(left):
-        raise ValueError(f"an array of shape {shape} has {len(left)} bytes")
-    return np.frombuffer(left, dtype).reshape(shape)
-
-
 def _members(data: bytes) -> dict[str, NDArray[Any]]:
-    members = {}
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        expected = {f"{name}.npy" for name in ("meta", *_ARRAYS)}
-        if set(archive.namelist()) != expected or len(archive.namelist()) != len(expected):
-            raise ValueError(f"members {sorted(archive.namelist())[:9]}, not {sorted(expected)}")
-        for entry in archive.infolist():
-            if entry.compress_type != zipfile.ZIP_STORED:
-                raise ValueError(f"member {entry.filename} is compressed")
-            members[entry.filename.removesuffix(".npy")] = _array(archive.read(entry))
+    members = unpack_arrays(data)
+    if members.keys() != {"meta", *_ARRAYS}:
+        raise ValueError(f"members {sorted(members)[:9]}, not {sorted(['meta', *_ARRAYS])}")
     if members["meta"].dtype != np.uint8:
         raise ValueError(f"meta is {members['meta'].dtype}, not uint8")
     return members

@@ -13,9 +13,10 @@ import onnx
 from numpy.typing import NDArray
 
 from artefacts.errors import ModelError
+from artefacts.litter import scratch_folder
 from engines.built import BuiltEngine, Feeds
 from engines.coverage import openvino_kernels, openvino_precisions
-from engines.onnx_layers import graph_names, small_enough
+from engines.onnx_layers import LARGEST_TRIED_BYTES, graph_names
 from engines.openvino.cpu_isa import cpu_isa
 from engines.openvino.engine_files import load_bytes, network_bytes
 from engines.openvino.fake_quantize import fuse_qdq
@@ -37,6 +38,8 @@ from engines.openvino.reductions import separate_reductions
 from engines.openvino.unsigned_codes import use_unsigned_codes
 from engines.options import BuildOptions
 from engines.tensors import TensorSpec
+from graphs.files import save_model
+from graphs.tensor_data import weight_bytes
 
 __all__ = ["build_blob", "check_operators", "compiled_call"]
 
@@ -124,15 +127,17 @@ def check_operators(model: onnx.ModelProto, options: BuildOptions) -> None:
             f"{wide[0].name} of graph {model.graph.name!r} is float64, which OpenVINO's CPU plugin "
             "does not take at the edge of a network, expected float32; export the model in float32"
         )
-    data = small_enough(model)
-    if data is None:
+    if weight_bytes(model) > LARGEST_TRIED_BYTES:
         return
-    try:
-        network = core().read_model(data)
-        _reshape(network, options)
-    except RuntimeError as err:
-        raise _refused(f"graph {model.graph.name!r}", err) from err
-    refuse_changing_ranks(network, model.graph.name)
+    with scratch_folder("openvino") as folder:
+        path = folder / "model.onnx"  # given as bytes, a model is held twice more while it is read
+        save_model(model, path)
+        try:
+            network = core().read_model(path)
+            _reshape(network, options)
+        except RuntimeError as err:
+            raise _refused(f"graph {model.graph.name!r}", err) from err
+        refuse_changing_ranks(network, model.graph.name)
 
 
 def _is_float64(value: onnx.ValueInfoProto) -> bool:

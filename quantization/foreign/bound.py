@@ -32,8 +32,8 @@ from graphs.qdq import (
 )
 from graphs.view import GraphView, Node
 from quantization.foreign.constants import codes_of
-from quantization.improve.rounding import round_with_feedback
-from quantization.improve.wide import WIDEST_WHOLE
+from quantization.improve.weights.rounding import round_with_feedback
+from quantization.improve.weights.wide import WIDEST_WHOLE
 from quantization.measure.execution import Arrays, load_int8
 from quantization.write.bounded_weights import as_rows, bounded_codes, bounded_scale, from_rows
 

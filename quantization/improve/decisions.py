@@ -13,16 +13,13 @@ from calibrators.ranges.ranges import Ranges
 from graphs.layer_matrix import LayerMatrix, columns_by_sample, layer_matrix, sample_columns
 from graphs.view import GraphView
 from quantization.improve.centring import centrable
+from quantization.improve.checkpoint import KeptWalk
 from quantization.improve.methods import Methods
 from quantization.improve.range_choice import RANGE_POSITIONS, Grid, Reader, best_grid, candidates
-from quantization.improve.rounding import (
-    largest_scale,
-    refit,
-    round_with_feedback,
-    second_moment,
-)
 from quantization.improve.walk import Decision, LayerVisit
-from quantization.improve.wide import WIDEST_WHOLE, round_in_blocks
+from quantization.improve.weights.fitting import Columns, fit_in_blocks, fit_weights
+from quantization.improve.weights.rounding import largest_scale, round_with_feedback, second_moment
+from quantization.improve.weights.wide import WIDEST_WHOLE
 from quantization.placement import Placement, QuantizedInput, QuantizedWeight
 from quantization.write.bounded_weights import bounded_codes, bounded_scale, partners_of
 from quantization.write.insert import QuantizedTensor
@@ -46,6 +43,7 @@ class Decisions:
         methods: Methods,
         *,
         seed: int,
+        kept: KeptWalk | None = None,
     ) -> None:
         self._view = view
         self._ranges = ranges
@@ -68,9 +66,10 @@ class Decisions:
         # Unsigned codes resolve as finely as centred ones, with no other bounds and biases.
         movable = centrable(view, placement) if methods.centring else {}
         self.centrable = {n: plan for n, plan in movable.items() if n not in self._unsigned}
-        self.grids: dict[str, Grid] = {}
+        kept = KeptWalk() if kept is None else kept
+        self._keep = kept.keep
+        self.grids, self.weights = kept.grids, kept.weights
         self.rounded: dict[str, Array] = {}
-        self.weights: dict[str, QuantizedTensor] = {}
 
     def decide(self, visit: LayerVisit) -> Decision:
         """Grids of a node's quantized inputs, and its INT8 weight as floats."""
@@ -79,12 +78,15 @@ class Decisions:
         layer = None if weight is None else layer_matrix(self._view, visit.node)
         if weight is None or layer is None or weight.axis is None or weight.index != 1:
             return grids, {}
-        if weight.tensor not in self.weights:
-            found = self._round(layer, weight, visit, grids.get(0))
+        if weight.tensor not in self.rounded:
+            found = self.weights.get(weight.tensor)
+            if found is None:
+                found = self._round(layer, weight, visit, grids.get(0))
             shape = [-1 if axis == weight.axis else 1 for axis in range(found.codes.ndim)]
             values = found.codes * found.scale.reshape(shape)
             self.weights[weight.tensor] = found
             self.rounded[weight.tensor] = values.astype(layer.weight.dtype)
+            self._keep()
         return grids, {weight.tensor: self.rounded[weight.tensor]}
 
     def _grid(self, edge: QuantizedInput, visit: LayerVisit) -> Grid:
@@ -151,11 +153,10 @@ class Decisions:
         if columns is not None and layer.inputs > WIDEST_WHOLE:
             return self._round_wide(layer, columns, partners, ridge)
         matrix, hessian = layer.matrix, None
-        if columns is not None:
-            exact, actual = (self._centred(each.astype(np.float64)) for each in columns)
-            hessian = second_moment(actual, actual)
-            if methods.refitting:
-                matrix = refit(matrix, second_moment(exact, actual), hessian, ridge=ridge)
+        if columns is not None and methods.refitting:
+            matrix, hessian = fit_weights(matrix, columns, ridge=ridge)
+        elif columns is not None:
+            hessian = second_moment(columns.actual, columns.actual)
         scale = largest_scale(matrix)
         if partners is not None:
             power = None if hessian is None else np.diagonal(hessian, axis1=1, axis2=2)
@@ -172,42 +173,36 @@ class Decisions:
     def _round_wide(
         self,
         layer: LayerMatrix,
-        columns: tuple[Array, Array],
+        columns: Columns,
         partners: NDArray[np.int64] | None,
         ridge: float,
     ) -> QuantizedTensor:
         """Block by block; by a scale of the weights as they are, which a fit changes little."""
-        exact, actual = map(self._centred, columns)
         matrix = layer.stored
         scale = largest_scale(matrix)
         if partners is not None:
-            power = np.square(actual, dtype=np.float64).mean(axis=0)
+            squares = sum(np.square(x, dtype=np.float64).sum(axis=0) for x in columns.actual)
+            power = np.asarray(squares / sum(map(len, columns.actual)))
             scale = bounded_scale(matrix.astype(np.float64), scale, partners, power[:, None])
-        codes = round_in_blocks(
+        codes = fit_in_blocks(
             matrix,
             scale,
-            exact,
-            actual,
+            columns,
             ridge=ridge if self._methods.refitting else None,
             partners=partners,
         )
         return _stored(layer, codes, scale)
 
-    def _columns(
-        self, layer: LayerMatrix, visit: LayerVisit, grid: Grid | None
-    ) -> tuple[Array, Array]:
-        """What the layer reads at sampled positions, in float and in INT8, (n, groups, K)."""
+    def _columns(self, layer: LayerMatrix, visit: LayerVisit, grid: Grid | None) -> Columns:
+        """What the layer reads at sampled positions, in float and in INT8."""
         name = layer.node.inputs[0]
         read = [grid(x) if grid else x for x in visit.actual[name]]
         exact, actual = (
-            sample_columns(layer, x, wanted=_POSITIONS, seed=self._seed)
+            columns_by_sample(layer, x, wanted=_POSITIONS, seed=self._seed)
             for x in (visit.exact[name], read)
         )
-        return exact, actual
-
-    def _centred(self, columns: Array) -> Array:
-        """Without their mean, whose error is taken off the bias."""
-        return columns - columns.mean(axis=0) if self._methods.biases else columns
+        found = Columns(exact=exact, actual=actual)
+        return found.centred() if self._methods.biases else found
 
 
 def _stored(layer: LayerMatrix, codes: Array, scale: Array) -> QuantizedTensor:

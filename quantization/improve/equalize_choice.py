@@ -23,8 +23,8 @@ from graphs.layer_matrix import LayerMatrix, layer_matrix, sample_columns
 from graphs.view import GraphView
 from quantization.improve.equalize import equalize, group_scales, insert_scalings, scalable
 from quantization.improve.range_choice import RANGE_POSITIONS, Reader, best_grid, candidates
-from quantization.improve.rounding import largest_scale
 from quantization.improve.walk import Decision, FloatAndInt8, LayerVisit
+from quantization.improve.weights.rounding import largest_scale
 from quantization.measure.execution import Arrays, Load
 from quantization.placement import Placement
 

@@ -25,12 +25,14 @@ from calibrators.ranges.ranges import READER_ERROR, READER_ERROR_CENTRED, Range,
 from graphs.amend import add_bias
 from graphs.comparable import before_scores, comparable_outputs, with_outputs
 from graphs.identity import graph_hash
+from graphs.macs import network_macs
 from graphs.view import GraphView
 from quantization.improve.centring import centring_shifts, move_bounds
+from quantization.improve.checkpoint import Checkpoint
 from quantization.improve.decisions import Decisions
 from quantization.improve.equalize_choice import equalized
 from quantization.improve.improved import Improved, as_calibrated
-from quantization.improve.methods import NOTHING, Methods
+from quantization.improve.methods import EFFORTS, NOTHING, Methods
 from quantization.improve.range_choice import Grid
 from quantization.improve.walk import FloatAndInt8, live_bytes
 from quantization.measure.execution import Arrays, Run, load_int8, load_onnxruntime
@@ -38,16 +40,13 @@ from quantization.measure.fidelity import Fidelity, compare, run_all
 from quantization.placement import Placement
 from quantization.write.insert import unify_ranges
 
-__all__ = ["VARIANTS", "Trial", "improve", "improve_layers"]
+__all__ = ["Trial", "improve", "improve_layers"]
 
 logger = logging.getLogger(__name__)
 
-VARIANTS = (NOTHING, Methods(), Methods(refitting=False))
-"""What is tried: calibration alone, and all with and without refitting, which helps deep and
-depthwise nets most, and can fit the noise of a small one."""
-
 Progress = Callable[[int, int], None]
 
+_SEED = 0  # of the split and the sampled positions: equal samples, equal results
 _MOST_SAMPLES = 160  # more only lower chance errors that are small already
 _HELD_OUT_SHARE = 0.25
 _FEWEST_HELD_OUT = 2
@@ -86,9 +85,9 @@ def improve(
     ranges: Ranges,
     samples: Iterable[Arrays | HasInputs],
     *,
-    variants: Sequence[Methods] = VARIANTS,
-    seed: int = 0,
+    variants: Sequence[Methods] | None = None,
     progress: Progress | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> tuple[Improved, tuple[Trial, ...]]:
     """Better INT8 of the same placement: ranges, rounding and biases fitted to samples.
 
@@ -102,9 +101,10 @@ def improve(
         samples: calibration samples, from ``calibrators.open_samples`` or as dicts of arrays, one
             sample each or the model's fixed batch (``calibrators.batches``); a quarter is held out
             to choose by.
-        variants: what to try; ``NOTHING`` among them is calibration alone.
-        seed: of the split and the sampled positions; equal seeds give equal results.
+        variants: what to try; ``NOTHING`` among them is calibration alone. None is what
+            :data:`EFFORTS` tries by default.
         progress: called with steps done and their number.
+        checkpoint: keeps what is decided, so that the same improvement goes on from it.
 
     Returns:
         The variant with the best mean SQNR of held-out samples, and the trial of each, in order.
@@ -114,15 +114,17 @@ def improve(
         ModelError: a model cannot be run.
     """
     feeds = [sample if isinstance(sample, Mapping) else sample.inputs for sample in samples]
+    if variants is None:
+        variants = EFFORTS["default"].variants(network_macs(GraphView(model)))
     walks = sum(methods != NOTHING for methods in variants)
     if progress is not None:  # before the first layer, which may take a minute
         progress(0, walks * len(GraphView(model).computed))
-    fit, held = _divided(model, feeds, seed)
+    fit, held = _divided(model, feeds, _SEED)
     judged = comparable_outputs(GraphView(model))
     exact = run_all(load_onnxruntime(before_scores(with_outputs(model, judged))), held)
     start = plain = as_calibrated(model, ranges)
     if any(methods.equalizing for methods in variants):
-        start = _equalized(plain, placement, fit, seed)
+        start = _equalized(plain, placement, fit, _SEED)
     results: list[Improved] = []
     for methods in variants:
         if methods == NOTHING:
@@ -130,14 +132,11 @@ def improve(
             continue
         step = _part(progress, sum(done.methods != NOTHING for done in results), walks)
         begun = start if methods.equalizing else plain
-        results.append(_walked(begun, placement, fit, methods, seed, step))
+        results.append(_walked(begun, placement, fit, methods, _SEED, step, checkpoint))
     trials = []
     for result in results:
         int8 = with_outputs(result.quantized(placement), judged)
-        trial = _tried(result, load_int8(before_scores(int8)), held, exact)
-        trials.append(trial)
-        names = " ".join(result.methods.names) or "calibration alone"
-        logger.info("SQNR %.2f dB on %d samples: %s", trial.mean_db, len(held), names)
+        trials.append(_tried(result, load_int8(before_scores(int8)), held, exact))
     best = max(range(len(trials)), key=lambda number: trials[number].mean_db)
     return results[best], tuple(trials)
 
@@ -151,11 +150,14 @@ def _tried(
         for feed, outputs, wanted in zip(held, found, exact, strict=True)
     ]
     answers = iter(found)
-    return Trial(
+    trial = Trial(
         methods=result.methods,
         fidelity=compare(lambda _: next(answers), held, exact),
         mean_db=float(np.mean([bounded_db(level) for level in levels])),
     )
+    names = " ".join(result.methods.names) or "calibration alone"
+    logger.info("SQNR %.2f dB on %d samples: %s", trial.mean_db, len(held), names)
+    return trial
 
 
 def improve_layers(
@@ -205,13 +207,21 @@ def _walked(
     methods: Methods,
     seed: int,
     progress: Progress | None,
+    checkpoint: Checkpoint | None = None,
 ) -> Improved:
     """All methods but the equalisation, which the start has behind it."""
     view = GraphView(start.model)
     unified = unify_ranges(start.ranges, placement)
-    decisions = Decisions(view, placement, unified, methods, seed=seed)
+    kept = None
+    if checkpoint is not None:
+        kept = checkpoint.walk(start.model, placement, unified, samples, methods, seed)
+    decisions = Decisions(view, placement, unified, methods, seed=seed, kept=kept)
     both = FloatAndInt8(view=view, load=load_onnxruntime, samples=samples, correct=methods.biases)
-    both.walk(decisions.decide, progress)
+    try:
+        both.walk(decisions.decide, progress)
+    finally:
+        if checkpoint is not None:  # Ctrl-C loses nothing
+            checkpoint.save()
     centres = {name: grid.centre for name, grid in decisions.grids.items() if grid.centre}
     shifts = dict(both.shifts)
     moved = centring_shifts(view, decisions.centrable, centres, decisions.rounded)

@@ -1,11 +1,13 @@
-"""Which improvements a walk makes."""
+"""Which improvements a walk makes, and how much is tried."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["NOTHING", "UNFITTED", "Methods"]
+__all__ = ["EFFORTS", "NOTHING", "UNFITTED", "Effort", "Methods"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,3 +48,37 @@ NOTHING = Methods(
 """INT8 as calibration alone gives it."""
 UNFITTED = Methods(refitting=False, biases=False)
 """No weight and no bias makes up for errors of layers before it: what a layer does by itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effort:
+    """How much an improvement may take.
+
+    Attributes:
+        samples: that it learns from, a quarter of them held out to choose by.
+        unfitted_macs: of a network with at most so many multiply-accumulates over its samples, all
+            methods but refitting are tried, too: a second walk.
+    """
+
+    samples: int
+    unfitted_macs: float
+
+    def variants(self, macs: int) -> tuple[Methods, ...]:
+        """What is tried on a network: calibration alone, all methods, and maybe without refitting.
+
+        Args:
+            macs: multiply-accumulates of one sample.
+        """
+        both = (NOTHING, Methods())
+        tried = macs * self.samples <= self.unfitted_macs
+        return (*both, Methods(refitting=False)) if tried else both
+
+
+EFFORTS: Mapping[str, Effort] = {
+    "fast": Effort(samples=16, unfitted_macs=-1.0),
+    "default": Effort(samples=48, unfitted_macs=2e9),
+    "thorough": Effort(samples=160, unfitted_macs=math.inf),
+}
+"""Words of ``--improve``. Whether a layer is fitted to its INT8 input is decided by samples that it
+was not fitted to (quantization.improve.weights.fitting); the fits of a small network can follow
+the noise of few samples all the same, and there a second walk takes seconds."""

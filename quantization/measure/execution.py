@@ -16,10 +16,13 @@ from artefacts.libraries import require
 from artefacts.litter import scratch_folder
 from artefacts.onnxruntime_errors import onnxruntime_errors, refusal
 from artefacts.runs import stoppable
-from graphs.files import fits_one_file, save_model
+from graphs.external_data import save_external
+from graphs.files import fits_one_file
+from graphs.tensor_data import weight_bytes
 
 __all__ = ["Arrays", "Load", "Run", "load_int8", "load_int8_quickly", "load_onnxruntime"]
 
+_LARGE_BYTES = 128 << 20
 Array = NDArray[Any]
 Arrays = Mapping[str, Array]
 Run = Callable[[Arrays], dict[str, Array]]
@@ -34,8 +37,8 @@ def load_onnxruntime(
     """A model on onnxruntime's CPU provider.
 
     Args:
-        model: any model, or its path. One that protobuf cannot serialize is read from a file that
-            lives as long as the loading.
+        model: any model, or its path. A large one, or one that protobuf cannot serialize, is read
+            from a file that lives as long as the loading.
         optimize: False runs the graph as it is written, Q/DQ pairs in float arithmetic. Optimised,
             onnxruntime replaces them by the integer kernels of this processor, which saturate
             where it has no VNNI instructions.
@@ -50,6 +53,7 @@ def load_onnxruntime(
     options.log_severity_level = 4  # its warnings go to stderr past Python; errors are raised
     # Idle workers would otherwise spin on the cores that numpy computes on between runs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.enable_cpu_mem_arena = not _is_large(model)  # it keeps the most that it ever held
     if not integers:
         options.add_session_config_entry("session.disable_quant_qdq", "1")
     if not optimize:
@@ -79,12 +83,20 @@ def _source(model: onnx.ModelProto | Path) -> Iterator[str | bytes]:
     """What a session is made of."""
     if isinstance(model, Path):
         yield str(model)
-    elif fits_one_file(model):
+    elif fits_one_file(model) and not _is_large(model):
         yield model.SerializeToString()
     else:
         with scratch_folder("model") as folder:
-            save_model(model, folder / "model.onnx")
+            # One tensor after another: nothing is serialized as a whole, and onnxruntime maps them.
+            save_external(model, folder / "model.onnx")
             yield str(folder / "model.onnx")
+
+
+def _is_large(model: onnx.ModelProto | Path) -> bool:
+    """Whether it is read from a file, whose bytes are not held twice while a session is made."""
+    if isinstance(model, Path):
+        return model.is_file() and model.stat().st_size > _LARGE_BYTES
+    return weight_bytes(model) > _LARGE_BYTES
 
 
 def load_int8(model: onnx.ModelProto | Path) -> Run:

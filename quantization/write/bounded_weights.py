@@ -36,6 +36,7 @@ __all__ = [
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
 # The largest pair is 127 + 127: above 254 / 128 of its scale no row has a pair that binds.
+_MOST_VALUES = 1 << 20  # that are worked on at once, in a dozen copies
 _FACTORS = np.linspace(1.0, 254 / 128, 17)
 
 
@@ -141,9 +142,19 @@ def quantize_bounded(
         axis: the output channels; None for one scale.
         partners: of a row's weights, see ``graphs.pairs.pair_partners``.
     """
-    rows = as_rows(values.astype(np.float64), axis)
+    rows = as_rows(values, axis)
+    scale, codes = np.empty(len(rows), np.float32), np.empty(rows.shape, np.int8)
+    step = max(1, _MOST_VALUES // max(1, rows.shape[1]))
+    for start in range(0, len(rows), step):
+        part = slice(start, start + step)
+        scale[part], codes[part] = _quantize_rows(rows[part].astype(np.float64), partners)
+    return from_rows(codes, axis, values.shape), scale if axis is not None else scale.reshape(())
+
+
+def _quantize_rows(
+    rows: Floats, partners: NDArray[np.int64]
+) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
     largest = symmetric_scale(np.abs(rows).max(axis=-1, initial=0.0))
     scale = bounded_scale(rows, largest.astype(np.float64), partners).astype(np.float32)
     steps = scale.astype(np.float64)  # what the graph stores and divides by
-    codes = from_rows(bounded_codes(rows, steps, partners), axis, values.shape)
-    return codes, scale if axis is not None else scale.reshape(())
+    return scale, bounded_codes(rows, steps, partners)

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import onnx
 
-from graphs.edit import GraphEditor, copy_model, replace_nodes
+from graphs.edit import GraphEditor, replace_nodes
+from graphs.tensor_data import without_data
 from graphs.view import GraphView
 from graphs.walk import nodes, producers
 from quantization.arithmetic import activation_scale, dequantize
@@ -18,6 +19,7 @@ from quantization.write.weights import QuantizedTensor, check_shape, quantize_we
 
 __all__ = ["Editor"]
 
+_LARGE_BYTES = 1 << 20
 _Pair = tuple[str, str]  # names of a scale and a zero point
 
 
@@ -26,7 +28,10 @@ class Editor:
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self._view = GraphView(model)
-        self._editor = GraphEditor(copy_model(model))
+        # Most large constants are replaced by codes: only those still read are copied, at the end.
+        light, large = without_data(model, _LARGE_BYTES)
+        self._large = {tensor.name: tensor for tensor in large}
+        self._editor = GraphEditor(light)
         self._nodes = {node.name: node for node in self._view.nodes}
         self._outputs: dict[tuple[str, int | None], str] = {}
         self._zeros: dict[tuple[str, tuple[int, ...]], str] = {}
@@ -69,6 +74,9 @@ class Editor:
         """The model with its nodes in order, without constants that nobody reads any more."""
         model = self._editor.finish()
         _drop_unread_constants(model, self._view)
+        for tensor in model.graph.initializer:
+            if tensor.name in self._large:
+                tensor.CopyFrom(self._large[tensor.name])
         return model
 
     def _quantize(self, stem: str, source: str, pair: _Pair, axis: int | None, before: int) -> str:

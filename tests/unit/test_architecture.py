@@ -72,6 +72,12 @@ MAY_IMPORT = {
         "quantization.placement",
         "quantization.write",
     ),
+    "quantization.improve.weights": (
+        "artefacts",
+        "graphs",
+        "quantization.arithmetic",
+        "quantization.placement",
+    ),
     "quantization.foreign": (
         "artefacts",
         "graphs",

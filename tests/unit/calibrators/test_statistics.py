@@ -164,7 +164,7 @@ def repacked(path: Path, name: str, array: object, *, compress: bool = False) ->
         ("min", np.full((3, 3), np.nan), False, "range of tensor a is nan"),
         ("meta", np.frombuffer(b"[]", np.uint8), False, "format is not 1"),
         ("meta", np.zeros((2, 2)), False, "meta is float64"),
-        ("surplus", np.zeros(1), False, "surplus.npy"),
+        ("surplus", np.zeros(1), False, "'surplus'"),
         ("zeros", np.zeros((3, 3), "<i8"), True, "is compressed"),
     ],
 )

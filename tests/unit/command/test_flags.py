@@ -10,6 +10,7 @@ from engines import Profile
 from pipeline.flag_values import parse_pools, parse_shapes
 from pipeline.flags import parse_job
 from pipeline.job import Job
+from pipeline.settings import settings_of
 
 
 def job(*extra: str) -> Job:
@@ -92,6 +93,30 @@ def test_profiles_add_up() -> None:
 def test_a_profile_lacks_a_shape() -> None:
     with pytest.raises(InputError, match=r"given 2, 1 and 0 times, expected equally often"):
         job("--minShapes", "x:1", "--minShapes", "x:2", "--optShapes", "x:4")
+
+
+@pytest.mark.parametrize(
+    ("given", "samples", "effort"),
+    [
+        ("fast", 16, "fast"),
+        ("default", 48, "default"),
+        ("thorough", 160, "thorough"),
+        ("9", 9, "default"),
+    ],
+)
+def test_the_improvement_takes_a_word_or_a_number(given: str, samples: int, effort: str) -> None:
+    found = job("--improve", given)
+    assert (found.quantize.improvement_samples, found.quantize.effort) == (samples, effort)
+    assert settings_of(found)["improve"] == (samples if effort == "default" else effort)
+
+
+@pytest.mark.parametrize("given", ["fastest", "-1", "4.5", ""])
+def test_another_word_of_the_improvement_is_refused(
+    given: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        job(f"--improve={given}")
+    assert f"{given!r} is neither one of fast, default, thorough nor a" in capsys.readouterr().err
 
 
 def test_a_named_calibrator_switches_the_improvement_off_and_says_so() -> None:

@@ -23,6 +23,7 @@ from pipeline.promise import Promise
         (Data, {"shard": (3, 2)}, "shard is 3 of 2, expected a part of 1 to 2"),
         (Calibrate, {"workers": "dask"}, "workers is 'dask', expected one of None, ray"),
         (Quantize, {"improvement_samples": -1}, "improvement_samples is -1, expected at least 0"),
+        (Quantize, {"effort": "most"}, "effort is 'most', expected one of fast, default, thorough"),
         (Quantize, {"weights": "int4"}, "weights is 'int4', expected one of int8, float"),
         (Quantize, {"attention": "on"}, "attention is 'on', expected one of auto, int8, float"),
         (Quantize, {"isa": "amx"}, "isa is 'amx', expected one of auto, vnni, portable"),

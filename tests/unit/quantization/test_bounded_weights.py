@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 
 from graphs.pairs import pair_partners, saturating
 from graphs.view import GraphView
-from quantization.improve.rounding import round_with_feedback
+from quantization.improve.weights.rounding import round_with_feedback
 from quantization.placement import place
 from quantization.write.bounded_weights import (
     as_rows,

@@ -43,7 +43,8 @@ def test_functions_of_constants_are_folded_and_rounded_once(
     feeds = {"x": np.ones((2, 8), np.float32)}
     before = load_onnxruntime(net, optimize=False)(feeds)["y"]
     after = load_onnxruntime(prepared)(feeds)["y"]
-    np.testing.assert_allclose(after, before, rtol=3e-7)
+    # onnxruntime computes some of them by a polynomial
+    np.testing.assert_allclose(after, before, rtol=3e-7, atol=1e-7)
 
 
 def test_weight_normalisation_is_folded(rng: np.random.Generator) -> None:

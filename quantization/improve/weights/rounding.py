@@ -22,7 +22,7 @@ equivalence.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,10 +48,20 @@ def largest_scale(matrix: NDArray[Any]) -> Floats:
     return symmetric_scale(np.abs(matrix).max(axis=-1, initial=0.0)).astype(np.float64)
 
 
-def second_moment(left: Floats, right: Floats) -> Floats:
-    """Mean of left_i right_iᵀ over positions: two (n, groups, K) → (groups, K, K)."""
-    a, b = left.transpose(1, 2, 0), right.transpose(1, 0, 2)
-    return np.asarray(a @ b / left.shape[0])
+def second_moment(left: Sequence[NDArray[Any]], right: Sequence[NDArray[Any]]) -> Floats:
+    """Mean of left_i right_iᵀ over the positions of all samples: (groups, K, K).
+
+    In float64: float32 cost MobileNetV1 0.8 dB.
+
+    Args:
+        left: columns of each sample, (n, groups, K).
+        right: of the same positions.
+    """
+    total: Floats | float = 0.0
+    for each in zip(left, right, strict=True):
+        a, b = (columns.astype(np.float64, copy=False) for columns in each)
+        total = total + a.transpose(1, 2, 0) @ b.transpose(1, 0, 2)
+    return np.asarray(total / sum(map(len, left)))
 
 
 def refit(matrix: Floats, cross: Floats, hessian: Floats, *, ridge: float) -> Floats:

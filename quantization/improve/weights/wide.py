@@ -10,7 +10,8 @@ sampled positions, so that no error is forgotten:
                         q = w rounded with feedback inside the block
                         R = R - (q - W_b) X'_b
 
-With one block this is :mod:`quantization.improve.rounding`; time and memory grow with K · B.
+With one block this is :mod:`quantization.improve.weights.rounding`; time and memory grow with
+K · B.
 """
 
 from __future__ import annotations
@@ -20,15 +21,15 @@ from numpy.typing import NDArray
 
 from graphs.layer_matrix import Array, layer_matrix
 from graphs.view import GraphView
-from quantization.improve.rounding import round_with_feedback
+from quantization.improve.weights.rounding import round_with_feedback
 from quantization.placement import Placement
 
 __all__ = ["BLOCK_INPUTS", "WIDEST_WHOLE", "round_in_blocks", "wide_layers"]
 
 Floats = NDArray[np.float64]
 
-WIDEST_WHOLE = 4608
-"""Inputs of the widest layer that is fitted whole: 512 channels of 3 × 3."""
+WIDEST_WHOLE = 1152
+"""Inputs of the widest layer that is fitted whole: 128 channels of 3 × 3."""
 BLOCK_INPUTS = 256
 """Inputs of a block. Of layers with 2,304 and 3,000 inputs, blocks of 256 left the output 31.95 dB
 and an error of 5.89, fitted whole 32.00 dB and 5.88, rounded to nearest 31.75 dB and 9.74."""

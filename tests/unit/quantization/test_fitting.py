@@ -1,0 +1,78 @@
+"""Whether a layer is fitted to its INT8 input is said by samples it was not fitted to."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from quantization.improve.weights.fitting import Columns, fit_in_blocks, fit_weights
+from quantization.improve.weights.rounding import largest_scale
+
+SIZE, SAMPLES = 16, 12
+
+
+def columns(rng: np.random.Generator, *, same: bool, groups: int = 1) -> Columns:
+    """What INT8 makes of inputs: mixed alike in every sample, or in each in a way of its own."""
+
+    def mixing() -> np.ndarray:
+        return np.eye(SIZE) + 0.5 * rng.normal(size=(SIZE, SIZE)) / np.sqrt(SIZE)
+
+    exact = [rng.normal(size=(40, groups, SIZE)).astype(np.float32) for _ in range(SAMPLES)]
+    one = mixing()
+    actual = [np.asarray(x @ (one if same else mixing()), np.float32) for x in exact]
+    return Columns(exact=exact, actual=actual)
+
+
+def error(weights: np.ndarray, matrix: np.ndarray, read: Columns) -> float:
+    exact, actual = (
+        np.concatenate(parts).astype(np.float64) for parts in (read.exact, read.actual)
+    )
+    wanted = np.einsum("gok,ngk->ngo", matrix, exact)
+    return float(np.square(np.einsum("gok,ngk->ngo", weights, actual) - wanted).mean())
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+def test_errors_that_all_samples_share_are_made_up_for(
+    groups: int, rng: np.random.Generator
+) -> None:
+    matrix, read = rng.normal(size=(groups, 8, SIZE)), columns(rng, same=True, groups=groups)
+    fitted, hessian = fit_weights(matrix, read, ridge=0.01)
+    assert error(fitted, matrix, read) < 0.2 * error(matrix, matrix, read)
+    actual = np.concatenate(read.actual).astype(np.float64)
+    wanted = np.einsum("ngk,ngl->gkl", actual, actual) / len(actual)
+    np.testing.assert_allclose(hessian, wanted, rtol=1e-9, atol=1e-9)
+
+
+def test_the_noise_of_few_samples_is_not_followed(rng: np.random.Generator) -> None:
+    """As many weights as positions fitted to: their errors are made up for, to others' harm."""
+    matrix = rng.normal(size=(1, 8, SIZE))
+    count = 1 + 4 * SIZE // 3  # a quarter of them checks
+    exact = [rng.normal(size=(1, 1, SIZE)).astype(np.float32) for _ in range(count)]
+    actual = [x + 0.3 * rng.normal(size=x.shape).astype(np.float32) for x in exact]
+    read = Columns(exact=exact, actual=actual)
+    assert len(read.divided()[0].exact) == SIZE
+    fitted, _ = fit_weights(matrix, read, ridge=1e-9)
+    np.testing.assert_array_equal(fitted, matrix)
+
+
+def test_a_single_sample_is_fitted_unchecked(rng: np.random.Generator) -> None:
+    matrix, read = rng.normal(size=(1, 8, SIZE)), columns(rng, same=True)
+    lone = Columns(exact=read.exact[:1], actual=read.actual[:1])
+    assert not lone.divided()[1].exact
+    fitted, _ = fit_weights(matrix, lone, ridge=0.01)
+    np.testing.assert_array_equal(fitted, matrix)
+
+
+def test_blocks_are_checked_like_whole_layers(rng: np.random.Generator) -> None:
+    matrix, read = rng.normal(size=(1, 8, SIZE)), columns(rng, same=True)
+    scale = largest_scale(matrix)
+    codes = fit_in_blocks(matrix, scale, read, ridge=0.01, partners=None)
+    plain = fit_in_blocks(matrix, scale, read, ridge=None, partners=None)
+    errors = [error(found * scale[..., None], matrix, read) for found in (codes, plain)]
+    assert errors[0] < 0.2 * errors[1]
+
+
+def test_centred_columns_have_no_mean(rng: np.random.Generator) -> None:
+    read = columns(rng, same=False).centred()
+    for parts in (read.exact, read.actual):
+        np.testing.assert_allclose(np.concatenate(parts).mean(axis=0), 0.0, atol=1e-5)
