@@ -89,10 +89,18 @@ def test_ctrl_c_stops_a_model_that_never_ends(tmp_path: Path, where: str) -> Non
     np.save(tmp_path / "x.npy", np.ones((4, 4), np.float32))
     command = [sys.executable, "-c", PROGRAM, tmp_path / "m.onnx", where, tmp_path / "x.npy"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, cwd=ROOT, text=True, **pipes) as child:
+
+    def hear() -> None:
+        """A shell's background jobs ignore SIGINT, and hand that on."""
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    with subprocess.Popen(command, cwd=ROOT, text=True, preexec_fn=hear, **pipes) as child:
         assert child.stdout.readline() == "running\n", child.stderr.read()
         child.send_signal(signal.SIGINT)
-        said = child.communicate(timeout=120)[1]
+        try:
+            said = child.communicate(timeout=120)[1]
+        finally:
+            child.kill()  # else it is waited for, however long it runs
     assert child.returncode == 130
     assert said.endswith("interrupted\n")
     assert "Traceback" not in said
