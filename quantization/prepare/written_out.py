@@ -7,28 +7,25 @@ which neither TensorRT nor OpenVINO reads, and which are a line of arithmetic ea
     Imputer         Where(x is what stands for a missing number, imputed, x)
     Normalizer      x / d, d the row's largest value, sum of magnitudes or length; x where d is 0
     GlobalLpPool    the length of each channel (OpenVINO lacks it)
+    Attention       its products, so that they are placed (quantization.prepare.attention)
 
 Operators of text, categories and trees stay as they are, and are refused by name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import ArrayLike
-from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto
 
 from graphs.edit import replace_nodes
-from graphs.names import Names, stem
-from graphs.opset import opset_of
-from graphs.shapes import values
 from graphs.walk import attributes, nodes, operator
+from quantization.prepare.attention import write_attention
+from quantization.prepare.writer import Writer
 
 __all__ = ["write_out"]
 
-_AXES_AS_INPUT = 18  # of ReduceL1, ReduceL2 and ReduceMax
 _NORMS = {"MAX": "ReduceMax", "L1": "ReduceL1", "L2": "ReduceL2"}
 
 
@@ -38,7 +35,7 @@ def write_out(model: ModelProto) -> bool:
     Args:
         model: changed in place; its shapes are inferred.
     """
-    writer = _Writer(model)
+    writer = Writer(model)
     kept: list[NodeProto] = []
     for node in nodes(model):
         rule = _RULES.get(operator(node))
@@ -51,63 +48,7 @@ def write_out(model: ModelProto) -> bool:
     return changed
 
 
-class _Writer:
-    """What the rules need of the graph: names, types and constants."""
-
-    def __init__(self, model: ModelProto) -> None:
-        self.graph = model.graph
-        self.names = Names(model.graph)
-        self.values = values(model)
-        self.opset = opset_of(model)
-
-    def kind(self, name: str) -> int:
-        """Element type of a tensor; 0 where it is not known."""
-        return self.values[name].type.tensor_type.elem_type if name in self.values else 0
-
-    def rank(self, name: str) -> int | None:
-        """Number of axes of a tensor; None where it is not known."""
-        value = self.values.get(name)
-        if value is None or not value.type.tensor_type.HasField("shape"):
-            return None
-        return len(value.type.tensor_type.shape.dim)
-
-    def constant(self, node: NodeProto, word: str, value: ArrayLike, kind: Any) -> str:
-        """Name of a new constant of a node."""
-        name = self.names.tensor(f"{node.output[0]}_{word}")
-        self.graph.initializer.append(numpy_helper.from_array(np.array(value, kind), name))
-        return name
-
-    def step(
-        self,
-        node: NodeProto,
-        op_type: str,
-        inputs: Sequence[str],
-        *,
-        last: bool = False,
-        **more: Any,
-    ) -> NodeProto:
-        """One node of those that take the place of ``node``; the last makes its output."""
-        word = op_type.lower()
-        output = node.output[0] if last else self.names.tensor(f"{node.output[0]}_{word}")
-        return self.names.node(op_type, inputs, [output], wanted=f"{stem(node)}_{word}", **more)
-
-    def reduced(
-        self, node: NodeProto, op_type: str, source: str, axes: list[int], *, last: bool = False
-    ) -> NodeProto:
-        """A reduction that keeps its axes."""
-        if self.opset >= _AXES_AS_INPUT:
-            given = self.constant(node, "axes", axes, np.int64)
-            return self.step(node, op_type, [source, given], last=last)
-        return self.step(node, op_type, [source], last=last, axes=axes)
-
-    def as_float(self, node: NodeProto) -> list[NodeProto]:
-        """A Cast of the input, where it is not float32."""
-        if self.kind(node.input[0]) == TensorProto.FLOAT:
-            return []
-        return [self.step(node, "Cast", [node.input[0]], to=TensorProto.FLOAT)]
-
-
-def _scaler(writer: _Writer, node: NodeProto) -> list[NodeProto]:
+def _scaler(writer: Writer, node: NodeProto) -> list[NodeProto]:
     given = attributes(node)
     written = writer.as_float(node)
     source = written[-1].output[0] if written else node.input[0]
@@ -117,7 +58,7 @@ def _scaler(writer: _Writer, node: NodeProto) -> list[NodeProto]:
     return [*written, centred, writer.step(node, "Mul", [centred.output[0], scale], last=True)]
 
 
-def _imputer(writer: _Writer, node: NodeProto) -> list[NodeProto]:
+def _imputer(writer: Writer, node: NodeProto) -> list[NodeProto]:
     given = attributes(node)
     source = node.input[0]
     if writer.kind(source) != TensorProto.FLOAT or "imputed_value_floats" not in given:
@@ -132,7 +73,7 @@ def _imputer(writer: _Writer, node: NodeProto) -> list[NodeProto]:
     return [found, writer.step(node, "Where", [found.output[0], imputed, source], last=True)]
 
 
-def _normalizer(writer: _Writer, node: NodeProto) -> list[NodeProto]:
+def _normalizer(writer: Writer, node: NodeProto) -> list[NodeProto]:
     norm = _NORMS.get(attributes(node).get("norm", b"MAX").decode())
     if norm is None or writer.rank(node.input[0]) is None:
         return []
@@ -146,7 +87,7 @@ def _normalizer(writer: _Writer, node: NodeProto) -> list[NodeProto]:
     return [*written, divisor, nothing, safe, quotient]
 
 
-def _global_lp_pool(writer: _Writer, node: NodeProto) -> list[NodeProto]:
+def _global_lp_pool(writer: Writer, node: NodeProto) -> list[NodeProto]:
     norm = {1: "ReduceL1", 2: "ReduceL2"}.get(attributes(node).get("p", 2))
     rank = writer.rank(node.input[0])
     if norm is None or rank is None:
@@ -154,7 +95,8 @@ def _global_lp_pool(writer: _Writer, node: NodeProto) -> list[NodeProto]:
     return [writer.reduced(node, norm, node.input[0], list(range(2, rank)), last=True)]
 
 
-_RULES: dict[str, Callable[[_Writer, NodeProto], list[NodeProto]]] = {
+_RULES: dict[str, Callable[[Writer, NodeProto], list[NodeProto]]] = {
+    "Attention": write_attention,
     "GlobalLpPool": _global_lp_pool,
     "ai.onnx.ml.Imputer": _imputer,
     "ai.onnx.ml.Normalizer": _normalizer,

@@ -17,7 +17,7 @@ from quantization.prepare.prepare import prepare
 from quantization.write.fp16 import to_float16
 from quantization.write.insert import insert_qdq
 from tests.integration.rtx_compiler import Compiled, compile_model
-from tests.networks import bert, convolved_attention, cross_attention, pyramid_pooling, vit
+from tests.networks import Builder, bert, convolved_attention, cross_attention, pyramid_pooling, vit
 from tests.networks.running import minmax_ranges, random_feeds
 
 
@@ -99,3 +99,17 @@ def test_attention_between_convolutions_is_no_cheaper_in_float(transposed: bool)
     assert counts(found) == counts(plain)
     assert counts(found)[1] == 0
     assert {"n_MatMul_0", "n_MatMul_1"} <= found.int8_nodes()
+
+
+@pytest.mark.parametrize("heads", [2, 8])
+def test_the_operator_attention_is_compiled(heads: int) -> None:
+    """As one operator it ends in a crash where Q, K and V are one tensor, and has no INT8."""
+    net = Builder(opset=23)
+    weights = [net.weight((64, 64), 64, 1) for _ in range(2)]
+    x = net.op("MatMul", net.input("x", [1, 64, 64]), weights[0])
+    y = net.op("Attention", x, x, x, q_num_heads=heads, kv_num_heads=heads)
+    model = prepare(net.build("one_tensor", net.op("MatMul", y, weights[1])))
+    placement = place(model)
+    found = compiled(model, placement)
+    assert set(placement.int8_nodes) <= found.int8_nodes()
+    assert len(placement.int8_nodes) == (4 if heads == 2 else 2)  # 8 channels are no INT8 product
