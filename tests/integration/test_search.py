@@ -156,7 +156,6 @@ def test_search_to_recipe_to_the_same_model(keywords: Real, tmp_path: Path) -> N
         keywords.ranges,
         keywords.learned,
         variants=[recipe.methods or best.methods],
-        seed=recipe.seed,
     )
     assert (
         again.quantized(placement).SerializeToString()

@@ -89,7 +89,9 @@ def test_ctrl_c_while_libraries_are_imported_leaves_no_trace(words: list[str]) -
     """The signal comes from the first import of a library itself."""
     stop = "import os, signal; os.kill(os.getpid(), signal.SIGINT)"
     source = (
-        "import sys, runpy, builtins\n"
+        "import sys, runpy, builtins, signal\n"
+        # A shell's background jobs ignore it, and hand that on.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "load = builtins.__import__\n"
         "def hooked(name, *rest):\n"
         f"    if name == 'pipeline.flags': exec({stop!r})\n"
