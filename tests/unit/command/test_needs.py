@@ -42,7 +42,7 @@ def test_files_and_memory_grow_with_the_weights(job: Job) -> None:
     small, large = (needs_of(job, network(width), fits=False) for width in (64, 64 * 512))
     weights = 64 * 64 * 512 * 4
     assert large.disk_bytes - small.disk_bytes > 3 * weights
-    assert large.memory_bytes - small.memory_bytes > 5 * weights
+    assert large.memory_bytes - small.memory_bytes > 4 * weights
     half = dataclasses.replace(job, build=Build(options=BuildOptions(precision="fp16")))
     assert needs_of(half, network(64 * 512), fits=False).disk_bytes < large.disk_bytes
 
