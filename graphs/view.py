@@ -208,7 +208,8 @@ class GraphView:
 
     @cached_property
     def _nominal(self) -> dict[str, onnx.TypeProto]:
-        return _infer(with_nominal_sizes(hide_data(self.model)[0], self.inputs))
+        found = _with_nominal_sizes(hide_data(self.model)[0], self.inputs)[1]
+        return self._inferred if found is None else found
 
 
 def _index_nodes(graph: onnx.GraphProto) -> Iterator[Node]:
@@ -240,14 +241,23 @@ def with_nominal_sizes(skeleton: onnx.ModelProto, names: Collection[str]) -> onn
         skeleton: a model without large weights.
         names: its inputs.
     """
-    tried: list[onnx.ModelProto] = []
+    return _with_nominal_sizes(skeleton, names)[0]
+
+
+def _with_nominal_sizes(
+    skeleton: onnx.ModelProto, names: Collection[str]
+) -> tuple[onnx.ModelProto, dict[str, onnx.TypeProto] | None]:
+    """The model, and the types inferred of it; None where no axis was free."""
+    tried = []
     for scale in _SCALES:
         fixed = onnx.ModelProto()
         fixed.CopyFrom(skeleton)
-        changed = _fix_free_axes(fixed, names, scale)
-        if not changed or not any(map(_is_empty, _infer(fixed).values())):
-            return fixed
-        tried.append(fixed)
+        if not _fix_free_axes(fixed, names, scale):
+            return fixed, None
+        found = _infer(fixed)
+        if not any(map(_is_empty, found.values())):
+            return fixed, found
+        tried.append((fixed, found))
     return tried[0]
 
 

@@ -53,7 +53,7 @@ class Loaded:
         return model
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Ready:
     """A job that nothing known speaks against.
 

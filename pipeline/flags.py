@@ -28,6 +28,7 @@ from pipeline.flag_values import (
 from pipeline.job import Job
 from pipeline.settle import settle_job
 from pipeline.trtexec import from_trtexec
+from quantization.improve.methods import EFFORTS
 from quantization.placement import ATTENTIONS
 
 __all__ = ["parse_job", "parser"]
@@ -126,6 +127,10 @@ def _add_calibration(root: argparse.ArgumentParser) -> None:
     )
 
 
+def _efforts() -> str:
+    return ", ".join(f"{word} {each.samples}" for word, each in EFFORTS.items())
+
+
 def _add_quantization(root: argparse.ArgumentParser) -> None:
     """What becomes INT8, and how."""
     add = root.add_argument_group("quantization").add_argument
@@ -133,8 +138,8 @@ def _add_quantization(root: argparse.ArgumentParser) -> None:
     add(
         "--improve",
         type=effort,
-        metavar="fast|default|thorough|N",
-        help="fit ranges, weight rounding and biases to samples: fast 16, default 48, thorough 160 "
+        metavar="|".join([*EFFORTS, "N"]),
+        help=f"fit ranges, weight rounding and biases to samples: {_efforts()} "
         "and a second walk, or N; 0 switches it off, and is the default where --calibrator names a "
         "method",
     )

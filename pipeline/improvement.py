@@ -47,16 +47,16 @@ class Improver:
     Attributes:
         data: the samples.
         samples: how many to learn from; 0 leaves everything as calibrated.
-        effort: of it, a word of ``EFFORTS``.
         screen: where progress is printed.
+        effort: of it, a word of ``EFFORTS``.
         checkpoint: file of what was decided; the same improvement goes on from it.
     """
 
     data: Data
     samples: int
     screen: Screen
-    effort: str = "default"
-    checkpoint: Path | None = None
+    effort: str
+    checkpoint: Path
 
     @classmethod
     def of(cls, job: Job, screen: Screen) -> Improver:
@@ -104,7 +104,7 @@ class Improver:
                 f"{counted(len(wide), 'layer')} of more than {WIDEST_WHOLE:,} inputs fitted in "
                 f"blocks of {BLOCK_INPUTS}: {', '.join(wide[:3])}{', …' if wide[3:] else ''}"
             )
-        variants, checkpoint = self._variants(given, methods), self.checkpoint
+        variants = self._variants(given, methods)
         with self.screen.bar("steps") as show:
 
             def progress(done: int, total: int) -> None:
@@ -119,7 +119,7 @@ class Improver:
                 feeds,
                 variants=variants,
                 progress=progress,
-                checkpoint=None if checkpoint is None or methods else Checkpoint(checkpoint),
+                checkpoint=Checkpoint(self.checkpoint) if methods is None else None,
             )
         # The mean over samples: the SQNR over all is that of the few samples with most noise.
         best = max(trials, key=lambda trial: trial.mean_db)

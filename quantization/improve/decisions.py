@@ -81,12 +81,13 @@ class Decisions:
         if weight.tensor not in self.rounded:
             found = self.weights.get(weight.tensor)
             if found is None:
-                found = self._round(layer, weight, visit, grids.get(0))
+                found = self.weights[weight.tensor] = self._round(
+                    layer, weight, visit, grids.get(0)
+                )
+                self._keep()
             shape = [-1 if axis == weight.axis else 1 for axis in range(found.codes.ndim)]
             values = found.codes * found.scale.reshape(shape)
-            self.weights[weight.tensor] = found
             self.rounded[weight.tensor] = values.astype(layer.weight.dtype)
-            self._keep()
         return grids, {weight.tensor: self.rounded[weight.tensor]}
 
     def _grid(self, edge: QuantizedInput, visit: LayerVisit) -> Grid:

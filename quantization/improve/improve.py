@@ -35,7 +35,7 @@ from quantization.improve.improved import Improved, as_calibrated
 from quantization.improve.methods import EFFORTS, NOTHING, Methods
 from quantization.improve.range_choice import Grid
 from quantization.improve.walk import FloatAndInt8, live_bytes
-from quantization.measure.execution import Arrays, Run, load_int8, load_onnxruntime
+from quantization.measure.execution import Arrays, load_int8, load_onnxruntime
 from quantization.measure.fidelity import Fidelity, compare, run_all
 from quantization.placement import Placement
 from quantization.write.insert import unify_ranges
@@ -114,13 +114,14 @@ def improve(
         ModelError: a model cannot be run.
     """
     feeds = [sample if isinstance(sample, Mapping) else sample.inputs for sample in samples]
+    view = GraphView(model)
     if variants is None:
-        variants = EFFORTS["default"].variants(network_macs(GraphView(model)))
+        variants = EFFORTS["default"].variants(network_macs(view))
     walks = sum(methods != NOTHING for methods in variants)
     if progress is not None:  # before the first layer, which may take a minute
-        progress(0, walks * len(GraphView(model).computed))
+        progress(0, walks * len(view.computed))
     fit, held = _divided(model, feeds, _SEED)
-    judged = comparable_outputs(GraphView(model))
+    judged = comparable_outputs(view)
     exact = run_all(load_onnxruntime(before_scores(with_outputs(model, judged))), held)
     start = plain = as_calibrated(model, ranges)
     if any(methods.equalizing for methods in variants):
@@ -133,18 +134,20 @@ def improve(
         step = _part(progress, sum(done.methods != NOTHING for done in results), walks)
         begun = start if methods.equalizing else plain
         results.append(_walked(begun, placement, fit, methods, _SEED, step, checkpoint))
-    trials = []
-    for result in results:
-        int8 = with_outputs(result.quantized(placement), judged)
-        trials.append(_tried(result, load_int8(before_scores(int8)), held, exact))
+    trials = [_tried(result, placement, judged, held, exact) for result in results]
     best = max(range(len(trials)), key=lambda number: trials[number].mean_db)
     return results[best], tuple(trials)
 
 
 def _tried(
-    result: Improved, run: Run, held: Sequence[Arrays], exact: Sequence[Mapping[str, Any]]
+    result: Improved,
+    placement: Placement,
+    judged: Sequence[str],
+    held: Sequence[Arrays],
+    exact: Sequence[Mapping[str, Any]],
 ) -> Trial:
-    found = run_all(run, held)
+    int8 = with_outputs(result.quantized(placement), judged)
+    found = run_all(load_int8(before_scores(int8)), held)
     levels = [
         compare(lambda _, outputs=outputs: outputs, [feed], [wanted]).sqnr_db  # type: ignore[misc]
         for feed, outputs, wanted in zip(held, found, exact, strict=True)

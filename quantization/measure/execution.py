@@ -17,7 +17,6 @@ from artefacts.litter import scratch_folder
 from artefacts.onnxruntime_errors import onnxruntime_errors, refusal
 from artefacts.runs import stoppable
 from graphs.external_data import save_external
-from graphs.files import fits_one_file
 from graphs.tensor_data import weight_bytes
 
 __all__ = ["Arrays", "Load", "Run", "load_int8", "load_int8_quickly", "load_onnxruntime"]
@@ -37,8 +36,8 @@ def load_onnxruntime(
     """A model on onnxruntime's CPU provider.
 
     Args:
-        model: any model, or its path. A large one, or one that protobuf cannot serialize, is read
-            from a file that lives as long as the loading.
+        model: any model, or its path. A large one is read from a file that lives as long as the
+            loading.
         optimize: False runs the graph as it is written, Q/DQ pairs in float arithmetic. Optimised,
             onnxruntime replaces them by the integer kernels of this processor, which saturate
             where it has no VNNI instructions.
@@ -83,7 +82,7 @@ def _source(model: onnx.ModelProto | Path) -> Iterator[str | bytes]:
     """What a session is made of."""
     if isinstance(model, Path):
         yield str(model)
-    elif fits_one_file(model) and not _is_large(model):
+    elif not _is_large(model):
         yield model.SerializeToString()
     else:
         with scratch_folder("model") as folder:

@@ -13,24 +13,15 @@ __all__ = ["attention_softmax", "follows_softmax", "is_convolved", "pairs_of_pro
 
 def follows_softmax(view: GraphView, node: Node) -> bool:
     """Whether ``node`` is the product of probabilities and values."""
-    maker = view.producer(node.inputs[0])
-    while maker is not None and is_pass_through(view, maker):
-        maker = view.producer(maker.inputs[0])
-    return maker is not None and maker.op_type == "Softmax"
+    return _softmax_before(view, node.inputs[0]) is not None
 
 
 def attention_softmax(view: GraphView, node: Node) -> Node | None:
     """The Softmax that the MatMul of two activations ``node`` feeds or reads."""
     if node.op_type != "MatMul" or any(view.is_constant(name) for name in node.inputs):
         return None
-    for name in node.inputs:
-        while (maker := view.producer(name)) is not None:
-            if maker.op_type == "Softmax":
-                return maker
-            if not is_pass_through(view, maker):
-                break
-            name = maker.inputs[0]
-    return _softmax_after(view, node)
+    before = (_softmax_before(view, name) for name in node.inputs)
+    return next(filter(None, before), None) or _softmax_after(view, node)
 
 
 def is_convolved(view: GraphView, node: Node) -> bool:
@@ -62,6 +53,12 @@ def _moved_from(view: GraphView, tensor: str) -> str:
 def _from_convolution(view: GraphView, tensor: str) -> bool:
     layer = conv_partition(view, tensor)
     return layer is not None and layer.op_type in CONVOLUTION_OPS
+
+
+def _softmax_before(view: GraphView, tensor: str) -> Node | None:
+    """The Softmax whose values a tensor holds."""
+    maker = view.producer(_moved_from(view, tensor))
+    return maker if maker is not None and maker.op_type == "Softmax" else None
 
 
 def _softmax_after(view: GraphView, node: Node) -> Node | None:

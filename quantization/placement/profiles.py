@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import onnx
 
@@ -158,19 +157,21 @@ def place(
         raise InputError(
             f"attention is {attention!r}, expected one of {', '.join(ATTENTIONS)}; choose one"
         )
-    view = GraphView(model)
-    start = partial(
-        _placed,
-        profile,
-        partial(
-            Draft,
+    view, rules = GraphView(model), PROFILES[profile]
+    excluded = excluded_nodes(view, exclude)
+
+    def start(apart: frozenset[str]) -> Placement:
+        draft = Draft(
             view,
-            excluded_nodes(view, exclude),
+            excluded,
+            look_up=rules.look_up,
+            apart=apart,
             lacking=frozenset(lacking),
             attention=attention,
-        ),
-        portable=portable,
-    )
+            observe_probabilities=rules.observe_probabilities,
+        )
+        return _placed(profile, draft, portable=portable)
+
     apart: frozenset[str] = frozenset()
     placement = start(apart)
     known = {**(amax or {}), **placement.fixed} if profile != "dla" else {}
@@ -188,14 +189,9 @@ def place(
     )
 
 
-def _placed(
-    profile: Profile, draft_of: Callable[..., Draft], apart: frozenset[str], *, portable: bool
-) -> Placement:
+def _placed(profile: Profile, draft: Draft, *, portable: bool) -> Placement:
     """What the rules of a profile make of a graph."""
     rules = PROFILES[profile]
-    draft = draft_of(
-        look_up=rules.look_up, apart=apart, observe_probabilities=rules.observe_probabilities
-    )
     for node in tuple(draft.layers.values()):
         for rule in (*rules.keep, *(PORTABLE if portable else ())):
             if (why := rule(draft, node)) is not None:

@@ -29,8 +29,9 @@ def write_empties(graph: GraphProto) -> None:
 
 
 def _write(graph: GraphProto, names: Names) -> None:
-    empty = [t for t in graph.initializer if len(t.dims) > 1 and 0 in t.dims]
-    kept = [t for t in graph.initializer if not (len(t.dims) > 1 and 0 in t.dims)]
+    empty, kept = list[TensorProto](), list[TensorProto]()
+    for tensor in graph.initializer:
+        (empty if len(tensor.dims) > 1 and 0 in tensor.dims else kept).append(tensor)
     if not empty:
         return
     made = [_made(tensor, names) for tensor in empty]

@@ -19,7 +19,7 @@ _Way = tuple[int, int]
 
 def separate_weights(graph: GraphProto) -> bool:
     """Give each way of reading a weight its own constant; whether there was one to be given."""
-    known, names = constants(graph), Names(graph)
+    known = constants(graph)
     first: dict[str, _Way] = {}
     copies: dict[tuple[str, _Way], str] = {}
     for node in nodes(graph):
@@ -32,7 +32,7 @@ def separate_weights(graph: GraphProto) -> bool:
             if (name, way) not in copies:
                 tensor = TensorProto()
                 tensor.CopyFrom(known[name])
-                tensor.name = names.tensor(f"{name}_of_{stem(node)}")
+                tensor.name = Names(graph).tensor(f"{name}_of_{stem(node)}")
                 copies[name, way] = tensor.name
                 graph.initializer.append(tensor)
             node.input[index] = copies[name, way]

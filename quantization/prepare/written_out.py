@@ -35,14 +35,15 @@ def write_out(model: ModelProto) -> bool:
     Args:
         model: changed in place; its shapes are inferred.
     """
-    writer = Writer(model)
+    if not any(operator(node) in _RULES for node in nodes(model)):
+        return False
+    writer, changed = Writer(model), False
     kept: list[NodeProto] = []
     for node in nodes(model):
         rule = _RULES.get(operator(node))
-        kept.extend((rule(writer, node) if rule else []) or [node])
-    changed = len(kept) > len(nodes(model)) or any(
-        a is not b for a, b in zip(kept, nodes(model), strict=False)
-    )
+        written = rule(writer, node) if rule else []
+        changed |= bool(written)
+        kept.extend(written or [node])
     if changed:
         replace_nodes(model.graph, kept)
     return changed

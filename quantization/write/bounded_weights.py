@@ -35,8 +35,8 @@ __all__ = [
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
-# The largest pair is 127 + 127: above 254 / 128 of its scale no row has a pair that binds.
 _MOST_VALUES = 1 << 20  # that are worked on at once, in a dozen copies
+# The largest pair is 127 + 127: above 254 / 128 of its scale no row has a pair that binds.
 _FACTORS = np.linspace(1.0, 254 / 128, 17)
 
 
