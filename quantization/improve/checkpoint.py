@@ -33,7 +33,7 @@ from quantization.write.insert import QuantizedTensor
 
 __all__ = ["Checkpoint", "KeptWalk"]
 
-_RULES = 1
+_RULES = 2
 """Of the decisions: one more where the same samples lead to others."""
 _MOST_WALKS = 4
 _LIMIT_BYTES = 8 << 30

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from calibrators.ranges.ranges import Ranges
 from graphs.layer_matrix import LayerMatrix, columns_by_sample, layer_matrix, sample_columns
+from graphs.operators import WEIGHTED_OPS
 from graphs.view import GraphView
 from quantization.improve.centring import centrable
 from quantization.improve.checkpoint import KeptWalk
@@ -51,7 +52,7 @@ class Decisions:
         self._seed = seed
         self._fixed = dict(placement.fixed)
         grouped = {name for group in placement.shared for name in group}
-        self._kept = grouped | set(placement.fixed)
+        self._kept = grouped | set(placement.fixed) | _factors(view, placement)
         self._edges: dict[str, list[QuantizedInput]] = {}
         for edge in placement.activations:
             self._edges.setdefault(edge.node, []).append(edge)
@@ -113,13 +114,14 @@ class Decisions:
                 node = self._nodes[other.node]
                 layer = layer_matrix(self._view, node) if other.index == 0 else None
                 readers.append(self._reader(layer, exact, actual))
+        unsigned = edge.observed in self._unsigned
         plan = self.centrable.get(edge.observed)
         if plan is not None and plan.producer is not None:
             grids = candidates(largest, [given], low=plan.low)
             if grids:
-                return self._best(readers, grids)
-        grids = candidates(largest, [given], unsigned=edge.observed in self._unsigned)
-        plain = self._best(readers, grids)
+                return self._best(readers, grids, candidates(0.0, [given], low=plan.low))
+        grids = candidates(largest, [given], unsigned=unsigned)
+        plain = self._best(readers, grids, candidates(0.0, [given], unsigned=unsigned))
         if plan is None or plan.producer is not None:
             return plain
         low, high = (float(op([op(x) for x in exact])) for op in (np.min, np.max))
@@ -127,8 +129,11 @@ class Decisions:
         # The error is no guide here: that of the layers before hides what a Sub wins.
         return moved if moved.amax < _WORTH_A_SUB * plain.amax else plain
 
-    def _best(self, readers: Sequence[Reader], grids: Sequence[Grid]) -> Grid:
-        return best_grid(readers, grids, centred_errors=self._methods.biases)[0]
+    def _best(
+        self, readers: Sequence[Reader], grids: Sequence[Grid], given: Sequence[Grid] = ()
+    ) -> Grid:
+        usual = next(iter(given), None)
+        return best_grid(readers, grids, centred_errors=self._methods.biases, usual=usual)[0]
 
     def _reader(
         self, layer: LayerMatrix | None, exact: Sequence[Array], actual: Sequence[Array]
@@ -204,6 +209,17 @@ class Decisions:
         )
         found = Columns(exact=exact, actual=actual)
         return found.centred() if self._methods.biases else found
+
+
+def _factors(view: GraphView, placement: Placement) -> set[str]:
+    """Tensors that a product of two activations reads: they keep the range that calibration gave.
+
+    The error of a factor by itself says little about the product: cutting off the few large
+    probabilities of a Softmax took a keyword transformer from 31.2 to 22.2 dB.
+    """
+    weighted = {weight.node for weight in placement.weights}
+    products = {n.name for n in view.nodes if n.op_type in WEIGHTED_OPS} - weighted
+    return {edge.observed for edge in placement.activations if edge.node in products}
 
 
 def _stored(layer: LayerMatrix, codes: Array, scale: Array) -> QuantizedTensor:

@@ -91,3 +91,18 @@ def test_unsigned_codes_have_twice_the_resolution(rng: np.random.Generator) -> N
     ratio = ((signed(x) - x) ** 2).mean() / ((unsigned(x) - x) ** 2).mean()
     assert ratio == pytest.approx((255 / 127) ** 2, rel=0.1)
     assert unsigned(np.array([-3.0, 9.0], np.float32)).tolist() == pytest.approx([0.0, 6.0])
+
+
+@pytest.mark.parametrize(("clipped", "stays"), [(5.0, True), (40.0, False)])
+def test_the_usual_range_stays_unless_another_is_clearly_better(
+    clipped: float, stays: bool, rng: np.random.Generator
+) -> None:
+    inputs = rng.uniform(-clipped, clipped, (4000, 1, 1)).astype(np.float32)
+    reader = Reader(exact=inputs, actual=inputs, matrix=None)
+    usual = Grid(amax=float(np.abs(inputs).max()) * (1.05 if stays else 2.0))
+    grids = [usual, Grid(amax=float(np.abs(inputs).max()))]
+    free, least = best_grid([reader], grids, centred_errors=False)
+    assert free == grids[1]
+    held, error = best_grid([reader], grids, centred_errors=False, usual=usual)
+    assert (held == usual) is stays
+    assert (error > least) is stays
