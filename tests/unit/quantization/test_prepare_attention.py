@@ -18,14 +18,13 @@ from tests.odd_models import run
 Axis = int | str
 HEADS, CHANNELS, QUERIES, KEYS = 4, 16, 6, 9
 FOLDED: dict[str, Any] = {"q_num_heads": HEADS, "kv_num_heads": HEADS}
-SHARED: dict[str, Any] = {"q_num_heads": HEADS, "kv_num_heads": 2, "keyed": 2}
+SHARED: dict[str, Any] = {"q_num_heads": HEADS, "kv_num_heads": 2}
 
 
 def attention(
     *,
     four: bool = False,
     mask: tuple[int, list[Axis]] | None = None,
-    keyed: int = HEADS,
     opset: int = 23,
     more: tuple[int, ...] = (),
     past: Axis | None = None,
@@ -34,6 +33,9 @@ def attention(
 ) -> onnx.ModelProto:
     """One Attention of inputs q, k, v, maybe m and a past; ``more`` outputs than the first."""
     queries, keys = positions
+    keyed = given.get("kv_num_heads", HEADS)
+    if four:
+        given.pop("kv_num_heads", None)
 
     def shape(count: Axis, heads: int) -> list[Axis]:
         return ["N", heads, count, CHANNELS] if four else ["N", count, heads * CHANNELS]
@@ -82,7 +84,7 @@ CASES: dict[str, dict[str, Any]] = {
     "booleans and causal": {**FOLDED, "is_causal": 1, "mask": (TensorProto.BOOL, [QUERIES, KEYS])},
     "a later opset": {**FOLDED, "opset": 24, "mask": (TensorProto.BOOL, [QUERIES, KEYS])},
     "shared keys": SHARED,
-    "shared keys, four axes": {"four": True, "keyed": 1},
+    "shared keys, four axes": {"four": True, "kv_num_heads": 1},
     "shared keys and a mask": {**SHARED, "mask": (TensorProto.BOOL, [QUERIES, KEYS])},
     "a soft cap": {**FOLDED, "softcap": 0.5},
     "a soft cap under a mask": {
