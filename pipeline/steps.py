@@ -40,7 +40,6 @@ from pipeline.sample_axes import graph_passport, settle_axes
 from pipeline.samples import calibration_samples
 from pipeline.screen import Screen
 from pipeline.search import PromiseSearch
-from pipeline.settings import settings_of
 from pipeline.turns import one_at_a_time
 from pipeline.verification import judge_onnx, verify
 from quantization.foreign.bound import bound_weights
@@ -197,7 +196,7 @@ def quantized(
     record(job.paths, mixed)
     int8 = mixed.improved.quantized(mixed.placement, weights=job.quantize.weights)
     quantization.save_model(int8, path)
-    passport = replace(passport_of(job.paths, given, mixed), settings=settings_of(job))
+    passport = passport_of(job, given, mixed)
     say_placement(mixed.placement, passport, screen)
     return Source(
         prepared=prepared,

@@ -8,7 +8,7 @@ import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from graphs.macs import macs
+from graphs.macs import work
 from graphs.view import GraphView
 from quantization.improve.improved import Improved
 from quantization.placement import Placement
@@ -73,7 +73,7 @@ class Candidates:
         self._fit: Fit | None = None
         # Monotonic: a clock that is set back must not lengthen a search.
         self._deadline = None if search.limit_s is None else time.monotonic() + search.limit_s
-        self._macs = {n.name: macs(n, view.nominal_shape) for n in view.nodes}
+        self._macs = {n.name: work(view, n) for n in view.nodes}
         # 1 where a network has no multiply-accumulates: shares of it are 0, not an error.
         self._total = sum(self._macs.values()) or 1
         self._costs = {group.name: group.macs / self._total for group in self.groups}
