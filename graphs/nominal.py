@@ -16,7 +16,7 @@ from graphs.opset import hide_data
 from graphs.shapes import inferred
 from graphs.walk import subgraphs
 
-__all__ = ["inferred_types", "nominal_types", "shape_of"]
+__all__ = ["fix_free_axes", "inferred_types", "nominal_types", "shape_of"]
 
 _IMAGE, _LENGTH = 224, 128
 _SCALES = (1, 16, 256)  # of them: a wide window leaves nothing of those (sound: 400 values)
@@ -43,7 +43,7 @@ def nominal_types(
     for scale in _SCALES:
         fixed = ModelProto()
         fixed.CopyFrom(skeleton)
-        free = _fix_free_axes(fixed, names, scale)
+        free = fix_free_axes(fixed, names, scale)
         tried.append(_inferred_everywhere(fixed))
         if not (free and any(map(_is_empty, tried[-1].values()))):
             return tried[-1]
@@ -77,7 +77,8 @@ def _tell(skeleton: ModelProto, names: Collection[str], told: Mapping[str, Seque
             output.type.tensor_type.ClearField("shape")
 
 
-def _fix_free_axes(skeleton: ModelProto, names: Collection[str], scale: int) -> bool:
+def fix_free_axes(skeleton: ModelProto, names: Collection[str], scale: int) -> bool:
+    """Write sizes in place of free axes of the inputs named. Returns whether there were any."""
     changed = False
     for value in skeleton.graph.input:
         if value.name not in names:

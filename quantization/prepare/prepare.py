@@ -13,7 +13,7 @@ from onnx import GraphProto, ModelProto, NodeProto
 from artefacts.errors import ModelError
 from graphs.edit import check_axes, drop_dead, hide_initializers, sort_nodes
 from graphs.names import name_nodes
-from graphs.opset import MINIMUM_OPSET, raise_opset
+from graphs.raising import MINIMUM_OPSET, raise_opset
 from graphs.shapes import check, infer_shapes
 from graphs.walk import is_default_domain, nodes, operator
 from quantization.prepare.batchnorm import fold_batchnorm
