@@ -12,6 +12,7 @@ from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 from graphs.names import Names, stem
 from graphs.opset import opset_of
 from graphs.shapes import values
+from graphs.walk import constants
 
 __all__ = ["Writer"]
 
@@ -25,10 +26,13 @@ class Writer:
         self.graph = model.graph
         self.names = Names(model.graph)
         self.values = values(model)
+        self.constants = constants(model.graph)
         self.opset = opset_of(model)
 
     def kind(self, name: str) -> int:
         """Element type of a tensor; 0 where it is not known."""
+        if name in self.constants:
+            return self.constants[name].data_type
         return self.values[name].type.tensor_type.elem_type if name in self.values else 0
 
     def rank(self, name: str) -> int | None:

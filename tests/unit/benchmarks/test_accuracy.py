@@ -168,6 +168,16 @@ def test_what_changes_its_shape_is_not_compared(rng: np.random.Generator) -> Non
     assert set(scorer.result().outputs) == {"scores"}
 
 
+def test_outputs_without_elements_are_not_compared(rng: np.random.Generator) -> None:
+    """No box in a sample, or an output of no columns."""
+    boxes, nothing = rng.normal(size=(8, 4)), np.zeros((0, 4))
+    scorer = AgreementScorer("ref")
+    scorer.add({"boxes": nothing, "none": nothing.T}, {"boxes": nothing, "none": nothing.T})
+    assert scorer.result().outputs == {}
+    scorer.add({"boxes": boxes, "none": nothing.T}, {"boxes": boxes + 0.5, "none": nothing.T})
+    assert {n: o.max_abs_error for n, o in scorer.result().outputs.items()} == {"boxes": 0.5}
+
+
 def test_regression_by_hand() -> None:
     data = samples_of(np.array([[1.0, 2.0], [3.0, 5.0]]), [np.array([1, 4]), np.array([3, 5])])
     found = evaluate(identity, data, RegressionTask())

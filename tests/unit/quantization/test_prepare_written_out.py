@@ -91,3 +91,54 @@ def test_what_is_no_arithmetic_stays() -> None:
     model = in_front("Normalizer", ML, opset=17)
     model.graph.node[0].op_type = "Binarizer"
     assert "ai.onnx.ml.Binarizer" in {node.op_type for node in GraphView(prepare(model)).nodes}
+
+
+@pytest.mark.parametrize("axis", [-1, 1])
+@pytest.mark.parametrize(
+    ("indices", "depth", "values"),
+    [
+        ("int32", "int64", "float32"),
+        ("int32", "int32", "int32"),
+        ("uint8", "int64", "float32"),
+        ("float32", "int64", "float32"),
+        ("int64", "int32", "int64"),
+        ("int64", "float32", "float32"),
+        ("int64", "int64", "bool"),
+    ],
+)
+def test_one_hot_is_counted_in_types_that_onnxruntime_has(
+    indices: str, depth: str, values: str, axis: int, rng: np.random.Generator
+) -> None:
+    kinds = [helper.np_dtype_to_tensor_dtype(np.dtype(name)) for name in (indices, values)]
+    graph = helper.make_graph(
+        [helper.make_node("OneHot", ["x", "d", "v"], ["y"], name="hot", axis=axis)],
+        "hot",
+        [helper.make_tensor_value_info("x", kinds[0], ["N", 5])],
+        [helper.make_tensor_value_info("y", kinds[1], ["N", None, None])],
+        [
+            numpy_helper.from_array(np.array(7, depth), "d"),
+            numpy_helper.from_array(np.array([0, 1], values), "v"),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    prepared = prepare(model)
+    assert graph_hash(prepare(prepared)) == graph_hash(prepared)
+    x = rng.integers(0, 7, (3, 5)).astype(indices)
+    rows = np.eye(7, dtype=values)[x.astype(int)]
+    (found,) = run(prepared, {"x": x})
+    assert found.dtype == np.dtype(values)
+    np.testing.assert_array_equal(found, rows if axis == -1 else rows.transpose(0, 2, 1))
+
+
+def test_booleans_are_chosen_from(rng: np.random.Generator) -> None:
+    value, kind = helper.make_tensor_value_info, TensorProto.BOOL
+    graph = helper.make_graph(
+        [helper.make_node("Where", ["c", "a", "b"], ["y"], name="choice")],
+        "choice",
+        [value(name, kind, ["N", 5]) for name in "cab"],
+        [value("y", kind, ["N", 5])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    feeds = {name: rng.random((3, 5)) > 0.5 for name in "cab"}
+    (found,) = run(prepare(model), feeds)
+    np.testing.assert_array_equal(found, np.where(feeds["c"], feeds["a"], feeds["b"]))
