@@ -13,18 +13,14 @@ import onnx
 from onnx import ModelProto, TensorProto, TypeProto
 
 from graphs.opset import hide_data
-from graphs.shapes import inferred
+from graphs.shapes import followed, inferred
 from graphs.walk import subgraphs
 
 __all__ = ["fix_free_axes", "inferred_types", "nominal_types", "shape_of"]
 
 _IMAGE, _LENGTH = 224, 128
 _SCALES = (1, 16, 256)  # of them: a wide window leaves nothing of those (sound: 400 values)
-# Elements of a list of integers that ONNX's inference may follow one by one: it allocates for all
-# that a file declares, 5 GB for 20 million.
-_MOST_FOLLOWED = 1 << 16
 _MOST_LOOPS = 8  # one behind the other, whose states are followed
-_INTEGERS = frozenset({TensorProto.INT32, TensorProto.INT64})
 
 
 def nominal_types(
@@ -94,12 +90,11 @@ def fix_free_axes(skeleton: ModelProto, names: Collection[str], scale: int) -> b
 
 def _inferred_everywhere(skeleton: ModelProto) -> dict[str, TypeProto]:
     """Types of a graph and, where no outer tensor has the name, of its bodies."""
-    follows = not any(map(_is_long_list, inferred_types(skeleton).values()))
-    whole = inferred(skeleton, data_prop=follows)
+    whole = followed(skeleton)
     for _ in range(_MOST_LOOPS):
         if not _start_states(whole):
             break
-        whole = inferred(whole, data_prop=follows)
+        whole = followed(whole)
     found: dict[str, TypeProto] = {}
     graphs = [whole.graph]
     while graphs:
@@ -143,12 +138,6 @@ def _unknown(info: TypeProto) -> float:
 
 def _type_of(tensor: TensorProto) -> TypeProto:
     return onnx.helper.make_tensor_type_proto(tensor.data_type, list(tensor.dims))
-
-
-def _is_long_list(info: TypeProto) -> bool:
-    shape = shape_of(info)
-    listed = info.tensor_type.elem_type in _INTEGERS and shape is not None and len(shape) == 1
-    return listed and shape is not None and (shape[0] or 0) > _MOST_FOLLOWED
 
 
 def _is_empty(info: TypeProto) -> bool:
