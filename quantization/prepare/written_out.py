@@ -6,6 +6,7 @@ which neither TensorRT nor OpenVINO reads, and which are a line of arithmetic ea
     Scaler          (x - offset) * scale
     Imputer         Where(x is what stands for a missing number, imputed, x)
     Normalizer      x / d, d the row's largest value, sum of magnitudes or length; x where d is 0
+    Linear…         linear models and the labels they choose (quantization.prepare.linear_models)
     GlobalLpPool    the length of each channel (OpenVINO lacks it)
     OneHot          of indices, depth and values in types that onnxruntime counts with
     Where           of booleans through int32, which onnxruntime chooses from
@@ -24,6 +25,7 @@ from onnx import ModelProto, NodeProto, TensorProto
 from graphs.edit import replace_nodes
 from graphs.walk import attributes, nodes, operator
 from quantization.prepare.attention import write_attention
+from quantization.prepare.linear_models import write_classifier, write_columns, write_regressor
 from quantization.prepare.writer import Writer
 
 __all__ = ["write_out"]
@@ -146,7 +148,10 @@ _RULES: dict[str, Callable[[Writer, NodeProto], list[NodeProto]]] = {
     "GlobalLpPool": _global_lp_pool,
     "OneHot": _one_hot,
     "Where": _where,
+    "ai.onnx.ml.ArrayFeatureExtractor": write_columns,
     "ai.onnx.ml.Imputer": _imputer,
+    "ai.onnx.ml.LinearClassifier": write_classifier,
+    "ai.onnx.ml.LinearRegressor": write_regressor,
     "ai.onnx.ml.Normalizer": _normalizer,
     "ai.onnx.ml.Scaler": _scaler,
 }

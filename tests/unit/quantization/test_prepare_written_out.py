@@ -81,6 +81,73 @@ def test_written_out_is_the_same(name: str, opset: int, rng: np.random.Generator
     )
 
 
+LINEAR = {"coefficients": [*NUMBERS, *NUMBERS[::-1], *NUMBERS], "intercepts": [0.5, -1.0, 0.25]}
+LINEAR_CASES: dict[str, tuple[str, dict[str, Any]]] = {
+    "regressor": ("LinearRegressor", {**LINEAR, "targets": 3}),
+    "classifier": ("LinearClassifier", {**LINEAR, "classlabels_ints": [7, 3, 5]}),
+    "classifier of probabilities": (
+        "LinearClassifier",
+        {**LINEAR, "classlabels_ints": [0, 1, 2], "post_transform": "SOFTMAX"},
+    ),
+    "classifier, each for itself": (
+        "LinearClassifier",
+        {**LINEAR, "classlabels_ints": [0, 1, 2], "post_transform": "LOGISTIC"},
+    ),
+}
+
+
+def linear_model(op_type: str, **attributes: Any) -> onnx.ModelProto:
+    value, kinds = helper.make_tensor_value_info, TensorProto
+    outputs = [value("scores", kinds.FLOAT, ["N", 3])]
+    if op_type == "LinearClassifier":
+        outputs.insert(0, value("label", kinds.INT64, ["N"]))
+    names = [each.name for each in outputs]
+    node = helper.make_node(op_type, ["x"], names, name="linear", domain=ML, **attributes)
+    given = [value("x", kinds.FLOAT, ["N", 6])]
+    graph = helper.make_graph([node], "linear", given, outputs)
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid(ML, 1)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=8)
+
+
+@pytest.mark.parametrize("name", LINEAR_CASES)
+def test_linear_models_are_products(name: str, rng: np.random.Generator) -> None:
+    op_type, attributes = LINEAR_CASES[name]
+    model = linear_model(op_type, **attributes)
+    prepared = prepare(model)
+    assert "Gemm" in {node.op_type for node in GraphView(prepared).nodes}
+    assert not [node for node in prepared.graph.node if node.domain == ML]
+    assert graph_hash(prepare(prepared)) == graph_hash(prepared)
+    x = rng.standard_normal((9, 6)).astype(np.float32)
+    for found, wanted in zip(run(prepared, {"x": x}), run(model, {"x": x}), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_a_classifier_of_two_classes_by_one_row_stays() -> None:
+    attributes = {"coefficients": NUMBERS, "intercepts": [0.5], "classlabels_ints": [0, 1]}
+    prepared = prepare(linear_model("LinearClassifier", **attributes))
+    assert [node.op_type for node in GraphView(prepared).nodes] == ["ai.onnx.ml.LinearClassifier"]
+
+
+@pytest.mark.parametrize("rows", [1, 4])
+def test_labels_are_gathered(rows: int, rng: np.random.Generator) -> None:
+    value, kinds = helper.make_tensor_value_info, TensorProto
+    node = helper.make_node("ArrayFeatureExtractor", ["x", "i"], ["y"], name="pick", domain=ML)
+    shape: list[Any] = [6] if rows == 1 else ["N", 6]
+    graph = helper.make_graph(
+        [node],
+        "pick",
+        [value("x", kinds.INT64, shape), value("i", kinds.INT64, [1, "M"])],
+        [value("y", kinds.INT64, [None, None])],
+    )
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid(ML, 1)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    x = rng.integers(0, 99, (6,) if rows == 1 else (rows, 6))
+    feeds = {"x": x, "i": np.array([[4, 0, 4]])}
+    prepared = prepare(model)
+    assert not [node for node in prepared.graph.node if node.domain == ML]
+    np.testing.assert_array_equal(run(prepared, feeds)[0], run(model, feeds)[0])
+
+
 def test_integers_are_scaled_as_floats(rng: np.random.Generator) -> None:
     model = in_front("Scaler", ML, opset=17, kind=TensorProto.INT64, offset=NUMBERS, scale=NUMBERS)
     x = rng.integers(-9, 9, (4, 6))
