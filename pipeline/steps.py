@@ -27,6 +27,7 @@ from pipeline.built import Built
 from pipeline.calibration import Calibrated, calibrate
 from pipeline.checked_first import Ready, check_evaluation, check_first, check_operators
 from pipeline.erased import all_that_survives
+from pipeline.fixed_sizes import fix_sizes
 from pipeline.gates import refuse_gap, refuse_if_missed
 from pipeline.improvement import Improver
 from pipeline.job import Data, Job
@@ -168,6 +169,7 @@ def prepare(job: Job, target: str, model: onnx.ModelProto, screen: Screen) -> on
     del model  # a large one is not held twice
     inputs = ", ".join(map(str, calibrators.input_specs(prepared)))
     screen.add(f"{before} nodes → {len(nodes(prepared))}; input {inputs}")
+    prepared = fix_sizes(prepared, job.build.options.profiles, screen)
     screen.add(*check_operators(job, target, prepared))
     prepared = settle_axes(job.data, prepared, screen)
     check_evaluation(job.data, prepared)

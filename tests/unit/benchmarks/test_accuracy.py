@@ -170,11 +170,9 @@ def test_what_changes_its_shape_is_not_compared(rng: np.random.Generator) -> Non
 
 def test_outputs_without_elements_are_not_compared(rng: np.random.Generator) -> None:
     """No box in a sample, or an output of no columns."""
-    boxes, nothing = rng.normal(size=(8, 4)), np.zeros((0, 4))
-    scorer = AgreementScorer("ref")
-    scorer.add({"boxes": nothing, "none": nothing.T}, {"boxes": nothing, "none": nothing.T})
-    assert scorer.result().outputs == {}
-    scorer.add({"boxes": boxes, "none": nothing.T}, {"boxes": boxes + 0.5, "none": nothing.T})
+    scorer, empty, boxes = AgreementScorer("ref"), np.zeros((0, 4)), rng.normal(size=(8, 4))
+    for made in (empty, boxes):
+        scorer.add({"boxes": made, "none": empty.T}, {"boxes": made + 0.5, "none": empty.T})
     assert {n: o.max_abs_error for n, o in scorer.result().outputs.items()} == {"boxes": 0.5}
 
 
