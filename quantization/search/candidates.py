@@ -60,7 +60,8 @@ class Candidates:
 
     def __init__(self, search: Search) -> None:
         self.placement, self.goal = search.placement, search.goal
-        view = GraphView(search.improved.model)
+        told = {name: array.shape for name, array in next(iter(search.samples), {}).items()}
+        view = GraphView(search.improved.model, told)  # free axes count as in the samples
         self.groups = fusion_groups(view, search.placement)
         names = [group.name for group in self.groups]
         self.state = SearchState(search.state, search.key, names)
