@@ -7,6 +7,7 @@ from artefacts.libraries import require
 __all__ = ["onnxruntime_errors", "refusal"]
 
 _UNKNOWN_OPERATOR = "is not a registered function/op"
+_UNKNOWN_TYPE = "Could not find an implementation"
 
 
 def onnxruntime_errors() -> tuple[type[Exception], ...]:
@@ -32,6 +33,12 @@ def refusal(what: str, verb: str, err: BaseException) -> str:
             f"onnxruntime cannot {verb} {what} ({reason}), expected operators that it has: ranges "
             "are observed by running the model; write the operator in ONNX's own, or let TensorRT "
             "calibrate with its plugin (--implicit)"
+        )
+    if _UNKNOWN_TYPE in reason:
+        return (
+            f"onnxruntime cannot {verb} {what} ({reason}), expected an element type that it "
+            "computes this operator in: ranges are observed by running the model; cast what the "
+            "node reads, e.g. int64 to int32, and its result back"
         )
     return (
         f"onnxruntime cannot {verb} {what} ({reason}), expected a model it supports; check it "

@@ -69,7 +69,7 @@ def build(
     with show_progress(f"build for {options.target}", wanted=bar) as report:
         built = runtime_of(options.target).build(onnx_path, model, options, report, feeds)
     facts = {**built.facts, "seconds": round(time.perf_counter() - start, 3)}
-    coverage = _coverage(model, built, options)
+    coverage = _coverage(model, built, options, passport)
     # A missed gate leaves no file; where nothing tells the coverage, the engine is kept (below).
     check_coverage(coverage, options)
     manifest = Manifest(
@@ -157,13 +157,15 @@ def _check_quantization(model: onnx.ModelProto, options: BuildOptions) -> None:
 
 
 def _coverage(
-    model: onnx.ModelProto, built: BuiltEngine, options: BuildOptions
+    model: onnx.ModelProto, built: BuiltEngine, options: BuildOptions, passport: Passport | None
 ) -> Int8Coverage | None:
     if built.precisions is None:
         return None
-    # Multiply-accumulates depend on free sizes: those of the first profile's usual shape.
-    shapes = dict(options.profiles[0].opt) if options.profiles else {}
-    layers = weighted_layers(model, shapes)
+    # Multiply-accumulates depend on free sizes: those that placement counted by, so that what it
+    # says and what runs are shares of one whole, else the first profile's usual shape.
+    usual = options.profiles[0].opt if options.profiles else {}
+    told = None if passport is None or passport.placement is None else passport.placement.shapes
+    layers = weighted_layers(model, dict(told or usual))
     return coverage_of(layers, built.precisions, source=built.source, kernels=built.kernels)
 
 

@@ -11,13 +11,19 @@ from google.protobuf.message import DecodeError
 from onnx.external_data_helper import uses_external_data
 
 from artefacts.errors import ModelError
-from graphs.macs import macs
-from graphs.operators import INT8_KEEPING_OPS, MAC_OPS, PAIR_OPS, SCORE_OPS, WEIGHTED_OPS
-from graphs.opset import hide_data
+from graphs.macs import work
+from graphs.operators import (
+    CONTROL_OPS,
+    INT8_KEEPING_OPS,
+    MAC_OPS,
+    PAIR_OPS,
+    SCORE_OPS,
+    WEIGHTED_OPS,
+)
 from graphs.qdq import DEQUANTIZE
 from graphs.shapes import check
 from graphs.tensor_data import weight_bytes
-from graphs.view import GraphView, Node, with_nominal_sizes
+from graphs.view import GraphView, Node
 from graphs.walk import nodes
 
 __all__ = [
@@ -33,7 +39,6 @@ __all__ = [
     "weighted_layers",
 ]
 
-NO_SHAPE: tuple[int, ...] = ()
 LARGEST_TRIED_BYTES = 1 << 30
 
 
@@ -90,16 +95,15 @@ def weighted_layers(
 ) -> list[Layer]:
     """Every layer whose multiply-accumulates count, in graph order.
 
-    Only those with a weight for each output channel can be promised INT8; recurrent layers and
-    Einsum have no INT8 kernel anywhere.
+    Only those with a weight for each output channel can be promised INT8; recurrent layers, Einsum
+    and what bodies of control flow multiply have no INT8 kernel anywhere.
 
     Args:
         model: the graph that is built.
         shapes: of dynamic inputs, e.g. the optimum of a profile; other free axes count as in
             ``GraphView.nominal_shape``, by which placement says its share.
     """
-    sizes = _tensor_shapes(model, shapes or {})
-    view = GraphView(model)
+    view = GraphView(model, shapes)
     return [
         Layer(
             name=node.name,
@@ -107,11 +111,11 @@ def weighted_layers(
             names=frozenset(_names(node)),
             promised=node.op_type in WEIGHTED_OPS
             and all(is_dequantized(view, name) for name in node.inputs[:2]),
-            macs=macs(node, sizes.get),
+            macs=work(view, node),
             fused_with=frozenset(_bias_names(view, node) or _softmax_names(view, node)),
         )
         for node in view.nodes
-        if node.op_type in MAC_OPS
+        if node.op_type in MAC_OPS or (node.op_type in CONTROL_OPS and work(view, node))
     ]
 
 
@@ -190,25 +194,3 @@ def _softmax_names(view: GraphView, node: Node) -> set[str]:
 
 def _names(node: Node) -> set[str]:
     return set(filter(None, (node.proto.name, *node.outputs)))
-
-
-def _tensor_shapes(
-    model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]
-) -> dict[str, tuple[int, ...]]:
-    """Shape of every tensor with the inputs pinned; what inference cannot find is left out."""
-    pinned = hide_data(model)[0]
-    del pinned.graph.value_info[:]
-    for value in pinned.graph.input:
-        told = shapes.get(value.name, ())
-        for dim, size in zip(value.type.tensor_type.shape.dim, told, strict=False):
-            dim.dim_value = dim.dim_value or size
-    for value in pinned.graph.output:
-        value.type.tensor_type.ClearField("shape")
-    pinned = with_nominal_sizes(pinned, graph_names(model)[0])
-    inferred = onnx.shape_inference.infer_shapes(pinned, data_prop=True).graph
-    found = {weight.name: tuple(weight.dims) for weight in inferred.initializer}
-    for value in (*inferred.input, *inferred.value_info, *inferred.output):
-        dims = value.type.tensor_type.shape.dim
-        if value.type.tensor_type.HasField("shape") and all(dim.dim_value > 0 for dim in dims):
-            found[value.name] = tuple(dim.dim_value for dim in dims)
-    return found

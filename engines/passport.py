@@ -52,18 +52,22 @@ class PlacementRecord:
         int8_layers: names of the layers.
         int8_mac_share: their share of all multiply-accumulates, 0 to 1.
         floating: the others.
+        shapes: of inputs with free axes, by which work was counted; none in older manifests.
     """
 
     profile: str
     int8_layers: tuple[str, ...]
     int8_mac_share: float
     floating: tuple[FloatLayer, ...]
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> PlacementRecord:
         """From what the manifest stores."""
         floating = tuple(FloatLayer(**layer) for layer in data["floating"])
-        return cls(**{**data, "int8_layers": tuple(data["int8_layers"]), "floating": floating})
+        shapes = {name: tuple(shape) for name, shape in data.get("shapes", {}).items()}
+        layers = tuple(data["int8_layers"])
+        return cls(**{**data, "int8_layers": layers, "floating": floating, "shapes": shapes})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,9 +249,11 @@ def _record(name: str, data: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Records as objects, tuples as lists."""
+    """Records as objects, tuples as lists, inside of objects, too."""
     if isinstance(value, tuple):
         return [_plain(entry) for entry in value]
     if hasattr(value, "__dataclass_fields__"):
-        return {name: _plain(entry) for name, entry in asdict(value).items()}
+        return _plain(asdict(value))
+    if isinstance(value, Mapping):
+        return {name: _plain(entry) for name, entry in value.items()}
     return value

@@ -7,6 +7,9 @@ Gemm, MatMul        output elements times K
 GRU, LSTM, RNN      each step of each sequence multiplies by W (directions, gates · hidden,
 input) and by R (directions, gates · hidden, hidden); what gates do element
 by element is no product of matrices and does not count
+If, Loop, Scan      what their bodies multiply, of an If the branch with most: a Scan once for each
+of its steps, a Loop once for each turn where their number is constant, else once. Runtimes compute
+bodies in floating point
 Einsum              operands are contracted from left to right, as runtimes do it: each time the
 product of the sizes of all letters of the two
 """
@@ -16,10 +19,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from math import prod
 
-from graphs.operators import MAC_OPS, RECURRENT_OPS
-from graphs.view import GraphView, Node
+from graphs.operators import CONTROL_OPS, MAC_OPS, RECURRENT_OPS
+from graphs.view import GraphView, Node, index_nodes
+from graphs.walk import subgraphs
 
-__all__ = ["Sizes", "macs", "network_macs"]
+__all__ = ["Sizes", "macs", "network_macs", "work"]
 
 Sizes = Callable[[str], "Sequence[int] | None"]
 
@@ -47,9 +51,29 @@ def macs(node: Node, sizes: Sizes) -> int:
     return _weighted(node, known[0], known[1], tuple(output))
 
 
+def work(view: GraphView, node: Node) -> int:
+    """Multiply-accumulates of a node and of its bodies; sizes that are not known count as one."""
+    if node.op_type not in CONTROL_OPS:
+        return macs(node, view.nominal_shape)
+    found = [sum(work(view, n) for n in index_nodes(body)) for body in subgraphs(node.proto)]
+    return max(found, default=0) * _turns(view, node)
+
+
 def network_macs(view: GraphView) -> int:
     """Multiply-accumulates of a graph; sizes that are not known count as one."""
-    return sum(macs(node, view.nominal_shape) for node in view.nodes)
+    return sum(work(view, node) for node in view.nodes)
+
+
+def _turns(view: GraphView, node: Node) -> int:
+    """How often a body is computed, as far as the graph says."""
+    if node.op_type == "Loop" and node.inputs[0]:
+        count = view.constant(node.inputs[0])
+        return 1 if count is None or count.size != 1 else max(1, int(count.item()))
+    if node.op_type != "Scan" or not (scanned := node.integer("num_scan_inputs", 0)):
+        return 1
+    axes = node.integers("scan_input_axes", (0,) * scanned)
+    shape = view.nominal_shape(node.inputs[-scanned])
+    return shape[axes[0]] if -len(shape) <= axes[0] < len(shape) else 1
 
 
 def _weighted(

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from onnx import ModelProto, ValueInfoProto, checker, shape_inference
+from typing import Any
+
+from onnx import ModelProto, TensorProto, ValueInfoProto, checker, shape_inference
 
 from artefacts.errors import ModelError
 from graphs.opset import ONNX_ERRORS, hide_data, reason
-from graphs.walk import is_default_domain
+from graphs.walk import is_default_domain, walk
 
-__all__ = ["check", "infer_shapes", "static_shape", "values"]
+__all__ = ["check", "followed", "infer_shapes", "inferred", "static_shape", "values"]
+
+_INTEGERS = frozenset({TensorProto.INT32, TensorProto.INT64})
+_MOST_FOLLOWED = 1 << 16
+_SHAPE_OF_INPUT = frozenset({"GroupNormalization"})  # and ONNX 1.23 has no rule that says so
 
 
 def infer_shapes(model: ModelProto) -> None:
     """Write the shapes and types that ONNX infers to ``value_info``.
 
-    Without ``data_prop``: it allocates for every element that a file declares, and
-    ``prepare_sizes`` follows sizes itself. What the file says of the outputs of custom operators
-    and loops stays: nobody else knows.
+    What the file says of the outputs of custom operators and loops stays: nobody else knows.
 
     Raises:
         ModelError: types or shapes of the graph contradict each other.
@@ -28,18 +32,51 @@ def infer_shapes(model: ModelProto) -> None:
     model.graph.value_info.extend(kept)
     light, _ = hide_data(model)
     try:
-        inferred = shape_inference.infer_shapes(light, check_type=True)
+        found = followed(light, check_type=True).graph
     except ONNX_ERRORS as err:
         raise ModelError(
             f"graph {model.graph.name!r} contradicts itself ({reason(err)}), expected types "
             f"and shapes that fit; correct what is named, or export with a newer exporter"
         ) from err
     del model.graph.value_info[:]
-    model.graph.value_info.extend(inferred.graph.value_info)
-    found = {value.name: value for value in inferred.graph.output}
+    model.graph.value_info.extend(found.value_info)
+    outputs = {value.name: value for value in found.output}
     for value in model.graph.output:
-        if not value.type.tensor_type.HasField("shape") and value.name in found:
-            value.CopyFrom(found[value.name])
+        if not value.type.tensor_type.HasField("shape") and value.name in outputs:
+            value.CopyFrom(outputs[value.name])
+
+
+def inferred(light: ModelProto, **options: Any) -> ModelProto:
+    """What ONNX infers of a model, which tells types and shapes and computes something else.
+
+    Args:
+        light: without large data; changed where ONNX has no rule.
+        options: of ``onnx.shape_inference.infer_shapes``.
+    """
+    for node in walk(light):
+        if node.op_type in _SHAPE_OF_INPUT and is_default_domain(node):
+            node.op_type = "Identity"
+            del node.input[1:], node.attribute[:]
+    return shape_inference.infer_shapes(light, **options)
+
+
+def followed(light: ModelProto, **options: Any) -> ModelProto:
+    """What ONNX infers of a model, sizes that the graph computes among it, as ``inferred`` has it.
+
+    Not where a list of integers is long: its inference allocates for each element that a file
+    declares, 5 GB for 20 million.
+    """
+    whole = inferred(light, **options)
+    graph = whole.graph
+    if any(map(_is_long_list, (*graph.input, *graph.value_info, *graph.output))):
+        return whole
+    return shape_inference.infer_shapes(light, data_prop=True, **options)
+
+
+def _is_long_list(value: ValueInfoProto) -> bool:
+    kind = value.type.tensor_type
+    listed = kind.elem_type in _INTEGERS and len(kind.shape.dim) == 1
+    return listed and kind.shape.dim[0].dim_value > _MOST_FOLLOWED
 
 
 def check(model: ModelProto) -> None:

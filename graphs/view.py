@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,11 +14,12 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from graphs.names import node_names
+from graphs.nominal import inferred_types, nominal_types, shape_of
 from graphs.operators import REARRANGING_OPS
 from graphs.opset import hide_data, opset_of
 from graphs.walk import attributes, operator, output_names, subgraphs, walk
 
-__all__ = ["GraphView", "Node", "Shape", "Use", "with_nominal_sizes"]
+__all__ = ["GraphView", "Node", "Shape", "Use", "index_nodes"]
 
 Array = NDArray[Any]
 Shape = tuple[int | None, ...]
@@ -37,9 +38,6 @@ _FOLDABLE_OPS = REARRANGING_OPS | {"Constant", "Cast"}
 _FLOATS = frozenset(
     {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE}
 )
-# Sizes that stand for dynamic axes when work is counted; they never decide a rule.
-_NOMINAL_IMAGE, _NOMINAL_LENGTH = 224, 128
-_SCALES = (1, 16, 256)  # of them
 _LARGEST_KEPT_BYTES = 4 << 20
 
 
@@ -93,12 +91,19 @@ class GraphView:
 
     Nodes inside control-flow bodies are not listed; the outer tensors they read count as
     ``captured``.
+
+    Args:
+        model: any model.
+        told: shapes of inputs to count work by, where their axes are free.
     """
 
-    def __init__(self, model: onnx.ModelProto) -> None:
+    def __init__(
+        self, model: onnx.ModelProto, told: Mapping[str, Sequence[int]] | None = None
+    ) -> None:
         self.model = model
+        self._told = told or {}
         graph = model.graph
-        self.nodes: tuple[Node, ...] = tuple(_index_nodes(graph))
+        self.nodes: tuple[Node, ...] = tuple(index_nodes(graph))
         self.initializers: dict[str, onnx.TensorProto] = {t.name: t for t in graph.initializer}
         self.inputs = tuple(i.name for i in graph.input if i.name not in self.initializers)
         self.outputs = tuple(o.name for o in graph.output)
@@ -178,7 +183,7 @@ class GraphView:
         if tensor in self.initializers:
             return tuple(self.initializers[tensor].dims)
         info = self._inferred.get(tensor)
-        return None if info is None else _shape_of(info)
+        return None if info is None else shape_of(info)
 
     def element_type(self, tensor: str) -> int:
         """ONNX element type, e.g. ``TensorProto.FLOAT``; 0 where unknown."""
@@ -194,25 +199,27 @@ class GraphView:
     def nominal_shape(self, tensor: str) -> tuple[int, ...]:
         """Shape of a tensor for one sample, to count work by; (1,) where it is unknown.
 
-        Dynamic axes count as 1 (the first), 224 (image sides) or 128 (sequences).
+        Free axes of inputs that are not told count as 1 (the first), 224 (image sides) or 128
+        (sequences), see ``graphs.nominal``; sizes behind them that stay unknown as 1. Tensors of
+        bodies are known here, too.
         """
         if tensor in self.initializers:
             return tuple(self.initializers[tensor].dims)
         info = self._nominal.get(tensor)
-        shape = (_shape_of(info) if info is not None else None) or (1,)
+        shape = (shape_of(info) if info is not None else None) or (1,)
         return tuple(1 if dim is None else dim for dim in shape)
 
     @cached_property
     def _inferred(self) -> dict[str, onnx.TypeProto]:
-        return _infer(hide_data(self.model)[0])
+        return inferred_types(hide_data(self.model)[0])
 
     @cached_property
     def _nominal(self) -> dict[str, onnx.TypeProto]:
-        found = _with_nominal_sizes(hide_data(self.model)[0], self.inputs)[1]
-        return self._inferred if found is None else found
+        return nominal_types(self.model, self.inputs, self._told)
 
 
-def _index_nodes(graph: onnx.GraphProto) -> Iterator[Node]:
+def index_nodes(graph: onnx.GraphProto) -> Iterator[Node]:
+    """The nodes of a graph, or of a body, in order."""
     for position, (proto, name) in enumerate(zip(graph.node, node_names(graph.node), strict=True)):
         yield Node(
             position=position,
@@ -230,68 +237,3 @@ def _captured_names(graph: onnx.GraphProto) -> Iterator[str]:
         for inner in body.node:
             yield from inner.input
         yield from output_names(body)
-
-
-def with_nominal_sizes(skeleton: onnx.ModelProto, names: Collection[str]) -> onnx.ModelProto:
-    """A model whose free input axes have nominal sizes, to count work by.
-
-    Larger ones where a wide window leaves nothing of those: sound is read 400 values at a time.
-
-    Args:
-        skeleton: a model without large weights.
-        names: its inputs.
-    """
-    return _with_nominal_sizes(skeleton, names)[0]
-
-
-def _with_nominal_sizes(
-    skeleton: onnx.ModelProto, names: Collection[str]
-) -> tuple[onnx.ModelProto, dict[str, onnx.TypeProto] | None]:
-    """The model, and the types inferred of it; None where no axis was free."""
-    tried = []
-    for scale in _SCALES:
-        fixed = onnx.ModelProto()
-        fixed.CopyFrom(skeleton)
-        if not _fix_free_axes(fixed, names, scale):
-            return fixed, None
-        found = _infer(fixed)
-        if not any(map(_is_empty, found.values())):
-            return fixed, found
-        tried.append((fixed, found))
-    return tried[0]
-
-
-def _fix_free_axes(skeleton: onnx.ModelProto, names: Collection[str], scale: int) -> bool:
-    changed = False
-    for value in skeleton.graph.input:
-        if value.name not in names:
-            continue
-        dims = value.type.tensor_type.shape.dim
-        for axis, dim in enumerate(dims):
-            if not dim.HasField("dim_value"):
-                changed = True
-                image = len(dims) == 4 and axis >= 2
-                length = _NOMINAL_IMAGE if image else _NOMINAL_LENGTH
-                dim.dim_value = 1 if axis == 0 else scale * length
-    if changed:
-        del skeleton.graph.value_info[:]
-        for output in skeleton.graph.output:
-            output.type.tensor_type.ClearField("shape")
-    return changed
-
-
-def _is_empty(info: onnx.TypeProto) -> bool:
-    dims = info.tensor_type.shape.dim
-    return any(dim.HasField("dim_value") and dim.dim_value < 1 for dim in dims)
-
-
-def _infer(skeleton: onnx.ModelProto) -> dict[str, onnx.TypeProto]:
-    graph = onnx.shape_inference.infer_shapes(skeleton).graph
-    return {v.name: v.type for v in (*graph.input, *graph.value_info, *graph.output)}
-
-
-def _shape_of(info: onnx.TypeProto) -> Shape | None:
-    if not info.HasField("tensor_type") or not info.tensor_type.HasField("shape"):
-        return None
-    dims = info.tensor_type.shape.dim
-    return tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in dims)

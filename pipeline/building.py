@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -29,6 +30,7 @@ __all__ = [
     "refuse_calibrator",
     "settle_cpu_isa",
     "trial_feeds",
+    "usual_shapes",
 ]
 
 
@@ -167,6 +169,26 @@ def trial_feeds(
         return []
     largest = largest_batch(options.profiles, data, prepared)
     return [requests[0] for requests in trial_requests(data, prepared, largest)]
+
+
+def usual_shapes(build: Build, data: Data, prepared: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
+    """Shapes that work is counted by: those asked for, else of the first sample alone.
+
+    None where no axis but the batch is free, and where there are no samples.
+    """
+    if build.options.profiles:
+        return dict(build.options.profiles[0].opt)
+    inputs = calibrators.input_specs(prepared)
+    free = any(
+        not isinstance(size, int) and axis != spec.axis
+        for spec in calibrators.resolved(inputs)
+        for axis, size in enumerate(spec.shape)
+    )
+    if not free or not data.learns:
+        return {}
+    first = itertools.islice(calibration_samples(data, prepared), 1)
+    batch = next(iter(calibrators.batches(first, 1, inputs=inputs)))
+    return {name: tuple(array.shape) for name, array in batch.inputs.items()}
 
 
 def refuse_calibrator(method: str) -> None:

@@ -8,9 +8,11 @@ import engines
 import quantization
 from artefacts.files import sha256_file
 from graphs.identity import graph_hash
+from pipeline.building import usual_shapes
 from pipeline.calibration import Calibrated
-from pipeline.job import Paths
+from pipeline.job import Job, Paths
 from pipeline.sample_axes import graph_passport
+from pipeline.settings import settings_of
 from quantization.improve.improved import Improved
 
 __all__ = ["MixedPrecision", "passport_of", "record"]
@@ -47,8 +49,9 @@ def record(paths: Paths, mixed: MixedPrecision) -> None:
     mixed.improved.ranges.save(paths.beside(".ranges.json"))
 
 
-def passport_of(paths: Paths, given: Calibrated, mixed: MixedPrecision) -> engines.Passport:
+def passport_of(job: Job, given: Calibrated, mixed: MixedPrecision) -> engines.Passport:
     """What the manifest of the engine carries; its files are written."""
+    paths, shapes = job.paths, usual_shapes(job.build, job.data, given.model)
     placement, model = mixed.placement, mixed.improved.model
     return replace(
         graph_passport(given.model),
@@ -65,9 +68,11 @@ def passport_of(paths: Paths, given: Calibrated, mixed: MixedPrecision) -> engin
         placement=engines.PlacementRecord(
             profile=placement.profile,
             int8_layers=placement.int8_nodes,
-            int8_mac_share=placement.int8_mac_share(given.model),
+            int8_mac_share=placement.int8_mac_share(given.model, shapes),
+            shapes=shapes,
             floating=tuple(engines.FloatLayer(**vars(layer)) for layer in placement.floating),
         ),
         recipe=mixed.recipe,
         promise=mixed.promise,
+        settings=settings_of(job),
     )

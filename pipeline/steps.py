@@ -27,6 +27,7 @@ from pipeline.built import Built
 from pipeline.calibration import Calibrated, calibrate
 from pipeline.checked_first import Ready, check_evaluation, check_first, check_operators
 from pipeline.erased import all_that_survives
+from pipeline.fixed_sizes import fix_sizes
 from pipeline.gates import refuse_gap, refuse_if_missed
 from pipeline.improvement import Improver
 from pipeline.job import Data, Job
@@ -40,7 +41,6 @@ from pipeline.sample_axes import graph_passport, settle_axes
 from pipeline.samples import calibration_samples
 from pipeline.screen import Screen
 from pipeline.search import PromiseSearch
-from pipeline.settings import settings_of
 from pipeline.turns import one_at_a_time
 from pipeline.verification import judge_onnx, verify
 from quantization.foreign.bound import bound_weights
@@ -169,6 +169,7 @@ def prepare(job: Job, target: str, model: onnx.ModelProto, screen: Screen) -> on
     del model  # a large one is not held twice
     inputs = ", ".join(map(str, calibrators.input_specs(prepared)))
     screen.add(f"{before} nodes → {len(nodes(prepared))}; input {inputs}")
+    prepared = fix_sizes(prepared, job.build.options.profiles, screen)
     screen.add(*check_operators(job, target, prepared))
     prepared = settle_axes(job.data, prepared, screen)
     check_evaluation(job.data, prepared)
@@ -197,7 +198,7 @@ def quantized(
     record(job.paths, mixed)
     int8 = mixed.improved.quantized(mixed.placement, weights=job.quantize.weights)
     quantization.save_model(int8, path)
-    passport = replace(passport_of(job.paths, given, mixed), settings=settings_of(job))
+    passport = passport_of(job, given, mixed)
     say_placement(mixed.placement, passport, screen)
     return Source(
         prepared=prepared,

@@ -66,13 +66,14 @@ class AgreementScorer:
 
         Integers (classes, counts) have no signal and noise: beside floats they are left out, by
         themselves they are the same or not. An output whose shape differs but once (the boxes that
-        are left over) is left out, too: the other samples would flatter.
+        are left over) is left out, too: the other samples would flatter. Of one without elements
+        there is nothing to compare.
         """
         shared = [name for name in reference if name in found]
         self._differing.update(n for n in shared if reference[n].shape != found[n].shape)
         floats = [name for name in shared if reference[name].dtype.kind == "f"]
         for name in floats or shared:
-            if name in self._differing:
+            if name in self._differing or not reference[name].size:
                 continue
             expected, got = (np.atleast_1d(outputs[name]) for outputs in (reference, found))
             if floats:

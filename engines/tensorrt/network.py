@@ -30,6 +30,7 @@ Typing = Literal["strong", "weak"]
 WEAK_OPSET = 17
 
 _NO_GPU = "catchCudaError"
+_QUANTIZER = "uantizeLinear"
 _PLUGIN_WITHOUT_GPU = "Cuda Error in "
 
 # DataType member → numpy name; trt.nptype knows no BF16, FP8 or INT4.
@@ -136,10 +137,11 @@ def parse_network(trt: Any, builder: Any, log: Any, source: Path | bytes, typing
                 "driver; build there, or end the model before this node"
             )
         found = found or logged
+        codes = any(_QUANTIZER in text for text in found)
+        remedy = "leave these unquantized" if codes else "end the model before them"
         raise ModelError(
-            f"{name} is refused by the parser of {title(trt)}: "
-            f"{'; '.join(found)}; expected operators that it supports: "
-            "change these nodes, or leave them unquantized"
+            f"{name} is refused by the parser of {title(trt)}: {'; '.join(found)}; expected "
+            f"operators that it supports: write these nodes in others, or {remedy}"
         )
     return network
 

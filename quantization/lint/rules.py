@@ -166,7 +166,7 @@ RULES: dict[str, Rule] = {
         find=lint_unbuilt.changing_rank,
         why="An engine's tensors have one number of axes, whatever the sizes of its inputs.",
         mend="Give Squeeze its axes, and branches and states one rank; `prepare` does where the "
-        "rest of the graph tells which.",
+        "rest of the graph tells which, `build` where `--minShapes` are `--maxShapes`.",
         link=_OPERATORS,
         unsaid=True,
     ),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from graphs.operators import ALWAYS_FLOAT_OPS, CONVOLUTION_OPS
+from graphs.macs import work
+from graphs.operators import ALWAYS_FLOAT_OPS, CONTROL_OPS, CONVOLUTION_OPS
 from graphs.view import Node
 from quantization.placement.draft import Draft
 
@@ -85,7 +86,7 @@ def lacking_kernel(draft: Draft, node: Node) -> str | None:
 
 
 def other_products(draft: Draft) -> None:
-    """LSTM, GRU, RNN, Einsum, Attention, DeformConv and custom operators are left alone.
+    """LSTM, GRU, RNN, Einsum, Attention, DeformConv, custom operators and bodies are left alone.
 
     Why: no runtime here has an explicit INT8 kernel for them; their neighbours are quantized.
     Source: [explicit]
@@ -95,3 +96,5 @@ def other_products(draft: Draft) -> None:
             draft.leave(node, "other_products", f"no INT8 kernel for {node.op_type}")
         elif "." in node.op_type:
             draft.leave(node, "other_products", f"{node.op_type} is an operator unknown here")
+        elif node.op_type in CONTROL_OPS and work(draft.view, node):
+            draft.leave(node, "other_products", f"no INT8 in the body of {node.op_type}")

@@ -10,7 +10,7 @@ import onnx
 
 from artefacts.errors import InputError, ModelError
 from graphs.bodies import bodies
-from graphs.operators import WEIGHTED_OPS
+from graphs.operators import CONTROL_OPS, WEIGHTED_OPS
 from graphs.view import GraphView, Node
 from quantization.placement import (
     edges,
@@ -219,7 +219,7 @@ def _weighted_in_bodies(view: GraphView) -> int:
 
 def _nothing_to_quantize(view: GraphView, placement: Placement) -> str:
     remedy = "build it without INT8, or for another target"
-    if not placement.floating:
+    if all(layer.op_type in CONTROL_OPS for layer in placement.floating):
         ops = ", ".join(sorted({node.op_type for node in view.nodes})) or "no node at all"
         found = f"it has none of {', '.join(sorted(WEIGHTED_OPS))} (found: {ops})"
         if inside := _weighted_in_bodies(view):

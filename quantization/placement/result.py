@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 import onnx
 
-from graphs.macs import macs
+from graphs.macs import work
 from graphs.view import GraphView
 
 __all__ = [
@@ -109,13 +109,16 @@ class Placement:
         observed = {edge.observed for edge in self.activations} | set(self.extra)
         return tuple(sorted(observed - set(self.fixed)))
 
-    def int8_mac_share(self, model: onnx.ModelProto) -> float:
+    def int8_mac_share(
+        self, model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]] | None = None
+    ) -> float:
         """Share of the network's multiply-accumulates that run in INT8, 0 to 1.
 
         Args:
             model: the model that was placed.
+            shapes: of inputs whose axes are free, to count by.
         """
-        view = GraphView(model)
-        work = {node.name: macs(node, view.nominal_shape) for node in view.nodes}
-        total = sum(work.values())
-        return sum(work.get(name, 0) for name in self.int8_nodes) / total if total else 0.0
+        view = GraphView(model, shapes)
+        found = {node.name: work(view, node) for node in view.nodes}
+        total = sum(found.values())
+        return sum(found.get(name, 0) for name in self.int8_nodes) / total if total else 0.0

@@ -13,7 +13,7 @@ from onnx import GraphProto, ModelProto, NodeProto
 from artefacts.errors import ModelError
 from graphs.edit import check_axes, drop_dead, hide_initializers, sort_nodes
 from graphs.names import name_nodes
-from graphs.opset import MINIMUM_OPSET, raise_opset
+from graphs.raising import MINIMUM_OPSET, raise_opset
 from graphs.shapes import check, infer_shapes
 from graphs.walk import is_default_domain, nodes, operator
 from quantization.prepare.batchnorm import fold_batchnorm
@@ -123,11 +123,19 @@ def _check_outputs(graph: GraphProto) -> None:
     """Engines give tensors."""
     for value in graph.output:
         kind = value.type.WhichOneof("value")
-        if kind not in (None, "tensor_type"):
-            raise ModelError(
-                f"output {value.name} of graph {graph.name!r} is a {kind.removesuffix('_type')} of "
-                "tensors, expected a tensor; export its pieces as outputs of their own"
+        if kind in (None, "tensor_type"):
+            continue
+        held = value.type.sequence_type.elem_type if kind == "sequence_type" else value.type
+        maps = held.HasField("map_type")
+        raise ModelError(
+            f"output {value.name} of graph {graph.name!r} is a {kind.removesuffix('_type')} of "
+            f"{'maps' if maps else 'tensors'}, expected a tensor; "
+            + (
+                "end the model before its ZipMap, in skl2onnx by options={'zipmap': False}"
+                if maps
+                else "export its pieces as outputs of their own"
             )
+        )
 
 
 def _warn(graph: GraphProto) -> None:

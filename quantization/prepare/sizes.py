@@ -85,9 +85,13 @@ class _Sweep:
             self.sizes[node.output[0]] = found
 
     def fix_target(self, node: NodeProto) -> bool:
-        """Write the target of a Reshape as a constant."""
+        """Write the target of a Reshape as a constant, whose 0 copies an axis.
+
+        torch.export lets 0 be a size in all of them: where none of the target is, that is the same.
+        """
         target, source = self.sizes.get(node.input[1]), self.dims(node.input[0])
-        if target is None or any(a.name == "allowzero" and a.i for a in node.attribute):
+        zero_is_size = [a for a in node.attribute if a.name == "allowzero" and a.i]
+        if target is None or (zero_is_size and 0 in target):
             return False
         fixed = [
             0 if isinstance(size, str) and source and source[i : i + 1] == (size,) else size
@@ -96,7 +100,11 @@ class _Sweep:
         names = [size for size in fixed if isinstance(size, str)]
         if len(names) > 1 or (names and -1 in fixed):
             return False
-        return self._constant(node, 1, [-1 if isinstance(size, str) else size for size in fixed])
+        changed = self._constant(node, 1, [-1 if isinstance(size, str) else size for size in fixed])
+        if changed:
+            for attribute in zero_is_size:
+                node.attribute.remove(attribute)
+        return changed
 
     def fix_inputs(self, node: NodeProto) -> bool:
         """Replace inputs that are fixed sizes by constants."""

@@ -12,6 +12,7 @@ from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 from graphs.names import Names, stem
 from graphs.opset import opset_of
 from graphs.shapes import values
+from graphs.walk import constants
 
 __all__ = ["Writer"]
 
@@ -25,10 +26,13 @@ class Writer:
         self.graph = model.graph
         self.names = Names(model.graph)
         self.values = values(model)
+        self.constants = constants(model.graph)
         self.opset = opset_of(model)
 
     def kind(self, name: str) -> int:
         """Element type of a tensor; 0 where it is not known."""
+        if name in self.constants:
+            return self.constants[name].data_type
         return self.values[name].type.tensor_type.elem_type if name in self.values else 0
 
     def rank(self, name: str) -> int | None:
@@ -40,10 +44,15 @@ class Writer:
 
     def size(self, name: str, axis: int) -> int | None:
         """Length of an axis; None where it is not known."""
+        length = self.length(name, axis)
+        return length if isinstance(length, int) else None
+
+    def length(self, name: str, axis: int) -> int | str | None:
+        """Length of an axis, or its name where it is free; None where it has none."""
         if self.rank(name) is None:
             return None
         dim = self.values[name].type.tensor_type.shape.dim[axis]
-        return dim.dim_value if dim.HasField("dim_value") else None
+        return dim.dim_value if dim.HasField("dim_value") else dim.dim_param or None
 
     def constant(self, node: NodeProto, word: str, value: ArrayLike, kind: Any) -> str:
         """Name of a new constant of a node."""
@@ -58,11 +67,12 @@ class Writer:
         inputs: Sequence[str],
         *,
         last: bool = False,
+        makes: int = 0,
         **more: Any,
     ) -> NodeProto:
-        """One node of those that take the place of ``node``; the last makes its output."""
+        """One node of those that take the place of ``node``; the last of an output makes it."""
         word = op_type.lower()
-        output = node.output[0] if last else self.names.tensor(f"{node.output[0]}_{word}")
+        output = node.output[makes] if last else self.names.tensor(f"{node.output[0]}_{word}")
         return self.names.node(op_type, inputs, [output], wanted=f"{stem(node)}_{word}", **more)
 
     def reduced(

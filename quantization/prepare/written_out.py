@@ -1,4 +1,4 @@
-"""Operators that runtimes lack, written in operators that all of them have.
+"""Operators and element types that runtimes lack, written in those that all of them have.
 
 What scikit-learn's exporters put in front of a network are operators of ONNX's ``ai.onnx.ml``,
 which neither TensorRT nor OpenVINO reads, and which are a line of arithmetic each:
@@ -6,7 +6,10 @@ which neither TensorRT nor OpenVINO reads, and which are a line of arithmetic ea
     Scaler          (x - offset) * scale
     Imputer         Where(x is what stands for a missing number, imputed, x)
     Normalizer      x / d, d the row's largest value, sum of magnitudes or length; x where d is 0
+    Linear…         linear models and the labels they choose (quantization.prepare.linear_models)
     GlobalLpPool    the length of each channel (OpenVINO lacks it)
+    OneHot          of indices, depth and values in types that onnxruntime counts with
+    Where           of booleans through int32, which onnxruntime chooses from
     Attention       its products, so that they are placed (quantization.prepare.attention)
 
 Operators of text, categories and trees stay as they are, and are refused by name.
@@ -14,7 +17,7 @@ Operators of text, categories and trees stay as they are, and are refused by nam
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto
@@ -22,10 +25,23 @@ from onnx import ModelProto, NodeProto, TensorProto
 from graphs.edit import replace_nodes
 from graphs.walk import attributes, nodes, operator
 from quantization.prepare.attention import write_attention
+from quantization.prepare.linear_models import write_classifier, write_columns, write_regressor
 from quantization.prepare.writer import Writer
 
 __all__ = ["write_out"]
 
+# Types of indices, depth and values that onnxruntime 1.32 has a kernel of OneHot for.
+_ONE_HOT = frozenset(
+    {
+        (TensorProto.INT64, TensorProto.INT64, TensorProto.FLOAT),
+        (TensorProto.INT64, TensorProto.INT64, TensorProto.INT64),
+        (TensorProto.INT64, TensorProto.INT32, TensorProto.FLOAT),
+        (TensorProto.INT64, TensorProto.FLOAT, TensorProto.FLOAT),
+        (TensorProto.INT32, TensorProto.INT32, TensorProto.FLOAT),
+        (TensorProto.INT32, TensorProto.FLOAT, TensorProto.FLOAT),
+        (TensorProto.FLOAT, TensorProto.FLOAT, TensorProto.FLOAT),
+    }
+)
 _NORMS = {"MAX": "ReduceMax", "L1": "ReduceL1", "L2": "ReduceL2"}
 
 
@@ -96,10 +112,46 @@ def _global_lp_pool(writer: Writer, node: NodeProto) -> list[NodeProto]:
     return [writer.reduced(node, norm, node.input[0], list(range(2, rank)), last=True)]
 
 
+def _one_hot(writer: Writer, node: NodeProto) -> list[NodeProto]:
+    kinds = tuple(writer.kind(name) for name in node.input)
+    if 0 in kinds or TensorProto.STRING in kinds or kinds in _ONE_HOT:
+        return []
+    values = kinds[2] if kinds[2] == TensorProto.FLOAT else TensorProto.INT64
+    return _in_types(writer, node, (TensorProto.INT64, TensorProto.INT64, values))
+
+
+def _where(writer: Writer, node: NodeProto) -> list[NodeProto]:
+    if writer.kind(node.input[1]) != TensorProto.BOOL:
+        return []
+    return _in_types(writer, node, (TensorProto.BOOL, TensorProto.INT32, TensorProto.INT32))
+
+
+def _in_types(writer: Writer, node: NodeProto, wanted: Sequence[int]) -> list[NodeProto]:
+    """The node between casts; its result is of the type of its last input, before and behind."""
+    given = [writer.kind(name) for name in node.input]
+    casts: dict[int, NodeProto] = {
+        index: writer.step(node, "Cast", [node.input[index]], to=kind)
+        for index, kind in enumerate(wanted)
+        if kind != given[index]
+    }
+    inputs = [
+        casts[index].output[0] if index in casts else name for index, name in enumerate(node.input)
+    ]
+    back = given[-1] != wanted[-1]
+    same = writer.step(node, node.op_type, inputs, last=not back, **attributes(node))
+    end = [writer.step(node, "Cast", same.output, last=True, to=given[-1])] if back else []
+    return [*casts.values(), same, *end]
+
+
 _RULES: dict[str, Callable[[Writer, NodeProto], list[NodeProto]]] = {
     "Attention": write_attention,
     "GlobalLpPool": _global_lp_pool,
+    "OneHot": _one_hot,
+    "Where": _where,
+    "ai.onnx.ml.ArrayFeatureExtractor": write_columns,
     "ai.onnx.ml.Imputer": _imputer,
+    "ai.onnx.ml.LinearClassifier": write_classifier,
+    "ai.onnx.ml.LinearRegressor": write_regressor,
     "ai.onnx.ml.Normalizer": _normalizer,
     "ai.onnx.ml.Scaler": _scaler,
 }

@@ -8,7 +8,7 @@ import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from graphs.macs import macs
+from graphs.macs import work
 from graphs.view import GraphView
 from quantization.improve.improved import Improved
 from quantization.placement import Placement
@@ -60,7 +60,8 @@ class Candidates:
 
     def __init__(self, search: Search) -> None:
         self.placement, self.goal = search.placement, search.goal
-        view = GraphView(search.improved.model)
+        told = {name: array.shape for name, array in next(iter(search.samples), {}).items()}
+        view = GraphView(search.improved.model, told)  # free axes count as in the samples
         self.groups = fusion_groups(view, search.placement)
         names = [group.name for group in self.groups]
         self.state = SearchState(search.state, search.key, names)
@@ -73,7 +74,7 @@ class Candidates:
         self._fit: Fit | None = None
         # Monotonic: a clock that is set back must not lengthen a search.
         self._deadline = None if search.limit_s is None else time.monotonic() + search.limit_s
-        self._macs = {n.name: macs(n, view.nominal_shape) for n in view.nodes}
+        self._macs = {n.name: work(view, n) for n in view.nodes}
         # 1 where a network has no multiply-accumulates: shares of it are 0, not an error.
         self._total = sum(self._macs.values()) or 1
         self._costs = {group.name: group.macs / self._total for group in self.groups}

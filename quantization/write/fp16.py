@@ -18,7 +18,8 @@ from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 from graphs.edit import check_axes, drop_dead, replace_nodes, rewire
 from graphs.names import Names
 from graphs.operators import PAIR_OPS
-from graphs.opset import opset_of, raise_opset
+from graphs.opset import opset_of
+from graphs.raising import raise_opset
 from graphs.shapes import check, infer_shapes
 from graphs.view import GraphView, Node
 from graphs.walk import captured, nodes, subgraphs

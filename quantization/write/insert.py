@@ -12,7 +12,8 @@ from artefacts.errors import ArtefactError, ModelError
 from calibrators.ranges.ranges import Range, Ranges
 from graphs.identity import graph_hash
 from graphs.operators import PAIR_OPS
-from graphs.opset import MINIMUM_OPSET, opset_of
+from graphs.opset import opset_of
+from graphs.raising import MINIMUM_OPSET
 from graphs.shapes import check
 from graphs.walk import nodes
 from quantization.placement import Placement

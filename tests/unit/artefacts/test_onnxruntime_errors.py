@@ -27,6 +27,15 @@ def test_an_operator_of_a_plugin_is_told_apart_from_a_damaged_model() -> None:
             refused()
 
 
+def test_a_type_that_an_operator_has_no_kernel_for_is_named() -> None:
+    model = parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> '
+        "g (int64[N,4] x) => (int64[N,4] y) { y = Relu (x) }"
+    )
+    with pytest.raises(ModelError, match=r"Relu\(14\).*cast what the node reads, e.g. int64"):
+        load_onnxruntime(model)
+
+
 def test_other_reasons_are_one_line() -> None:
     found = refusal("graph 'g'", "run", ValueError("wrong\nand more"))
     assert found == (

@@ -168,6 +168,13 @@ def test_what_changes_its_shape_is_not_compared(rng: np.random.Generator) -> Non
     assert set(scorer.result().outputs) == {"scores"}
 
 
+def test_outputs_without_elements_are_not_compared(rng: np.random.Generator) -> None:
+    scorer, empty, boxes = AgreementScorer("ref"), np.zeros((0, 4)), rng.integers(9, size=(8, 4))
+    for made in (empty, boxes / 2):
+        scorer.add({"boxes": made, "none": empty.T}, {"boxes": made + 0.5, "none": empty.T})
+    assert [(n, o.max_abs_error) for n, o in scorer.result().outputs.items()] == [("boxes", 0.5)]
+
+
 def test_regression_by_hand() -> None:
     data = samples_of(np.array([[1.0, 2.0], [3.0, 5.0]]), [np.array([1, 4]), np.array([3, 5])])
     found = evaluate(identity, data, RegressionTask())

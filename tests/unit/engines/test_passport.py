@@ -53,6 +53,7 @@ WHOLE = Passport(
         int8_layers=("conv",),
         int8_mac_share=0.5,
         floating=(FloatLayer(node="head", op_type="Gemm", rule="search", why="it is asked for"),),
+        shapes={"x": (1, 128)},
     ),
     sample_axes={"axes": {"x": 0}, "apart": True},
     float32_operators=(FloatOperator(node="exp", op_type="Exp", why="overflows"),),

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from onnx import numpy_helper, parser
+from onnx import TensorProto, helper, numpy_helper, parser
 
 from engines.coverage import coverage_of
 from engines.onnx_layers import weighted_layers
-from graphs.macs import macs
+from graphs.macs import macs, work
 from graphs.view import GraphView
 from quantization import place
 
@@ -20,6 +20,12 @@ def model_of(text: str, shapes: dict[str, tuple[int, ...]], opset: int = 17) -> 
         values = np.full(shape, 0.01, np.float32) if shape else np.array([1])
         model.graph.initializer.append(numpy_helper.from_array(values, name))
     return model
+
+
+def add(model: onnx.ModelProto, **constants: np.ndarray) -> None:
+    model.graph.initializer.extend(
+        numpy_helper.from_array(v, name) for name, v in constants.items()
+    )
 
 
 def first(model: onnx.ModelProto) -> int:
@@ -144,3 +150,107 @@ def test_told_sizes_go_before_nominal_ones() -> None:
     model = model_of(f"g (float[N,1,T] x) => (y) {{ {SOUND} }}", weights)
     (first_layer, *_) = weighted_layers(model, {"x": (2, 1, 1600)})
     assert first_layer.macs == 2 * 8 * 8 * 400
+
+
+def test_sizes_that_are_unknown_hide_no_work() -> None:
+    """Inference loses the batch behind a table of positions that is cut to the length."""
+    body = "s = Shape(x) l = Gather(s, one) p = Slice(table, zero, l, one) a = Add(x, p)"
+    model = model_of(f"g (float[N,T,16] x) => (y) {{ {body} y = MatMul(a, w) }}", {"w": (16, 8)})
+    add(model, table=np.zeros((1, 512, 16), np.float32), zero=np.array([0]), one=np.array([1]))
+    (layer,) = weighted_layers(model)
+    view = GraphView(model)
+    assert layer.macs == work(view, view.nodes[-1]) == 128 * 16 * 8
+    (layer,) = weighted_layers(model, {"x": (1, 50, 16)})
+    assert layer.macs == 50 * 16 * 8
+
+
+def test_sizes_that_the_graph_computes_are_followed() -> None:
+    body = "s = Shape(x) l = Gather(s, one) t = Concat <axis=0> (l, two) r = Reshape(x, t)"
+    model = model_of(f"g (float[N,T,16] x) => (y) {{ {body} y = MatMul(r, w) }}", {"w": (8, 8)})
+    add(model, two=np.array([2, 8]), one=np.array([1]))
+    view = GraphView(model)
+    (layer,) = weighted_layers(model)
+    assert layer.macs == work(view, view.nodes[-1]) == 128 * 2 * 8 * 8
+
+
+def test_an_input_that_is_an_output_keeps_its_size() -> None:
+    model = model_of("g (float[N,16] x) => (y, float[N,16] x) { y = MatMul(x, w) }", {"w": (16, 8)})
+    assert [layer.macs for layer in weighted_layers(model)] == [16 * 8]
+
+
+@pytest.mark.parametrize("operator", ["If", "Loop", "Scan"])
+def test_what_bodies_multiply_counts_and_is_no_int8(operator: str) -> None:
+    model = control_model(operator)
+    view = GraphView(model)
+    turns = {"If": 1, "Loop": 3, "Scan": 6}[operator]
+    inside, behind = (work(view, node) for node in view.nodes[-2:])
+    rows = 1 if operator == "Scan" else 6
+    assert (inside, behind) == (turns * rows * 16 * 16, 6 * 16 * 16)
+    layers = weighted_layers(model)
+    assert [(layer.op_type, layer.macs) for layer in layers] == [
+        (operator, inside),
+        ("MatMul", behind),
+    ]
+    covered = coverage_of(layers, {"behind": "int8"}, source="test")
+    assert covered.int8_mac_share == pytest.approx(behind / (inside + behind))
+
+
+def control_model(operator: str) -> onnx.ModelProto:
+    """A body that multiplies by w, in front of a MatMul."""
+    value, node, kind = helper.make_tensor_value_info, helper.make_node, TensorProto
+    product = node("MatMul", ["s", "w"], ["r"])
+    ends = {
+        "If": ([], [value("r", kind.FLOAT, None)]),
+        "Loop": (
+            [value("i", kind.INT64, []), value("c", kind.BOOL, []), value("s", kind.FLOAT, None)],
+            [value("o", kind.BOOL, []), value("r", kind.FLOAT, None)],
+        ),
+        "Scan": ([value("s", kind.FLOAT, None)], [value("r", kind.FLOAT, None)]),
+    }
+    inside = [product, node("Identity", ["c"], ["o"])] if operator == "Loop" else [product]
+    if operator == "If":
+        product.input[0] = "x"
+    body = helper.make_graph(inside, "body", *ends[operator])
+    other = helper.make_graph(
+        [node("Identity", ["x"], ["e"])], "other", [], [value("e", kind.FLOAT, None)]
+    )
+    made = {
+        "If": node("If", ["yes"], ["z"], then_branch=body, else_branch=other),
+        "Loop": node("Loop", ["three", "yes", "x"], ["z"], body=body),
+        "Scan": node("Scan", ["x"], ["z"], body=body, num_scan_inputs=1),
+    }
+    graph = helper.make_graph(
+        [made[operator], node("MatMul", ["z", "w"], ["y"], name="behind")],
+        "control",
+        [value("x", kind.FLOAT, [6, 16])],
+        [value("y", kind.FLOAT, None)],
+        [
+            numpy_helper.from_array(np.ones((16, 16), np.float32), "w"),
+            numpy_helper.from_array(np.array(3), "three"),
+            numpy_helper.from_array(np.array(True), "yes"),
+        ],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def test_long_lists_are_not_followed_one_by_one() -> None:
+    """ONNX's inference would take 5 GB and a quarter of a minute."""
+    model = model_of(
+        "g (int64[20000000] x, float[N,16] v) => (y, z) { y = Add(x, x) z = MatMul(v, w) }",
+        {"w": (16, 8)},
+    )
+    assert [layer.macs for layer in weighted_layers(model)] == [16 * 8]
+
+
+def test_groups_that_onnx_does_not_infer_keep_their_shape() -> None:
+    """ONNX 1.23 has no rule for GroupNormalization: all behind it counted as nothing."""
+    model = model_of(
+        "g (float[N,16,H,W] x) => (y) "
+        "{ n = GroupNormalization <num_groups=4> (x, one, one) y = Conv (n, w) }",
+        {"w": (8, 16, 1, 1)},
+        opset=21,
+    )
+    add(model, one=np.ones(16, np.float32))
+    view = GraphView(model)
+    assert view.shape("n") == (None, 16, None, None)
+    assert [layer.macs for layer in weighted_layers(model)] == [224 * 224 * 8 * 16]

@@ -66,6 +66,32 @@ def test_weight_normalisation_is_folded(rng: np.random.Generator) -> None:
     np.testing.assert_allclose(after, before, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("op", ["BlackmanWindow", "HammingWindow", "HannWindow"])
+def test_windows_of_sound_are_folded(op: str) -> None:
+    net = model([(op, ["n"], ["w"], {}), ("Mul", ["x", "w"], ["y"], {})], {"n": 16}, ["N", 16])
+    prepared = prepare(net)
+    assert [node.op_type for node in prepared.graph.node] == ["Mul"]
+    feeds = {"x": np.ones((2, 16), np.float32)}
+    before = load_onnxruntime(net, optimize=False)(feeds)["y"]
+    np.testing.assert_allclose(load_onnxruntime(prepared)(feeds)["y"], before, atol=1e-6)
+
+
+def test_mel_filters_are_folded(rng: np.random.Generator) -> None:
+    """Neither TensorRT nor OpenVINO has the operator."""
+    constants: dict[str, Any] = {"bins": 40, "length": 400, "rate": 16000}
+    constants |= {"low": np.float32(0), "high": np.float32(8000)}
+    nodes: Nodes = [
+        ("MelWeightMatrix", list(constants), ["mel"], {}),
+        ("MatMul", ["x", "mel"], ["y"], {}),
+    ]
+    net = model(nodes, constants, ["N", 201])
+    prepared = prepare(net)
+    assert [node.op_type for node in prepared.graph.node] == ["MatMul"]
+    feeds = {"x": rng.random((2, 201)).astype(np.float32)}
+    before = load_onnxruntime(net, optimize=False)(feeds)["y"]
+    np.testing.assert_allclose(load_onnxruntime(prepared)(feeds)["y"], before, rtol=1e-4)
+
+
 def test_what_is_out_of_range_is_left_to_the_runtime() -> None:
     constants = {"c": np.array([1000.0], np.float32)}
     net = model([("Exp", ["c"], ["s"], {}), ("Mul", ["x", "s"], ["y"], {})], constants, ["N", 1])

@@ -131,7 +131,8 @@ def test_attention_is_int8_where_it_fuses(size: int, width: int, why: str | None
 def test_positions_behind_a_free_batch_are_counted(size: int, known: str) -> None:
     model = prepare(vit(size=size, batch="N", class_last=True, layers=1))
     softmax = next(node for node in model.graph.node if node.op_type == "Softmax")
-    assert GraphView(model).shape(softmax.input[0]) == (None, 2, None, None)
+    positions = (size // 8) ** 2 + 1
+    assert GraphView(model).shape(softmax.input[0]) == (None, 2, positions, positions)
     found = {f.why for f in place(model).floating if f.rule == "unfused_attention"}
     assert [known in why for why in found] == ([True] if known else [])
 

@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
+from onnx.reference import ReferenceEvaluator
 
 from graphs.identity import graph_hash
 from graphs.view import GraphView
@@ -16,23 +17,27 @@ from tests.odd_models import run
 
 Axis = int | str
 HEADS, CHANNELS, QUERIES, KEYS = 4, 16, 6, 9
-FOLDED = {"q_num_heads": HEADS, "kv_num_heads": HEADS}
+FOLDED: dict[str, Any] = {"q_num_heads": HEADS, "kv_num_heads": HEADS}
+SHARED: dict[str, Any] = {"q_num_heads": HEADS, "kv_num_heads": 2}
 
 
 def attention(
     *,
     four: bool = False,
     mask: tuple[int, list[Axis]] | None = None,
-    keyed: int = HEADS,
     opset: int = 23,
-    more: int = 0,
-    positions: tuple[int, int] = (QUERIES, KEYS),
+    more: tuple[int, ...] = (),
+    past: Axis | None = None,
+    positions: tuple[Axis, Axis] = (QUERIES, KEYS),
     **given: Any,
 ) -> onnx.ModelProto:
-    """One Attention of inputs q, k, v and maybe m."""
+    """One Attention of inputs q, k, v, maybe m and a past; ``more`` outputs than the first."""
     queries, keys = positions
+    keyed = given.get("kv_num_heads", HEADS)
+    if four:
+        given.pop("kv_num_heads", None)
 
-    def shape(count: int, heads: int) -> list[Axis]:
+    def shape(count: Axis, heads: int) -> list[Axis]:
         return ["N", heads, count, CHANNELS] if four else ["N", count, heads * CHANNELS]
 
     value = helper.make_tensor_value_info
@@ -43,16 +48,16 @@ def attention(
     ]
     if mask is not None:
         inputs.append(value("m", mask[0], mask[1]))
-    outputs = ["y", *(f"more{n}" for n in range(more))]
     names = [each.name for each in inputs]
+    if past is not None:
+        names += [""] * (4 - len(names)) + ["pk", "pv"]
+        each = ["N", keyed, past, CHANNELS]
+        inputs += [value(name, TensorProto.FLOAT, each) for name in ("pk", "pv")]
+    outputs = ["y", *(f"more{n}" if n in more else "" for n in range(1, 4))]
     node = helper.make_node("Attention", names, outputs, name="attention", **given)
-    shapes = [shape(queries, HEADS), *(more * [None])]
-    graph = helper.make_graph(
-        [node],
-        "attention",
-        inputs,
-        [value(n, TensorProto.FLOAT, s) for n, s in zip(outputs, shapes, strict=True)],
-    )
+    made = [value("y", TensorProto.FLOAT, shape(queries, HEADS))]
+    made += [value(name, TensorProto.FLOAT, None) for name in outputs[1:] if name]
+    graph = helper.make_graph([node], "attention", inputs, made)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
 
 
@@ -78,6 +83,30 @@ CASES: dict[str, dict[str, Any]] = {
     "booleans": {**FOLDED, "mask": (TensorProto.BOOL, ["N", HEADS, QUERIES, KEYS])},
     "booleans and causal": {**FOLDED, "is_causal": 1, "mask": (TensorProto.BOOL, [QUERIES, KEYS])},
     "a later opset": {**FOLDED, "opset": 24, "mask": (TensorProto.BOOL, [QUERIES, KEYS])},
+    "shared keys": SHARED,
+    "shared keys, four axes": {"four": True, "kv_num_heads": 1},
+    "shared keys and a mask": {**SHARED, "mask": (TensorProto.BOOL, [QUERIES, KEYS])},
+    "a soft cap": {**FOLDED, "softcap": 0.5},
+    "a soft cap under a mask": {
+        **SHARED,
+        "softcap": 0.5,
+        "mask": (TensorProto.FLOAT, [QUERIES, KEYS]),
+    },
+    "a past": {**SHARED, "past": 3, "more": (1, 2)},
+    "a past, four axes": {"four": True, "past": "P", "more": (1, 2)},
+    "a first past": {**SHARED, "more": (1, 2)},
+    "a past and causal": {**SHARED, "past": 3, "is_causal": 1, "more": (1, 2)},
+    "free lengths and causal": {**FOLDED, "positions": ("L", "S"), "is_causal": 1},
+    "a free past and causal": {**SHARED, "past": "P", "is_causal": 1, "more": (1, 2)},
+    "scores": {**FOLDED, "more": (3,)},
+    "scores and a past": {**SHARED, "past": 3, "more": (1, 2, 3), "is_causal": 1},
+    "probabilities": {**FOLDED, "more": (3,), "qk_matmul_output_mode": 3, "softcap": 0.5},
+    "a free length under a mask": {
+        **FOLDED,
+        "opset": 24,
+        "positions": ("L", "S"),
+        "mask": (TensorProto.BOOL, ["L", "S"]),
+    },
 }
 
 
@@ -90,18 +119,33 @@ def test_it_computes_the_same(name: str, rng: np.random.Generator) -> None:
     assert operators.count("MatMul") == 2
     assert graph_hash(prepare(prepared)) == graph_hash(prepared)
     given = feeds(model, rng)
-    np.testing.assert_allclose(run(prepared, given)[0], run(model, given)[0], rtol=1e-4, atol=1e-5)
+    for found, wanted in zip(run(prepared, given), run(model, given), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+ONLY_SAID: dict[str, dict[str, Any]] = {
+    "a mask for all queries": {**FOLDED, "mask": (TensorProto.BOOL, ["N", 1, 1, KEYS])},
+    "a past that nobody keeps": {**SHARED, "past": "P"},
+}
+
+
+@pytest.mark.parametrize("name", ONLY_SAID)
+def test_what_onnx_says_and_onnxruntime_lacks(name: str, rng: np.random.Generator) -> None:
+    """onnxruntime 1.32 refuses these in its own kernel."""
+    model = attention(**ONLY_SAID[name])
+    given = feeds(model, rng)
+    wanted = np.asarray(ReferenceEvaluator(model).run(None, given)[0])
+    np.testing.assert_allclose(run(prepare(model), given)[0], wanted, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
     "given",
     [
-        {**FOLDED, "kv_num_heads": 2, "keyed": 2},
-        {**FOLDED, "softcap": 2.0},
-        {**FOLDED, "more": 2},
         {**FOLDED, "opset": 24, "mask": (TensorProto.FLOAT, [QUERIES, "shorter"])},
+        {**FOLDED, "more": (3,), "softcap": 2.0},
+        {**FOLDED, "more": (3,), "qk_matmul_output_mode": 1},
     ],
-    ids=["shared keys", "soft cap", "states", "a mask that may be shorter"],
+    ids=["a mask that may be shorter", "scores before a soft cap", "scores behind a mask"],
 )
 def test_what_it_does_not_say_stays(given: dict[str, Any]) -> None:
     prepared = prepare(attention(**given))
