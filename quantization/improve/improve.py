@@ -32,9 +32,10 @@ from quantization.improve.checkpoint import Checkpoint
 from quantization.improve.decisions import Decisions
 from quantization.improve.equalize_choice import equalized
 from quantization.improve.improved import Improved, as_calibrated
+from quantization.improve.live import live_bytes
 from quantization.improve.methods import EFFORTS, NOTHING, Methods
 from quantization.improve.range_choice import Grid
-from quantization.improve.walk import FloatAndInt8, live_bytes
+from quantization.improve.walk import FloatAndInt8
 from quantization.measure.execution import Arrays, load_int8, load_onnxruntime
 from quantization.measure.fidelity import Fidelity, compare, run_all
 from quantization.placement import Placement

@@ -27,7 +27,7 @@ from quantization.improve.bias import bias_shift, channel_axis
 from quantization.improve.range_choice import Grid
 from quantization.measure.execution import Arrays, Load, Run
 
-__all__ = ["Decision", "FloatAndInt8", "LayerVisit", "can_walk", "live_bytes", "reads", "run_node"]
+__all__ = ["Decision", "FloatAndInt8", "LayerVisit", "can_walk", "reads", "run_node"]
 
 Array = NDArray[Any]
 Decision = tuple[Mapping[int, Grid], Mapping[str, Array]]
@@ -221,20 +221,6 @@ def run_node(
         for name, value in run(feeds).items():
             results[name].append(value)
     return dict(results)
-
-
-def live_bytes(view: GraphView, load: Load, sample: Arrays) -> int:
-    """The most bytes of activations that are alive at once when one sample is walked."""
-    both = FloatAndInt8(view=view, load=load, samples=[sample], correct=False)
-    peak = 0
-
-    def measure(visit: LayerVisit) -> Decision:
-        nonlocal peak
-        peak = max(peak, sum(array.nbytes for arrays in both.exact.values() for array in arrays))
-        return {}, {}
-
-    both.walk(measure)
-    return peak
 
 
 def reads(proto: onnx.NodeProto) -> dict[str, None]:
