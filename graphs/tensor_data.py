@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import onnx
 from google.protobuf.message import Message
@@ -18,6 +18,7 @@ __all__ = [
     "tensor_bytes",
     "tensors_of",
     "weight_bytes",
+    "with_data",
     "without_data",
 ]
 
@@ -88,6 +89,18 @@ def without_data(
         copy.dims.extend(tensor.dims)
         large.append(tensor)
     return light, large
+
+
+def with_data(model: onnx.ModelProto, elsewhere: Mapping[str, TensorProto]) -> onnx.ModelProto:
+    """A copy with the data of initializers that others hold; the model itself, if none do."""
+    if not elsewhere:
+        return model
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for tensor in copy.graph.initializer:
+        if tensor.name in elsewhere:
+            tensor.raw_data = raw_bytes(elsewhere[tensor.name])
+    return copy
 
 
 def _copy_fields(source: Message, target: Message, *, skip: str) -> None:

@@ -30,7 +30,7 @@ from pipeline.samples import evaluation_samples, refuse_nothing_to_learn
 from quantization.lint.lint import RULES, Finding
 from quantization.search.recipe import Recipe
 
-__all__ = ["Ready", "check_evaluation", "check_first", "check_operators"]
+__all__ = ["Loaded", "Ready", "check_evaluation", "check_first", "check_operators"]
 
 LOOKED_AT = 32
 

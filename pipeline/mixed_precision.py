@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 
 import engines
@@ -11,9 +12,12 @@ from graphs.identity import graph_hash
 from pipeline.calibration import Calibrated
 from pipeline.job import Paths
 from pipeline.sample_axes import graph_passport
+from pipeline.screen import Screen
 from quantization.improve.improved import Improved
 
-__all__ = ["MixedPrecision", "passport_of", "record"]
+__all__ = ["MixedPrecision", "passport_of", "record", "say_placement"]
+
+_SHOWN_REASONS = 6
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -71,3 +75,19 @@ def passport_of(paths: Paths, given: Calibrated, mixed: MixedPrecision) -> engin
         recipe=mixed.recipe,
         promise=mixed.promise,
     )
+
+
+def say_placement(
+    placement: quantization.Placement, passport: engines.Passport, screen: Screen
+) -> None:
+    """Say how much becomes INT8, which layers stay in floating point and why."""
+    share = 0.0 if passport.placement is None else passport.placement.int8_mac_share
+    screen.add(
+        f"{len(placement.int8_nodes)} layers read INT8 ({share:.1%} of multiply-accumulates), "
+        f"{len(placement.floating)} stay in floating point",
+    )
+    reasons = Counter((layer.op_type, layer.rule, layer.why) for layer in placement.floating)
+    for (op_type, rule, why), times in reasons.most_common(_SHOWN_REASONS):
+        screen.add(f"  {times} {op_type}: {why} ({rule})")
+    if len(reasons) > _SHOWN_REASONS:
+        screen.add(f"  and {len(reasons) - _SHOWN_REASONS} more reasons; all are in the manifest")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,19 @@ from artefacts.libraries import require
 from artefacts.litter import scratch_folder
 from artefacts.onnxruntime_errors import onnxruntime_errors, refusal
 from artefacts.runs import stoppable
+from graphs.comparable import as_outputs, with_outputs
 from graphs.external_data import save_external
-from graphs.tensor_data import weight_bytes
+from graphs.tensor_data import weight_bytes, with_data
 
-__all__ = ["Arrays", "Load", "Run", "load_int8", "load_int8_quickly", "load_onnxruntime"]
+__all__ = [
+    "Arrays",
+    "Load",
+    "Run",
+    "is_large",
+    "load_int8",
+    "load_int8_quickly",
+    "load_onnxruntime",
+]
 
 _LARGE_BYTES = 128 << 20
 Array = NDArray[Any]
@@ -31,7 +40,12 @@ Load = Callable[[onnx.ModelProto], Run]
 
 
 def load_onnxruntime(
-    model: onnx.ModelProto | Path, *, optimize: bool = True, integers: bool = True
+    model: onnx.ModelProto | Path,
+    *,
+    optimize: bool = True,
+    integers: bool = True,
+    outputs: Sequence[str] | None = None,
+    elsewhere: Mapping[str, onnx.TensorProto] | None = None,
 ) -> Run:
     """A model on onnxruntime's CPU provider.
 
@@ -42,6 +56,8 @@ def load_onnxruntime(
             onnxruntime replaces them by the integer kernels of this processor, which saturate
             where it has no VNNI instructions.
         integers: False optimises everything but that: Q/DQ pairs stay in float arithmetic.
+        outputs: tensors of a model to give out instead of its outputs.
+        elsewhere: initializer of a model → the tensor that holds its data, where it does not.
 
     Raises:
         ModelError: onnxruntime refuses the model, or fails while running it.
@@ -52,7 +68,9 @@ def load_onnxruntime(
     options.log_severity_level = 4  # its warnings go to stderr past Python; errors are raised
     # Idle workers would otherwise spin on the cores that numpy computes on between runs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.enable_cpu_mem_arena = not _is_large(model)  # it keeps the most that it ever held
+    options.enable_cpu_mem_arena = not is_large(model)  # it keeps the most that it ever held
+    # A weight is dequantized when it is read: in the usual order all of them are, before the rest.
+    options.execution_order = runtime.ExecutionOrder.PRIORITY_BASED
     if not integers:
         options.add_session_config_entry("session.disable_quant_qdq", "1")
     if not optimize:
@@ -60,7 +78,7 @@ def load_onnxruntime(
     errors = onnxruntime_errors()
     what = f"model {model}" if isinstance(model, Path) else f"graph {model.graph.name!r}"
     try:
-        with _source(model) as source:
+        with _source(model, outputs, elsewhere or {}) as source:
             session = runtime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except errors as err:
         raise ModelError(refusal(what, "load", err)) from err
@@ -78,20 +96,27 @@ def load_onnxruntime(
 
 
 @contextmanager
-def _source(model: onnx.ModelProto | Path) -> Iterator[str | bytes]:
+def _source(
+    model: onnx.ModelProto | Path,
+    outputs: Sequence[str] | None,
+    elsewhere: Mapping[str, onnx.TensorProto],
+) -> Iterator[str | bytes]:
     """What a session is made of."""
     if isinstance(model, Path):
         yield str(model)
-    elif not _is_large(model):
-        yield model.SerializeToString()
+    elif not is_large(model):
+        changed = model if outputs is None else with_outputs(model, outputs)
+        yield with_data(changed, elsewhere).SerializeToString()
     else:
         with scratch_folder("model") as folder:
             # One tensor after another: nothing is serialized as a whole, and onnxruntime maps them.
-            save_external(model, folder / "model.onnx")
-            yield str(folder / "model.onnx")
+            values = None if outputs is None else as_outputs(model, outputs)
+            path = folder / "model.onnx"
+            save_external(model, path, outputs=values, elsewhere=elsewhere)
+            yield str(path)
 
 
-def _is_large(model: onnx.ModelProto | Path) -> bool:
+def is_large(model: onnx.ModelProto | Path) -> bool:
     """Whether it is read from a file, whose bytes are not held twice while a session is made."""
     if isinstance(model, Path):
         return model.is_file() and model.stat().st_size > _LARGE_BYTES
