@@ -55,6 +55,7 @@ def own_sqnr_db(
         return {}
     # Optimised, a large network would hold its INT8 weights a second time, dequantized.
     run = load_onnxruntime(probe, optimize=not is_large(probe), integers=False, elsewhere=elsewhere)
+    del int8, probe, elsewhere  # the session has their weights
     totals = np.zeros((len(sums), 2))
     for feeds in samples:
         found = run(feeds)
