@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import onnx
 from google.protobuf.message import Message
@@ -14,14 +14,15 @@ from graphs.walk import subgraphs
 __all__ = [
     "element_bits",
     "element_count",
+    "outline",
     "raw_bytes",
     "tensor_bytes",
     "tensors_of",
     "weight_bytes",
-    "with_data",
     "without_data",
 ]
 
+_OUTLINED_BYTES = 1 << 16
 _KNOWN_TYPES = frozenset(TensorProto.DataType.values())
 
 
@@ -91,16 +92,9 @@ def without_data(
     return light, large
 
 
-def with_data(model: onnx.ModelProto, elsewhere: Mapping[str, TensorProto]) -> onnx.ModelProto:
-    """A copy with the data of initializers that others hold; the model itself, if none do."""
-    if not elsewhere:
-        return model
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    for tensor in copy.graph.initializer:
-        if tensor.name in elsewhere:
-            tensor.raw_data = raw_bytes(elsewhere[tensor.name])
-    return copy
+def outline(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy for whom names, shapes and small constants are enough: the others have no data."""
+    return without_data(model, _OUTLINED_BYTES)[0]
 
 
 def _copy_fields(source: Message, target: Message, *, skip: str) -> None:

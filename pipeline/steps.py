@@ -14,7 +14,7 @@ import onnx
 import calibrators
 import engines
 import quantization
-from graphs.tensor_data import without_data
+from graphs.tensor_data import outline
 from graphs.walk import nodes
 from pipeline.building import (
     build_file,
@@ -46,10 +46,9 @@ from pipeline.verification import judge_onnx, verify
 from quantization.foreign.bound import bound_weights
 from quantization.search.recipe import Recipe
 
-__all__ = ["placing", "run"]
+__all__ = ["placing", "run", "run_checked"]
 
 BOUNDING_SAMPLES = 32
-_LARGE_BYTES = 1 << 16
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -70,11 +69,6 @@ class Source:
     statistics: Path | None = None
     obstacle: str = ""
 
-    def outlined(self) -> Source:
-        """The same with a prepared model whose large weights are in its file only."""
-        light, _ = without_data(self.prepared, _LARGE_BYTES)
-        return replace(self, prepared=light)
-
 
 def run(job: Job, screen: Screen) -> None:
     """Run the steps of one job; what it makes lies beside the engine.
@@ -82,7 +76,15 @@ def run(job: Job, screen: Screen) -> None:
     Raises:
         BuilderError: whatever the user can mend, with the sentence to print.
     """
-    ready = check_first(job)
+    run_checked(check_first(job), screen)
+
+
+def run_checked(ready: Ready, screen: Screen) -> None:
+    """The steps of a job that was checked.
+
+    Raises:
+        BuilderError: whatever the user can mend, with the sentence to print.
+    """
     data, known = settle_preprocess(ready.job.paths, ready.job.data, ready.loaded.model, screen)
     job = replace(ready.job, data=data)
     if job.show.dry_run:
@@ -106,8 +108,8 @@ def _run(ready: Ready, known: Described, screen: Screen) -> None:
         verdict = judge_onnx(job.data, promise, source.prepared, source.path, screen)
         refuse_if_missed(promise, source.path, source.obstacle, verdict)
         return
-    if not ready.taken:
-        source = source.outlined()
+    if not ready.taken:  # its large weights are read from its file from here on
+        source = replace(source, prepared=outline(source.prepared))
     built = build(job, target, source, screen)
     check, verdict = verify(built, job.data, promise, screen, job.verify.save_outputs)
     if job.verify.sign is not None:  # last: the signature covers what was measured

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from artefacts.errors import ModelError
@@ -18,7 +19,7 @@ from artefacts.onnxruntime_errors import onnxruntime_errors, refusal
 from artefacts.runs import stoppable
 from graphs.comparable import as_outputs, with_outputs
 from graphs.external_data import save_external
-from graphs.tensor_data import weight_bytes, with_data
+from graphs.tensor_data import weight_bytes
 
 __all__ = [
     "Arrays",
@@ -45,7 +46,6 @@ def load_onnxruntime(
     optimize: bool = True,
     integers: bool = True,
     outputs: Sequence[str] | None = None,
-    elsewhere: Mapping[str, onnx.TensorProto] | None = None,
 ) -> Run:
     """A model on onnxruntime's CPU provider.
 
@@ -57,7 +57,6 @@ def load_onnxruntime(
             where it has no VNNI instructions.
         integers: False optimises everything but that: Q/DQ pairs stay in float arithmetic.
         outputs: tensors of a model to give out instead of its outputs.
-        elsewhere: initializer of a model → the tensor that holds its data, where it does not.
 
     Raises:
         ModelError: onnxruntime refuses the model, or fails while running it.
@@ -78,7 +77,7 @@ def load_onnxruntime(
     errors = onnxruntime_errors()
     what = f"model {model}" if isinstance(model, Path) else f"graph {model.graph.name!r}"
     try:
-        with _source(model, outputs, elsewhere or {}) as source:
+        with _source(model, outputs) as source:
             session = runtime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except errors as err:
         raise ModelError(refusal(what, "load", err)) from err
@@ -96,30 +95,29 @@ def load_onnxruntime(
 
 
 @contextmanager
-def _source(
-    model: onnx.ModelProto | Path,
-    outputs: Sequence[str] | None,
-    elsewhere: Mapping[str, onnx.TensorProto],
-) -> Iterator[str | bytes]:
+def _source(model: onnx.ModelProto | Path, outputs: Sequence[str] | None) -> Iterator[str | bytes]:
     """What a session is made of."""
     if isinstance(model, Path):
         yield str(model)
     elif not is_large(model):
-        changed = model if outputs is None else with_outputs(model, outputs)
-        yield with_data(changed, elsewhere).SerializeToString()
+        yield (model if outputs is None else with_outputs(model, outputs)).SerializeToString()
     else:
         with scratch_folder("model") as folder:
             # One tensor after another: nothing is serialized as a whole, and onnxruntime maps them.
             values = None if outputs is None else as_outputs(model, outputs)
             path = folder / "model.onnx"
-            save_external(model, path, outputs=values, elsewhere=elsewhere)
+            save_external(model, path, outputs=values)
             yield str(path)
 
 
 def is_large(model: onnx.ModelProto | Path) -> bool:
     """Whether it is read from a file, whose bytes are not held twice while a session is made."""
     if isinstance(model, Path):
-        return model.is_file() and model.stat().st_size > _LARGE_BYTES
+        if not model.is_file() or model.stat().st_size > _LARGE_BYTES:
+            return model.is_file()
+        with suppress(DecodeError):  # which the runtime has a sentence for
+            return is_large(onnx.load(model, load_external_data=False))
+        return False
     return weight_bytes(model) > _LARGE_BYTES
 
 

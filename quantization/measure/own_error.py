@@ -13,6 +13,7 @@ over the samples, with y of the float layer and y' of the INT8 one.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,9 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from artefacts.decibels import sqnr_db
+from artefacts.litter import scratch_folder
 from graphs.edit import GraphEditor
+from graphs.external_data import save_external
 from graphs.tensor_data import tensor_bytes, without_data
 from graphs.view import GraphView, Node
 from quantization.measure.execution import is_large, load_onnxruntime
@@ -50,12 +53,14 @@ def own_sqnr_db(
     Raises:
         ModelError: the model cannot be run.
     """
-    probe, sums, elsewhere = _with_sums(exact, int8, frozenset(layers))
-    if not sums:
-        return {}
-    # Optimised, a large network would hold its INT8 weights a second time, dequantized.
-    run = load_onnxruntime(probe, optimize=not is_large(probe), integers=False, elsewhere=elsewhere)
-    del int8, probe, elsewhere  # the session has their weights
+    with scratch_folder("own_error") as folder:
+        path = folder / "probe.onnx"
+        sums = _write_probe(exact, int8, frozenset(layers), path)
+        del int8  # its weights are in the file
+        if not sums:
+            return {}
+        # Optimised, a large network would hold its INT8 weights a second time, dequantized.
+        run = load_onnxruntime(path, optimize=not is_large(path), integers=False)
     totals = np.zeros((len(sums), 2))
     for feeds in samples:
         found = run(feeds)
@@ -67,12 +72,12 @@ def own_sqnr_db(
     }
 
 
-def _with_sums(
-    exact: ModelProto, int8: ModelProto, layers: frozenset[str]
-) -> tuple[ModelProto, dict[str, _Sums], dict[str, TensorProto]]:
+def _write_probe(
+    exact: ModelProto, int8: ModelProto, layers: frozenset[str], path: Path
+) -> dict[str, _Sums]:
     """The INT8 graph with a float copy of each layer that all others read, and the sums of both.
 
-    The data of large weights stays where it is, in one of both models: last are those tensors.
+    Large weights go from the two models to the file, one after another.
     """
     floats, view = GraphView(exact), GraphView(int8)
     quantized = {node.name: node for node in view.nodes}
@@ -89,7 +94,9 @@ def _with_sums(
     editor.graph.output.extend(
         helper.make_tensor_value_info(name, TensorProto.DOUBLE, []) for name in outputs
     )
-    return editor.finish(), sums, elsewhere
+    if sums:
+        save_external(editor.finish(), path, elsewhere=elsewhere)
+    return sums
 
 
 def _compare(
