@@ -11,10 +11,7 @@ from pipeline.promise import Promise
 
 __all__ = ["refuse_gap", "refuse_if_missed"]
 
-NOT_GENERAL = (
-    "it is kept on the samples that chose the model and not on those that test it; give more "
-    "samples, or promise less"
-)
+NOT_GENERAL = "it is kept on the samples that chose the model and not on those that test it"
 
 
 def refuse_gap(engine: Path, check: EngineCheck, *, allowed: bool) -> None:
@@ -48,7 +45,8 @@ def refuse_if_missed(
     if verdict is None or (verdict.kept and not obstacle):
         return
     # The search's reason first: what cannot be kept at all is no matter of samples or runtime.
-    reason = obstacle or gap or NOT_GENERAL
+    more = f"{verdict.chance}: give more" if verdict.chance else "give more samples"
+    reason = obstacle or gap or f"{NOT_GENERAL}; {more}, or promise less"
     where = ", so it is kept there and missed on the samples that choose" if verdict.kept else ""
     raise GateMissedError(
         f"{promise} is missed: the best found, {made}, has {verdict}{where}; {reason}"

@@ -18,6 +18,7 @@ from artefacts.words import counted
 from benchmarks.accuracy import AccuracyResult, compare_accuracy, evaluate
 from benchmarks.accuracy.evaluation import Watch
 from benchmarks.accuracy.task import Task, read_task
+from benchmarks.statistics import samples_to_narrow
 from benchmarks.statistics.bootstrap import draw_rounds, interval_of
 from pipeline.baseline import Baseline
 from pipeline.job import Data
@@ -65,6 +66,24 @@ class Verdict:
         """
         return self.interval[0] if self.goal.unit == SQNR else self.score
 
+    @property
+    def chance(self) -> str:
+        """What chance alone does to a share on so few samples, where that hides what is promised.
+
+        Empty where it does not, and for levels, which are judged by their lower end.
+        """
+        if self.goal.unit == SQNR:
+            return ""
+        limit = abs(self.goal.minimum) if self.goal.drop else 100.0 - self.goal.minimum
+        enough = samples_to_narrow(self.interval, limit, self.samples) if limit > 0 else None
+        if enough is None:
+            return ""
+        half = (self.interval[1] - self.interval[0]) / 2
+        return (
+            f"on {counted(self.samples, 'sample')} chance alone moves it by {half:.2g} either way, "
+            f"more than the {limit:g} that are promised; about {_about(enough)} would tell"
+        )
+
     def __str__(self) -> str:
         low, high = sorted(0.0 - end if self.goal.drop else end for end in self.interval)
         said = self.goal.say(self.score)
@@ -79,6 +98,11 @@ class Verdict:
             "samples": self.samples,
             "kept": self.kept,
         }
+
+
+def _about(number: int) -> str:
+    """Two digits of a number of samples."""
+    return f"{float(f'{number:.2g}'):,.0f}"
 
 
 def drop_verdict(promise: Promise, plain: AccuracyResult, found: AccuracyResult) -> Verdict:

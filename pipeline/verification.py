@@ -170,6 +170,8 @@ def judge_onnx(
 def say_verdict(promise: Promise, verdict: Verdict, screen: Screen) -> None:
     """The line about a promise."""
     screen.add(f"promise {promise} {'kept' if verdict.kept else 'missed'}: {verdict}")
+    if verdict.kept and verdict.chance:
+        screen.add(f"  {verdict.chance}")
 
 
 def _sentence(

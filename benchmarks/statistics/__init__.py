@@ -8,7 +8,11 @@ from __future__ import annotations
 
 from benchmarks.statistics.binomial import binomial_tail
 from benchmarks.statistics.bootstrap import Interval, bootstrap_figures
-from benchmarks.statistics.enough import samples_for_difference, samples_for_split
+from benchmarks.statistics.enough import (
+    samples_for_difference,
+    samples_for_split,
+    samples_to_narrow,
+)
 from benchmarks.statistics.mcnemar import McNemar, mcnemar
 from benchmarks.statistics.percentiles import percentile
 from benchmarks.statistics.stability import Stability, judge_stability
@@ -24,4 +28,5 @@ __all__ = [
     "percentile",
     "samples_for_difference",
     "samples_for_split",
+    "samples_to_narrow",
 ]

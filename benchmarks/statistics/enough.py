@@ -7,7 +7,7 @@ from statistics import NormalDist
 
 from benchmarks.statistics.bootstrap import CONFIDENCE, Interval
 
-__all__ = ["POWER", "samples_for_difference", "samples_for_split"]
+__all__ = ["POWER", "samples_for_difference", "samples_for_split", "samples_to_narrow"]
 
 POWER = 0.8
 """Chance that so many samples tell a difference as large as the one that was seen."""
@@ -55,6 +55,25 @@ def samples_for_difference(difference: float, interval: Interval, samples: int) 
     if difference == 0 or deviation == 0 or not math.isfinite(deviation):
         return None
     return _bounded(samples * ((_Z_TWO_SIDED + _Z_POWER) * deviation / difference) ** 2)
+
+
+def samples_to_narrow(interval: tuple[float, float], width: float, samples: int) -> int | None:
+    """Samples with which an interval would reach no further than ``width`` to each side.
+
+    Its width falls with the root of their number.
+
+    Args:
+        interval: that was found.
+        width: half of what it may be, larger than 0.
+        samples: how many it was taken on.
+
+    Returns:
+        The number; None where it is as narrow already, or nothing bounds it.
+    """
+    half = (interval[1] - interval[0]) / 2
+    if not math.isfinite(half) or half <= width:
+        return None
+    return _bounded(samples * (half / width) ** 2)
 
 
 def _bounded(number: float) -> int | None:

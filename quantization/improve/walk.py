@@ -73,6 +73,7 @@ class FloatAndInt8:
             raise DataError("0 samples were given, expected at least 1; give calibration data")
         for name in self.view.inputs:
             self.exact[name] = self.actual[name] = [sample[name] for sample in self.samples]
+        self._produced = {*self.view.inputs, *(o for n in self.view.nodes for o in n.outputs)}
         self._unread = {
             name: len(self.view.uses(name))
             for node in self.view.nodes
@@ -98,34 +99,44 @@ class FloatAndInt8:
             if progress is not None:
                 progress(number, len(live))
 
-    def _step(
-        self,
-        node: Node,
-        decide: Callable[[LayerVisit], Decision],
-    ) -> None:
-        names = _variable_inputs(self.view, node)
+    def _step(self, node: Node, decide: Callable[[LayerVisit], Decision]) -> None:
+        names = self._variable_inputs(node)
         visit = LayerVisit(
             node=node,
             exact={name: self.exact[name] for name in names},
             actual={name: self.actual[name] for name in names},
         )
-        grids, constants = decide(visit)
-        exact = run_node(self.view, self.load, node, visit.exact)
-        same = all(self.exact[name] is self.actual[name] for name in names)
-        if same and not grids and not constants:
-            actual = exact
-        else:
-            actual = run_node(
-                self.view, self.load, node, visit.actual, grids=grids, constants=constants
-            )
-            if self.correct and node.op_type in WEIGHTED_OPS and _has_constant(self.view, node):
-                actual = {node.outputs[0]: self._corrected(node, exact, actual)}
+        exact, actual = self._both(visit, *decide(visit))
+        if exact is not actual and self.correct and _has_constant(self.view, node):
+            actual = {node.outputs[0]: self._corrected(node, exact, actual)}
         if not names:  # computed of constants alone: the same for every sample
             exact, actual = (_for_each(found, len(self.samples)) for found in (exact, actual))
         self.exact.update(exact)
         self.actual.update(
             {n: values if _alike(exact[n], values) else exact[n] for n, values in actual.items()}
         )
+
+    def _both(
+        self, visit: LayerVisit, grids: Mapping[int, Grid], constants: Mapping[str, Array]
+    ) -> tuple[dict[str, Sequence[Array]], dict[str, Sequence[Array]]]:
+        """What the node makes in each copy: one session for both, unless INT8 changes the node."""
+        node, names = visit.node, visit.exact.keys()
+        if grids or constants:
+            exact = run_node(self.view, self.load, node, visit.exact)
+            return exact, run_node(
+                self.view, self.load, node, visit.actual, grids=grids, constants=constants
+            )
+        if all(visit.exact[name] is visit.actual[name] for name in names):
+            exact = run_node(self.view, self.load, node, visit.exact)
+            return exact, exact
+        joined = {name: [*visit.exact[name], *visit.actual[name]] for name in names}
+        made, count = run_node(self.view, self.load, node, joined), len(self.samples)
+        exact = {name: values[:count] for name, values in made.items()}
+        return exact, {name: values[count:] for name, values in made.items()}
+
+    def _variable_inputs(self, node: Node) -> list[str]:
+        names = [name for name in reads(node.proto) if not self.view.is_constant(name)]
+        return [name for name in names if name in self._produced]
 
     def _corrected(
         self,
@@ -226,12 +237,6 @@ def live_bytes(view: GraphView, load: Load, sample: Arrays) -> int:
     return peak
 
 
-def _variable_inputs(view: GraphView, node: Node) -> list[str]:
-    names = [name for name in reads(node.proto) if not view.is_constant(name)]
-    produced = {*view.inputs, *(o for n in view.nodes for o in n.outputs)}
-    return [name for name in names if name in produced]
-
-
 def reads(proto: onnx.NodeProto) -> dict[str, None]:
     """Every tensor a node reads, and every name inside its bodies, each once."""
     names = dict.fromkeys(name for name in proto.input if name)
@@ -283,7 +288,9 @@ def _typed(view: GraphView, name: str) -> onnx.ValueInfoProto:
 
 
 def _has_constant(view: GraphView, node: Node) -> bool:
-    """Whether the layer has a constant weight of output channels and no computed bias."""
+    """Whether it is a layer with a constant weight of output channels and no computed bias."""
+    if node.op_type not in WEIGHTED_OPS:
+        return False
     weight = view.constant(node.inputs[1]) if len(node.inputs) > 1 else None
     if weight is None or weight.ndim < 2:  # of a vector, the product has no axis of channels
         return False

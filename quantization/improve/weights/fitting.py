@@ -31,6 +31,9 @@ Array = NDArray[Any]
 Floats = NDArray[np.float64]
 
 _CHECKED = 4  # every fourth sample
+_MOST_CHECKED_ROWS = (
+    64  # of each group of a wide layer, whose check would be two thirds of its time
+)
 _HARMFUL = 1.1  # times the error; less is chance, and fits of many layers help each other
 
 
@@ -108,17 +111,22 @@ def fit_in_blocks(
         ridge: λ as a share of the mean square of the INT8 input; None does not fit.
         partners: of the K weights, where no pair of codes may saturate (graphs.pairs).
     """
+    every = slice(None)
 
-    def codes(read: Columns, ridge: float | None) -> NDArray[np.int8]:
+    def codes(read: Columns, ridge: float | None, rows: slice = every) -> NDArray[np.int8]:
         exact, actual = map(np.concatenate, (read.exact, read.actual))
-        return round_in_blocks(matrix, scale, exact, actual, ridge=ridge, partners=partners)
+        part, steps = matrix[:, rows], scale[:, rows]
+        return round_in_blocks(part, steps, exact, actual, ridge=ridge, partners=partners)
 
     some, others = columns.divided()
     if ridge is None or not others.exact:
         return codes(columns, None)
     ridge_of_some = ridge * len(columns.exact) / len(some.exact)
-    fitted, plain = (codes(some, each) * scale[..., None] for each in (ridge_of_some, None))
-    holds = _holds(fitted, matrix, others, plain)
+    rows = slice(None, None, -(-matrix.shape[1] // _MOST_CHECKED_ROWS))
+    fitted, plain = (
+        codes(some, each, rows) * scale[:, rows, None] for each in (ridge_of_some, None)
+    )
+    holds = _holds(fitted, matrix[:, rows], others, plain)
     return codes(columns, ridge if holds else None)
 
 

@@ -16,6 +16,7 @@ from benchmarks.statistics import (
     percentile,
     samples_for_difference,
     samples_for_split,
+    samples_to_narrow,
 )
 from benchmarks.statistics.bootstrap import draw_rounds, interval_of
 from benchmarks.statistics.stability import settled
@@ -184,3 +185,14 @@ def test_so_many_samples_tell_the_difference_about_four_times_in_five() -> None:
     assert told == pytest.approx(0.8, abs=0.03)
     assert samples_for_difference(0.0, Interval(low=-1.0, high=1.0), samples) is None
     assert samples_for_difference(1e-9, Interval(low=-1.0, high=1.0), samples) is None
+
+
+@pytest.mark.parametrize("half", [0.6, 2.8, 40.0])
+def test_so_many_samples_narrow_an_interval_to_its_limit(half: float) -> None:
+    rng = np.random.default_rng(int(10 * half))
+    middle, limit, samples = float(rng.normal()), 0.5, int(rng.integers(20, 2000))
+    found = samples_to_narrow((middle - half, middle + half), limit, samples)
+    assert found is not None
+    assert half * np.sqrt(samples / found) <= limit < half * np.sqrt(samples / (found - 1))
+    assert samples_to_narrow((middle - half, middle + half), half + 1e-9, samples) is None
+    assert samples_to_narrow((-np.inf, middle), limit, samples) is None

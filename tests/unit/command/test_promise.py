@@ -11,12 +11,16 @@ import pytest
 from onnx import TensorProto, helper
 
 import calibrators
-from artefacts.errors import DataError
+from artefacts.errors import DataError, GateMissedError
 from pipeline.flags import parse_job
-from pipeline.judge import Judge
+from pipeline.gates import refuse_if_missed
+from pipeline.judge import SQNR, Judge, Verdict
 from pipeline.parts import Part, digests_of, divide, learning_part
 from pipeline.promise import Promise
+from pipeline.screen import Screen
+from pipeline.verification import say_verdict
 from quantization.measure.execution import load_onnxruntime
+from quantization.search.problem import Goal
 
 
 def through(batch: int | str = "N") -> onnx.ModelProto:
@@ -234,3 +238,39 @@ def test_a_promise_that_is_just_kept_is_kept() -> None:
     drop = 100 * (0.735 - 0.73)
     assert drop > 0.5  # in floats
     assert Promise(kind="drop", minimum=-0.5).goal("points").kept(-drop)
+
+
+def verdict(score: float, *, limit: float = -0.5, unit: str = "points of top1") -> Verdict:
+    """On 125 samples, 2.8 either way."""
+    goal = Goal(minimum=limit, unit=unit, drop=unit.startswith("points"))
+    return Verdict(score=score, interval=(score - 2.8, score + 2.8), samples=125, goal=goal)
+
+
+def test_a_missed_promise_says_how_many_samples_would_tell() -> None:
+    promise = Promise(kind="drop", minimum=-0.5)
+    with pytest.raises(GateMissedError) as error:
+        refuse_if_missed(promise, Path("m.engine"), "", verdict(-0.8))
+    said = (
+        "by 2.8 either way, more than the 0.5 that are promised; about 3,900 would tell: give more"
+    )
+    assert f"on 125 samples chance alone moves it {said}, or promise less" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("limit", "unit", "said"),
+    [
+        (-0.5, "points of top1", "the 0.5 that are promised; about 3,900 would tell"),
+        (-3.0, "points of top1", ""),
+        (99.0, "% of the same top-1", "the 1 that are promised; about 980 would tell"),
+        (97.0, "% of the same top-1", ""),
+        (25.0, SQNR, ""),
+    ],
+)
+def test_a_kept_promise_that_chance_can_break_says_so(
+    limit: float, unit: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = verdict(99.9 if limit > 0 else 0.0, limit=limit, unit=unit)
+    say_verdict(Promise(kind="drop", minimum=limit), found, Screen(bars=False, steps=1))
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1 + bool(said)
+    assert said in lines[-1]
