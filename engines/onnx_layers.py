@@ -27,19 +27,19 @@ from graphs.view import GraphView, Node
 from graphs.walk import nodes
 
 __all__ = [
-    "LARGEST_TRIED_BYTES",
     "Layer",
     "external_files",
     "graph_names",
     "has_float16",
     "has_qdq",
     "is_dequantized",
+    "is_tried",
     "read_onnx",
     "small_enough",
     "weighted_layers",
 ]
 
-LARGEST_TRIED_BYTES = 1 << 30
+_LARGEST_TRIED_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,9 +85,14 @@ def read_onnx(path: str | Path) -> onnx.ModelProto:
         ) from err
 
 
+def is_tried(model: onnx.ModelProto) -> bool:
+    """Whether a library is asked early if it reads a model: of a large one that would cost much."""
+    return weight_bytes(model) <= _LARGEST_TRIED_BYTES
+
+
 def small_enough(model: onnx.ModelProto) -> bytes | None:
-    """What a library is given to try whether it reads a model; None where that would cost much."""
-    return model.SerializeToString() if weight_bytes(model) <= LARGEST_TRIED_BYTES else None
+    """What a library is given to try whether it reads a model; None where it is not asked."""
+    return model.SerializeToString() if is_tried(model) else None
 
 
 def weighted_layers(

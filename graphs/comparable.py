@@ -17,7 +17,7 @@ from graphs.operators import REARRANGING_OPS, SHAPE_MAKING_OPS, SIZE_OPS
 from graphs.view import GraphView
 from graphs.walk import nodes, producers, reads, subgraphs, walk
 
-__all__ = ["before_scores", "chosen_shapes", "comparable_outputs", "with_outputs"]
+__all__ = ["as_outputs", "before_scores", "chosen_shapes", "comparable_outputs", "with_outputs"]
 
 
 def chosen_shapes(view: GraphView) -> set[str]:
@@ -63,16 +63,25 @@ def with_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProt
     """
     if [output.name for output in model.graph.output] == list(names):
         return model
-    known = {output.name: output for output in model.graph.output}
-    view = GraphView(model)
     result = onnx.ModelProto()
     result.CopyFrom(model)
     del result.graph.output[:]
-    for name in names:
-        kind = view.element_type(name) or TensorProto.FLOAT
-        value = helper.make_tensor_value_info(name, kind, view.shape(name))
-        result.graph.output.append(known.get(name, value))
+    result.graph.output.extend(as_outputs(model, names))
     return result
+
+
+def as_outputs(model: onnx.ModelProto, names: Sequence[str]) -> list[onnx.ValueInfoProto]:
+    """How a graph declares tensors that it is to give out."""
+    known = {output.name: output for output in model.graph.output}
+    view = GraphView(model)
+    return [
+        known[name]
+        if name in known
+        else helper.make_tensor_value_info(
+            name, view.element_type(name) or TensorProto.FLOAT, view.shape(name)
+        )
+        for name in names
+    ]
 
 
 def before_scores(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import GraphProto, ModelProto, NodeProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from artefacts.errors import ModelError
 from graphs.names import Names, node_name
@@ -207,6 +207,12 @@ class GraphEditor:
         """Name of a new constant: ``wanted``, with a number where that is taken."""
         name = self.names.tensor(wanted)
         self._store(name, values)
+        return name
+
+    def placeholder(self, wanted: str, like: TensorProto) -> str:
+        """Name of a new constant of the type and shape of another, whose data is not copied."""
+        name = self.names.tensor(wanted)
+        self.model.graph.initializer.add(name=name, data_type=like.data_type, dims=like.dims)
         return name
 
     def fold(self, node: Node, values: NDArray[Any]) -> None:

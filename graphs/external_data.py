@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import onnx
@@ -75,22 +76,39 @@ def _confine(location: str, tensor: TensorProto, model: Path) -> Path:
     return file
 
 
-def save_external(model: onnx.ModelProto, path: Path) -> None:
+def save_external(
+    model: onnx.ModelProto,
+    path: Path,
+    *,
+    outputs: Sequence[onnx.ValueInfoProto] | None = None,
+    elsewhere: Mapping[str, TensorProto] | None = None,
+) -> None:
     """Write the large tensors to one file beside the model, then the model.
+
+    Args:
+        model: which is not changed.
+        path: of the file.
+        outputs: instead of the model's own, where those are not wanted.
+        elsewhere: initializer → the tensor that holds its data, where the model itself does not.
 
     Raises:
         InputError: the folder cannot be written to.
     """
     light, large = without_data(model, INLINE_BELOW_BYTES)
+    if outputs is not None:
+        del light.graph.output[:]
+        light.graph.output.extend(outputs)
+    held = elsewhere or {}
     digest = hashlib.sha256()
     for tensor in large:
-        digest.update(raw_bytes(tensor))
+        digest.update(raw_bytes(held.get(tensor.name, tensor)))
     name = f"{path.stem}.{digest.hexdigest()[:12]}.data"
     places: dict[str, tuple[int, int]] = {}
     with replace_atomic(path.parent / name) as part, part.open("wb") as file:
         for tensor in large:
             file.seek(-file.tell() % ALIGNMENT_BYTES, os.SEEK_CUR)
-            places[tensor.name] = (file.tell(), file.write(raw_bytes(tensor)))
+            data = raw_bytes(held.get(tensor.name, tensor))
+            places[tensor.name] = (file.tell(), file.write(data))
     for tensor in light.graph.initializer:
         if tensor.name in places:
             tensor.data_location = TensorProto.EXTERNAL

@@ -15,9 +15,10 @@ from google.protobuf.message import DecodeError, Message
 from onnx import TensorProto, helper
 
 from artefacts.errors import ModelError
-from artefacts.files import write_atomic
+from artefacts.files import replace_atomic
 from graphs.edit import check_axes
 from graphs.external_data import EXTERNAL_LIMIT_BYTES, load_external, save_external
+from graphs.pieces import pieces
 from graphs.tensor_data import element_bits, element_count, tensor_bytes, tensors_of, weight_bytes
 from graphs.untrusted import ExternalReads, check_extent, tensors_of_nodes
 
@@ -90,7 +91,8 @@ def save_model(model: onnx.ModelProto, path: str | Path) -> None:
     """
     path = Path(path)
     if fits_one_file(model):
-        write_atomic(path, model.SerializeToString(deterministic=True))
+        with replace_atomic(path) as part, part.open("wb") as file:
+            file.writelines(pieces(model))
         return
     save_external(model, path)
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import onnx
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from onnx import TensorProto, helper, numpy_helper
 
 from graphs.walk import subgraphs
 
 __all__ = [
+    "copy_fields",
     "element_bits",
     "element_count",
+    "outline",
     "raw_bytes",
     "tensor_bytes",
     "tensors_of",
@@ -21,6 +24,7 @@ __all__ = [
     "without_data",
 ]
 
+_OUTLINED_BYTES = 1 << 16
 _KNOWN_TYPES = frozenset(TensorProto.DataType.values())
 
 
@@ -76,8 +80,8 @@ def without_data(
     Protobuf cannot serialize 2 GB, and the C++ functions of onnx serialize what they are given.
     """
     light = onnx.ModelProto()
-    _copy_fields(model, light, skip="graph")
-    _copy_fields(model.graph, light.graph, skip="initializer")
+    copy_fields(model, light, lambda field: field.name != "graph")
+    copy_fields(model.graph, light.graph, lambda field: field.name != "initializer")
     large = []
     for tensor in model.graph.initializer:
         copy = light.graph.initializer.add()
@@ -90,9 +94,17 @@ def without_data(
     return light, large
 
 
-def _copy_fields(source: Message, target: Message, *, skip: str) -> None:
+def outline(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy for whom names, shapes and small constants are enough: the others have no data."""
+    return without_data(model, _OUTLINED_BYTES)[0]
+
+
+def copy_fields(
+    source: Message, target: Message, wanted: Callable[[FieldDescriptor], bool]
+) -> None:
+    """Copy some fields of a message into another of its kind."""
     for field, value in source.ListFields():
-        if field.name == skip:
+        if not wanted(field):
             continue
         if field.is_repeated:
             getattr(target, field.name).MergeFrom(value)

@@ -25,7 +25,8 @@ class Built:
 
     Attributes:
         paths: where it lies.
-        prepared: the float model; of a model that came quantized, its graph.
+        prepared: the float model, its large weights in its file only; of a model that came
+            quantized, its graph with all weights.
         source: the model that was built, without the float16 of its floating-point part.
         options: of the build.
         implicit: TensorRT quantized it.
@@ -81,8 +82,7 @@ class Sessions:
         if built.came_quantized:
             as_it_came = built.source == built.paths.beside(".int8.onnx")
             return self.graph if as_it_came else load_int8(built.prepared)
-        path = built.paths.beside(".prepared.onnx")
-        return load_onnxruntime(path if path.is_file() else built.prepared)
+        return load_onnxruntime(built.paths.beside(".prepared.onnx"))
 
     @cached_property
     def plain(self) -> Run | None:

@@ -30,7 +30,7 @@ from pipeline.samples import evaluation_samples, refuse_nothing_to_learn
 from quantization.lint.lint import RULES, Finding
 from quantization.search.recipe import Recipe
 
-__all__ = ["Ready", "check_evaluation", "check_first", "check_operators"]
+__all__ = ["Loaded", "Ready", "check_evaluation", "check_first", "check_operators"]
 
 LOOKED_AT = 32
 
@@ -74,8 +74,12 @@ class Ready:
     taken: bool
 
 
-def check_first(job: Job) -> Ready:
+def check_first(job: Job, model: onnx.ModelProto | None = None) -> Ready:
     """Check names, files, this machine and the model, in the order of what each costs.
+
+    Args:
+        job: what is asked for.
+        model: of the job, where it was read already.
 
     Raises:
         BuilderError: the first thing that would end the job later.
@@ -87,7 +91,7 @@ def check_first(job: Job) -> Ready:
     quantizes, builds = job.build.precision == "int8", job.stop_after is None
     isa = settle_cpu_isa(job.quantize.isa, target, quantizes=quantizes, builds=builds)
     job, recipe = with_recipe(job)
-    model = quantization.load_model(job.paths.onnx)
+    model = quantization.load_model(job.paths.onnx) if model is None else model
     if builds:  # else the engine is built elsewhere, by a release not known here
         runtime.check_model(model)
         runtime.ready()

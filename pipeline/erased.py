@@ -91,6 +91,6 @@ def _erased(given: Calibrated, fitted: Fitted | None, improver: Improver) -> dic
 def _below(
     given: Calibrated, network: Improved, layers: Sequence[str], feeds: Sequence[Arrays]
 ) -> dict[str, float]:
-    int8 = network.quantized(given.placement)
-    levels = own_sqnr_db(network.model, int8, layers, feeds)
+    # Given away: a large INT8 model is not held beside the session that is made of it.
+    levels = own_sqnr_db(network.model, network.quantized(given.placement), layers, feeds)
     return {name: level for name, level in levels.items() if level < LEAST_OWN_DB}

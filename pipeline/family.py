@@ -105,11 +105,13 @@ def _present(path: Path, given: Path) -> Path:
 
 
 def _float_model(candidates: list[Path], int8: Path, wanted: str) -> Path:
-    hashes = {path: graph_hash(load_model(path)) for path in candidates if path.is_file()}
-    for path, found in hashes.items():
-        if found == wanted:
-            return path
-    said = [f"{path.name} is {found[:12]}" for path, found in hashes.items()]
+    said = []
+    for path in candidates:
+        if path.is_file():
+            found = graph_hash(load_model(path))
+            if found == wanted:
+                return path
+            said.append(f"{path.name} is {found[:12]}")
     raise ArtefactError(
         f"model {int8} was made from graph {wanted[:12]}, expected it beside "
         f"({', '.join(said) or 'no float model is there'}): files of two builds; build again"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
@@ -57,6 +58,11 @@ class Improver:
     screen: Screen
     effort: str
     checkpoint: Path
+
+    @cached_property
+    def _walks(self) -> Checkpoint:
+        """Read once, though the network may be fitted again."""
+        return Checkpoint(self.checkpoint)
 
     @classmethod
     def of(cls, job: Job, screen: Screen) -> Improver:
@@ -119,7 +125,7 @@ class Improver:
                 feeds,
                 variants=variants,
                 progress=progress,
-                checkpoint=Checkpoint(self.checkpoint) if methods is None else None,
+                checkpoint=self._walks if methods is None else None,
             )
         # The mean over samples: the SQNR over all is that of the few samples with most noise.
         best = max(trials, key=lambda trial: trial.mean_db)

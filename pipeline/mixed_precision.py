@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 
 import engines
@@ -12,10 +13,13 @@ from pipeline.building import usual_shapes
 from pipeline.calibration import Calibrated
 from pipeline.job import Job, Paths
 from pipeline.sample_axes import graph_passport
+from pipeline.screen import Screen
 from pipeline.settings import settings_of
 from quantization.improve.improved import Improved
 
-__all__ = ["MixedPrecision", "passport_of", "record"]
+__all__ = ["MixedPrecision", "passport_of", "record", "say_placement"]
+
+_SHOWN_REASONS = 6
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -76,3 +80,19 @@ def passport_of(job: Job, given: Calibrated, mixed: MixedPrecision) -> engines.P
         promise=mixed.promise,
         settings=settings_of(job),
     )
+
+
+def say_placement(
+    placement: quantization.Placement, passport: engines.Passport, screen: Screen
+) -> None:
+    """Say how much becomes INT8, which layers stay in floating point and why."""
+    share = 0.0 if passport.placement is None else passport.placement.int8_mac_share
+    screen.add(
+        f"{len(placement.int8_nodes)} layers read INT8 ({share:.1%} of multiply-accumulates), "
+        f"{len(placement.floating)} stay in floating point",
+    )
+    reasons = Counter((layer.op_type, layer.rule, layer.why) for layer in placement.floating)
+    for (op_type, rule, why), times in reasons.most_common(_SHOWN_REASONS):
+        screen.add(f"  {times} {op_type}: {why} ({rule})")
+    if len(reasons) > _SHOWN_REASONS:
+        screen.add(f"  and {len(reasons) - _SHOWN_REASONS} more reasons; all are in the manifest")

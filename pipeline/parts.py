@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from calibrators import Preprocess, Sample, Samples
 from quantization.search.splits import split_digests
 
-__all__ = ["SEED", "Part", "divide", "learning_part"]
+__all__ = ["SEED", "Part", "digests_of", "divide", "learning_part"]
 
 SEED = 0
 LEARNING_SHARE = 0.6
@@ -20,11 +20,21 @@ KEPT_BYTES = 512 << 20
 
 
 class Part:
-    """Some samples of a source; a source itself."""
+    """Some samples of a source; a source itself.
 
-    def __init__(self, samples: Samples, rows: Sequence[int]) -> None:
+    Args:
+        samples: the source.
+        rows: which of them.
+        digests: of all samples of the source, where they are known: to find them out is to read
+            and to hash every one.
+    """
+
+    def __init__(
+        self, samples: Samples, rows: Sequence[int], digests: Sequence[str] | None = None
+    ) -> None:
         self._samples = samples
         self._rows = tuple(sorted(rows))
+        self._digests = digests
         self._kept: tuple[Sample, ...] | None = None
 
     def keep(self) -> None:
@@ -33,6 +43,13 @@ class Part:
         size = sum(array.nbytes for array in first.inputs.values()) if first else 0
         if size * len(self) <= KEPT_BYTES:
             self._kept = tuple(self)
+
+    @property
+    def digests(self) -> list[str]:
+        """Of its samples, in their order."""
+        if self._digests is None:
+            return [sample.digest for sample in self]
+        return [self._digests[row] for row in self._rows]
 
     @property
     def path(self) -> str:
@@ -70,22 +87,29 @@ class Part:
         return len(self._rows)
 
     def __getitem__(self, rows: slice) -> Part:
-        return Part(self._samples, self._rows[rows])
+        return Part(self._samples, self._rows[rows], self._digests)
+
+
+def digests_of(samples: Samples) -> list[str]:
+    """Of all samples, in their order; they are read for it where they are not known."""
+    if isinstance(samples, Part):
+        return samples.digests
+    return [sample.digest for sample in samples]
 
 
 def divide(samples: Samples, *, share: float) -> tuple[Part, Part]:
     """Two parts by content, the first with this share of the distinct samples.
 
     Args:
-        samples: read once here, for their digests.
+        samples: read once here for their digests, where those are not known.
         share: above 0 and below 1.
 
     Raises:
         DataError: fewer than two distinct samples.
     """
-    digests = [sample.digest for sample in samples]
+    digests = digests_of(samples)
     first, second = split_digests(digests, selection_share=share, seed=SEED)
-    return Part(samples, first), Part(samples, second)
+    return Part(samples, first, digests), Part(samples, second, digests)
 
 
 def learning_part(samples: Samples) -> tuple[Part, Part]:

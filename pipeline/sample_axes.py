@@ -85,12 +85,13 @@ class _LateRun:
     def _run(self) -> Run:
         view = GraphView(self._model)
         names = dict.fromkeys((*comparable_outputs(view), *view.outputs))
-        return _load(with_outputs(self._model, list(names)))
+        return _load(self._model, list(names))
 
 
-def _load(model: onnx.ModelProto) -> Run:
+def _load(model: onnx.ModelProto, outputs: list[str]) -> Run:
     if quantization.quantized_format(model) is None:
-        return load_onnxruntime(model)
+        return load_onnxruntime(model, outputs=outputs)
+    model = with_outputs(model, outputs)
     try:
         return load_onnxruntime(quantization.strip(model).model)
     except ModelError:  # codes at the edge of the graph

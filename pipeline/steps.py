@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ import onnx
 import calibrators
 import engines
 import quantization
+from graphs.tensor_data import outline
 from graphs.walk import nodes
 from pipeline.building import (
     build_file,
@@ -25,13 +25,13 @@ from pipeline.building import (
 )
 from pipeline.built import Built
 from pipeline.calibration import Calibrated, calibrate
-from pipeline.checked_first import Ready, check_evaluation, check_first, check_operators
+from pipeline.checked_first import Loaded, Ready, check_evaluation, check_first, check_operators
 from pipeline.erased import all_that_survives
 from pipeline.fixed_sizes import fix_sizes
 from pipeline.gates import refuse_gap, refuse_if_missed
 from pipeline.improvement import Improver
 from pipeline.job import Data, Job
-from pipeline.mixed_precision import MixedPrecision, passport_of, record
+from pipeline.mixed_precision import MixedPrecision, passport_of, record, say_placement
 from pipeline.needs import needs_of
 from pipeline.plan import plan_of
 from pipeline.preprocessing import Described, settle_preprocess, with_description
@@ -46,9 +46,8 @@ from pipeline.verification import judge_onnx, verify
 from quantization.foreign.bound import bound_weights
 from quantization.search.recipe import Recipe
 
-__all__ = ["placing", "run"]
+__all__ = ["placing", "run", "run_checked"]
 
-SHOWN_REASONS = 6
 BOUNDING_SAMPLES = 32
 
 
@@ -58,7 +57,7 @@ class Source:
 
     Attributes:
         prepared: the float model; of a model that came quantized, its graph.
-        path: of the model.
+        path: of the model, which is read anew to be built.
         passport: what the manifest will say of it.
         statistics: of its tensors, where they were calibrated.
         obstacle: why a promise cannot be kept; empty where it can, or none was given.
@@ -77,7 +76,15 @@ def run(job: Job, screen: Screen) -> None:
     Raises:
         BuilderError: whatever the user can mend, with the sentence to print.
     """
-    ready = check_first(job)
+    run_checked(check_first(job), screen)
+
+
+def run_checked(ready: Ready, screen: Screen) -> None:
+    """The steps of a job that was checked.
+
+    Raises:
+        BuilderError: whatever the user can mend, with the sentence to print.
+    """
     data, known = settle_preprocess(ready.job.paths, ready.job.data, ready.loaded.model, screen)
     job = replace(ready.job, data=data)
     if job.show.dry_run:
@@ -92,12 +99,7 @@ def _run(ready: Ready, known: Described, screen: Screen) -> None:
     if ready.taken:
         source: Source | None = use_quantized_model(job, target, isa, ready.loaded.take(), screen)
     else:
-        prepared = prepare(job, target, ready.loaded.take(), screen)
-        if job.build.precision == "int8" and not job.build.implicit:
-            source = quantized(job, target, isa, recipe, prepared, screen)
-        else:
-            path = job.paths.beside(".prepared.onnx")
-            source = Source(prepared=prepared, path=path, passport=graph_passport(prepared))
+        source = _made(job, target, isa, recipe, ready.loaded, screen)
     promise = job.quantize.promise
     if source is None:
         return
@@ -106,6 +108,8 @@ def _run(ready: Ready, known: Described, screen: Screen) -> None:
         verdict = judge_onnx(job.data, promise, source.prepared, source.path, screen)
         refuse_if_missed(promise, source.path, source.obstacle, verdict)
         return
+    if not ready.taken:  # its large weights are read from its file from here on
+        source = replace(source, prepared=outline(source.prepared))
     built = build(job, target, source, screen)
     check, verdict = verify(built, job.data, promise, screen, job.verify.save_outputs)
     if job.verify.sign is not None:  # last: the signature covers what was measured
@@ -114,6 +118,17 @@ def _run(ready: Ready, known: Described, screen: Screen) -> None:
     refuse_gap(job.paths.engine, check, allowed=job.verify.allow_runtime_gap)
     gap = "" if check.explained else f"the runtime is the cause: {check}"
     refuse_if_missed(promise, job.paths.engine, source.obstacle, verdict, gap)
+
+
+def _made(
+    job: Job, target: str, isa: str | None, recipe: Recipe | None, loaded: Loaded, screen: Screen
+) -> Source | None:
+    """What is built from a float model; None where the ranges are the end."""
+    prepared = prepare(job, target, loaded.take(), screen)
+    if job.build.precision == "int8" and not job.build.implicit:
+        return quantized(job, target, isa, recipe, prepared, screen)
+    path = job.paths.beside(".prepared.onnx")
+    return Source(prepared=prepared, path=path, passport=graph_passport(prepared))
 
 
 def use_quantized_model(
@@ -254,22 +269,6 @@ def choose_precisions(
         )
         return search.keep(asked.promise)
     return all_that_survives(given, improver)
-
-
-def say_placement(
-    placement: quantization.Placement, passport: engines.Passport, screen: Screen
-) -> None:
-    """Say how much becomes INT8, which layers stay in floating point and why."""
-    share = 0.0 if passport.placement is None else passport.placement.int8_mac_share
-    screen.add(
-        f"{len(placement.int8_nodes)} layers read INT8 ({share:.1%} of multiply-accumulates), "
-        f"{len(placement.floating)} stay in floating point",
-    )
-    reasons = Counter((layer.op_type, layer.rule, layer.why) for layer in placement.floating)
-    for (op_type, rule, why), times in reasons.most_common(SHOWN_REASONS):
-        screen.add(f"  {times} {op_type}: {why} ({rule})")
-    if len(reasons) > SHOWN_REASONS:
-        screen.add(f"  and {len(reasons) - SHOWN_REASONS} more reasons; all are in the manifest")
 
 
 def build(job: Job, target: str, source: Source, screen: Screen) -> Built:

@@ -6,12 +6,10 @@ import logging
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from artefacts.errors import ArtefactError, DataError, ModelError
@@ -80,13 +78,20 @@ class Collector:
         self._preprocess = preprocess
         self._checkpoint = checkpoint
         self._seen: set[str] = set()
-        self._levels = [
+        # Apart by how many subsets a sample is in, so that each is counted once, where it stays.
+        self._parts = [
             {name: TensorStatistics() for name in self._nodes} for _ in range(SUBSETS + 1)
         ]
-        self._merging = threading.Lock()
+        self._resumed: Statistics | None = None
         # In NumPy one thread counts at a time: two at once would hand Python's lock to and fro,
         # and take longer than one after the other (measured).
-        self._counting = threading.Lock() if native.library is None else nullcontext()
+        alone = threading.Lock()
+        self._locks = {
+            name: alone if native.library is None else threading.Lock() for name in self._nodes
+        }
+        self._entrance = threading.Condition()
+        self._inside = 0  # threads that are counting: what they have counted is no whole sample
+        self._spoilt = False
         self._unsaved = 0
         self._saved_at_s = time.monotonic()
         if checkpoint is not None and checkpoint.path.exists():
@@ -106,26 +111,28 @@ class Collector:
             DataError: NaN or Inf, with tensor, node and sample.
             ModelError: a tensor that does not hold floats.
         """
-        by_level: dict[int, list[Activations]] = {}
-        for sample in group:
-            by_level.setdefault(subsets_of(sample.digest), []).append(sample)
-        with self._counting:
-            cells = [
-                (name, level, self._count(name, samples))
-                for name in self._nodes
-                for level, samples in by_level.items()
-            ]
-        with self._merging:
-            for name, level, cell in cells:
-                for tensors in self._levels[: level + 1]:
-                    tensors[name].merge(cell)
-            self._seen.update(sample.digest for sample in group)
-            self._unsaved += len(group)
-            self._save_when_due()
+        with self._entrance:
+            self._entrance.wait_for(lambda: not (self._inside and self._is_due()))
+            self._inside += 1
+        whole = False
+        try:
+            for name in self._nodes:
+                self._count(name, group)
+            whole = True
+        finally:
+            with self._entrance:
+                self._inside -= 1
+                self._spoilt |= not whole
+                if whole:
+                    self._seen.update(sample.digest for sample in group)
+                    self._unsaved += len(group)
+                self._entrance.notify_all()  # who wakes up waits for the checkpoint, or its error
+                if not self._inside and self._is_due():
+                    self.save()
 
     def statistics(self) -> Statistics:
         """What was counted so far."""
-        whole, *subsets = self._levels
+        whole, *subsets = (self._level(level) for level in range(SUBSETS + 1))
         return Statistics(
             graph_hash=self._graph_hash,
             preprocess=self._preprocess,
@@ -140,36 +147,50 @@ class Collector:
             self.statistics().save(self._checkpoint.path)
             self._unsaved, self._saved_at_s = 0, time.monotonic()
 
-    def _count(self, name: str, samples: Sequence[Activations]) -> TensorStatistics:
-        arrays = [sample.values[name] for sample in samples]
-        if arrays[0].dtype.kind != "f":
-            raise ModelError(
-                f"tensor {name} ({self._nodes[name]}) holds {arrays[0].dtype}, expected floats; "
-                "leave its layer out of the placement"
+    def _count(self, name: str, samples: Sequence[Activations]) -> None:
+        with self._locks[name]:
+            for sample in samples:
+                values = sample.values[name]
+                if values.dtype.kind != "f":
+                    raise ModelError(
+                        f"tensor {name} ({self._nodes[name]}) holds {values.dtype}, expected "
+                        "floats; leave its layer out of the placement"
+                    )
+                cell = self._parts[subsets_of(sample.digest)][name]
+                cell.add(values)
+                if cell.nan or cell.inf:
+                    self._refuse(name, sample)
+
+    def _level(self, level: int) -> dict[str, TensorStatistics]:
+        """Statistics of the samples that are in at least so many subsets."""
+        parts: list[Mapping[str, TensorStatistics]] = list(self._parts[level:])
+        if self._resumed is not None:
+            parts.append((self._resumed.tensors, *self._resumed.subsets)[level])
+        levels = {name: TensorStatistics() for name in self._nodes}
+        for part in parts:
+            for name, cell in levels.items():
+                cell.merge(part[name])
+        return levels
+
+    def _refuse(self, name: str, sample: Activations) -> None:
+        cell = TensorStatistics.of(sample.values[name])
+        raise DataError(
+            f"tensor {name}, computed by {self._nodes[name]}, has {cell.nan} NaN and "
+            f"{cell.inf} Inf among {sample.values[name].size} values for sample "
+            f"{sample.name}, expected finite ones; mend the sample or keep this layer in "
+            "floating point"
+        )
+
+    def _is_due(self) -> bool:
+        """Whether a checkpoint has to be written as soon as nobody is counting."""
+        return (
+            self._checkpoint is not None
+            and not self._spoilt
+            and (
+                self._unsaved >= self._checkpoint.every_samples
+                or time.monotonic() - self._saved_at_s >= self._checkpoint.every_s
             )
-        values = arrays[0] if len(arrays) == 1 else np.concatenate([a.ravel() for a in arrays])
-        cell = TensorStatistics.of(values)
-        if cell.nan or cell.inf:
-            self._refuse(name, samples)
-        return cell
-
-    def _refuse(self, name: str, samples: Sequence[Activations]) -> None:
-        for sample in samples:
-            cell = TensorStatistics.of(sample.values[name])
-            if cell.nan or cell.inf:
-                raise DataError(
-                    f"tensor {name}, computed by {self._nodes[name]}, has {cell.nan} NaN and "
-                    f"{cell.inf} Inf among {sample.values[name].size} values for sample "
-                    f"{sample.name}, expected finite ones; mend the sample or keep this layer in "
-                    "floating point"
-                )
-
-    def _save_when_due(self) -> None:
-        if self._checkpoint is not None and (
-            self._unsaved >= self._checkpoint.every_samples
-            or time.monotonic() - self._saved_at_s >= self._checkpoint.every_s
-        ):
-            self.save()
+        )
 
     def _resume(self, path: Path) -> None:
         found = Statistics.load(path)
@@ -185,10 +206,7 @@ class Collector:
                     f"checkpoint {path} is of another run: its {what} is {_short(old)}, expected "
                     f"{_short(new)}; delete it or choose another file"
                 )
-        self._levels = [
-            {name: cell.copy() for name, cell in tensors.items()}
-            for tensors in (found.tensors, *found.subsets)
-        ]
+        self._resumed = found
         self._seen = set(found.samples)
         logger.info("continuing %s after %d samples", path, len(self._seen))
 

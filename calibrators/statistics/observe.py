@@ -12,7 +12,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,14 @@ from artefacts.runs import stoppable
 from calibrators.samples.axes import input_specs
 from calibrators.samples.rows import Arrays, feeds_of, find_layout
 from calibrators.samples.samples import Sample
+from calibrators.statistics.blocked import as_held
 from calibrators.statistics.collector import Checkpoint, Collector
 from calibrators.statistics.exposed import write_exposed
 from calibrators.statistics.pipeline import Pipeline
 from calibrators.statistics.statistics import Statistics
 from graphs.identity import graph_hash
+from graphs.operators import CONVOLUTION_OPS
+from graphs.tensor_data import weight_bytes
 from graphs.walk import nodes
 
 __all__ = ["observe"]
@@ -39,6 +42,7 @@ __all__ = ["observe"]
 logger = logging.getLogger(__name__)
 
 _MOST_WORKERS = 4  # runs at the same time; each holds the activations of a sample
+_LARGEST_WRITTEN_BYTES = 1 << 30  # of weights that are written once more, as the runtime has them
 
 
 def observe(
@@ -227,18 +231,56 @@ def _session(model: onnx.ModelProto, tensors: Sequence[str], threads: int) -> It
     ort = require("onnxruntime", extra="cpu")
     fed = {entry.name for entry in model.graph.input}
     fetched = [name for name in tensors if name not in fed]
+    with scratch_folder("observe") as folder:
+        path = write_exposed(model, fetched, folder)
+        session = None
+        with suppress(*onnxruntime_errors()):  # what the model itself is refused for, it is below
+            session = _without_reordering(ort, model, path, threads)
+        try:
+            session = session or ort.InferenceSession(
+                str(path), _options(ort, threads), providers=_providers(ort)
+            )
+        except onnxruntime_errors() as err:
+            raise ModelError(refusal(f"graph {model.graph.name!r}", "load", err)) from err
+        yield _Session(session, fetched, [name for name in tensors if name in fed])
+
+
+def _options(ort: Any, threads: int) -> Any:
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = threads
     # Idle workers of the runtime would otherwise spin on the cores that the counting needs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    with scratch_folder("observe") as folder:
-        path = write_exposed(model, fetched, folder)
-        try:
-            session = ort.InferenceSession(str(path), options, providers=_providers(ort))
-        except onnxruntime_errors() as err:
-            raise ModelError(refusal(f"graph {model.graph.name!r}", "load", err)) from err
-        yield _Session(session, fetched, [name for name in tensors if name in fed])
+    return options
+
+
+def _without_reordering(ort: Any, model: onnx.ModelProto, path: Path, threads: int) -> Any:
+    """The same nodes on the same values, which are given out as they lie; None where that is all.
+
+    The runtime's own optimizations are written to a file, changed there, and run as they are.
+    """
+    convolutions = any(node.op_type in CONVOLUTION_OPS for node in nodes(model))
+    large = weight_bytes(model) > _LARGEST_WRITTEN_BYTES
+    if not convolutions or large or len(_providers(ort)) > 1:
+        return None
+    optimized = path.with_name("optimized.onnx")
+    options = _options(ort, threads)
+    options.log_severity_level = 4  # it warns that the file is for this kind of processor
+    options.optimized_model_filepath = str(optimized)
+    for key, value in (
+        ("session.optimized_model_external_initializers_file_name", "optimized.weights"),
+        ("session.optimized_model_external_initializers_min_size_in_bytes", "1024"),
+        ("session.disable_prepacking", "1"),  # only the file is wanted
+    ):
+        options.add_session_config_entry(key, value)
+    ort.InferenceSession(str(path), options, providers=_providers(ort))
+    changed = onnx.load(optimized, load_external_data=False)
+    if not as_held(changed):
+        return None
+    optimized.write_bytes(changed.SerializeToString())
+    options = _options(ort, threads)
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return ort.InferenceSession(str(optimized), options, providers=_providers(ort))
 
 
 def _first_line(err: Exception) -> str:

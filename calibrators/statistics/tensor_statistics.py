@@ -113,8 +113,11 @@ class TensorStatistics:
         """
         if array.dtype.kind != "f":
             raise TypeError(f"statistics need floats, found an array of {array.dtype}")
-        with np.errstate(over="ignore"):
-            values = np.ascontiguousarray(array, dtype=np.float32).ravel()
+        values = array
+        if array.dtype != np.float32 or not array.flags.c_contiguous:
+            with np.errstate(over="ignore"):
+                values = np.ascontiguousarray(array, dtype=np.float32)
+        values = values.reshape(-1)
         if native.library is not None:
             native.add_values(native.library, self, values)
             return

@@ -16,7 +16,7 @@ from artefacts.errors import ModelError
 from artefacts.litter import scratch_folder
 from engines.built import BuiltEngine, Feeds
 from engines.coverage import openvino_kernels, openvino_precisions
-from engines.onnx_layers import LARGEST_TRIED_BYTES, graph_names
+from engines.onnx_layers import graph_names, is_tried
 from engines.openvino.cpu_isa import cpu_isa
 from engines.openvino.engine_files import load_bytes, network_bytes
 from engines.openvino.fake_quantize import fuse_qdq
@@ -38,6 +38,7 @@ from engines.openvino.reductions import separate_reductions
 from engines.openvino.unsigned_codes import use_unsigned_codes
 from engines.options import BuildOptions
 from engines.tensors import TensorSpec
+from graphs.external_data import save_external
 from graphs.files import save_model
 from graphs.tensor_data import weight_bytes
 
@@ -56,6 +57,8 @@ MADE_UP_BATCH = 3
 LARGEST_NOISE = (
     1e-6  # of the signal: 60 dB, where the same kernels agree to 120 and wrong ones to 20
 )
+
+_LARGE_BYTES = 128 << 20
 
 logger = logging.getLogger(__name__)
 
@@ -127,11 +130,13 @@ def check_operators(model: onnx.ModelProto, options: BuildOptions) -> None:
             f"{wide[0].name} of graph {model.graph.name!r} is float64, which OpenVINO's CPU plugin "
             "does not take at the edge of a network, expected float32; export the model in float32"
         )
-    if weight_bytes(model) > LARGEST_TRIED_BYTES:
+    if not is_tried(model):
         return
     with scratch_folder("openvino") as folder:
         path = folder / "model.onnx"  # given as bytes, a model is held twice more while it is read
-        save_model(model, path)
+        # Weights in a file of their own are mapped and, as nothing is computed, never looked at.
+        write = save_external if weight_bytes(model) > _LARGE_BYTES else save_model
+        write(model, path)
         try:
             network = core().read_model(path)
             _reshape(network, options)

@@ -17,7 +17,7 @@ from artefacts.errors import ArtefactError, DataError
 from artefacts.words import counted
 from calibrators import Samples, Statistics
 from pipeline.calibration import Observation
-from pipeline.parts import Part, learning_part
+from pipeline.parts import Part, digests_of, learning_part
 from pipeline.recalibration.original import Original
 from pipeline.screen import Screen
 
@@ -49,7 +49,8 @@ def recorded_parts(samples: Samples, *, holds_out: bool) -> Recorded:
     Raises:
         DataError: too few.
     """
-    found = len({sample.digest for sample in samples})
+    digests = digests_of(samples)
+    found = len(set(digests))
     least = FEWEST_SAMPLES if holds_out else 1
     if found < least:
         raise DataError(
@@ -57,16 +58,18 @@ def recorded_parts(samples: Samples, *, holds_out: bool) -> Recorded:
             f"{least}: some calibrate and others compare the engines; record more"
             f"{' or give --eval-data' if holds_out else ''}"
         )
+    whole = Part(samples, range(len(digests)), digests)
     if not holds_out:
-        return Recorded(learned=samples, judged=None)
-    learned, judged = learning_part(samples)
+        return Recorded(learned=whole, judged=None)
+    learned, judged = learning_part(whole)
     return Recorded(learned=learned, judged=judged)
 
 
 def unseen(samples: Samples, known: Collection[str]) -> Part:
     """Samples that were not calibrated with."""
-    digests = [sample.digest for sample in samples]
-    return Part(samples, [row for row, digest in enumerate(digests) if digest not in known])
+    digests = digests_of(samples)
+    rows = [row for row, digest in enumerate(digests) if digest not in known]
+    return Part(samples, rows, digests)
 
 
 def observed(

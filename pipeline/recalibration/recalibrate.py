@@ -14,6 +14,7 @@ from artefacts.errors import BuilderError, DataError
 from artefacts.files import make_folder
 from artefacts.words import counted
 from engines.serving.signing import signature_path
+from graphs.tensor_data import outline
 from pipeline.calibration import ranges_by
 from pipeline.checked_first import Ready, check_first
 from pipeline.input_summaries import input_summaries
@@ -36,7 +37,7 @@ from pipeline.recalibration.original import Original, original_of, output_of
 from pipeline.samples import evaluation_samples, given_samples
 from pipeline.screen import Screen
 from pipeline.settings import flags_of
-from pipeline.steps import placing, run
+from pipeline.steps import placing, run_checked
 
 __all__ = ["STEPS", "recalibrate"]
 
@@ -79,11 +80,14 @@ def recalibrate(asked: Asked, screen: Screen) -> Decision:
     original = original_of(asked.engine)
     output = output_of(asked, original)
     with _job(asked, original, output) as job:
-        ready = check_first(job)
+        ready = check_first(job, original.prepared)
         data = _gather(asked, original, ready, screen)
         merged = job.paths.beside(".stats.npz")
         data.statistics.save(merged)
-        run(replace(job, calibrate=replace(job.calibrate, statistics=merged)), screen)
+        # The model is the job's from here on, and not held beside what is made of it.
+        original = replace(original, prepared=outline(original.prepared))
+        calibrate = replace(ready.job.calibrate, statistics=merged)
+        run_checked(replace(ready, job=replace(ready.job, calibrate=calibrate)), screen)
         screen.start(f"compare    {asked.engine} and {output}")
         compared, unmeasured = _compare(original, data, job, screen)
         return _conclude(asked, original, data, job, screen, (compared, unmeasured))

@@ -31,7 +31,7 @@ from quantization.measure.execution import Arrays
 from quantization.placement import Placement
 from quantization.write.insert import QuantizedTensor
 
-__all__ = ["Checkpoint", "KeptWalk"]
+__all__ = ["Checkpoint", "KeptWalk", "Walks"]
 
 _RULES = 2
 """Of the decisions: one more where the same samples lead to others."""
@@ -55,6 +55,34 @@ class KeptWalk:
     keep: Callable[[], None] = lambda: None
 
 
+@dataclass(frozen=True)
+class Walks:
+    """The walks of one checkpoint that follow from the same samples.
+
+    Attributes:
+        samples: their digest.
+        take: a walk by its key.
+        save: write the file.
+    """
+
+    samples: str
+    take: Callable[[str], KeptWalk]
+    save: Callable[[], None]
+
+    def walk(
+        self,
+        model: onnx.ModelProto,
+        placement: Placement,
+        ranges: Ranges,
+        methods: Methods,
+        seed: int,
+    ) -> KeptWalk:
+        """What the same walk has decided before; nothing where there was none."""
+        amax = ranges.amax_by_tensor
+        facts = [_RULES, graph_hash(model), placement, amax, methods, seed, self.samples]
+        return self.take(hashlib.sha256(repr(facts).encode()).hexdigest())
+
+
 class Checkpoint:
     """The walks of one file, the last few.
 
@@ -70,23 +98,17 @@ class Checkpoint:
         self._walks = _read(path) if path.exists() else {}
         self._saved_s = time.monotonic()
 
-    def walk(
-        self,
-        model: onnx.ModelProto,
-        placement: Placement,
-        ranges: Ranges,
-        samples: Sequence[Arrays],
-        methods: Methods,
-        seed: int,
-    ) -> KeptWalk:
-        """What the same walk has decided before; nothing where there was none."""
-        facts = [_RULES, graph_hash(model), placement, ranges.amax_by_tensor, methods, seed]
-        digest = hashlib.sha256(repr(facts).encode())
+    def of(self, samples: Sequence[Arrays]) -> Walks:
+        """The walks that follow from these samples, which are hashed once for all of them."""
+        digest = hashlib.sha256()
         for sample in samples:
             for name, array in sorted(sample.items()):
                 digest.update(f"{name} {array.dtype} {array.shape}".encode())
                 digest.update(np.ascontiguousarray(array).tobytes())
-        key = digest.hexdigest()
+        return Walks(digest.hexdigest(), self.take, self.save)
+
+    def take(self, key: str) -> KeptWalk:
+        """The walk of a key; an empty one where there was none."""
         walk = self._walks.pop(key, None) or KeptWalk()
         walk.keep = self._save_now_and_then
         self._walks[key] = walk  # the last one used comes last

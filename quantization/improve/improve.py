@@ -28,7 +28,7 @@ from graphs.identity import graph_hash
 from graphs.macs import network_macs
 from graphs.view import GraphView
 from quantization.improve.centring import centring_shifts, move_bounds
-from quantization.improve.checkpoint import Checkpoint
+from quantization.improve.checkpoint import Checkpoint, Walks
 from quantization.improve.decisions import Decisions
 from quantization.improve.equalize_choice import equalized
 from quantization.improve.improved import Improved, as_calibrated
@@ -128,13 +128,14 @@ def improve(
     if any(methods.equalizing for methods in variants):
         start = _equalized(plain, placement, fit, _SEED)
     results: list[Improved] = []
+    walks_of = None if checkpoint is None else checkpoint.of(fit)
     for methods in variants:
         if methods == NOTHING:
             results.append(plain)
             continue
         step = _part(progress, sum(done.methods != NOTHING for done in results), walks)
         begun = start if methods.equalizing else plain
-        results.append(_walked(begun, placement, fit, methods, _SEED, step, checkpoint))
+        results.append(_walked(begun, placement, fit, methods, _SEED, step, walks_of))
     trials = [_tried(result, placement, judged, held, exact) for result in results]
     best = max(range(len(trials)), key=lambda number: trials[number].mean_db)
     return results[best], tuple(trials)
@@ -211,21 +212,21 @@ def _walked(
     methods: Methods,
     seed: int,
     progress: Progress | None,
-    checkpoint: Checkpoint | None = None,
+    walks: Walks | None = None,
 ) -> Improved:
     """All methods but the equalisation, which the start has behind it."""
     view = GraphView(start.model)
     unified = unify_ranges(start.ranges, placement)
     kept = None
-    if checkpoint is not None:
-        kept = checkpoint.walk(start.model, placement, unified, samples, methods, seed)
+    if walks is not None:
+        kept = walks.walk(start.model, placement, unified, methods, seed)
     decisions = Decisions(view, placement, unified, methods, seed=seed, kept=kept)
     both = FloatAndInt8(view=view, load=load_onnxruntime, samples=samples, correct=methods.biases)
     try:
         both.walk(decisions.decide, progress)
     finally:
-        if checkpoint is not None:  # Ctrl-C loses nothing
-            checkpoint.save()
+        if walks is not None:  # Ctrl-C loses nothing
+            walks.save()
     centres = {name: grid.centre for name, grid in decisions.grids.items() if grid.centre}
     shifts = dict(both.shifts)
     moved = centring_shifts(view, decisions.centrable, centres, decisions.rounded)

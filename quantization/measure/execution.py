@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from artefacts.errors import ModelError
@@ -16,10 +17,19 @@ from artefacts.libraries import require
 from artefacts.litter import scratch_folder
 from artefacts.onnxruntime_errors import onnxruntime_errors, refusal
 from artefacts.runs import stoppable
+from graphs.comparable import as_outputs, with_outputs
 from graphs.external_data import save_external
 from graphs.tensor_data import weight_bytes
 
-__all__ = ["Arrays", "Load", "Run", "load_int8", "load_int8_quickly", "load_onnxruntime"]
+__all__ = [
+    "Arrays",
+    "Load",
+    "Run",
+    "is_large",
+    "load_int8",
+    "load_int8_quickly",
+    "load_onnxruntime",
+]
 
 _LARGE_BYTES = 128 << 20
 Array = NDArray[Any]
@@ -31,7 +41,11 @@ Load = Callable[[onnx.ModelProto], Run]
 
 
 def load_onnxruntime(
-    model: onnx.ModelProto | Path, *, optimize: bool = True, integers: bool = True
+    model: onnx.ModelProto | Path,
+    *,
+    optimize: bool = True,
+    integers: bool = True,
+    outputs: Sequence[str] | None = None,
 ) -> Run:
     """A model on onnxruntime's CPU provider.
 
@@ -42,6 +56,7 @@ def load_onnxruntime(
             onnxruntime replaces them by the integer kernels of this processor, which saturate
             where it has no VNNI instructions.
         integers: False optimises everything but that: Q/DQ pairs stay in float arithmetic.
+        outputs: tensors of a model to give out instead of its outputs.
 
     Raises:
         ModelError: onnxruntime refuses the model, or fails while running it.
@@ -52,7 +67,9 @@ def load_onnxruntime(
     options.log_severity_level = 4  # its warnings go to stderr past Python; errors are raised
     # Idle workers would otherwise spin on the cores that numpy computes on between runs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.enable_cpu_mem_arena = not _is_large(model)  # it keeps the most that it ever held
+    options.enable_cpu_mem_arena = not is_large(model)  # it keeps the most that it ever held
+    # A weight is dequantized when it is read: in the usual order all of them are, before the rest.
+    options.execution_order = runtime.ExecutionOrder.PRIORITY_BASED
     if not integers:
         options.add_session_config_entry("session.disable_quant_qdq", "1")
     if not optimize:
@@ -60,7 +77,7 @@ def load_onnxruntime(
     errors = onnxruntime_errors()
     what = f"model {model}" if isinstance(model, Path) else f"graph {model.graph.name!r}"
     try:
-        with _source(model) as source:
+        with _source(model, outputs) as source:
             session = runtime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except errors as err:
         raise ModelError(refusal(what, "load", err)) from err
@@ -78,23 +95,29 @@ def load_onnxruntime(
 
 
 @contextmanager
-def _source(model: onnx.ModelProto | Path) -> Iterator[str | bytes]:
+def _source(model: onnx.ModelProto | Path, outputs: Sequence[str] | None) -> Iterator[str | bytes]:
     """What a session is made of."""
     if isinstance(model, Path):
         yield str(model)
-    elif not _is_large(model):
-        yield model.SerializeToString()
+    elif not is_large(model):
+        yield (model if outputs is None else with_outputs(model, outputs)).SerializeToString()
     else:
         with scratch_folder("model") as folder:
             # One tensor after another: nothing is serialized as a whole, and onnxruntime maps them.
-            save_external(model, folder / "model.onnx")
-            yield str(folder / "model.onnx")
+            values = None if outputs is None else as_outputs(model, outputs)
+            path = folder / "model.onnx"
+            save_external(model, path, outputs=values)
+            yield str(path)
 
 
-def _is_large(model: onnx.ModelProto | Path) -> bool:
+def is_large(model: onnx.ModelProto | Path) -> bool:
     """Whether it is read from a file, whose bytes are not held twice while a session is made."""
     if isinstance(model, Path):
-        return model.is_file() and model.stat().st_size > _LARGE_BYTES
+        if not model.is_file() or model.stat().st_size > _LARGE_BYTES:
+            return model.is_file()
+        with suppress(DecodeError):  # which the runtime has a sentence for
+            return is_large(onnx.load(model, load_external_data=False))
+        return False
     return weight_bytes(model) > _LARGE_BYTES
 
 

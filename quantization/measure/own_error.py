@@ -13,6 +13,7 @@ over the samples, with y of the float layer and y' of the INT8 one.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,14 +22,18 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from artefacts.decibels import sqnr_db
-from graphs.edit import GraphEditor, copy_model
+from artefacts.litter import scratch_folder
+from graphs.edit import GraphEditor
+from graphs.external_data import save_external
+from graphs.tensor_data import tensor_bytes, without_data
 from graphs.view import GraphView, Node
-from quantization.measure.execution import Load, load_int8_quickly
+from quantization.measure.execution import is_large, load_onnxruntime
 
 __all__ = ["own_sqnr_db"]
 
 Feeds = Mapping[str, NDArray[Any]]
 _Sums = tuple[str, str]  # tensors of the signal's power and of the noise's
+_LARGE_BYTES = 1 << 20
 
 
 def own_sqnr_db(
@@ -36,8 +41,6 @@ def own_sqnr_db(
     int8: ModelProto,
     layers: Iterable[str],
     samples: Iterable[Feeds],
-    *,
-    load: Load = load_int8_quickly,
 ) -> dict[str, float]:
     """SQNR of layers by themselves; those whose output was always 0 are left out.
 
@@ -46,15 +49,18 @@ def own_sqnr_db(
         int8: the Q/DQ model; names of nodes and activations are those of ``exact``.
         layers: names of nodes of both.
         samples: feeds for ``int8``, one batch each.
-        load: runs the model.
 
     Raises:
         ModelError: the model cannot be run.
     """
-    probe, sums = _with_sums(exact, int8, frozenset(layers))
-    if not sums:
-        return {}
-    run = load(probe)
+    with scratch_folder("own_error") as folder:
+        path = folder / "probe.onnx"
+        sums = _write_probe(exact, int8, frozenset(layers), path)
+        del int8  # its weights are in the file
+        if not sums:
+            return {}
+        # Optimised, a large network would hold its INT8 weights a second time, dequantized.
+        run = load_onnxruntime(path, optimize=not is_large(path), integers=False)
     totals = np.zeros((len(sums), 2))
     for feeds in samples:
         found = run(feeds)
@@ -66,27 +72,40 @@ def own_sqnr_db(
     }
 
 
-def _with_sums(
-    exact: ModelProto, int8: ModelProto, layers: frozenset[str]
-) -> tuple[ModelProto, dict[str, _Sums]]:
-    """The INT8 graph with a float copy of each layer that all others read, and the sums of both."""
+def _write_probe(
+    exact: ModelProto, int8: ModelProto, layers: frozenset[str], path: Path
+) -> dict[str, _Sums]:
+    """The INT8 graph with a float copy of each layer that all others read, and the sums of both.
+
+    Large weights go from the two models to the file, one after another.
+    """
     floats, view = GraphView(exact), GraphView(int8)
     quantized = {node.name: node for node in view.nodes}
-    editor = GraphEditor(copy_model(int8))
+    light, large = without_data(int8, _LARGE_BYTES)
+    elsewhere = {tensor.name: tensor for tensor in large}
+    editor = GraphEditor(light)
     sums: dict[str, _Sums] = {}
     outputs: list[str] = []
     for node in floats.nodes:
         if node.name in layers and node.name in quantized:
-            sums[node.name] = _compare(editor, floats, node, quantized[node.name])
+            sums[node.name] = _compare(editor, floats, node, quantized[node.name], elsewhere)
             outputs += sums[node.name]
     del editor.graph.output[:]
     editor.graph.output.extend(
         helper.make_tensor_value_info(name, TensorProto.DOUBLE, []) for name in outputs
     )
-    return editor.finish(), sums
+    if sums:
+        save_external(editor.finish(), path, elsewhere=elsewhere)
+    return sums
 
 
-def _compare(editor: GraphEditor, floats: GraphView, node: Node, quantized: Node) -> _Sums:
+def _compare(
+    editor: GraphEditor,
+    floats: GraphView,
+    node: Node,
+    quantized: Node,
+    elsewhere: dict[str, TensorProto],
+) -> _Sums:
     """Let the float copy make what the INT8 layer made, and sum both powers in float64."""
     names, place, made = editor.names, quantized.position + 1, quantized.outputs[0]
     coded, noise = names.tensor(f"{made}_int8"), names.tensor(f"{made}_noise")
@@ -95,6 +114,11 @@ def _compare(editor: GraphEditor, floats: GraphView, node: Node, quantized: Node
     again.CopyFrom(node.proto)
     names.rename(again, f"{node.name}_float")
     for index, name in enumerate(node.inputs):
+        held = floats.initializers.get(name)
+        if held is not None and tensor_bytes(held) >= _LARGE_BYTES:
+            again.input[index] = editor.placeholder(f"{name}_float", held)
+            elsewhere[again.input[index]] = held
+            continue
         value = floats.constant(name) if name else None
         if value is not None:
             again.input[index] = editor.constant(f"{name}_float", value)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -117,3 +119,52 @@ def test_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"PK")
     with pytest.raises(ArtefactError, match="cannot be read"):
         collector(path)
+
+
+def test_each_tensor_of_a_sample_is_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = []
+    add = TensorStatistics.add
+    monkeypatch.setattr(
+        TensorStatistics, "add", lambda cell, array: (counted.append(array.size), add(cell, array))
+    )
+    filled = collector()
+    filled.add([sample(number) for number in range(16)])
+    assert sum(counted) == sum(2 + number + 1 for number in range(16))  # in whatever subset
+    counted.clear()
+    filled.statistics()
+    assert counted == []
+
+
+def test_no_checkpoint_of_half_a_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x.stats.npz"
+    filled = collector(path)
+    inside, may_go = threading.Event(), threading.Event()
+    count = Collector._count
+
+    def slow(self: Collector, name: str, group: Sequence[Activations]) -> None:
+        count(self, name, group)
+        if group[0].name == "image 7" and not inside.is_set():  # its first tensor is counted
+            inside.set()
+            assert may_go.wait(10)
+
+    monkeypatch.setattr(Collector, "_count", slow)
+    other = threading.Thread(target=filled.add, args=([sample(7)],))
+    other.start()
+    assert inside.wait(10)
+    filled.add([sample(1)])
+    assert not path.exists()  # due, and sample 7 is half in
+    may_go.set()
+    other.join()
+    whole = collector()
+    whole.add([sample(1), sample(7)])
+    assert Statistics.load(path) == whole.statistics()
+
+
+def test_no_checkpoint_after_a_nan(tmp_path: Path) -> None:
+    path = tmp_path / "x.stats.npz"
+    filled = collector(path)
+    broken = sample(3, x=np.array([1.0, np.nan], np.float32))  # its other tensor is fine
+    with pytest.raises(DataError, match="has 1 NaN"):
+        filled.add([broken])
+    filled.add([sample(1)])
+    assert not path.exists()

@@ -43,6 +43,9 @@ def test_files_and_memory_grow_with_the_weights(job: Job) -> None:
     weights = 64 * 64 * 512 * 4
     assert large.disk_bytes - small.disk_bytes > 3 * weights
     assert large.memory_bytes - small.memory_bytes > 4 * weights
+    calibrated = dataclasses.replace(job, quantize=Quantize(improvement_samples=0))
+    small, large = (needs_of(calibrated, network(w), fits=False) for w in (64, 64 * 512))
+    assert 2 * weights < large.memory_bytes - small.memory_bytes < 3 * weights
     half = dataclasses.replace(job, build=Build(options=BuildOptions(precision="fp16")))
     assert needs_of(half, network(64 * 512), fits=False).disk_bytes < large.disk_bytes
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from artefacts.errors import DataError, GateMissedError
 from pipeline.flags import parse_job
 from pipeline.gates import refuse_if_missed
 from pipeline.judge import SQNR, Judge, Verdict
-from pipeline.parts import Part, divide, learning_part
+from pipeline.parts import Part, digests_of, divide, learning_part
 from pipeline.promise import Promise
 from pipeline.screen import Screen
 from pipeline.verification import say_verdict
@@ -205,6 +206,27 @@ def test_a_part_is_a_source_of_its_own(samples: calibrators.Samples) -> None:
     part.keep()
     assert [sample.digest for sample in part] == [names[3], names[5], names[9]]
     assert (len(part), part.path, part.classes) == (3, samples.path, samples.classes)
+
+
+def test_samples_are_read_once_for_their_digests(
+    samples: calibrators.Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = [sample.digest for sample in samples]
+    passes = []
+    read = type(samples).__iter__
+
+    def counted(self: calibrators.Samples) -> Iterator[calibrators.Sample]:
+        passes.append(len(self))
+        return read(self)
+
+    monkeypatch.setattr(type(samples), "__iter__", counted)
+    learning, rest = learning_part(samples)
+    selection, test = divide(rest, share=0.5)
+    found = [digest for part in (learning, selection, test) for digest in digests_of(part)]
+    assert sorted(found) == sorted(wanted)
+    assert digests_of(learning[3:5]) == digests_of(learning)[3:5]
+    assert passes == [40]
+    assert [sample.digest for sample in test] == digests_of(test)
 
 
 def test_promises_say_their_flag() -> None:

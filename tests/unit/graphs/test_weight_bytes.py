@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from engines.onnx_layers import LARGEST_TRIED_BYTES, small_enough
+from engines.onnx_layers import is_tried, small_enough
 from graphs.tensor_data import weight_bytes
 
 
@@ -18,8 +18,10 @@ def holding(*tensors: TensorProto) -> ModelProto:
 def test_tensors_are_counted_one_by_one() -> None:
     small = holding(numpy_helper.from_array(np.zeros((3, 5), np.float32), "w"))
     assert weight_bytes(small) == 60
+    assert is_tried(small)
     assert small_enough(small) == small.SerializeToString()
     # By their shapes: the data need not be here.
     parts = [TensorProto(name=f"w{i}", data_type=TensorProto.FLOAT, dims=[2**28]) for i in range(4)]
-    assert weight_bytes(holding(*parts)) == 2**32 > LARGEST_TRIED_BYTES
+    assert weight_bytes(holding(*parts)) == 2**32
+    assert not is_tried(holding(*parts))
     assert small_enough(holding(*parts)) is None

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from graphs.view import GraphView
 from quantization import insert_qdq, place
-from quantization.measure import execution
+from quantization.measure import execution, own_error
 from quantization.measure.execution import load_int8, load_onnxruntime
+from quantization.measure.own_error import own_sqnr_db
 from quantization.write import bounded_weights, editor
 from quantization.write.bounded_weights import quantize_bounded
 from tests.networks.running import minmax_ranges
@@ -23,6 +27,7 @@ WORDS, WIDTH = 96, 48
 def small_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(editor, "_LARGE_BYTES", LARGE)
     monkeypatch.setattr(execution, "_LARGE_BYTES", LARGE)
+    monkeypatch.setattr(own_error, "_LARGE_BYTES", LARGE)
     monkeypatch.setattr("graphs.view._LARGEST_KEPT_BYTES", LARGE)
 
 
@@ -72,6 +77,68 @@ def test_a_model_in_a_file_is_the_same_model(
     in_a_file = load_onnxruntime(model)(feeds)["y"]
     monkeypatch.setattr(execution, "_LARGE_BYTES", 1 << 30)
     np.testing.assert_array_equal(load_onnxruntime(model)(feeds)["y"], in_a_file)
+
+
+def test_other_outputs_of_a_model_in_a_file(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tied(rng)
+    feeds = {"words": rng.integers(0, WORDS, 8)}
+
+    def copied(*_: object) -> None:
+        pytest.fail("a large model was copied for its outputs")
+
+    monkeypatch.setattr(execution, "with_outputs", copied)
+    found = load_onnxruntime(model, outputs=["h", "y"])(feeds)
+    assert list(found) == ["h", "y"]
+    monkeypatch.undo()
+    wanted = load_onnxruntime(model, outputs=["h", "y"])(feeds)
+    for name, array in wanted.items():
+        np.testing.assert_array_equal(found[name], array)
+    assert [value.name for value in model.graph.output] == ["y"]
+
+
+def test_what_a_layer_loses_is_measured_without_copies_of_weights(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tied(rng)
+    placement = place(model)
+    feeds = {"words": rng.integers(0, WORDS, 8)}
+    written: list[tuple[onnx.ModelProto, dict[str, TensorProto]]] = []
+    save = own_error.save_external
+
+    def noted(probe: onnx.ModelProto, path: Path, *, elsewhere: dict[str, TensorProto]) -> None:
+        written.append((probe, elsewhere))
+        save(probe, path, elsewhere=elsewhere)
+
+    monkeypatch.setattr(own_error, "save_external", noted)
+    int8 = insert_qdq(model, placement, minmax_ranges(model, placement.tensors, feeds))
+    before = int8.SerializeToString(deterministic=True)
+    large = own_sqnr_db(model, int8, placement.int8_nodes, [feeds])
+    ((probe, elsewhere),) = written
+    assert {"own_float", "table_float", "table_int8"} <= elsewhere.keys()
+    held = {tensor.name for tensor in probe.graph.initializer if tensor.HasField("raw_data")}
+    assert held.isdisjoint(elsewhere)
+    assert int8.SerializeToString(deterministic=True) == before
+    monkeypatch.undo()
+    small = own_sqnr_db(model, int8, placement.int8_nodes, [feeds])
+    assert large == pytest.approx(small, abs=0.01)  # the order of sums
+
+
+def test_weights_are_dequantized_when_they_are_read(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In onnxruntime's usual order all of them are, and held, before the first layer runs."""
+    orders = []
+    session = onnxruntime.InferenceSession
+
+    def noted(source: object, options: onnxruntime.SessionOptions, **given: object) -> object:
+        orders.append(options.execution_order)
+        return session(source, options, **given)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", noted)
+    load_int8(tied(rng))
+    assert orders == [onnxruntime.ExecutionOrder.PRIORITY_BASED]
 
 
 def test_a_large_constant_is_not_kept_twice(rng: np.random.Generator) -> None:
