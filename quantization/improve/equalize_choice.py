@@ -21,11 +21,12 @@ from calibrators.ranges.ranges import SMALLEST_AMAX, Range, Ranges
 from graphs.channel_groups import ChannelGroups
 from graphs.layer_matrix import LayerMatrix, layer_matrix, sample_columns
 from graphs.view import GraphView
+from quantization.improve.channel_amax import channel_amax
 from quantization.improve.equalize import equalize, group_scales, insert_scalings, scalable
 from quantization.improve.range_choice import RANGE_POSITIONS, Reader, best_grid, candidates
 from quantization.improve.walk import Decision, FloatAndInt8, LayerVisit
 from quantization.improve.weights.rounding import largest_scale
-from quantization.measure.execution import Arrays, Load
+from quantization.measure.execution import Arrays, load_onnxruntime
 from quantization.placement import Placement
 
 __all__ = ["equalized"]
@@ -49,7 +50,6 @@ def equalized(
     placement: Placement,
     ranges: Ranges,
     samples: Sequence[Arrays],
-    load: Load,
     *,
     seed: int,
 ) -> tuple[onnx.ModelProto, Ranges]:
@@ -60,14 +60,13 @@ def equalized(
         placement: of it, and of the result: names are kept.
         ranges: of its tensors.
         samples: feeds, one sample each.
-        load: runs a model.
         seed: of the positions at which errors are taken.
     """
     view = GraphView(model)
     groups = ChannelGroups(view)
     samples = samples[:_MOST_SAMPLES]
     quantized = {e.observed for e in placement.activations} - set(placement.fixed)
-    amax = _channel_amax(view, sorted(q for q in quantized if q in groups), samples, load)
+    amax = channel_amax(view, sorted(q for q in quantized if q in groups), samples)
     full, mean = group_scales(groups, amax)
     sets = np.stack([np.ones(groups.count), np.sqrt(full), full, mean])
     choices = {name: sets[:, groups.variables(name)] for name in amax}
@@ -75,7 +74,7 @@ def equalized(
     for name in costly:
         choices[name] = _own_scales(amax[name])
     judge = _Judge(view, placement, choices, seed)
-    FloatAndInt8(view=view, load=load, samples=samples, correct=False).walk(judge.look)
+    FloatAndInt8(view=view, load=load_onnxruntime, samples=samples, correct=False).walk(judge.look)
 
     scales = np.ones(groups.count)
     for members in groups.components(sorted(amax)):
@@ -181,24 +180,3 @@ def _rows(samples: Sequence[Array], wanted: int, seed: int) -> Array:
         chosen = np.sort(rng.choice(len(rows), min(share, len(rows)), replace=False))
         parts.append(rows[chosen][:, None, :])
     return np.concatenate(parts)
-
-
-def _channel_amax(
-    view: GraphView, tensors: Sequence[str], samples: Sequence[Arrays], load: Load
-) -> dict[str, Floats]:
-    """Largest magnitude of each channel of each tensor over the samples."""
-    wanted = set(tensors)
-    found: dict[str, Floats] = {}
-
-    def look(visit: LayerVisit) -> Decision:
-        for name in wanted & set(visit.node.inputs) - found.keys():
-            found[name] = np.max([_largest(x) for x in visit.exact[name]], axis=0)
-        return {}, {}
-
-    FloatAndInt8(view=view, load=load, samples=samples, correct=False).walk(look)
-    return found
-
-
-def _largest(values: Array) -> Floats:
-    axes = tuple(axis for axis in range(values.ndim) if axis != 1)
-    return np.asarray(np.abs(values).max(axis=axes, initial=0.0), dtype=np.float64)

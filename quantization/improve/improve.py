@@ -199,9 +199,7 @@ def improve_layers(
 def _equalized(
     plain: Improved, placement: Placement, samples: Sequence[Arrays], seed: int
 ) -> Improved:
-    model, ranges = equalized(
-        plain.model, placement, plain.ranges, samples, load_onnxruntime, seed=seed
-    )
+    model, ranges = equalized(plain.model, placement, plain.ranges, samples, seed=seed)
     return as_calibrated(model, ranges)
 
 

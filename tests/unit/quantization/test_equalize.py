@@ -12,7 +12,6 @@ from quantization.improve.equalize import equalize, group_scales, insert_scaling
 from quantization.improve.equalize_choice import equalized
 from quantization.improve.improve import improve_layers
 from quantization.improve.methods import NOTHING, Methods
-from quantization.measure.execution import load_onnxruntime
 from quantization.placement import place
 from tests.accuracy_models import (
     calibrated,
@@ -176,6 +175,6 @@ def test_a_mul_is_not_spent_on_little(rng: np.random.Generator) -> None:
     model = pointwise("Clip")
     feeds = [{"x": 20 * feed["x"]} for feed in samples_of(model, rng, 6)]
     placement, ranges = calibrated(model, feeds)
-    changed, new = equalized(model, placement, ranges, feeds, load_onnxruntime, seed=0)
+    changed, new = equalized(model, placement, ranges, feeds, seed=0)
     assert not [node for node in changed.graph.node if node.op_type == "Mul"]
     assert new == ranges

@@ -19,8 +19,10 @@ from tests.networks import Builder, mobilenet_v2, resnet, vit
 def chosen() -> onnx.ModelProto:
     """How many values pass depends on the values."""
     net = Builder(3)
-    x = net.input("x", (32,))
-    found = net.op("Compress", x, net.op("Greater", x, net.constant(np.zeros(1, np.float32))))
+    x = net.input("x", (1, 32))
+    values = net.op("Reshape", x, net.constant(np.array([32])))
+    kept = net.op("Greater", values, net.constant(np.zeros(1, np.float32)))
+    found = net.op("Compress", values, kept)
     return net.build("chosen", net.op("ReduceSum", found, keepdims=0))
 
 
