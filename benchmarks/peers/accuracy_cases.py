@@ -33,6 +33,7 @@ class Case:
         evaluation: path of the evaluation samples, and which of them.
         label_offset: added to a label to get the model's class.
         annotations: COCO annotations of a detector; empty for classifiers.
+        trained: whether it is trained for the comparison (trained_networks).
     """
 
     file: str
@@ -41,6 +42,18 @@ class Case:
     evaluation: tuple[str, slice]
     label_offset: int = 0
     annotations: str = field(default="")
+    trained: bool = False
+
+    def home(self, assets: Path, folder: Path) -> Path:
+        """Where model and samples lie: among the assets, or in ``folder`` what is trained there."""
+        if not self.trained:
+            return assets
+        if not (folder / "models" / f"{self.file}.onnx").is_file():
+            from benchmarks.peers.trained_networks import NETWORKS
+
+            (folder / "models").mkdir(exist_ok=True)
+            NETWORKS[self.file](assets, folder)
+        return folder
 
     def model(self, assets: Path) -> onnx.ModelProto:
         """The prepared float model."""
@@ -55,6 +68,13 @@ class Case:
             inputs=calibrators.input_specs(model),
             preprocess=Preprocess.from_dict(self.preprocess),
         )[rows]
+
+    def calibration_rows(self, assets: Path, model: onnx.ModelProto, folder: Path) -> Path:
+        """Calibration samples as every system is handed them: the rows of the only input."""
+        path = folder / f"{self.file}.npy"
+        samples = self.samples(assets, model, "calibration")
+        np.save(path, np.concatenate([next(iter(s.inputs.values())) for s in samples]))
+        return path
 
     def rows(self, assets: Path, part: str, folder: Path) -> Path:
         """Samples of one part as a path for the command: arrays are cut, folders taken whole.
@@ -132,5 +152,26 @@ CASES = {
         calibration=("coco/calib", slice(0, 64)),
         evaluation=("coco/val", slice(0, 100)),
         annotations="coco/instances_val.json",
+    ),
+    "keyword transformer": Case(
+        file="keyword_transformer",
+        preprocess={"scale": 1},
+        calibration=("keyword_transformer.npz", slice(0, 256)),
+        evaluation=("keyword_transformer.npz", slice(500, 1000)),
+        trained=True,
+    ),
+    "keyword GRU": Case(
+        file="keyword_gru",
+        preprocess={"scale": 1},
+        calibration=("keyword_gru.npz", slice(0, 256)),
+        evaluation=("keyword_gru.npz", slice(500, 1000)),
+        trained=True,
+    ),
+    "digits ViT": Case(
+        file="digits_vit",
+        preprocess={"scale": 1},
+        calibration=("digits_vit.npz", slice(0, 256)),
+        evaluation=("digits_vit.npz", slice(1000, 1797)),
+        trained=True,
     ),
 }
