@@ -28,7 +28,7 @@ class Case:
 
     Attributes:
         file: of the model.
-        preprocess: the spec.
+        preprocess: the spec; empty where samples are what the model takes.
         calibration: path of the calibration samples, and which of them.
         evaluation: path of the evaluation samples, and which of them.
         label_offset: added to a label to get the model's class.
@@ -66,7 +66,7 @@ class Case:
         return calibrators.open_samples(
             assets / path,
             inputs=calibrators.input_specs(model),
-            preprocess=Preprocess.from_dict(self.preprocess),
+            preprocess=Preprocess.from_dict(self.preprocess) if self.preprocess else None,
         )[rows]
 
     def calibration_rows(self, assets: Path, model: onnx.ModelProto, folder: Path) -> Path:
@@ -165,6 +165,13 @@ CASES = {
         preprocess={"scale": 1},
         calibration=("keyword_gru.npz", slice(0, 256)),
         evaluation=("keyword_gru.npz", slice(500, 1000)),
+        trained=True,
+    ),
+    "text CNN": Case(
+        file="text_cnn",
+        preprocess={},
+        calibration=("text_cnn.npz", slice(0, 256)),
+        evaluation=("text_cnn.npz", slice(1000, 2000)),
         trained=True,
     ),
     "digits ViT": Case(
