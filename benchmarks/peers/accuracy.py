@@ -15,8 +15,10 @@ import datetime
 import importlib.metadata
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -95,11 +97,16 @@ def make(system: str, model: Path, rows: Path, output: Path, limit_s: int) -> To
         return None
     ours = ["-m", "benchmarks.peers.accuracy_ours"]
     script = ours if system in OURS else [SCRIPTS.get(peer, FOLDER / "accuracy_systems.py")]
-    run = run_tool(
-        [python, *script, system, model, rows, output],
-        environment={"CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT) if peer == "ours" else ""},
-        limit_processor_s=limit_s,
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        copy = shutil.copy(model, folder)  # ModelOpt writes inferred shapes into what it is given
+        run = run_tool(
+            [python, *script, system, copy, rows, output],
+            environment={
+                "CUDA_VISIBLE_DEVICES": "",
+                "PYTHONPATH": str(ROOT) if peer == "ours" else "",
+            },
+            limit_processor_s=limit_s,
+        )
     if not run.failure and not output.exists():
         run = dataclasses.replace(run, failure="it wrote no model")
     if run.failure:

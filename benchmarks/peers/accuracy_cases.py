@@ -160,13 +160,6 @@ CASES = {
         evaluation=("keyword_transformer.npz", slice(500, 1000)),
         trained=True,
     ),
-    "keyword GRU": Case(
-        file="keyword_gru",
-        preprocess={"scale": 1},
-        calibration=("keyword_gru.npz", slice(0, 256)),
-        evaluation=("keyword_gru.npz", slice(500, 1000)),
-        trained=True,
-    ),
     "text CNN": Case(
         file="text_cnn",
         preprocess={},

@@ -1,7 +1,9 @@
 """AIMET's INT8 model of an ONNX file: ``python aimet_quantize.py SYSTEM MODEL SAMPLES OUT``.
 
 Runs under AIMET's own environment, so it imports nothing of the project but the script beside it.
-BatchNormalization is folded, codes are signed and symmetric, weights per channel. Ranges are those
+BatchNormalization is folded, codes are signed and symmetric, weights per channel. Other constants
+and a softmax that ends the model stay in float: AIMET would clip a division by 64 to one by 0.64,
+and TensorRT refuses the unsigned codes that it gives a normalization. Ranges are those
 with the best SQNR (``tf_enhanced``); SeqMSE takes min-max only. AdaRound has batches of 32 where
 the model takes them, and as many steps a layer as Quark's default, or AIMET's own: ten times those.
 """
@@ -21,6 +23,7 @@ from accuracy_systems import Feeds, ending_softmax, read_feeds, with_opset
 from aimet_onnx.batch_norm_fold import fold_all_batch_norms_to_weight
 
 BATCH = 32
+WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 STEPS = {"adaround": 1_000, "adaround10k": 10_000}
 PER_CHANNEL = "common/quantsim_config/default_config_per_channel.json"
 
@@ -44,6 +47,10 @@ def batches(feeds: Feeds, size: int) -> Feeds:
 def quantize(model: onnx.ModelProto, feeds: Feeds, method: str) -> onnx.ModelProto:
     """The Q/DQ graph by SeqMSE or AdaRound."""
     fold_all_batch_norms_to_weight(model)
+    weights = {
+        name for node in model.graph.node if node.op_type in WEIGHTED for name in node.input[1:2]
+    }
+    constants = {tensor.name for tensor in model.graph.initializer} - weights
     ending = {name for node in ending_softmax(model) for name in node.output}
     with tempfile.TemporaryDirectory() as folder:
         rules = Path(folder) / "rules.json"
@@ -55,8 +62,9 @@ def quantize(model: onnx.ModelProto, feeds: Feeds, method: str) -> onnx.ModelPro
             quant_scheme="min_max" if method == "seqmse" else "tf_enhanced",
             config_file=str(rules),
         )
-    for name in ending & set(sim.qc_quantize_op_dict):
-        sim.qc_quantize_op_dict[name].enabled = False
+    for name, quantizer in sim.qc_quantize_op_dict.items():
+        if name in ending | constants:
+            quantizer.enabled = False
     if method == "seqmse":
         aimet_onnx.apply_seq_mse(sim, feeds)
     elif method in STEPS:

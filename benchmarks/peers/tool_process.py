@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ with open(report, "w") as file:
         file,
     )
 """
+_LONGEST = 160  # of a reason, which stands in a table's cell
 _PROGRESS = ("it/s", "s/it", "%|")  # of bars, which say nothing of a failure
 
 
@@ -100,4 +102,4 @@ def _failure(code: int, output: str, limit_processor_s: int) -> str:
         return ""
     lines = [line.strip() for line in output.splitlines()]
     told = [line for line in lines if line and not any(mark in line for mark in _PROGRESS)]
-    return told[-1] if told else f"exit code {code}"
+    return textwrap.shorten(told[-1], _LONGEST) if told else f"exit code {code}"

@@ -16,7 +16,14 @@ from benchmarks.peers.accuracy import PYTHONS, accepted, int8_share, make
 from benchmarks.peers.accuracy_ours import OURS
 from quantization.measure.execution import load_int8, load_onnxruntime
 
-SYSTEMS = ("quark-cle", "quark-adaround", "quark-adaquant", "aimet-seqmse", "aimet-adaround")
+SYSTEMS = (
+    "modelopt-max",
+    "quark-cle",
+    "quark-adaround",
+    "quark-adaquant",
+    "aimet-seqmse",
+    "aimet-adaround",
+)
 
 
 def network(rng: np.random.Generator) -> onnx.ModelProto:
@@ -58,10 +65,12 @@ def test_a_system_writes_a_graph_that_tensorrt_takes(
     onnx.save(model, tmp_path / "model.onnx")
     np.save(tmp_path / "rows.npy", rows)
     output = tmp_path / "int8.onnx"
+    before = (tmp_path / "model.onnx").read_bytes()
     run = make(system, tmp_path / "model.onnx", tmp_path / "rows.npy", output, 300)
     assert run is not None
     assert not run.failure, run.output
     assert run.processor_s > 0.1
+    assert (tmp_path / "model.onnx").read_bytes() == before  # ModelOpt writes into its input
     int8 = onnx.load(output)
     assert accepted(int8)
     assert int8_share(int8) > 0

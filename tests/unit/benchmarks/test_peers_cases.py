@@ -62,7 +62,6 @@ def test_every_trained_case_can_be_trained_and_evaluates_what_it_was_not_trained
     assert trained.keys() == trained_networks.NETWORKS.keys()
     used = {
         "keyword_transformer": trained_networks.TRAINED_KEYWORDS,
-        "keyword_gru": trained_networks.TRAINED_KEYWORDS,
         "digits_vit": trained_networks.TRAINED_DIGITS,
         "text_cnn": trained_networks.TRAINED_TEXTS,
     }

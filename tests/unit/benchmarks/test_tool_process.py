@@ -46,7 +46,7 @@ def test_what_a_tool_leaves_where_it_runs_goes_with_it() -> None:
 def test_a_tool_ends_at_its_processor_seconds() -> None:
     run = python("while True: pass", limit_processor_s=1)
     assert run.failure == "over 1 processor s"
-    assert run.processor_s >= 0.9
+    assert 0.5 < run.processor_s < 2
 
 
 def test_a_failure_is_what_was_said_last_and_no_bar() -> None:
