@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: soak lock sbom docs build/bindings zoo .venv-zoo .venv-modelopt .venv-nncf bench-cpu bench-calibration bench-accuracy bench-placement help demo examples host-driver test lint bench gpu-smoke test-gpu clean
+.PHONY: soak lock sbom docs build/bindings zoo .venv-zoo .venv-modelopt .venv-nncf .venv-quark .venv-aimet bench-cpu bench-calibration bench-accuracy bench-placement help demo examples host-driver test lint bench gpu-smoke test-gpu clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -79,6 +79,8 @@ docs: $(DOCS) ## the documentation as a site, into build/site; broken links fail
 
 .venv-modelopt: .venv-modelopt/.installed
 .venv-nncf: .venv-nncf/.installed
+.venv-quark: .venv-quark/.installed
+.venv-aimet: .venv-aimet/.installed
 
 bench-cpu: $(VENV)/.dev .venv-nncf ## INT8 engines on the CPU beside NNCF's, latency and SQNR (about 20 minutes)
 	$(BIN)/python -m benchmarks.peers.cpu_latency
@@ -86,7 +88,7 @@ bench-cpu: $(VENV)/.dev .venv-nncf ## INT8 engines on the CPU beside NNCF's, lat
 bench-calibration: $(VENV)/.dev .venv-modelopt .venv-nncf ## what calibration costs, peers beside it (about 15 minutes)
 	$(BIN)/python -m benchmarks.peers.calibration
 
-bench-accuracy: $(VENV)/.dev .venv-modelopt .venv-nncf ## INT8 outputs against FP32, peers beside them (hours; resumes)
+bench-accuracy: $(VENV)/.dev .venv-modelopt .venv-nncf .venv-quark .venv-aimet ## INT8 outputs against FP32, peers beside them (hours; resumes)
 	$(BIN)/python -m benchmarks.peers.accuracy
 
 bench-placement: $(VENV)/.dev .venv-modelopt .venv-zoo ## kernels of our INT8 graphs beside ModelOpt's, no GPU needed (about an hour; resumes)

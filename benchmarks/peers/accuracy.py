@@ -10,37 +10,50 @@ the graphs for this CPU, ours and NNCF's, is measured beside them.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import datetime
 import importlib.metadata
 import json
 import os
+import shutil
 import subprocess
 import sys
-import time
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
 import calibrators
 from benchmarks.accuracy import AccuracyResult, evaluate_all
 from benchmarks.peers.accuracy_cases import CASES, Case
+from benchmarks.peers.accuracy_ours import OURS
 from benchmarks.peers.accuracy_promise import kept_promise, promise_table
-from benchmarks.peers.accuracy_tables import engine_table, engine_verdicts, table, verdicts
-from benchmarks.peers.cpu_engines import compiled_peer, cpu, our_engine, our_int8
+from benchmarks.peers.accuracy_tables import (
+    engine_table,
+    engine_verdicts,
+    strong_verdicts,
+    summary,
+    table,
+    verdicts,
+)
+from benchmarks.peers.cpu_engines import compiled_peer, cpu, our_engine
+from benchmarks.peers.tool_process import ToolRun, run_tool
 from quantization.measure.execution import Run, load_int8, load_onnxruntime
 
 ROOT = Path(__file__).parents[2]
-SCRIPT = Path(__file__).parent / "accuracy_systems.py"
+FOLDER = Path(__file__).parent
+SCRIPTS = {"quark": FOLDER / "quark_quantize.py", "aimet": FOLDER / "aimet_quantize.py"}
 PYTHONS = {
+    "ours": Path(sys.executable),
     "onnxruntime": Path(sys.executable),
     "modelopt": ROOT / ".venv-modelopt/bin/python",
     "nncf": ROOT / ".venv-nncf/bin/python",
+    "quark": ROOT / ".venv-quark/bin/python",
+    "aimet": ROOT / ".venv-aimet/bin/python",
 }
-OURS = ("ours", "ours-calibrated", "ours-unsigned", "ours-cpu")
 PEERS = (
     "onnxruntime-minmax",
     "onnxruntime-entropy",
@@ -50,41 +63,55 @@ PEERS = (
     "nncf-default",
     "nncf-overflow",
     "nncf-control",
+    "quark-cle",
+    "quark-adaround",
+    "quark-adaquant",
+    "aimet-seqmse",
+    "aimet-adaround",
+    "aimet-adaround10k",
 )
+PACKAGES = {
+    "modelopt": "nvidia-modelopt",
+    "nncf": "nncf",
+    "quark": "amd-quark",
+    "aimet": "aimet-onnx",
+}
 ON_CPU = ("ours-unsigned", "ours-cpu", "nncf-default", "nncf-overflow")  # engines of them, too
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
-def make_ours(model: onnx.ModelProto, samples: list[Any], system: str) -> onnx.ModelProto:
-    """For TensorRT by default, what calibration alone gives; or for this CPU, uint8 or by default.
+def make(system: str, model: Path, rows: Path, output: Path, limit_s: int) -> ToolRun | None:
+    """Write a system's model in a process of its own; None where its environment is missing.
 
-    All but the last are fitted to all samples.
+    Args:
+        system: ours or peer-method.
+        model: the float model.
+        rows: calibration samples.
+        output: the INT8 model.
+        limit_s: processor seconds that it may use.
     """
-    count = len(samples)
-    if system == "ours-cpu":
-        return our_int8(model, samples)
-    if system == "ours-unsigned":
-        return our_int8(model, samples, unsigned=True, improved=count)
-    improved = 0 if system == "ours-calibrated" else count
-    return our_int8(model, samples, profile="tensorrt", portable=False, improved=improved)
-
-
-def make_peer(system: str, model: Path, rows: Path, output: Path) -> bool:
-    """Write a peer's model; False where its environment is missing or it fails."""
-    python = PYTHONS[system.partition("-")[0]]
+    peer = system.partition("-")[0]
+    python = PYTHONS[peer]
     if not python.exists():
         print(f"  {system}: no {python}, left out", file=sys.stderr)
-        return False
-    done = subprocess.run(
-        [python, SCRIPT, system, model, rows, output],
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if not output.exists():
-        print(f"  {system} failed:\n{done.stderr[-2000:]}", file=sys.stderr)
-    return output.exists()
+        return None
+    ours = ["-m", "benchmarks.peers.accuracy_ours"]
+    script = ours if system in OURS else [SCRIPTS.get(peer, FOLDER / "accuracy_systems.py")]
+    with tempfile.TemporaryDirectory() as folder:
+        copy = shutil.copy(model, folder)  # ModelOpt writes inferred shapes into what it is given
+        run = run_tool(
+            [python, *script, system, copy, rows, output],
+            environment={
+                "CUDA_VISIBLE_DEVICES": "",
+                "PYTHONPATH": str(ROOT) if peer == "ours" else "",
+            },
+            limit_processor_s=limit_s,
+        )
+    if not run.failure and not output.exists():
+        run = dataclasses.replace(run, failure="it wrote no model")
+    if run.failure:
+        print(f"  {system} failed:\n{run.output}", file=sys.stderr)
+    return run
 
 
 def accepted(model: onnx.ModelProto) -> bool:
@@ -108,32 +135,22 @@ def int8_share(model: onnx.ModelProto) -> float:
 
 
 def measure(
-    name: str, case: Case, assets: Path, folder: Path, systems: list[str]
+    case: Case, assets: Path, folder: Path, system: str, limit_s: int
 ) -> dict[str, dict[str, Any]]:
-    """Figures of all systems on one network."""
-    source = assets / "models" / f"{case.file}.onnx"
+    """Figures of FP32 and of one system on one network; empty where that is left out."""
     model = case.model(assets)
-    samples = list(case.samples(assets, model, "calibration"))
-    rows = folder / f"{case.file}.npy"
-    np.save(rows, np.concatenate([next(iter(s.inputs.values())) for s in samples]))
-    graphs: dict[str, onnx.ModelProto] = {}
-    seconds: dict[str, float] = {}
-    for system in systems:
-        path = folder / f"{case.file}.{system}.onnx"
-        path.unlink(missing_ok=True)
-        start = time.perf_counter()
-        if system in OURS:
-            onnx.save(make_ours(model, samples, system), path)
-        elif not make_peer(system, source, rows, path):
-            continue
-        seconds[system] = time.perf_counter() - start
-        graphs[system] = onnx.load(path)
-        print(f"  {name}: {system} {seconds[system]:.0f} s", file=sys.stderr, flush=True)
-    runs: Mapping[str, Run] = {
-        "fp32": load_onnxruntime(model),
-        **{system: load_int8(graph) for system, graph in graphs.items()},
-    }
-    loaded = engines_of(graphs, folder / case.file)
+    rows = case.calibration_rows(assets, model, folder)
+    path = folder / f"{case.file}.{system}.onnx"
+    path.unlink(missing_ok=True)
+    run = make(system, assets / "models" / f"{case.file}.onnx", rows, path, limit_s)
+    if run is None:
+        return {}
+    cost = {"seconds": run.seconds, "processor_s": run.processor_s, "peak_mb": run.peak_mb}
+    if run.failure:
+        return {system: {**cost, "failure": run.failure}}
+    graph = onnx.load(path)
+    runs: dict[str, Run] = {"fp32": load_onnxruntime(model), system: load_int8(graph)}
+    loaded = engines_of({system: graph}, folder / case.file)
     results = evaluate_all(
         {**runs, **{engine_name(system): run for system, run in loaded.items()}},
         case.samples(assets, model, "evaluation"),
@@ -141,16 +158,13 @@ def measure(
         inputs=calibrators.input_specs(model),
         reference="fp32",
     )
+    share = int8_share(graph)
     found = {
-        system: {
-            **figures(results[system]),
-            "accepted": system == "fp32" or accepted(graphs[system]),
-            "int8_share": 0.0 if system == "fp32" else int8_share(graphs[system]),
-            "seconds": seconds.get(system),
-        }
-        for system in runs
+        "fp32": {**figures(results["fp32"]), "accepted": True, "int8_share": 0.0},
+        system: {**figures(results[system]), "accepted": accepted(graph), "int8_share": share},
     }
-    for system in loaded:
+    found[system] |= cost
+    if system in loaded:
         found[system]["engine"] = {**figures(results[engine_name(system)]), "cpu": cpu()}
     return found
 
@@ -173,10 +187,12 @@ def engine_name(system: str) -> str:
 
 
 def is_measured(known: Mapping[str, Any], system: str, cpu_name: str) -> bool:
-    """Whether an earlier run did; an engine's figures are those of one CPU."""
-    if system in ON_CPU:
+    """Whether an earlier run did, with its cost; an engine's figures are those of one CPU."""
+    if "processor_s" not in known.get(system, {}):
+        return False
+    if system in ON_CPU and "failure" not in known[system]:
         return bool(known.get(system, {}).get("engine", {}).get("cpu") == cpu_name)
-    return system in known
+    return True
 
 
 def figures(result: AccuracyResult) -> dict[str, Any]:
@@ -192,7 +208,7 @@ def versions() -> str:
     """Of what was compared; a peer whose environment is missing is left out."""
     found = [f"onnxruntime {importlib.metadata.version('onnxruntime')} (scores graphs)"]
     found.append(f"OpenVINO {importlib.metadata.version('openvino')} (runs engines)")
-    for peer, package in (("modelopt", "nvidia-modelopt"), ("nncf", "nncf")):
+    for peer, package in PACKAGES.items():
         program = f"import importlib.metadata as m; print(m.version({package!r}))"
         if PYTHONS[peer].exists():
             done = subprocess.run(
@@ -215,13 +231,15 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=ROOT / "build/bench-accuracy")
     parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES), metavar="NETWORK")
     parser.add_argument("--systems", nargs="*", default=[*OURS, *PEERS])
+    parser.add_argument("--limit", type=int, default=3600, help="processor seconds of a tool")
     parser.add_argument("--no-promise", action="store_true", help="without the --max-drop row")
     parser.add_argument("--again", action="store_true", help="measure what is known, too")
     arguments = parser.parse_args()
-    folder: Path = arguments.folder
+    folder: Path = arguments.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     for name in arguments.only:
         case, path = CASES[name], folder / f"{CASES[name].file}.json"
+        assets = case.home(arguments.assets.resolve(), folder)
         known = cached(path)
         systems = [
             system
@@ -229,17 +247,19 @@ def main() -> None:
             if arguments.again or not is_measured(known["systems"], system, cpu())
         ]
         for system in systems:  # one by one, so that a run that is cut off loses little
-            known["systems"].update(measure(name, case, arguments.assets, folder, [system]))
+            known["systems"].update(measure(case, assets, folder, system, arguments.limit))
+            print(f"  {name}: {system}, {known['systems'].get(system)}", file=sys.stderr)
             path.write_text(json.dumps(known, indent=1))
         if not arguments.no_promise and (arguments.again or not known["promise"]):
             print(f"  {name}: --max-drop", file=sys.stderr, flush=True)
-            known["promise"] = kept_promise(case, arguments.assets, folder)
+            known["promise"] = kept_promise(case, assets, folder)
             path.write_text(json.dumps(known, indent=1))
     kept = {name: cached(folder / f"{case.file}.json") for name, case in CASES.items()}
-    results = {name: entry["systems"] for name, entry in kept.items() if entry["systems"]}
+    results = {name: entry["systems"] for name, entry in kept.items() if "fp32" in entry["systems"]}
     day = datetime.datetime.now(datetime.timezone.utc)
     print(f"{day:%Y-%m-%d}, {cpu()}, {os.cpu_count()} cores; {versions()}")
-    print("\n".join(table(results)), *verdicts(results), sep="\n")
+    print("\n".join(summary(results)), *verdicts(results), *strong_verdicts(results), sep="\n")
+    print("\n".join(table(results)))
     print("\n".join(engine_table(results)), *engine_verdicts(results, cpu()), sep="\n")
     print("\n".join(promise_table({name: entry["promise"] for name, entry in kept.items()})))
 

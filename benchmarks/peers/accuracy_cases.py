@@ -28,11 +28,12 @@ class Case:
 
     Attributes:
         file: of the model.
-        preprocess: the spec.
+        preprocess: the spec; empty where samples are what the model takes.
         calibration: path of the calibration samples, and which of them.
         evaluation: path of the evaluation samples, and which of them.
         label_offset: added to a label to get the model's class.
         annotations: COCO annotations of a detector; empty for classifiers.
+        trained: whether it is trained for the comparison (trained_networks).
     """
 
     file: str
@@ -41,6 +42,18 @@ class Case:
     evaluation: tuple[str, slice]
     label_offset: int = 0
     annotations: str = field(default="")
+    trained: bool = False
+
+    def home(self, assets: Path, folder: Path) -> Path:
+        """Where model and samples lie: among the assets, or in ``folder`` what is trained there."""
+        if not self.trained:
+            return assets
+        if not (folder / "models" / f"{self.file}.onnx").is_file():
+            from benchmarks.peers.trained_networks import NETWORKS
+
+            (folder / "models").mkdir(exist_ok=True)
+            NETWORKS[self.file](assets, folder)
+        return folder
 
     def model(self, assets: Path) -> onnx.ModelProto:
         """The prepared float model."""
@@ -53,8 +66,15 @@ class Case:
         return calibrators.open_samples(
             assets / path,
             inputs=calibrators.input_specs(model),
-            preprocess=Preprocess.from_dict(self.preprocess),
+            preprocess=Preprocess.from_dict(self.preprocess) if self.preprocess else None,
         )[rows]
+
+    def calibration_rows(self, assets: Path, model: onnx.ModelProto, folder: Path) -> Path:
+        """Calibration samples as every system is handed them: the rows of the only input."""
+        path = folder / f"{self.file}.npy"
+        samples = self.samples(assets, model, "calibration")
+        np.save(path, np.concatenate([next(iter(s.inputs.values())) for s in samples]))
+        return path
 
     def rows(self, assets: Path, part: str, folder: Path) -> Path:
         """Samples of one part as a path for the command: arrays are cut, folders taken whole.
@@ -132,5 +152,26 @@ CASES = {
         calibration=("coco/calib", slice(0, 64)),
         evaluation=("coco/val", slice(0, 100)),
         annotations="coco/instances_val.json",
+    ),
+    "keyword transformer": Case(
+        file="keyword_transformer",
+        preprocess={"scale": 1},
+        calibration=("keyword_transformer.npz", slice(0, 256)),
+        evaluation=("keyword_transformer.npz", slice(500, 1000)),
+        trained=True,
+    ),
+    "text CNN": Case(
+        file="text_cnn",
+        preprocess={},
+        calibration=("text_cnn.npz", slice(0, 256)),
+        evaluation=("text_cnn.npz", slice(1000, 2000)),
+        trained=True,
+    ),
+    "digits ViT": Case(
+        file="digits_vit",
+        preprocess={"scale": 1},
+        calibration=("digits_vit.npz", slice(0, 256)),
+        evaluation=("digits_vit.npz", slice(1000, 1797)),
+        trained=True,
     ),
 }

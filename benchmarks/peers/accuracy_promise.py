@@ -31,7 +31,9 @@ def kept_promise(case: Case, assets: Path, folder: Path) -> dict[str, Any]:
     task.write_text(yaml.safe_dump(described))
     words: list[object] = [sys.executable, "build_engine.py", "--target", "cpu"]
     words += ["--simulate-target", "tensorrt", "--max-drop", DROP, "--engine", engine]
-    words += ["--onnx", assets / "models" / f"{case.file}.onnx", "--preprocess", spec]
+    words += ["--onnx", assets / "models" / f"{case.file}.onnx"]
+    if case.preprocess:
+        words += ["--preprocess", spec]
     words += ["--calib-data", case.rows(assets, "calibration", folder)]
     words += ["--calib-num", case.calibration[1].stop, "--task", task]
     words += ["--eval-data", case.rows(assets, "evaluation", folder)]

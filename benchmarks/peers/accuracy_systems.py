@@ -160,6 +160,16 @@ def with_opset(model: onnx.ModelProto, version: int) -> onnx.ModelProto:
     return version_converter.convert_version(model, version)
 
 
+def ending_softmax(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """Those whose result is an output: INT8 would leave probabilities in steps of 1/127."""
+    outputs = {output.name for output in model.graph.output}
+    return [
+        node
+        for node in model.graph.node
+        if node.op_type == "Softmax" and outputs & set(node.output)
+    ]
+
+
 def read_feeds(path: Path, model: Path) -> Feeds:
     """Samples from a file: rows of the only input, or arrays named ``0/input``, ``1/input``, …."""
     loaded = np.load(path, allow_pickle=False)

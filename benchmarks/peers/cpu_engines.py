@@ -16,8 +16,10 @@ import engines
 import quantization
 from calibrators import Sample
 from engines.openvino.library import DEVICE, core, cpu_facts, settings
-from pipeline.settle import IMPROVEMENT_SAMPLES
+from graphs.macs import network_macs
+from graphs.view import GraphView
 from quantization.improve.improve import improve
+from quantization.improve.methods import EFFORTS
 from quantization.measure.execution import Array, Arrays, Run
 
 __all__ = ["compiled_peer", "cpu", "our_engine", "our_int8"]
@@ -35,7 +37,7 @@ def our_int8(
     profile: quantization.Profile = "cpu",
     portable: bool | None = None,
     unsigned: bool = False,
-    improved: int = IMPROVEMENT_SAMPLES,
+    effort: str | int = "default",
 ) -> onnx.ModelProto:
     """By default the graph that ``build_engine.py --target cpu`` makes here.
 
@@ -45,17 +47,25 @@ def our_int8(
         profile: of the placement.
         portable: whether it is right without VNNI; None for what this CPU needs.
         unsigned: as ``--cpu-unsigned``.
-        improved: as ``--improve``: how many of the samples are fitted to; 0 for none.
+        effort: as ``--improve``: a word, or how many of the samples are fitted to; 0 for none.
     """
     if portable is None:
         portable = engines.resolve_cpu_isa("auto") == "portable"
     placement = quantization.place(model, profile=profile, unsigned=unsigned, portable=portable)
     statistics = calibrators.observe(model, placement.tensors, samples)
     ranges = calibrators.compute_ranges(statistics, method="mse")
-    if not improved:
+    if not effort:
         return quantization.insert_qdq(model, placement, ranges)
-    feeds = [sample.inputs for sample in samples[:improved]]
-    return improve(model, placement, ranges, feeds)[0].quantized(placement)
+    most = EFFORTS[effort] if isinstance(effort, str) else EFFORTS["default"]
+    count = effort if isinstance(effort, int) else most.samples
+    improved, _ = improve(
+        model,
+        placement,
+        ranges,
+        [sample.inputs for sample in samples[:count]],
+        variants=most.variants(network_macs(GraphView(model))),
+    )
+    return improved.quantized(placement)
 
 
 def our_engine(path: Path, threads: int) -> engines.Engine:

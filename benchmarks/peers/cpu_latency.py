@@ -95,9 +95,9 @@ def graphs(network: Network) -> dict[str, onnx.ModelProto]:
     model, samples = network.model, network.learned
     return {
         PLAIN: model,
-        "int8, tensorrt placement": our_int8(model, samples, profile="tensorrt", improved=0),
-        DEFAULT: our_int8(model, samples, improved=network.improved),
-        "int8, --cpu-unsigned": our_int8(model, samples, unsigned=True, improved=0),
+        "int8, tensorrt placement": our_int8(model, samples, profile="tensorrt", effort=0),
+        DEFAULT: our_int8(model, samples, effort=network.improved),
+        "int8, --cpu-unsigned": our_int8(model, samples, unsigned=True, effort=0),
     }
 
 

@@ -7,7 +7,14 @@ from typing import Any
 import pytest
 
 from benchmarks.peers.accuracy import is_measured
-from benchmarks.peers.accuracy_tables import engine_table, engine_verdicts, table, verdicts
+from benchmarks.peers.accuracy_tables import (
+    engine_table,
+    engine_verdicts,
+    strong_verdicts,
+    summary,
+    table,
+    verdicts,
+)
 from benchmarks.peers.cpu_latency import rows
 from benchmarks.peers.engine_verdicts import decibels, of_engine, of_latency
 from tests.unit.benchmarks.made import latencies
@@ -19,7 +26,7 @@ def system(
     sqnr_db: float | None, value: float, engine_db: float | None = None, cpu: str = HERE
 ) -> dict[str, Any]:
     found: dict[str, Any] = {"value": value, "accepted": True, "int8_share": 1.0}
-    found |= {"sqnr_db": sqnr_db, "agreement": 0.9}
+    found |= {"sqnr_db": sqnr_db, "agreement": 0.9, "processor_s": 20.0, "peak_mb": 300.0}
     if engine_db is not None:
         found["engine"] = {"sqnr_db": engine_db, "value": value - 0.01, "cpu": cpu}
     return found
@@ -108,6 +115,52 @@ def test_engines_are_measured_again_on_another_cpu(name: str, cpu: str, measured
 def test_a_graph_without_its_engine_is_measured_again() -> None:
     """As runs before engines were measured have left it."""
     assert not is_measured({"nncf-default": system(20.0, 0.7)}, "nncf-default", HERE)
+
+
+def test_what_was_measured_without_its_cost_is_measured_again() -> None:
+    known = {"ours": {"value": 0.79, "sqnr_db": 30.0}}
+    assert not is_measured(known, "ours", HERE)
+
+
+def test_what_failed_is_not_tried_again_before_it_is_asked_for() -> None:
+    failed = {"failure": "over 60 processor s", "processor_s": 60.0, "peak_mb": 900.0}
+    assert is_measured({"quark-adaround": failed}, "quark-adaround", HERE)
+    assert is_measured({"nncf-default": failed}, "nncf-default", HERE)
+
+
+def with_strong(sqnr_db: float, processor_s: float) -> dict[str, dict[str, dict[str, Any]]]:
+    failed = {"failure": "over 60 processor s", "processor_s": 60.0, "peak_mb": 900.0}
+    strong = {**system(sqnr_db, 0.785), "processor_s": processor_s}
+    return {"net": {**results()["net"], "quark-adaround": strong, "aimet-adaround": failed}}
+
+
+@pytest.mark.parametrize(
+    ("sqnr_db", "processor_s", "kept"),
+    [(29.0, 200.0, True), (29.1, 200.0, False), (29.0, 199.0, False), (33.0, 9.0, False)],
+)
+def test_a_strong_method_is_beaten_by_a_decibel_in_a_tenth_of_its_time(
+    sqnr_db: float, processor_s: float, kept: bool
+) -> None:
+    (line,) = strong_verdicts(with_strong(sqnr_db, processor_s))
+    assert line.endswith(": kept" if kept else ": MISSED")
+    assert f"{30.0 - sqnr_db:+.2f} dB over quark-adaround in {20.0 / processor_s:.2f}" in line
+
+
+def test_a_cell_is_worth_and_cost_or_why_there_is_none() -> None:
+    entries = {**with_strong(29.0, 200.0), "other": results()["net"]}
+    found = summary(entries)
+    assert found[0] == "| dB / drop; s; MB | net | other |"
+    assert "| fp32 | 80.00 % | 80.00 % |" in found
+    assert "| quark-adaround | 29.0 / +1.50; 200 s; 300 MB | not run |" in found
+    assert "| aimet-adaround | failed: over 60 processor s; 60 s; 900 MB | not run |" in found
+    assert all(row.count("|") == found[0].count("|") for row in found)
+
+
+def test_what_failed_is_in_no_other_table() -> None:
+    entries = with_strong(29.0, 200.0)
+    rows = [*table(entries), *engine_table(entries), *engine_verdicts(entries, HERE)]
+    assert not [row for row in rows if "aimet" in row]
+    assert verdicts(entries) == ["net: +1.00 dB over the best accepted peer, quark-adaround"]
 
 
 def test_latency_rows_carry_what_engine_and_graph_are_worth() -> None:
