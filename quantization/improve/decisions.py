@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from calibrators.ranges.ranges import Ranges
 from graphs.layer_matrix import LayerMatrix, columns_by_sample, layer_matrix, sample_columns
-from graphs.operators import WEIGHTED_OPS
+from graphs.operators import CONVOLUTION_OPS, WEIGHTED_OPS
 from graphs.view import GraphView
 from quantization.improve.centring import centrable
 from quantization.improve.checkpoint import KeptWalk
@@ -119,9 +119,10 @@ class Decisions:
         if plan is not None and plan.producer is not None:
             grids = candidates(largest, [given], low=plan.low)
             if grids:
-                return self._best(readers, grids, candidates(0.0, [given], low=plan.low))
+                return self._best(readers, grids)
         grids = candidates(largest, [given], unsigned=unsigned)
-        plain = self._best(readers, grids, candidates(0.0, [given], unsigned=unsigned))
+        usual = None if self._feeds_convolution(edge) else Grid(amax=given, unsigned=unsigned)
+        plain = self._best(readers, grids, usual)
         if plan is None or plan.producer is not None:
             return plain
         low, high = (float(op([op(x) for x in exact])) for op in (np.min, np.max))
@@ -129,10 +130,13 @@ class Decisions:
         # The error is no guide here: that of the layers before hides what a Sub wins.
         return moved if moved.amax < _WORTH_A_SUB * plain.amax else plain
 
+    def _feeds_convolution(self, edge: QuantizedInput) -> bool:
+        others = self._readers[edge.observed]
+        return any(self._nodes[other.node].op_type in CONVOLUTION_OPS for other in others)
+
     def _best(
-        self, readers: Sequence[Reader], grids: Sequence[Grid], given: Sequence[Grid] = ()
+        self, readers: Sequence[Reader], grids: Sequence[Grid], usual: Grid | None = None
     ) -> Grid:
-        usual = next(iter(given), None)
         return best_grid(readers, grids, centred_errors=self._methods.biases, usual=usual)[0]
 
     def _reader(
