@@ -10,7 +10,8 @@ INT8 fails without: more than 1/200 of the power lost, and four times less after
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,6 @@ from calibrators.ranges.ranges import SMALLEST_AMAX, Range, Ranges
 from graphs.channel_groups import ChannelGroups
 from graphs.layer_matrix import LayerMatrix, layer_matrix, sample_columns
 from graphs.view import GraphView
-from quantization.improve.channel_amax import channel_amax
 from quantization.improve.equalize import equalize, group_scales, insert_scalings, scalable
 from quantization.improve.range_choice import RANGE_POSITIONS, Reader, best_grid, candidates
 from quantization.improve.walk import Decision, FloatAndInt8, LayerVisit
@@ -29,7 +29,7 @@ from quantization.improve.weights.rounding import largest_scale
 from quantization.measure.execution import Arrays, load_onnxruntime
 from quantization.placement import Placement
 
-__all__ = ["equalized"]
+__all__ = ["channel_amax", "equalized"]
 
 logger = logging.getLogger(__name__)
 Array = NDArray[Any]
@@ -42,6 +42,8 @@ _COSTLY_GAIN, _COSTLY_ERROR = 0.25, 5e-3
 _SHARES = np.geomspace(1.0, 0.35, 6)  # of the range; a rough choice is enough to compare
 _SMALLEST_OWN = 1 / 4096  # of a Mul of its own, whose 1 / s float16 still holds
 _MOST_SAMPLES = 32  # enough for largest magnitudes and a thousand columns
+_PART_BYTES = 256 << 20  # of the tensors that one run gives out
+_VALUE_BYTES = 4
 _WIDEST_SUM = 512  # channels of a residual sum; wider ones are judged by their layers alone
 
 
@@ -180,3 +182,49 @@ def _rows(samples: Sequence[Array], wanted: int, seed: int) -> Array:
         chosen = np.sort(rng.choice(len(rows), min(share, len(rows)), replace=False))
         parts.append(rows[chosen][:, None, :])
     return np.concatenate(parts)
+
+
+def channel_amax(
+    view: GraphView, tensors: Sequence[str], samples: Sequence[Arrays]
+) -> dict[str, Floats]:
+    """Largest magnitude of each channel, axis 1, of each tensor over the samples.
+
+    Args:
+        view: of the float network.
+        tensors: names of activations or inputs, at least of two axes.
+        samples: feeds of the inputs, one sample each.
+
+    Raises:
+        ModelError: the network cannot be run.
+    """
+    told = {name: array.shape for name, array in samples[0].items()}
+    found: dict[str, Floats] = {}
+    for part in _parts(GraphView(view.model, told), [t for t in tensors if t not in view.inputs]):
+        run = load_onnxruntime(view.model, outputs=part)
+        for sample in samples:
+            _raise_to(found, run(sample))
+    for sample in samples:
+        _raise_to(found, {name: sample[name] for name in tensors if name in view.inputs})
+    return found
+
+
+def _raise_to(found: dict[str, Floats], values: Arrays) -> None:
+    for name, array in values.items():
+        axes = tuple(axis for axis in range(array.ndim) if axis != 1)
+        largest = np.asarray(np.abs(array).max(axis=axes, initial=0.0), dtype=np.float64)
+        found[name] = np.maximum(found[name], largest) if name in found else largest
+
+
+def _parts(view: GraphView, tensors: Sequence[str]) -> Iterator[list[str]]:
+    """Tensors that fit in memory together; one that is larger comes alone."""
+    part: list[str] = []
+    held = 0
+    for name in tensors:
+        size = math.prod(view.nominal_shape(name)) * _VALUE_BYTES
+        if part and held + size > _PART_BYTES:
+            yield part
+            part, held = [], 0
+        part.append(name)
+        held += size
+    if part:
+        yield part

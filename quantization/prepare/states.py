@@ -53,7 +53,8 @@ def write_conditions(graph: GraphProto) -> None:
         if _handed_on(body):
             condition = names.tensor(f"{node.output[0]}_condition")
             graph.initializer.append(numpy_helper.from_array(np.array(True), condition))
-            node.input[1] = condition
+            count = node.input[0] if node.input else ""  # a node may list less than both
+            node.input[:] = [count, condition, *node.input[_BEFORE_STATES:]]
 
 
 def _handed_on(body: GraphProto) -> bool:

@@ -104,3 +104,32 @@ def test_a_missing_condition_holds(handed: str, rng: np.random.Generator) -> Non
         for m in (model, prepared)
     )
     np.testing.assert_allclose(found, wanted, rtol=1e-5)
+
+
+@pytest.mark.parametrize("listed", [["count"], ["count", ""]])
+def test_a_condition_that_is_not_listed_holds(listed: list[str]) -> None:
+    body = helper.make_graph(
+        [NODE("Identity", ["cond"], ["on"]), NODE("Cast", ["i"], ["turn"], to=TensorProto.FLOAT)],
+        "body",
+        [
+            helper.make_tensor_value_info("i", TensorProto.INT64, []),
+            helper.make_tensor_value_info("cond", TensorProto.BOOL, []),
+        ],
+        [
+            helper.make_tensor_value_info("on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("turn", TensorProto.FLOAT, []),
+        ],
+    )
+    graph = helper.make_graph(
+        [helper.make_node("Loop", listed, ["turns"], body=body, name="loop")],
+        "counted",
+        [helper.make_tensor_value_info("count", TensorProto.INT64, [])],
+        [helper.make_tensor_value_info("turns", TensorProto.FLOAT, ["N"])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    prepared = prepare(model)
+    (node,) = [node for node in GraphView(prepared).nodes if node.op_type == "Loop"]
+    assert node.inputs[0] == "count"
+    assert bool(GraphView(prepared).constant(node.inputs[1]))
+    session = onnxruntime.InferenceSession(prepared.SerializeToString())
+    assert session.run(None, {"count": np.array(3)})[0].tolist() == [0.0, 1.0, 2.0]
