@@ -43,8 +43,8 @@ def test_every_network(name: str, rng: np.random.Generator) -> None:
     assert not [finding for finding in lint(int8) if finding.severity == "fatal"]
     assert len(trials) == 3
     assert max(t.fidelity.sqnr_db for t in trials) >= trials[0].fidelity.sqnr_db
-    # The float graph still computes the network: only biases were corrected for INT8's errors, which
-    # leaves 13 dB and more where weights are random.
+    # The float graph still computes the network: only biases were corrected for INT8's errors,
+    # which leaves 13 dB and more where weights are random.
     exact = run_all(load_onnxruntime(model), feeds)
     assert compare(load_onnxruntime(best.model), feeds, exact).sqnr_db > 8
     assert compare(load_int8(int8), feeds, exact).sqnr_db > 5
