@@ -66,7 +66,7 @@ def network_macs(view: GraphView) -> int:
 
 def _turns(view: GraphView, node: Node) -> int:
     """How often a body is computed, as far as the graph says."""
-    if node.op_type == "Loop" and node.inputs[0]:
+    if node.op_type == "Loop" and any(node.inputs[:1]):
         count = view.constant(node.inputs[0])
         return 1 if count is None or count.size != 1 else max(1, int(count.item()))
     if node.op_type != "Scan" or not (scanned := node.integer("num_scan_inputs", 0)):

@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper, parser
 
 from engines.coverage import coverage_of
 from engines.onnx_layers import weighted_layers
-from graphs.macs import macs, work
+from graphs.macs import macs, network_macs, work
 from graphs.view import GraphView
 from quantization import place
 
@@ -254,3 +254,18 @@ def test_groups_that_onnx_does_not_infer_keep_their_shape() -> None:
     view = GraphView(model)
     assert view.shape("n") == (None, 16, None, None)
     assert [layer.macs for layer in weighted_layers(model)] == [224 * 224 * 8 * 16]
+
+
+def test_a_loop_that_lists_no_count_is_counted_once() -> None:
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["on"], ["still"])],
+        "body",
+        [
+            helper.make_tensor_value_info("i", TensorProto.INT64, []),
+            helper.make_tensor_value_info("on", TensorProto.BOOL, []),
+        ],
+        [helper.make_tensor_value_info("still", TensorProto.BOOL, [])],
+    )
+    graph = helper.make_graph([helper.make_node("Loop", [], [], body=body)], "endless", [], [])
+    view = GraphView(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]))
+    assert network_macs(view) == 0
