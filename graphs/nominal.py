@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 import onnx
 from onnx import ModelProto, TensorProto, TypeProto
 
+from graphs.edit import copy_model
 from graphs.opset import hide_data
 from graphs.shapes import followed, inferred
 from graphs.walk import subgraphs
@@ -37,8 +38,7 @@ def nominal_types(
     _tell(skeleton, names, told)
     tried = []
     for scale in _SCALES:
-        fixed = ModelProto()
-        fixed.CopyFrom(skeleton)
+        fixed = copy_model(skeleton)
         free = fix_free_axes(fixed, names, scale)
         tried.append(_inferred_everywhere(fixed))
         if not (free and any(map(_is_empty, tried[-1].values()))):

@@ -11,7 +11,7 @@ import onnx
 from onnx import GraphProto, ModelProto, NodeProto, helper, version_converter
 
 from artefacts.errors import ModelError
-from graphs.edit import replace_nodes
+from graphs.edit import copy_model, replace_nodes
 from graphs.names import Names
 from graphs.nominal import fix_free_axes
 from graphs.operators import RESIZE_OPS
@@ -60,8 +60,7 @@ def _converted(light: ModelProto, minimum: int) -> ModelProto:
     """
     if opset_of(light) >= _NUMPY:
         return version_converter.convert_version(light, minimum)
-    told = ModelProto()
-    told.CopyFrom(light)
+    told = copy_model(light)
     if opset_of(told) < _INFERRED:
         told = version_converter.convert_version(told, _INFERRED)
     fix_free_axes(told, [value.name for value in told.graph.input], 1)

@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from graphs.walk import subgraphs
 
 __all__ = [
+    "LARGE_BYTES",
     "copy_fields",
     "element_bits",
     "element_count",
@@ -24,6 +25,8 @@ __all__ = [
     "without_data",
 ]
 
+LARGE_BYTES = 128 << 20
+"""Weights of a model from which a runtime is given files to map instead of bytes."""
 _OUTLINED_BYTES = 1 << 16
 _KNOWN_TYPES = frozenset(TensorProto.DataType.values())
 

@@ -8,6 +8,7 @@ import onnx
 
 import engines
 import quantization
+from graphs.edit import copy_model
 from graphs.view import GraphView
 from pipeline.screen import Screen
 from quantization.lint.unbuilt import changing_rank
@@ -30,8 +31,7 @@ def fix_sizes(
     """
     if not profiles or not any(changing_rank(GraphView(prepared))):
         return prepared
-    fixed, said = onnx.ModelProto(), []
-    fixed.CopyFrom(prepared)
+    fixed, said = copy_model(prepared), []
     for value in fixed.graph.input:
         shapes = {shape.get(value.name) for p in profiles for shape in (p.min, p.max)}
         shape = shapes.pop()

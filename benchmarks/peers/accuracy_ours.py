@@ -5,14 +5,12 @@ In a process of its own, as the peers are, so that what it costs is measured lik
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import onnx
 
 import quantization
-from benchmarks.peers.accuracy_systems import read_feeds
+from benchmarks.peers.accuracy_systems import read_feeds, tool_parser
 from benchmarks.peers.cpu_engines import our_int8
 from calibrators import Sample
 
@@ -40,12 +38,7 @@ def make_ours(model: onnx.ModelProto, samples: Sequence[Sample], system: str) ->
 
 def main() -> None:
     """Quantize and save."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("system", choices=OURS)
-    parser.add_argument("model", type=Path)
-    parser.add_argument("samples", type=Path, help=".npy of one input, or .npz of ROW/INPUT")
-    parser.add_argument("output", type=Path)
-    arguments = parser.parse_args()
+    arguments = tool_parser(__doc__, choices=OURS).parse_args()
     model = quantization.prepare(quantization.load_model(arguments.model))
     feeds = read_feeds(arguments.samples, arguments.model)
     samples = [Sample(inputs=feed, name=str(number)) for number, feed in enumerate(feeds)]

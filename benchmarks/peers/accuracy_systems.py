@@ -190,14 +190,19 @@ PEERS = {
 }
 
 
-def main() -> None:
-    """Quantize and save."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("system", help="peer-method, e.g. modelopt-max")
+def tool_parser(description: str | None, **system: Any) -> argparse.ArgumentParser:
+    """The command line of a script that quantizes: SYSTEM MODEL SAMPLES OUTPUT."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("system", **system)
     parser.add_argument("model", type=Path)
     parser.add_argument("samples", type=Path, help=".npy of one input, or .npz of ROW/INPUT")
     parser.add_argument("output", type=Path)
-    arguments = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    """Quantize and save."""
+    arguments = tool_parser(__doc__, help="peer-method, e.g. modelopt-max").parse_args()
     peer, _, method = arguments.system.partition("-")
     feeds = read_feeds(arguments.samples, arguments.model)
     PEERS[peer](arguments.model, feeds, arguments.output, method)

@@ -10,7 +10,6 @@ the model takes them, and as many steps a layer as Quark's default, or AIMET's o
 
 from __future__ import annotations
 
-import argparse
 import json
 import tempfile
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any
 import aimet_onnx
 import numpy as np
 import onnx
-from accuracy_systems import Feeds, ending_softmax, read_feeds, with_opset
+from accuracy_systems import Feeds, ending_softmax, read_feeds, tool_parser, with_opset
 from aimet_onnx.batch_norm_fold import fold_all_batch_norms_to_weight
 
 BATCH = 32
@@ -78,12 +77,8 @@ def quantize(model: onnx.ModelProto, feeds: Feeds, method: str) -> onnx.ModelPro
 
 def main() -> None:
     """Quantize and save."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("system", help="aimet-seqmse, aimet-adaround or aimet-adaround10k")
-    parser.add_argument("model", type=Path)
-    parser.add_argument("samples", type=Path, help=".npy of one input, or .npz of ROW/INPUT")
-    parser.add_argument("output", type=Path)
-    arguments = parser.parse_args()
+    systems = "aimet-seqmse, aimet-adaround or aimet-adaround10k"
+    arguments = tool_parser(__doc__, help=systems).parse_args()
     model = with_opset(onnx.load(arguments.model), 17)
     first = model.graph.input[0].type.tensor_type.shape.dim[0]
     feeds = read_feeds(arguments.samples, arguments.model)

@@ -9,13 +9,11 @@ TensorRT's users leave it; Quark's default costs it codes of 1/127.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import onnx
-from accuracy_systems import Feeds, ending_softmax, read_feeds, with_opset
+from accuracy_systems import Feeds, ending_softmax, read_feeds, tool_parser, with_opset
 from onnxruntime.quantization import CalibrationDataReader
 from quark.onnx import (
     AdaQuantConfig,
@@ -57,12 +55,8 @@ class Reader(CalibrationDataReader):  # type: ignore[misc]
 
 def main() -> None:
     """Quantize and save."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("system", help="quark-cle, quark-adaround or quark-adaquant")
-    parser.add_argument("model", type=Path)
-    parser.add_argument("samples", type=Path, help=".npy of one input, or .npz of ROW/INPUT")
-    parser.add_argument("output", type=Path)
-    arguments = parser.parse_args()
+    systems = "quark-cle, quark-adaround or quark-adaquant"
+    arguments = tool_parser(__doc__, help=systems).parse_args()
     model = with_opset(onnx.load(arguments.model), 17)
     for number, node in enumerate(model.graph.node):  # what stays in float is told by name
         node.name = node.name or f"node_{number}"

@@ -40,7 +40,7 @@ from engines.options import BuildOptions
 from engines.tensors import TensorSpec
 from graphs.external_data import save_external
 from graphs.files import save_model
-from graphs.tensor_data import weight_bytes
+from graphs.tensor_data import LARGE_BYTES, weight_bytes
 
 __all__ = ["build_blob", "check_operators", "compiled_call"]
 
@@ -57,8 +57,6 @@ MADE_UP_BATCH = 3
 LARGEST_NOISE = (
     1e-6  # of the signal: 60 dB, where the same kernels agree to 120 and wrong ones to 20
 )
-
-_LARGE_BYTES = 128 << 20
 
 logger = logging.getLogger(__name__)
 
@@ -135,7 +133,7 @@ def check_operators(model: onnx.ModelProto, options: BuildOptions) -> None:
     with scratch_folder("openvino") as folder:
         path = folder / "model.onnx"  # given as bytes, a model is held twice more while it is read
         # Weights in a file of their own are mapped and, as nothing is computed, never looked at.
-        write = save_external if weight_bytes(model) > _LARGE_BYTES else save_model
+        write = save_external if weight_bytes(model) > LARGE_BYTES else save_model
         write(model, path)
         try:
             network = core().read_model(path)

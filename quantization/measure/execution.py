@@ -19,7 +19,7 @@ from artefacts.onnxruntime_errors import onnxruntime_errors, refusal
 from artefacts.runs import stoppable
 from graphs.comparable import as_outputs, with_outputs
 from graphs.external_data import save_external
-from graphs.tensor_data import weight_bytes
+from graphs.tensor_data import LARGE_BYTES, weight_bytes
 
 __all__ = [
     "Arrays",
@@ -31,7 +31,6 @@ __all__ = [
     "load_onnxruntime",
 ]
 
-_LARGE_BYTES = 128 << 20
 Array = NDArray[Any]
 Arrays = Mapping[str, Array]
 Run = Callable[[Arrays], dict[str, Array]]
@@ -113,12 +112,12 @@ def _source(model: onnx.ModelProto | Path, outputs: Sequence[str] | None) -> Ite
 def is_large(model: onnx.ModelProto | Path) -> bool:
     """Whether it is read from a file, whose bytes are not held twice while a session is made."""
     if isinstance(model, Path):
-        if not model.is_file() or model.stat().st_size > _LARGE_BYTES:
+        if not model.is_file() or model.stat().st_size > LARGE_BYTES:
             return model.is_file()
         with suppress(DecodeError):  # which the runtime has a sentence for
             return is_large(onnx.load(model, load_external_data=False))
         return False
-    return weight_bytes(model) > _LARGE_BYTES
+    return weight_bytes(model) > LARGE_BYTES
 
 
 def load_int8(model: onnx.ModelProto | Path) -> Run:

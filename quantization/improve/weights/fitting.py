@@ -31,9 +31,7 @@ Array = NDArray[Any]
 Floats = NDArray[np.float64]
 
 _CHECKED = 4  # every fourth sample
-_MOST_CHECKED_ROWS = (
-    64  # of each group of a wide layer, whose check would be two thirds of its time
-)
+_MOST_CHECKED_ROWS = 64  # of a wide layer's groups: checking all is two thirds of its time
 _HARMFUL = 1.1  # times the error; less is chance, and fits of many layers help each other
 
 

@@ -26,7 +26,7 @@ WORDS, WIDTH = 96, 48
 @pytest.fixture(autouse=True)
 def small_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(editor, "_LARGE_BYTES", LARGE)
-    monkeypatch.setattr(execution, "_LARGE_BYTES", LARGE)
+    monkeypatch.setattr(execution, "LARGE_BYTES", LARGE)
     monkeypatch.setattr(own_error, "_LARGE_BYTES", LARGE)
     monkeypatch.setattr("graphs.view._LARGEST_KEPT_BYTES", LARGE)
 
@@ -75,7 +75,7 @@ def test_a_model_in_a_file_is_the_same_model(
     model = tied(rng)
     feeds = {"words": rng.integers(0, WORDS, 8)}
     in_a_file = load_onnxruntime(model)(feeds)["y"]
-    monkeypatch.setattr(execution, "_LARGE_BYTES", 1 << 30)
+    monkeypatch.setattr(execution, "LARGE_BYTES", 1 << 30)
     np.testing.assert_array_equal(load_onnxruntime(model)(feeds)["y"], in_a_file)
 
 
