@@ -28,7 +28,15 @@ from numpy.typing import NDArray
 
 from quantization.arithmetic import activation_scale
 
-__all__ = ["RANGE_POSITIONS", "Grid", "Reader", "best_grid", "candidates"]
+__all__ = [
+    "RANGE_POSITIONS",
+    "Grid",
+    "Reader",
+    "best_grid",
+    "candidates",
+    "errors_of_grids",
+    "outputs_of",
+]
 
 Array = NDArray[Any]
 
@@ -132,19 +140,7 @@ def best_grid(
         centred_errors: leave the mean error of each channel out, as bias correction removes it.
         usual: one of the grids, which stays unless another is clearly better; None for no such.
     """
-    total = np.zeros(len(grids))
-    for reader in readers:
-        exact = _outputs(reader.exact.astype(np.float32), reader.matrix)
-        actual = reader.actual.astype(np.float32)
-        matrix = reader.matrix if reader.rounded is None else reader.rounded
-        signal = _by_sample((exact - exact.mean(axis=0)) ** 2, reader.starts)
-        signal = np.maximum(signal, signal.mean() * _QUIETEST)
-        signal[signal == 0] = 1.0
-        for number, grid in enumerate(grids):
-            error = _outputs(grid(actual), matrix) - exact
-            if centred_errors:
-                error -= error.mean(axis=0)
-            total[number] += float((_by_sample(error**2, reader.starts) / signal).mean())
+    total = errors_of_grids(readers, grids, centred_errors=centred_errors)
     best = int(np.argmin(total))
     if (
         usual is not None
@@ -155,14 +151,48 @@ def best_grid(
     return grids[best], float(total[best])
 
 
+def errors_of_grids(
+    readers: Sequence[Reader], grids: Sequence[Grid], *, centred_errors: bool
+) -> NDArray[np.float64]:
+    """The sum of the readers' relative errors with each grid, (grids,).
+
+    Args:
+        readers: of one tensor.
+        grids: from :func:`candidates`.
+        centred_errors: leave the mean error of each channel out, as bias correction removes it.
+    """
+    total = np.zeros(len(grids))
+    for reader in readers:
+        exact = outputs_of(reader.exact.astype(np.float32), reader.matrix)
+        actual = reader.actual.astype(np.float32)
+        matrix = reader.matrix if reader.rounded is None else reader.rounded
+        signal = _by_sample((exact - exact.mean(axis=0)) ** 2, reader.starts)
+        signal = np.maximum(signal, signal.mean() * _QUIETEST)
+        signal[signal == 0] = 1.0
+        for number, grid in enumerate(grids):
+            error = outputs_of(grid(actual), matrix) - exact
+            if centred_errors:
+                error -= error.mean(axis=0)
+            total[number] += float((_by_sample(error**2, reader.starts) / signal).mean())
+    return total
+
+
 def _by_sample(energy: Array, starts: Sequence[int]) -> Array:
     """(n, groups, C) → mean of each sample's rows, (samples,)."""
     rows = energy.reshape(len(energy), -1).mean(axis=1, dtype=np.float64)
     return np.asarray(np.add.reduceat(rows, starts) / np.diff([*starts, len(rows)]))
 
 
-def _outputs(columns: Array, matrix: Array | None) -> Array:
-    """(n, groups, K) → what the reader makes of it, (n, groups, C_out / groups)."""
+def outputs_of(columns: Array, matrix: Array | None) -> Array:
+    """What a reader makes of its input.
+
+    Args:
+        columns: (n, groups, K).
+        matrix: its weight, (groups, C_out / groups, K); None for a reader without.
+
+    Returns:
+        (n, groups, C_out / groups).
+    """
     if matrix is None:
         return columns
     product = columns.transpose(1, 0, 2) @ matrix.astype(np.float32).transpose(0, 2, 1)

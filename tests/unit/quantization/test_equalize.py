@@ -7,9 +7,10 @@ import onnx
 import pytest
 
 from graphs.channel_groups import ChannelGroups
+from graphs.layer_matrix import layer_matrix
 from graphs.view import GraphView
 from quantization.improve.equalize import equalize, group_scales, insert_scalings, scalable
-from quantization.improve.equalize_choice import equalized
+from quantization.improve.equalize_choice import equalized, reader_errors
 from quantization.improve.improve import improve_layers
 from quantization.improve.methods import NOTHING, Methods
 from quantization.placement import place
@@ -178,3 +179,26 @@ def test_a_mul_is_not_spent_on_little(rng: np.random.Generator) -> None:
     changed, new = equalized(model, placement, ranges, feeds, seed=0)
     assert not [node for node in changed.graph.node if node.op_type == "Mul"]
     assert new == ranges
+
+
+@pytest.mark.parametrize("exact_part", ["weights", "columns"])
+def test_an_error_of_weights_counts_four_times(exact_part: str, rng: np.random.Generator) -> None:
+    """What pools and sums behind a layer average away is the error of activations alone."""
+    matrix, columns = rng.normal(size=(16, 24)), rng.normal(size=(512, 1, 16))
+    codes = {"weights": (16, 24), "columns": (512, 1, 16)}[exact_part]
+    whole = rng.integers(-127, 128, codes)
+    whole[0] = 127
+    matrix, columns = (whole, columns) if exact_part == "weights" else (matrix, whole)
+    net = Builder()
+    y = net.op("MatMul", net.input("x", (1, 16)), net.constant(matrix.astype(np.float32)))
+    view = GraphView(net.build("one", y))
+    layer = layer_matrix(view, view.nodes[0])
+    largest = float(np.abs(columns).max())
+    found = reader_errors(layer, columns.astype(np.float32), np.ones(16), largest)[0]
+
+    steps = np.abs(matrix).max(axis=0) / 127
+    rounded = np.rint(matrix / steps) * steps
+    seen = np.rint(columns[:, 0] / (largest / 127)) * largest / 127
+    exact = columns[:, 0] @ matrix
+    error = (seen @ rounded - exact).var(axis=0).mean() / exact.var(axis=0).mean()
+    assert found == pytest.approx(error if exact_part == "weights" else 4 * error, rel=1e-2)
