@@ -34,8 +34,12 @@ def missing_kernel(view: GraphView) -> Found:
 def many_chosen(view: GraphView) -> Found:
     """TopK of more values than its kernels sort."""
     for node in view.nodes:
-        count = view.constant(node.inputs[1]) if node.op_type == "TopK" else None
-        if count is not None and (count > MOST_CHOSEN).any():
+        if node.op_type != "TopK":
+            continue
+        # Up to opset 9 it is an attribute.
+        told = view.constant(node.inputs[1]) if len(node.inputs) > 1 else None
+        count = np.asarray(node.integer("k", 0)) if told is None else told
+        if (count > MOST_CHOSEN).any():
             yield node, f"TopK of {np.max(count)}"
 
 

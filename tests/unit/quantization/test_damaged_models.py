@@ -138,3 +138,13 @@ def test_damaged_files(data: bytes, file: Path) -> None:
 @settings(max_examples=120, deadline=None, suppress_health_check=_SLOW)
 def test_damaged_graphs(model: onnx.ModelProto, file: Path) -> None:
     survive(file, model.SerializeToString())
+
+
+def test_nodes_of_too_few_inputs(file: Path) -> None:
+    for data in _MODELS:
+        model = onnx.ModelProto.FromString(data)
+        for number, node in enumerate(model.graph.node):
+            for left in range(len(node.input)):
+                short = onnx.ModelProto.FromString(data)
+                del short.graph.node[number].input[left:]
+                survive(file, short.SerializeToString())
