@@ -26,6 +26,7 @@ from quantization.prepare.own_weights import separate_weights
 from quantization.prepare.pads import write_pads
 from quantization.prepare.sequences import drop_sequences
 from quantization.prepare.sizes import fold_sizes
+from quantization.prepare.spectra import write_sides
 from quantization.prepare.squeezes import write_squeezed_axes
 from quantization.prepare.states import declare_states, forget_states, write_conditions
 from quantization.prepare.widen import widen_floats
@@ -70,6 +71,7 @@ def prepare(model: ModelProto, *, widen: bool = True) -> ModelProto:
     if widen and widen_floats(prepared):
         sort_nodes(prepared.graph)
     check(prepared)
+    write_sides(prepared.graph)
     _simplify(prepared)
     write_empties(prepared.graph)
     name_nodes(prepared.graph)

@@ -11,6 +11,7 @@ which neither TensorRT nor OpenVINO reads, and which are a line of arithmetic ea
     OneHot          of indices, depth and values in types that onnxruntime counts with
     Where           of booleans through int32, which onnxruntime chooses from
     Attention       its products, so that they are placed (quantization.prepare.attention)
+    DFT, STFT       products with cosines and sines (quantization.prepare.spectra)
 
 Operators of text, categories and trees stay as they are, and are refused by name.
 """
@@ -26,6 +27,7 @@ from graphs.edit import replace_nodes
 from graphs.walk import attributes, nodes, operator
 from quantization.prepare.attention import write_attention
 from quantization.prepare.linear_models import write_classifier, write_columns, write_regressor
+from quantization.prepare.spectra import write_dft, write_stft
 from quantization.prepare.writer import Writer
 
 __all__ = ["write_out"]
@@ -145,8 +147,10 @@ def _in_types(writer: Writer, node: NodeProto, wanted: Sequence[int]) -> list[No
 
 _RULES: dict[str, Callable[[Writer, NodeProto], list[NodeProto]]] = {
     "Attention": write_attention,
+    "DFT": write_dft,
     "GlobalLpPool": _global_lp_pool,
     "OneHot": _one_hot,
+    "STFT": write_stft,
     "Where": _where,
     "ai.onnx.ml.ArrayFeatureExtractor": write_columns,
     "ai.onnx.ml.Imputer": _imputer,
