@@ -20,9 +20,10 @@ from graphs.view import GraphView
 from pipeline.building import largest_batch
 from pipeline.built import Built, Sessions
 from pipeline.job import Data
-from pipeline.runtime_gap import FLOAT_LIMIT_DB, HALF_LIMIT_DB, Gap, GapMeter
+from pipeline.runtime_gap import FLOAT_LIMIT_DB, HALF_LIMIT_DB, Gap, GapMeter, allow_chance
 from pipeline.samples import Arrays, trial_requests
 from quantization.measure.execution import load_int8
+from quantization.measure.jitter import jitter_scales
 
 __all__ = ["EngineCheck", "check_engine", "compared_outputs", "float_limit"]
 
@@ -100,8 +101,13 @@ def check_engine(built: Built, sessions: Sessions, data: Data, engine: Call) -> 
     found = EngineCheck(gaps=tuple(gaps))
     if found.explained:
         return found
-    # From here on it costs compilations, so only for an engine that is wrong already.
+    # From here on it costs runs and compilations, so only for an engine that looks wrong.
     model = quantization.load_model(built.source)
+    if built.manifest.precision == "int8":
+        chance = _compare(built, sessions, load_int8(jitter_scales(model)), feeds)
+        found = EngineCheck(gaps=allow_chance(gaps, chance))
+        if found.explained:
+            return found
     limit = gaps[0].limit_db
     return EngineCheck(
         gaps=found.gaps,

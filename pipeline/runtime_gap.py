@@ -11,6 +11,10 @@ That holds on average; a few numbers, such as two class scores, may lie on oppos
 of the float network, and outputs of fewer than 64 in all are held to twice the error, 6 dB. So is
 an engine that is no farther from the float network than its graph: it is as right.
 
+Some networks make more of it: what moves one value across a step moves thousands in the end. An
+engine that misses its limit is held to what chance does to the graph itself, its scales changed by
+a millionth (quantization.measure.jitter), less the same 3 dB.
+
 A graph very near the float network is held to 60 dB, and one so far from it that the limit would
 say nothing, to 10 dB. Engines in floating point are held to 60 dB, in 16 bits to 25 dB (bfloat16
 has 8 bits: 50 dB at each layer). Measured with OpenVINO 2026.4.1 on networks of docs/benchmarking:
@@ -20,8 +24,8 @@ engines that saturate miss it by 9 to 30 dB, right ones keep it with 4 to 16 dB 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -29,7 +33,7 @@ from numpy.typing import NDArray
 
 from artefacts.decibels import bounded_db, sqnr_db
 
-__all__ = ["FLOAT_LIMIT_DB", "HALF_LIMIT_DB", "Gap", "GapMeter"]
+__all__ = ["FLOAT_LIMIT_DB", "HALF_LIMIT_DB", "Gap", "GapMeter", "allow_chance"]
 
 Arrays = Mapping[str, NDArray[Any]]
 FLOAT_LIMIT_DB = 60.0
@@ -117,6 +121,24 @@ class GapMeter:
         allowed = _OPPOSITE_DB if twice else _ALLOWED_DB
         limit = bounded_db(sqnr_db(signal, own)) - allowed
         return min(max(limit, _LEAST_LIMIT_DB), FLOAT_LIMIT_DB)
+
+
+def allow_chance(gaps: Iterable[Gap], chance: Sequence[Gap]) -> tuple[Gap, ...]:
+    """Gaps with a lower limit where chance alone takes the graph as far from itself.
+
+    Args:
+        gaps: of an engine.
+        chance: of the graph with other roundings, the same outputs and batches.
+    """
+    moved = {(gap.output, gap.batch): gap.sqnr_db for gap in chance}
+    allowed = [
+        replace(
+            gap,
+            limit_db=min(gap.limit_db, moved.get((gap.output, gap.batch), math.inf) - _ALLOWED_DB),
+        )
+        for gap in gaps
+    ]
+    return tuple(sorted(allowed, key=lambda gap: gap.sqnr_db - gap.limit_db))
 
 
 def _noise(wanted: NDArray[Any], found: NDArray[Any]) -> float:
