@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from calibrators.ranges.ranges import Ranges
 from graphs.layer_matrix import LayerMatrix, columns_by_sample, layer_matrix, sample_columns
 from graphs.operators import CONVOLUTION_OPS, WEIGHTED_OPS
-from graphs.view import GraphView
+from graphs.qdq import copies
+from graphs.view import GraphView, Node
 from quantization.improve.centring import centrable
 from quantization.improve.checkpoint import KeptWalk
 from quantization.improve.methods import Methods
@@ -222,8 +223,28 @@ def _factors(view: GraphView, placement: Placement) -> set[str]:
     probabilities of a Softmax took a keyword transformer from 31.2 to 22.2 dB.
     """
     weighted = {weight.node for weight in placement.weights}
-    products = {n.name for n in view.nodes if n.op_type in WEIGHTED_OPS} - weighted
-    return {edge.observed for edge in placement.activations if edge.node in products}
+    return {
+        edge.observed
+        for edge in placement.activations
+        for node in _readers_behind_moves(view, edge)
+        if node.op_type in WEIGHTED_OPS and node.name not in weighted
+    }
+
+
+def _readers_behind_moves(view: GraphView, edge: QuantizedInput) -> list[Node]:
+    """What computes on a quantized input: its node, or what reads it once that has moved it.
+
+    A key may be quantized in front of the Transpose that its product reads it through.
+    """
+    found = []
+    pending = [use.node for use in view.uses(edge.tensor) if use.node.name == edge.node]
+    while pending:
+        node = pending.pop()
+        if copies(node):
+            pending += [use.node for name in node.outputs for use in view.uses(name)]
+        else:
+            found.append(node)
+    return found
 
 
 def _stored(layer: LayerMatrix, codes: Array, scale: Array) -> QuantizedTensor:
