@@ -115,6 +115,17 @@ def test_constants_that_float16_cannot_hold(value: float, why: str) -> None:
     assert why in reasons(result)["Add"]
 
 
+@pytest.mark.parametrize(("seen", "kept"), [(1.0, False), (None, True)])
+def test_a_small_bias_is_judged_beside_the_output(seen: float | None, kept: bool) -> None:
+    """Its digits are lost in float16, and nobody reads them in an output of 1."""
+    weight, bias = np.eye(4, dtype=np.float32), np.full(4, 3.3e-7, np.float32)
+    model = build("y = Gemm (x, w, b)", w=weight, b=bias)
+    result = to_float16(model, {} if seen is None else {"x": 1.0, "y": seen})
+    assert bool(result.kept) is kept
+    if kept:
+        assert "constant b (up to 3.3e-07) would change by" in reasons(result)["Gemm"]
+
+
 @pytest.mark.parametrize("value", [0.0, 1e-5, -65504.0, 1.0, -np.inf])
 def test_constants_that_float16_holds(value: float) -> None:
     assert not to_float16(build("y = Add (x, k)", k=np.float32(value))).kept
