@@ -13,6 +13,9 @@ from graphs.walk import is_default_domain, walk
 __all__ = ["check", "followed", "infer_shapes", "inferred", "static_shape", "values"]
 
 _INTEGERS = frozenset({TensorProto.INT32, TensorProto.INT64})
+# Reshape of opset 13 takes constant sizes alone, that of 14 what was followed. Nothing else that is
+# inferred differs between the two, but for BatchNormalization in training mode.
+_BLIND_RESHAPE = 13
 _MOST_FOLLOWED = 1 << 16
 _SHAPE_OF_INPUT = frozenset({"GroupNormalization"})  # and ONNX 1.23 has no rule that says so
 
@@ -70,6 +73,10 @@ def followed(light: ModelProto, **options: Any) -> ModelProto:
     graph = whole.graph
     if any(map(_is_long_list, (*graph.input, *graph.value_info, *graph.output))):
         return whole
+    training = any(n.op_type == "BatchNormalization" and len(n.output) > 1 for n in walk(light))
+    for opset in light.opset_import:
+        if opset.domain in ("", "ai.onnx") and opset.version == _BLIND_RESHAPE and not training:
+            opset.version += 1
     return shape_inference.infer_shapes(light, data_prop=True, **options)
 
 

@@ -12,6 +12,7 @@ from engines.onnx_layers import weighted_layers
 from graphs.macs import macs, network_macs, work
 from graphs.view import GraphView
 from quantization import place
+from tests.networks import Builder
 
 
 def model_of(text: str, shapes: dict[str, tuple[int, ...]], opset: int = 17) -> onnx.ModelProto:
@@ -269,3 +270,16 @@ def test_a_loop_that_lists_no_count_is_counted_once() -> None:
     graph = helper.make_graph([helper.make_node("Loop", [], [], body=body)], "endless", [], [])
     view = GraphView(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]))
     assert network_macs(view) == 0
+
+
+@pytest.mark.parametrize("opset", [13, 14, 17])
+def test_sizes_that_are_computed_are_followed_into_a_reshape(opset: int) -> None:
+    """Opset 13 infers a Reshape from constants alone: a head with most of the work counted 0."""
+    net = Builder(opset=opset)
+    x = net.input("x", ("N", 40, 6))
+    count = net.op("Slice", net.op("Shape", x), net.ints(1), net.ints(2), net.ints(0))
+    sizes = net.op("Concat", net.ints(0), net.ints(1), count, net.ints(6), axis=0)
+    lines = net.op("Squeeze", net.op("Reshape", x, sizes), net.ints(1))
+    scores = net.op("MatMul", lines, net.weight((6, 500), 6))
+    model = net.build("lines", net.op("Reshape", scores, net.ints(-1, 500)))
+    assert network_macs(GraphView(model, {"x": (2, 40, 6)})) == 2 * 40 * 6 * 500
