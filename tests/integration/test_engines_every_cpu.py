@@ -6,11 +6,9 @@ The kernels of a CPU without VNNI run under ``qemu-x86_64 -cpu Haswell`` on any 
 from __future__ import annotations
 
 import dataclasses
-import io
 import shutil
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -263,17 +261,6 @@ def test_stacked_recurrent_layers_at_larger_batches(
     for batch in (1, 2, 5):
         feeds = random_feeds(model, rng, dynamic=batch)
         assert worst_db(model, tmp_path / "m.engine", feeds) > 100
-
-
-def test_an_archive_that_grows_when_it_is_read_is_refused(tmp_path: Path) -> None:
-    raw = io.BytesIO()
-    with zipfile.ZipFile(raw, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("model.xml", "<net/>" * 1000)
-        archive.writestr("model.bin", b"\0" * 1000)
-    from engines.openvino.engine_files import load_bytes
-
-    with pytest.raises(EngineError, match=r"model\.xml is compressed"):
-        load_bytes(raw.getvalue(), {})
 
 
 def test_models_that_come_quantized_are_bounded(tmp_path: Path, rng: np.random.Generator) -> None:

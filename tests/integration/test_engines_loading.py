@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +20,7 @@ from artefacts.files import sha256_bytes
 from engines import BuildOptions
 from engines.__main__ import main
 from engines.manifest import manifest_path, read_manifest
+from engines.openvino.engine_files import load_bytes
 from engines.openvino.runner import OpenvinoRunner
 from tests.engine_models import convnet, save
 
@@ -217,3 +220,12 @@ def test_errors_of_loading_are_all_for_the_user(engine: Path) -> None:
     for error in (EngineError, UnsupportedError):
         assert issubclass(error, BuilderError)
         assert error.exit_code == 2
+
+
+def test_an_archive_that_grows_when_it_is_read_is_refused() -> None:
+    raw = io.BytesIO()
+    with zipfile.ZipFile(raw, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("model.xml", "<net/>" * 1000)
+        archive.writestr("model.bin", b"\0" * 1000)
+    with pytest.raises(EngineError, match=r"model\.xml is compressed"):
+        load_bytes(raw.getvalue(), {})
