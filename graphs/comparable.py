@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 import onnx
 from onnx import TensorProto, helper
 
+from graphs.edit import copy_model
 from graphs.operators import REARRANGING_OPS, SHAPE_MAKING_OPS, SIZE_OPS
 from graphs.view import GraphView
 from graphs.walk import nodes, producers, reads, subgraphs, walk
@@ -63,8 +64,7 @@ def with_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProt
     """
     if [output.name for output in model.graph.output] == list(names):
         return model
-    result = onnx.ModelProto()
-    result.CopyFrom(model)
+    result = copy_model(model)
     del result.graph.output[:]
     result.graph.output.extend(as_outputs(model, names))
     return result
@@ -91,8 +91,7 @@ def before_scores(model: onnx.ModelProto) -> onnx.ModelProto:
     it: a handful of samples decides the SQNR of such outputs. That of their logarithm needs few
     samples to tell two INT8 models apart.
     """
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
+    copy = copy_model(model)
     made = producers(copy)
     readers = Counter(name for node in nodes(copy) for name in node.input)
     for output in copy.graph.output:

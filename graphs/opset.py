@@ -7,7 +7,7 @@ from onnx import ModelProto, checker, helper, shape_inference, version_converter
 
 from graphs.tensor_data import without_data
 
-__all__ = ["ONNX_ERRORS", "hide_data", "opset_of", "reason", "show_data"]
+__all__ = ["ONNX_ERRORS", "default_opsets", "hide_data", "opset_of", "reason", "show_data"]
 
 # What the C++ functions of onnx raise for graphs that make no sense; none derives from another.
 ONNX_ERRORS = (
@@ -25,7 +25,12 @@ _LARGE_BYTES = 4096  # no shape, axis or scale that a conversion must read is th
 
 def opset_of(model: ModelProto) -> int:
     """Version of the default operator set; 0 where the model names none."""
-    return max((e.version for e in model.opset_import if e.domain in ("", "ai.onnx")), default=0)
+    return max((entry.version for entry in default_opsets(model)), default=0)
+
+
+def default_opsets(model: ModelProto) -> list[onnx.OperatorSetIdProto]:
+    """The model's own entries of the default operator set, under either of its names."""
+    return [entry for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
 
 
 def reason(err: Exception) -> str:
@@ -59,9 +64,7 @@ def show_data(light: ModelProto, large: list[onnx.TensorProto], original: ModelP
         values = getattr(light.graph, field)
         del values[:]
         values.extend(getattr(original.graph, field))
-    light.ir_version = max(original.ir_version, helper.find_min_ir_version_for(_known(light), True))
+    light.ir_version = max(
+        original.ir_version, helper.find_min_ir_version_for(default_opsets(light), True)
+    )
     return light
-
-
-def _known(model: ModelProto) -> list[onnx.OperatorSetIdProto]:
-    return [entry for entry in model.opset_import if entry.domain in ("", "ai.onnx")]

@@ -7,7 +7,7 @@ from typing import Any
 from onnx import ModelProto, TensorProto, ValueInfoProto, checker, shape_inference
 
 from artefacts.errors import ModelError
-from graphs.opset import ONNX_ERRORS, hide_data, reason
+from graphs.opset import ONNX_ERRORS, default_opsets, hide_data, reason
 from graphs.walk import is_default_domain, walk
 
 __all__ = ["check", "followed", "infer_shapes", "inferred", "static_shape", "values"]
@@ -74,9 +74,9 @@ def followed(light: ModelProto, **options: Any) -> ModelProto:
     if any(map(_is_long_list, (*graph.input, *graph.value_info, *graph.output))):
         return whole
     training = any(n.op_type == "BatchNormalization" and len(n.output) > 1 for n in walk(light))
-    for opset in light.opset_import:
-        if opset.domain in ("", "ai.onnx") and opset.version == _BLIND_RESHAPE and not training:
-            opset.version += 1
+    for entry in default_opsets(light):
+        if entry.version == _BLIND_RESHAPE and not training:
+            entry.version += 1
     return shape_inference.infer_shapes(light, data_prop=True, **options)
 
 

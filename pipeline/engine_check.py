@@ -20,7 +20,14 @@ from graphs.view import GraphView
 from pipeline.building import largest_batch
 from pipeline.built import Built, Sessions
 from pipeline.job import Data
-from pipeline.runtime_gap import FLOAT_LIMIT_DB, HALF_LIMIT_DB, Gap, GapMeter, allow_chance
+from pipeline.runtime_gap import (
+    FLOAT_LIMIT_DB,
+    HALF_LIMIT_DB,
+    Gap,
+    GapMeter,
+    allow_chance,
+    farthest_first,
+)
 from pipeline.samples import Arrays, trial_requests
 from quantization.measure.execution import load_int8
 from quantization.measure.jitter import jitter_scales
@@ -98,7 +105,7 @@ def check_engine(built: Built, sessions: Sessions, data: Data, engine: Call) -> 
         return EngineCheck(unmeasured=str(err))
     if not gaps:
         return EngineCheck(unmeasured="the shapes of all outputs depend on the data (NMS)")
-    found = EngineCheck(gaps=tuple(gaps))
+    found = EngineCheck(gaps=gaps)
     if found.explained:
         return found
     # From here on it costs runs and compilations, so only for an engine that looks wrong.
@@ -118,7 +125,7 @@ def check_engine(built: Built, sessions: Sessions, data: Data, engine: Call) -> 
 
 def _compare(
     built: Built, sessions: Sessions, engine: Call, feeds: Sequence[Sequence[Arrays]]
-) -> list[Gap]:
+) -> tuple[Gap, ...]:
     graph, plain = sessions.graph, sessions.plain
     names = compared_outputs(built)
     gaps: list[Gap] = []
@@ -137,7 +144,7 @@ def _compare(
                 break  # the graph itself takes one sample at a time
             meter.add(float_outputs, written, engine(dict(inputs)), names)
         gaps += meter.gaps()
-    return sorted(gaps, key=lambda gap: gap.sqnr_db - gap.limit_db)
+    return farthest_first(gaps)
 
 
 def _rows(request: Arrays, prepared: onnx.ModelProto) -> int:
@@ -190,8 +197,7 @@ def _first_layer(
 
     def differs(place: int) -> bool:
         tensor = layers[place].outputs[0]
-        part = onnx.ModelProto()
-        part.CopyFrom(with_outputs(model, [tensor]))
+        part = with_outputs(model, [tensor])
         drop_dead(part.graph)
         meter = GapMeter(batch=1, limit_db=limit_db)
         graph, compiled = load_int8(part), compile_model(part, options)

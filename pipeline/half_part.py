@@ -91,7 +91,7 @@ def worst_gap(model: onnx.ModelProto, half: onnx.ModelProto, feeds: Sequence[Arr
     for feed in feeds:
         meter.add(None if plain is None else plain(feed), wanted(feed), found(feed), names)
     gaps = [replace(gap, limit_db=min(gap.limit_db, HALF_LIMIT_DB)) for gap in meter.gaps()]
-    return min(gaps, key=lambda gap: gap.sqnr_db - gap.limit_db, default=None)
+    return min(gaps, key=lambda gap: gap.margin_db, default=None)
 
 
 def _plain(model: onnx.ModelProto) -> Run | None:

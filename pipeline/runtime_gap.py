@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from artefacts.decibels import bounded_db, sqnr_db
 
-__all__ = ["FLOAT_LIMIT_DB", "HALF_LIMIT_DB", "Gap", "GapMeter", "allow_chance"]
+__all__ = ["FLOAT_LIMIT_DB", "HALF_LIMIT_DB", "Gap", "GapMeter", "allow_chance", "farthest_first"]
 
 Arrays = Mapping[str, NDArray[Any]]
 FLOAT_LIMIT_DB = 60.0
@@ -59,6 +59,11 @@ class Gap:
     batch: int
     sqnr_db: float
     limit_db: float
+
+    @property
+    def margin_db(self) -> float:
+        """How far above its limit it is; negative where rounding does not explain it."""
+        return self.sqnr_db - self.limit_db
 
     @property
     def explained(self) -> bool:
@@ -112,7 +117,7 @@ class GapMeter:
             )
             for name, (signal, noise, own, engines_own, count) in self._sums.items()
         ]
-        return tuple(sorted(found, key=lambda gap: gap.sqnr_db - gap.limit_db))
+        return farthest_first(found)
 
     def _limit(self, signal: float, own: float, engines_own: float, count: float) -> float:
         if self.limit_db is not None:
@@ -121,6 +126,11 @@ class GapMeter:
         allowed = _OPPOSITE_DB if twice else _ALLOWED_DB
         limit = bounded_db(sqnr_db(signal, own)) - allowed
         return min(max(limit, _LEAST_LIMIT_DB), FLOAT_LIMIT_DB)
+
+
+def farthest_first(gaps: Iterable[Gap]) -> tuple[Gap, ...]:
+    """Gaps in order, the farthest from its limit first."""
+    return tuple(sorted(gaps, key=lambda gap: gap.margin_db))
 
 
 def allow_chance(gaps: Iterable[Gap], chance: Sequence[Gap]) -> tuple[Gap, ...]:
@@ -138,7 +148,7 @@ def allow_chance(gaps: Iterable[Gap], chance: Sequence[Gap]) -> tuple[Gap, ...]:
         )
         for gap in gaps
     ]
-    return tuple(sorted(allowed, key=lambda gap: gap.sqnr_db - gap.limit_db))
+    return farthest_first(allowed)
 
 
 def _noise(wanted: NDArray[Any], found: NDArray[Any]) -> float:

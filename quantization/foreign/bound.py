@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto
 
 from graphs.comparable import with_outputs
-from graphs.edit import GraphEditor, drop_dead
+from graphs.edit import GraphEditor, copy_model, drop_dead
 from graphs.layer_matrix import LayerMatrix, columns_by_sample
 from graphs.operators import PRODUCT_OPS, WEIGHTED_OPS
 from graphs.pairs import pair_partners, reduction_axis, saturating
@@ -91,8 +91,7 @@ def bound_weights(model: ModelProto, samples: Sequence[Arrays] = ()) -> Bounded:
     Raises:
         ModelError: the model cannot be run on the samples.
     """
-    copy = ModelProto()
-    copy.CopyFrom(model)
+    copy = copy_model(model)
     released = _release_products(copy)
     view = GraphView(copy)
     layers = list(_layers(view))

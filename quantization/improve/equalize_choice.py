@@ -24,13 +24,7 @@ from graphs.channel_groups import ChannelGroups
 from graphs.layer_matrix import LayerMatrix, layer_matrix, sample_columns
 from graphs.view import GraphView
 from quantization.improve.equalize import equalize, group_scales, insert_scalings, scalable
-from quantization.improve.range_choice import (
-    RANGE_POSITIONS,
-    Reader,
-    candidates,
-    errors_of_grids,
-    outputs_of,
-)
+from quantization.improve.range_choice import RANGE_POSITIONS, Reader, candidates, errors_of_grids
 from quantization.improve.walk import Decision, FloatAndInt8, LayerVisit
 from quantization.improve.weights.rounding import largest_scale
 from quantization.measure.execution import Arrays, load_onnxruntime
@@ -200,18 +194,16 @@ def reader_errors(layer: LayerMatrix | None, exact: Array, scale: Floats, larges
         steps = largest_scale(scaled)[..., None]
         rounded = np.rint(scaled / steps) * steps
     reader = Reader(exact=exact, actual=exact / factors, matrix=matrix, rounded=rounded)
-    errors = errors_of_grids([reader], candidates(largest, shares=_SHARES), centred_errors=True)
-    if layer is not None:
-        errors += (_WEIGHTS_COUNT - 1) * _error_of_weights(reader.actual, scaled, rounded)
-    return errors
+    grids = candidates(largest, shares=_SHARES)
+    if layer is None:
+        return errors_of_grids([reader], grids, centred_errors=True)
+    errors = errors_of_grids([reader], [*grids, _as_it_is], centred_errors=True)
+    return np.asarray(errors[:-1] + (_WEIGHTS_COUNT - 1) * errors[-1])
 
 
-def _error_of_weights(columns: Array, matrix: Floats, rounded: Floats) -> float:
-    """Of the output's power about its mean, what rounding the weights alone loses."""
-    exact = outputs_of(columns.astype(np.float32), matrix)
-    error = outputs_of(columns.astype(np.float32), rounded) - exact
-    power = float(exact.var(axis=0).mean())
-    return float(error.var(axis=0).mean()) / power if power else 0.0
+def _as_it_is(actual: Array) -> Array:
+    """No grid: what is left is the error of the weights alone."""
+    return actual
 
 
 def _largest(amax: Floats, sets: Floats) -> Floats:

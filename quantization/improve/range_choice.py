@@ -19,7 +19,7 @@ range setting; Nagel et al., 2020, eq. 13, for the error of the layer's output a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,15 +28,7 @@ from numpy.typing import NDArray
 
 from quantization.arithmetic import activation_scale
 
-__all__ = [
-    "RANGE_POSITIONS",
-    "Grid",
-    "Reader",
-    "best_grid",
-    "candidates",
-    "errors_of_grids",
-    "outputs_of",
-]
+__all__ = ["RANGE_POSITIONS", "Grid", "Reader", "best_grid", "candidates", "errors_of_grids"]
 
 Array = NDArray[Any]
 
@@ -152,25 +144,25 @@ def best_grid(
 
 
 def errors_of_grids(
-    readers: Sequence[Reader], grids: Sequence[Grid], *, centred_errors: bool
+    readers: Sequence[Reader], grids: Sequence[Callable[[Array], Array]], *, centred_errors: bool
 ) -> NDArray[np.float64]:
     """The sum of the readers' relative errors with each grid, (grids,).
 
     Args:
         readers: of one tensor.
-        grids: from :func:`candidates`.
+        grids: from :func:`candidates`, or what else is done to the tensor.
         centred_errors: leave the mean error of each channel out, as bias correction removes it.
     """
     total = np.zeros(len(grids))
     for reader in readers:
-        exact = outputs_of(reader.exact.astype(np.float32), reader.matrix)
+        exact = _outputs(reader.exact.astype(np.float32), reader.matrix)
         actual = reader.actual.astype(np.float32)
         matrix = reader.matrix if reader.rounded is None else reader.rounded
         signal = _by_sample((exact - exact.mean(axis=0)) ** 2, reader.starts)
         signal = np.maximum(signal, signal.mean() * _QUIETEST)
         signal[signal == 0] = 1.0
         for number, grid in enumerate(grids):
-            error = outputs_of(grid(actual), matrix) - exact
+            error = _outputs(grid(actual), matrix) - exact
             if centred_errors:
                 error -= error.mean(axis=0)
             total[number] += float((_by_sample(error**2, reader.starts) / signal).mean())
@@ -183,16 +175,8 @@ def _by_sample(energy: Array, starts: Sequence[int]) -> Array:
     return np.asarray(np.add.reduceat(rows, starts) / np.diff([*starts, len(rows)]))
 
 
-def outputs_of(columns: Array, matrix: Array | None) -> Array:
-    """What a reader makes of its input.
-
-    Args:
-        columns: (n, groups, K).
-        matrix: its weight, (groups, C_out / groups, K); None for a reader without.
-
-    Returns:
-        (n, groups, C_out / groups).
-    """
+def _outputs(columns: Array, matrix: Array | None) -> Array:
+    """(n, groups, K) → what the reader makes of it, (n, groups, C_out / groups)."""
     if matrix is None:
         return columns
     product = columns.transpose(1, 0, 2) @ matrix.astype(np.float32).transpose(0, 2, 1)

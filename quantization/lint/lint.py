@@ -13,7 +13,7 @@ from onnx import ModelProto
 
 from artefacts.errors import ModelError
 from graphs.bodies import bodies
-from graphs.edit import check_axes, hide_initializers, sort_nodes
+from graphs.edit import check_axes, copy_model, hide_initializers, sort_nodes
 from graphs.shapes import check, infer_shapes
 from graphs.view import GraphView
 from quantization.lint.rules import RULES, Rule, Severity
@@ -46,8 +46,7 @@ def lint(model: ModelProto, target: str = "tensorrt") -> tuple[Finding, ...]:
         model: any ONNX model.
         target: ``tensorrt`` or ``tensorrt-rtx``, which lacks some kernels.
     """
-    inferred = ModelProto()
-    inferred.CopyFrom(model)
+    inferred = copy_model(model)
     try:
         hide_initializers(inferred.graph)
         inferred.ir_version = max(inferred.ir_version, 4)  # before, initializers had to be inputs

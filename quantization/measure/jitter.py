@@ -9,9 +9,9 @@ change of 1e-6 of each scale moves values across borders in every layer, as anot
 from __future__ import annotations
 
 import numpy as np
-import onnx
-from onnx import ModelProto, numpy_helper
+from onnx import ModelProto, TensorProto, numpy_helper
 
+from graphs.edit import copy_model
 from graphs.qdq import DEQUANTIZE, QUANTIZE
 from graphs.walk import walk
 
@@ -28,11 +28,10 @@ def jitter_scales(model: ModelProto, *, seed: int = 0) -> ModelProto:
         seed: of the differences.
     """
     rng = np.random.default_rng(seed)
-    result = ModelProto()
-    result.CopyFrom(model)
+    result = copy_model(model)
     scales = {node.input[1] for node in walk(result) if node.op_type in (QUANTIZE, DEQUANTIZE)}
     for tensor in result.graph.initializer:
-        if tensor.name in scales and tensor.data_type == onnx.TensorProto.FLOAT:
+        if tensor.name in scales and tensor.data_type == TensorProto.FLOAT:
             values = numpy_helper.to_array(tensor)
             moved = values * (1 + _SHARE * rng.standard_normal(values.shape))
             tensor.CopyFrom(numpy_helper.from_array(moved.astype(np.float32), tensor.name))

@@ -11,7 +11,7 @@ import logging
 from onnx import GraphProto, ModelProto, NodeProto
 
 from artefacts.errors import ModelError
-from graphs.edit import check_axes, drop_dead, hide_initializers, sort_nodes
+from graphs.edit import check_axes, copy_model, drop_dead, hide_initializers, sort_nodes
 from graphs.names import name_nodes
 from graphs.raising import MINIMUM_OPSET, raise_opset
 from graphs.shapes import check, infer_shapes
@@ -56,8 +56,7 @@ def prepare(model: ModelProto, *, widen: bool = True) -> ModelProto:
     Raises:
         ModelError: the graph is not valid, or its opset is older than 13 and cannot be raised.
     """
-    prepared = ModelProto()
-    prepared.CopyFrom(model)
+    prepared = copy_model(model)
     prepared.ir_version = max(prepared.ir_version, _IR_VERSION)
     _check_names(prepared.graph)
     _check_outputs(prepared.graph)

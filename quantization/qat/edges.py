@@ -11,6 +11,7 @@ import onnx
 from onnx import numpy_helper
 
 from artefacts.errors import UnsupportedError
+from graphs.edit import copy_model
 from graphs.operators import REARRANGING_OPS
 from graphs.pairs import reduction_axis
 from graphs.view import GraphView, Node
@@ -73,8 +74,7 @@ def decide(
         portable: for CPUs without VNNI, too.
     """
     trained = {name for name, p in capture.network.named_parameters() if p.requires_grad}
-    jittered = onnx.ModelProto()
-    jittered.CopyFrom(capture.model)
+    jittered = copy_model(capture.model)
     generator = np.random.default_rng(0)
     for tensor in jittered.graph.initializer:
         if tensor.name in trained and tensor.data_type == onnx.TensorProto.FLOAT:

@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 
-from graphs.edit import check_axes, drop_dead, replace_nodes, rewire
+from graphs.edit import check_axes, copy_model, drop_dead, replace_nodes, rewire
 from graphs.names import Names
 from graphs.operators import PAIR_OPS
 from graphs.opset import opset_of
@@ -77,8 +77,7 @@ def to_float16(
     Raises:
         ModelError: the graph is not valid, or cannot be raised to opset 19.
     """
-    copy = ModelProto()
-    copy.CopyFrom(model)
+    copy = copy_model(model)
     check_axes(copy.graph)
     check(copy)
     quantized = any(node.op_type in PAIR_OPS for node in nodes(copy))

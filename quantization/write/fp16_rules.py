@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, defs
 
 from graphs.operators import CONTROL_OPS, HALF_RISKS, RECURRENT_OPS, TYPED_OPS, WEIGHTED_OPS
+from graphs.opset import opset_of
 from graphs.qdq import DEQUANTIZE, source
 from graphs.view import GraphView, Node
 
@@ -79,7 +80,7 @@ def accepts_half(node: Node, opset: int, index: int, *, output: bool = False) ->
 
 
 def _no_half(node: Node, view: GraphView) -> str | None:
-    opset = max(e.version for e in view.model.opset_import if e.domain in ("", "ai.onnx"))
+    opset = opset_of(view.model)
     if node.proto.domain not in ("", "ai.onnx"):
         return "a custom operator"
     if node.op_type in CONTROL_OPS:
@@ -141,18 +142,20 @@ def _beside(error: float, bias: NDArray[np.generic], output: float) -> float:
     """
     if not output:
         return error
-    exact = np.asarray(bias, np.float64)
-    change = float(np.abs(exact - exact.astype(np.float16).astype(np.float64)).max())
-    return min(error, change / output)
+    return min(error, float(np.abs(_lost(bias)).max()) / output)
 
 
 def constant_error(value: NDArray[np.generic]) -> float:
     """|c - half(c)| / |c| over a whole constant, Euclidean norms in float64; 0 for zeros."""
+    norm = float(np.linalg.norm(np.asarray(value, np.float64)))
+    return float(np.linalg.norm(_lost(value))) / norm if norm else 0.0
+
+
+def _lost(value: NDArray[np.generic]) -> NDArray[np.float64]:
+    """What float16 takes off each number of a constant."""
     exact = np.asarray(value, np.float64)
     with np.errstate(over="ignore"):
-        half = exact.astype(np.float16).astype(np.float64)
-    norm = float(np.linalg.norm(exact))
-    return float(np.linalg.norm(exact - half)) / norm if norm else 0.0
+        return exact - exact.astype(np.float16).astype(np.float64)
 
 
 def _vanishing_epsilon(node: Node) -> str | None:
