@@ -28,7 +28,7 @@ from pipeline.flag_values import (
 from pipeline.job import Job
 from pipeline.settle import settle_job
 from pipeline.trtexec import from_trtexec
-from quantization.improve.methods import EFFORTS
+from quantization.improve.methods import EFFORTS, Effort
 from quantization.placement import ATTENTIONS
 
 __all__ = ["parse_job", "parser"]
@@ -128,7 +128,13 @@ def _add_calibration(root: argparse.ArgumentParser) -> None:
 
 
 def _efforts() -> str:
-    return ", ".join(f"{word} {each.samples}" for word, each in EFFORTS.items())
+    return ", ".join(f"{word} {_amount(each)}" for word, each in EFFORTS.items())
+
+
+def _amount(each: Effort) -> str:
+    """``48 (small networks up to 160)``."""
+    more = f" (small networks up to {each.most_samples})"
+    return f"{each.samples}{more if each.most_samples > each.samples else ''}"
 
 
 def _add_quantization(root: argparse.ArgumentParser) -> None:

@@ -15,7 +15,7 @@ from artefacts.words import counted
 from graphs.macs import network_macs
 from graphs.view import GraphView
 from pipeline.calibration import Calibrated
-from pipeline.job import Data, Job
+from pipeline.job import Data, Job, Quantize
 from pipeline.samples import calibration_samples
 from pipeline.screen import Screen
 from quantization.improve.checkpoint import Checkpoint
@@ -47,16 +47,14 @@ class Improver:
 
     Attributes:
         data: the samples.
-        samples: how many to learn from; 0 leaves everything as calibrated.
+        asked: how many of them to learn from, and how much to try.
         screen: where progress is printed.
-        effort: of it, a word of ``EFFORTS``.
         checkpoint: file of what was decided; the same improvement goes on from it.
     """
 
     data: Data
-    samples: int
+    asked: Quantize
     screen: Screen
-    effort: str
     checkpoint: Path
 
     @cached_property
@@ -69,9 +67,8 @@ class Improver:
         """As a job asks for it."""
         return cls(
             data=job.data,
-            samples=job.quantize.improvement_samples,
+            asked=job.quantize,
             screen=screen,
-            effort=job.quantize.effort,
             checkpoint=job.paths.beside(".walks.npz"),
         )
 
@@ -92,7 +89,7 @@ class Improver:
             The model and everything ``insert_qdq`` needs; None where the flags or the data leave
             nothing to learn from.
         """
-        if not self.samples or not self.data.learns:
+        if self.asked.improvement_samples == 0 or not self.data.learns:
             return None
         if not can_walk(GraphView(given.model)):
             self.screen.add("improvement skipped: the model uses ONNX sequences")
@@ -139,7 +136,7 @@ class Improver:
     def _variants(self, given: Calibrated, methods: Methods | None) -> tuple[Methods, ...]:
         if methods is not None:
             return (methods,)
-        return EFFORTS[self.effort].variants(network_macs(GraphView(given.model)))
+        return EFFORTS[self.asked.effort].variants(self._macs(given))
 
     def unfitted(self, given: Calibrated, between_steps: BetweenSteps) -> Improved:
         """The network with nothing in it that makes up for errors, to rank layers in."""
@@ -181,8 +178,20 @@ class Improver:
     def _learned(self, given: Calibrated) -> list[calibrators.Sample]:
         """The first of the calibration samples; enough for a few batches of a fixed size."""
         # A model of a fixed batch takes whole batches: 48 samples may be fewer than four of them.
-        count = max(self.samples, FEWEST_FEEDS * _batch(given))
+        count = max(self.count(given), FEWEST_FEEDS * _batch(given))
         return list(islice(calibration_samples(self.data, given.model), count))
+
+    def count(self, given: Calibrated) -> int:
+        """How many samples are asked for; there may be fewer."""
+        return self.asked.samples_for(self._macs(given))
+
+    def _macs(self, given: Calibrated) -> int:
+        """Multiply-accumulates of a sample, free axes as long as those of the first."""
+        inputs = calibrators.input_specs(given.model)
+        first = islice(calibration_samples(self.data, given.model), 1)
+        batch = next(iter(calibrators.batches(first, 1, inputs=inputs)))
+        told = {name: array.shape for name, array in batch.inputs.items()}
+        return network_macs(GraphView(given.model, told)) // _batch(given)
 
 
 def _batch(given: Calibrated) -> int:

@@ -118,7 +118,8 @@ class Quantize:
 
     Attributes:
         exclude: patterns of what stays in float.
-        improvement_samples: that the network is fitted to; 0 for none.
+        improvement_samples: that the network is fitted to; 0 for none, None for what the effort
+            takes for a network of its size.
         effort: how much is tried with them, a word of ``EFFORTS``.
         not_improved: why there are none where no flag says 0, to be printed.
         attention: whether its products are INT8, see ``place``.
@@ -132,7 +133,7 @@ class Quantize:
     """
 
     exclude: tuple[str, ...] = ()
-    improvement_samples: int = 0
+    improvement_samples: int | None = 0
     effort: str = "default"
     not_improved: str = ""
     attention: Attention = "auto"
@@ -146,7 +147,8 @@ class Quantize:
 
     def __post_init__(self) -> None:
         """Refuse to search without knowing for what, and what no step knows."""
-        _check_least("improvement_samples", self.improvement_samples, 0)
+        if self.improvement_samples is not None:
+            _check_least("improvement_samples", self.improvement_samples, 0)
         _check_member("attention", self.attention, ATTENTIONS)
         _check_member("effort", self.effort, tuple(EFFORTS))
         _check_member("weights", self.weights, ("int8", "float"))
@@ -156,6 +158,16 @@ class Quantize:
                 "--search-time without a promise, expected --max-drop, --min-sqnr or "
                 "--min-agreement beside it; give one or drop the flag"
             )
+
+    def samples_for(self, macs: int) -> int:
+        """How many samples a network is fitted to, where there are so many.
+
+        Args:
+            macs: multiply-accumulates of one sample.
+        """
+        if self.improvement_samples is not None:
+            return self.improvement_samples
+        return EFFORTS[self.effort].samples_for(macs)
 
     @property
     def asked(self) -> str:

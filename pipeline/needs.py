@@ -91,10 +91,11 @@ def needs_of(job: Job, model: onnx.ModelProto, *, fits: bool) -> Needs:
         model: as it was read.
         fits: whether it will be calibrated and improved; a pass of it is timed then.
     """
-    fitted = job.quantize.improvement_samples if fits else 0
+    tried = job.quantize
+    fitted = tried.samples_for(network_macs(GraphView(model))) if fits else 0
     weights = weight_bytes(model)
     activations = min(2 * fitted * _activation_bytes(model), _ACTIVATION_BYTES)  # two copies
-    models = _MODELS_IMPROVED if job.quantize.improvement_samples else _MODELS_CALIBRATED
+    models = _MODELS_CALIBRATED if tried.improvement_samples == 0 else _MODELS_IMPROVED
     memory = _BASE_BYTES + models * weights + activations
     return Needs(
         disk_bytes=_disk_bytes(job, model),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from graphs.macs import network_macs
+from graphs.view import GraphView
 from pipeline.calibration import statistics_path
 from pipeline.checked_first import Ready
 from pipeline.job import Job
@@ -46,8 +48,9 @@ def _steps(ready: Ready) -> list[Step]:
     steps.append((f"calibrate on {origin}, method {job.calibrate.method}", files))
     if ends or job.stop_after == "ranges":
         return steps
-    fitted, promise = job.quantize.improvement_samples, job.quantize.promise
-    title = "quantize" + (f", fitted to {fitted} samples" if fitted else "")
+    macs = network_macs(GraphView(ready.loaded.model))
+    fitted, promise = job.quantize.samples_for(macs), job.quantize.promise
+    title = "quantize" + (f", fitted to up to {fitted} samples" if fitted else "")
     files = [beside(".improved.onnx"), beside(".int8.onnx")]
     if promise is not None:
         title += f", layers left in float until {promise} is kept"

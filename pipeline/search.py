@@ -278,7 +278,7 @@ class PromiseSearch:
             calibrator=start.given.method,
             methods=None if result.improved.methods == NOTHING else result.improved.methods,
             fitted_without=result.fitted_without,
-            improvement_samples=self.quantize.improvement_samples,
+            improvement_samples=self.improver.count(self.given),
             attention=self.quantize.attention,
             weights=self.quantize.weights,
             unsigned=self.quantize.unsigned,

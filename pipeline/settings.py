@@ -47,7 +47,7 @@ def settings_of(job: Job) -> dict[str, Any]:
     asked = job.quantize
     return {
         "calibrator": job.calibrate.method,
-        "improve": asked.improvement_samples if asked.effort == "default" else asked.effort,
+        "improve": asked.effort if asked.improvement_samples is None else asked.improvement_samples,
         "exclude": list(asked.exclude),
         "attention": asked.attention,
         "weights": asked.weights,

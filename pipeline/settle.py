@@ -12,9 +12,8 @@ from pipeline.job import Build, Calibrate, Data, Job, Paths, Quantize, Show, Ver
 from pipeline.promise import Promise
 from quantization.improve.methods import EFFORTS
 
-__all__ = ["IMPROVEMENT_SAMPLES", "settle_job"]
+__all__ = ["settle_job"]
 
-IMPROVEMENT_SAMPLES = EFFORTS["default"].samples
 PROMISES = ("max_drop", "min_sqnr", "min_agreement")
 
 
@@ -28,15 +27,14 @@ def settle_job(given: dict[str, Any]) -> Job:
     promise = _promise(given)
     improve, not_improved, effort = given["improve"], "", "default"
     if improve in EFFORTS:
-        effort, improve = improve, EFFORTS[improve].samples
-    if improve is None:
+        effort, improve = improve, None
+    elif improve is None and given["calibrator"]:
         # Who names a method wants to see that method, not ranges that were chosen again.
-        improve = 0 if given["calibrator"] else IMPROVEMENT_SAMPLES
-        if not improve:
-            not_improved = (
-                f"improvement off: --calibrator {given['calibrator']} is named; "
-                f"--improve {IMPROVEMENT_SAMPLES} switches it on"
-            )
+        improve = 0
+        not_improved = (
+            f"improvement off: --calibrator {given['calibrator']} is named; "
+            f"--improve {effort} switches it on"
+        )
     return Job(
         paths=Paths(onnx=given["onnx"], engine=given["engine"], force=given["force"]),
         data=_data(given, promise),

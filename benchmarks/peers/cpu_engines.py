@@ -57,13 +57,14 @@ def our_int8(
     if not effort:
         return quantization.insert_qdq(model, placement, ranges)
     most = EFFORTS[effort] if isinstance(effort, str) else EFFORTS["default"]
-    count = effort if isinstance(effort, int) else most.samples
+    macs = network_macs(GraphView(model))
+    count = effort if isinstance(effort, int) else most.samples_for(macs)
     improved, _ = improve(
         model,
         placement,
         ranges,
         [sample.inputs for sample in samples[:count]],
-        variants=most.variants(network_macs(GraphView(model))),
+        variants=most.variants(macs),
     )
     return improved.quantized(placement)
 

@@ -34,13 +34,14 @@ from benchmarks.peers.cpu_engines import compiled_peer, cpu, our_engine, our_int
 from benchmarks.peers.engine_verdicts import WORST_RATIO, decibels, of_latency
 from benchmarks.peers.resnet50 import build_resnet50
 from calibrators import Sample
-from pipeline.settle import IMPROVEMENT_SAMPLES
+from quantization.improve.methods import EFFORTS
 from quantization.measure.execution import Run, load_int8, load_onnxruntime
 
 ROOT = Path(__file__).parents[2]
 NNCF = ROOT / ".venv-nncf/bin/python"
 JUDGED = 32  # samples that outputs are compared on
 REAL = ("MobileNetV2", "YOLOX-nano")
+IMPROVEMENT_SAMPLES = EFFORTS["default"].samples
 PLAIN, DEFAULT, PEER = "fp32", "int8", "nncf"
 
 

@@ -33,7 +33,7 @@ from quantization.improve.decisions import Decisions
 from quantization.improve.equalize_choice import equalized
 from quantization.improve.improved import Improved, as_calibrated
 from quantization.improve.live import live_bytes
-from quantization.improve.methods import EFFORTS, NOTHING, Methods
+from quantization.improve.methods import EFFORTS, MOST_SAMPLES, NOTHING, Methods
 from quantization.improve.range_choice import Grid
 from quantization.improve.walk import FloatAndInt8
 from quantization.measure.execution import Arrays, load_int8, load_onnxruntime
@@ -48,7 +48,6 @@ logger = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
 
 _SEED = 0  # of the split and the sampled positions: equal samples, equal results
-_MOST_SAMPLES = 160  # more only lower chance errors that are small already
 _HELD_OUT_SHARE = 0.25
 _FEWEST_HELD_OUT = 2
 _LIMIT_BYTES = 2 << 30  # activations of all samples that are alive at once, both copies
@@ -117,7 +116,8 @@ def improve(
     feeds = [sample if isinstance(sample, Mapping) else sample.inputs for sample in samples]
     view = GraphView(model)
     if variants is None:
-        variants = EFFORTS["default"].variants(network_macs(view))
+        told = {name: array.shape for name, array in feeds[0].items()} if feeds else {}
+        variants = EFFORTS["default"].variants(network_macs(GraphView(model, told)))
     walks = sum(methods != NOTHING for methods in variants)
     if progress is not None:  # before the first layer, which may take a minute
         progress(0, walks * len(view.computed))
@@ -274,8 +274,8 @@ def _divided(
     order = np.random.default_rng(seed).permutation(len(samples))
     fed = sum(array.nbytes for array in samples[0].values())
     each = 2 * live_bytes(GraphView(model), load_onnxruntime, samples[0]) + fed
-    most = min(_MOST_SAMPLES, max(_LIMIT_BYTES // each, 2 * _FEWEST_HELD_OUT))
-    if most < min(len(samples), _MOST_SAMPLES):
+    most = min(MOST_SAMPLES, max(_LIMIT_BYTES // each, 2 * _FEWEST_HELD_OUT))
+    if most < min(len(samples), MOST_SAMPLES):
         logger.info("%d of %d samples are used, %d MiB each", most, len(samples), each >> 20)
     taken = [samples[number] for number in order[:most]]
     held = max(int(len(taken) * _HELD_OUT_SHARE), _FEWEST_HELD_OUT)

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["EFFORTS", "NOTHING", "UNFITTED", "Effort", "Methods"]
+__all__ = ["EFFORTS", "MOST_SAMPLES", "NOTHING", "UNFITTED", "Effort", "Methods"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,13 +55,24 @@ class Effort:
     """How much an improvement may take.
 
     Attributes:
-        samples: that it learns from, a quarter of them held out to choose by.
-        unfitted_macs: of a network with at most so many multiply-accumulates over its samples, all
-            methods but refitting are tried, too: a second walk.
+        samples: that it learns from at least, a quarter of them held out to choose by.
+        most_samples: that it learns from where the network is small.
+        small_macs: multiply-accumulates over its samples of a small network, for which all methods
+            but refitting are tried, too: a second walk.
     """
 
     samples: int
-    unfitted_macs: float
+    most_samples: int
+    small_macs: float
+
+    def samples_for(self, macs: int) -> int:
+        """How many samples a network is fitted to: what a small one costs is not worth sparing.
+
+        Args:
+            macs: multiply-accumulates of one sample.
+        """
+        affordable = self.small_macs / max(macs, 1)
+        return int(min(max(affordable, self.samples), self.most_samples))
 
     def variants(self, macs: int) -> tuple[Methods, ...]:
         """What is tried on a network: calibration alone, all methods, and maybe without refitting.
@@ -70,14 +81,16 @@ class Effort:
             macs: multiply-accumulates of one sample.
         """
         both = (NOTHING, Methods())
-        tried = macs * self.samples <= self.unfitted_macs
+        tried = macs * self.samples <= self.small_macs
         return (*both, Methods(refitting=False)) if tried else both
 
 
+MOST_SAMPLES = 160  # more only lower chance errors that are small already
+
 EFFORTS: Mapping[str, Effort] = {
-    "fast": Effort(samples=16, unfitted_macs=-1.0),
-    "default": Effort(samples=48, unfitted_macs=2e9),
-    "thorough": Effort(samples=160, unfitted_macs=math.inf),
+    "fast": Effort(samples=16, most_samples=16, small_macs=-1.0),
+    "default": Effort(samples=48, most_samples=MOST_SAMPLES, small_macs=2e9),
+    "thorough": Effort(samples=MOST_SAMPLES, most_samples=MOST_SAMPLES, small_macs=math.inf),
 }
 """Words of ``--improve``. Whether a layer is fitted to its INT8 input is decided by samples that it
 was not fitted to (quantization.improve.weights.fitting); the fits of a small network can follow

@@ -10,7 +10,7 @@ import pytest
 from graphs.identity import graph_hash
 from pipeline import improvement
 from pipeline.improvement import Improver
-from pipeline.job import Data
+from pipeline.job import Data, Quantize
 from pipeline.screen import Screen
 from quantization.improve import improve as improving
 from quantization.improve.checkpoint import Checkpoint
@@ -64,9 +64,8 @@ def test_the_file_is_read_once_for_all_fits(
     monkeypatch.setattr(improvement, "Checkpoint", lambda path: (read.append(path), object())[1])
     improver = Improver(
         data=Data(),
-        samples=8,
+        asked=Quantize(improvement_samples=8),
         screen=Screen(bars=False, steps=1),
-        effort="default",
         checkpoint=tmp_path / "w.npz",
     )
     assert not read  # an improvement that is skipped reads nothing
