@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +16,8 @@ from hypothesis import strategies as st
 from artefacts.errors import InputError
 from benchmarks.statistics import Interval, McNemar
 from calibrators.ranges.ranges import Range, Ranges
-from engines import FloatLayer, Passport, PlacementRecord
+from engines import FloatLayer, Manifest, Passport, PlacementRecord
+from pipeline.flags import parser
 from pipeline.keywords import job_of
 from pipeline.paths import Paths
 from pipeline.recalibration.asked import Asked
@@ -23,6 +26,7 @@ from pipeline.recalibration.decision import KEEP, TAKE, UNTOLD, Decision, decide
 from pipeline.recalibration.moves import Move, moves
 from pipeline.recalibration.original import Original, output_of
 from pipeline.settings import flags_of, settings_of
+from quantization.improve.methods import EFFORTS
 from tests.networks import lstm
 from tests.unit.engines.test_manifest import manifest
 
@@ -211,6 +215,28 @@ def test_settings_of_a_build_come_back_as_its_flags(tmp_path: Path) -> None:
         )
     with job_of("m.onnx", tmp_path / "a.engine", flags_of(built)) as again:
         assert again == first
+
+
+def _words() -> Iterator[tuple[str, Any]]:
+    """Each word that a flag which decides on INT8 takes."""
+    with job_of("m.onnx", "a.engine", {}) as job:
+        kept = settings_of(job)
+    for action in parser()._actions:
+        words = EFFORTS if action.dest == "improve" else action.choices or ()
+        yield from ((action.dest, word) for word in words if action.dest in kept)
+
+
+@pytest.mark.parametrize(("flag", "word"), list(_words()))
+def test_every_word_of_a_flag_is_one_that_a_manifest_takes(
+    flag: str, word: str, tmp_path: Path
+) -> None:
+    """``--improve thorough`` ended in the last step, of a schema that knew numbers alone."""
+    with job_of("m.onnx", tmp_path / "a.engine", {flag: word}) as first:
+        passport = Passport(calibrator=first.calibrate.method, settings=settings_of(first))
+    found = Manifest.from_bytes(manifest(passport=passport).to_bytes())
+    with job_of("m.onnx", tmp_path / "a.engine", flags_of(found)) as again:
+        assert again.quantize == first.quantize
+    assert flags_of(found)[flag] == word
 
 
 def test_an_engine_without_settings_is_described_by_its_manifest() -> None:
