@@ -5,14 +5,13 @@ second, the readers of every quantized tensor are computed from INT8 inputs and 
 they are, and with each of three sets of scales, each with the range that suits it. Tensors whose
 channels scale together (a residual stage) are judged by the sum of their errors; those that need a
 Mul of their own get it only where INT8 fails without: more than 1/200 of the power lost, and four
-times less after.
+times less after. What products read along its last axis behind a constant is judged alone (smooth).
 """
 
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -23,14 +22,16 @@ from calibrators.ranges.ranges import READER_ERROR, SMALLEST_AMAX, Range, Ranges
 from graphs.channel_groups import ChannelGroups
 from graphs.layer_matrix import LayerMatrix, layer_matrix, sample_columns
 from graphs.view import GraphView
+from quantization.improve.channel_amax import channel_amax
 from quantization.improve.equalize import equalize, group_scales, insert_scalings, scalable
 from quantization.improve.range_choice import RANGE_POSITIONS, Reader, candidates, errors_of_grids
+from quantization.improve.smooth import absorbers, last_axis_readers, smooth, smooth_sets
 from quantization.improve.walk import Decision, FloatAndInt8, LayerVisit
 from quantization.improve.weights.rounding import largest_scale
 from quantization.measure.execution import Arrays, load_onnxruntime
 from quantization.placement import Placement
 
-__all__ = ["channel_amax", "equalized", "reader_errors"]
+__all__ = ["equalized", "reader_errors"]
 
 logger = logging.getLogger(__name__)
 Array = NDArray[Any]
@@ -39,6 +40,7 @@ Floats = NDArray[np.float64]
 _NONE, _HALF, _FULL, _MEAN = range(4)
 _NAMES = ("not at all", "half way", "fully", "by the mean")
 _FREE_GAIN = 0.9  # of the error; less is within what sampling changes
+_SMOOTH_GAIN = 0.5  # gains of a third change a transformer's outputs by chance, 0.7 dB either way
 _COSTLY_GAIN, _COSTLY_ERROR = 0.25, 5e-3
 _SHARES = np.geomspace(1.0, 0.35, 6)  # of the range; a rough choice is enough to compare
 _WEIGHTS_COUNT = 4.0
@@ -50,8 +52,6 @@ equalised: 28.3), MobileNetV2's logits at 34.2 instead of 35.4 (35.0), keywords'
 (40.8)."""
 _SMALLEST_OWN = 1 / 4096  # of a Mul of its own, whose 1 / s float16 still holds
 _MOST_SAMPLES = 32  # enough for largest magnitudes and a thousand columns
-_PART_BYTES = 256 << 20  # of the tensors that one run gives out
-_VALUE_BYTES = 4
 _WIDEST_SUM = 512  # channels of a residual sum; wider ones are judged by their layers alone
 
 
@@ -83,12 +83,16 @@ def equalized(
     costly = [n for n in amax if not groups.variables(n).any() and scalable(view, n)]
     for name in costly:
         choices[name] = _own_scales(amax[name])
+    behind = _behind_constants(view, placement, quantized, samples)
+    for name, (largest, sets_of) in behind.items():
+        amax[name], choices[name] = largest, sets_of
+    costly = [name for name in costly if name not in behind]
     judge = _Judge(view, placement, choices, amax, seed)
     FloatAndInt8(view=view, load=load_onnxruntime, samples=samples, correct=False).walk(judge.look)
 
     chosen: dict[str, int] = {}
     scales = np.ones(groups.count)
-    for members in groups.components(sorted(amax)):
+    for members in groups.components(sorted(amax.keys() - behind.keys())):
         best = judge.best(members, _FREE_GAIN)
         variables = np.unique(np.concatenate([groups.variables(name) for name in members]))
         scales[variables] = sets[best, variables]
@@ -101,13 +105,34 @@ def equalized(
         if best and lost > _COSTLY_ERROR:
             inserted[name], chosen[name] = choices[name][best], best
             logger.debug("equalised by a Mul, %.3g of the power lost: %s", lost, name)
-    result = insert_scalings(equalize(model, groups, scales), inserted)
+    smoothed = {}
+    for name in behind:
+        widens = any(each.widens(view) for each in absorbers(view, name, quantized))
+        if best := judge.best([name], _COSTLY_GAIN if widens else _SMOOTH_GAIN):
+            smoothed[name], chosen[name] = choices[name][best], best
+            logger.debug("equalised by the constants before it: %s", name)
+    free = smooth(equalize(model, groups, scales), smoothed, quantized)
+    result = insert_scalings(free, inserted)
     changed = {
         name: judge.range_of(name, best)
         for name, best in chosen.items()
         if (choices[name][best] != 1).any()
     }
     return result, ranges.replace(changed)
+
+
+def _behind_constants(
+    view: GraphView, placement: Placement, quantized: Set[str], samples: Sequence[Arrays]
+) -> dict[str, tuple[Floats, Floats]]:
+    """Largest magnitudes and sets of scales of tensors that a constant before them can scale."""
+    shared = {name for group in placement.shared for name in group}
+    readers = {
+        name: layers
+        for name in sorted(quantized - shared)
+        if (layers := last_axis_readers(view, name)) and absorbers(view, name, quantized)
+    }
+    amax = channel_amax(view, list(readers), samples, axis=-1)
+    return {name: (amax[name], smooth_sets(amax[name], readers[name])) for name in readers}
 
 
 class _Judge:
@@ -227,49 +252,3 @@ def _rows(samples: Sequence[Array], wanted: int, seed: int) -> Array:
         chosen = np.sort(rng.choice(len(rows), min(share, len(rows)), replace=False))
         parts.append(rows[chosen][:, None, :])
     return np.concatenate(parts)
-
-
-def channel_amax(
-    view: GraphView, tensors: Sequence[str], samples: Sequence[Arrays]
-) -> dict[str, Floats]:
-    """Largest magnitude of each channel, axis 1, of each tensor over the samples.
-
-    Args:
-        view: of the float network.
-        tensors: names of activations or inputs, at least of two axes.
-        samples: feeds of the inputs, one sample each.
-
-    Raises:
-        ModelError: the network cannot be run.
-    """
-    told = {name: array.shape for name, array in samples[0].items()}
-    found: dict[str, Floats] = {}
-    for part in _parts(GraphView(view.model, told), [t for t in tensors if t not in view.inputs]):
-        run = load_onnxruntime(view.model, outputs=part)
-        for sample in samples:
-            _raise_to(found, run(sample))
-    for sample in samples:
-        _raise_to(found, {name: sample[name] for name in tensors if name in view.inputs})
-    return found
-
-
-def _raise_to(found: dict[str, Floats], values: Arrays) -> None:
-    for name, array in values.items():
-        axes = tuple(axis for axis in range(array.ndim) if axis != 1)
-        largest = np.asarray(np.abs(array).max(axis=axes, initial=0.0), dtype=np.float64)
-        found[name] = np.maximum(found[name], largest) if name in found else largest
-
-
-def _parts(view: GraphView, tensors: Sequence[str]) -> Iterator[list[str]]:
-    """Tensors that fit in memory together; one that is larger comes alone."""
-    part: list[str] = []
-    held = 0
-    for name in tensors:
-        size = math.prod(view.nominal_shape(name)) * _VALUE_BYTES
-        if part and held + size > _PART_BYTES:
-            yield part
-            part, held = [], 0
-        part.append(name)
-        held += size
-    if part:
-        yield part

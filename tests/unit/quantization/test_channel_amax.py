@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from graphs.view import GraphView
-from quantization.improve import equalize_choice
-from quantization.improve.equalize_choice import channel_amax
+from quantization.improve import channel_amax as channels
+from quantization.improve.channel_amax import channel_amax
 from quantization.measure.execution import load_onnxruntime
 from tests.accuracy_models import samples_of
 from tests.networks import resnet
@@ -17,7 +17,7 @@ from tests.networks import resnet
 def test_they_are_those_of_each_tensor(
     part_bytes: int, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(equalize_choice, "_PART_BYTES", part_bytes)
+    monkeypatch.setattr(channels, "_PART_BYTES", part_bytes)
     model = resnet(size=16)
     view, samples = GraphView(model), samples_of(model, rng, 3)
     inner = [node.outputs[0] for node in view.computed if node.op_type == "Relu"]

@@ -1,0 +1,66 @@
+"""Largest magnitudes of the channels of activations, over samples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graphs.view import GraphView
+from quantization.measure.execution import Arrays, load_onnxruntime
+
+__all__ = ["channel_amax"]
+
+Floats = NDArray[np.float64]
+
+_PART_BYTES = 256 << 20  # of the tensors that one run gives out
+_VALUE_BYTES = 4
+
+
+def channel_amax(
+    view: GraphView, tensors: Sequence[str], samples: Sequence[Arrays], axis: int = 1
+) -> dict[str, Floats]:
+    """Largest magnitude of each channel of each tensor over the samples.
+
+    Args:
+        view: of the float network.
+        tensors: names of activations or inputs, at least of two axes.
+        samples: feeds of the inputs, one sample each.
+        axis: of the channels; -1 is the last.
+
+    Raises:
+        ModelError: the network cannot be run.
+    """
+    told = {name: array.shape for name, array in samples[0].items()}
+    found: dict[str, Floats] = {}
+    for part in _parts(GraphView(view.model, told), [t for t in tensors if t not in view.inputs]):
+        run = load_onnxruntime(view.model, outputs=part)
+        for sample in samples:
+            _raise_to(found, run(sample), axis)
+    for sample in samples:
+        _raise_to(found, {name: sample[name] for name in tensors if name in view.inputs}, axis)
+    return found
+
+
+def _raise_to(found: dict[str, Floats], values: Arrays, kept: int) -> None:
+    for name, array in values.items():
+        axes = tuple(axis for axis in range(array.ndim) if axis != kept % array.ndim)
+        largest = np.asarray(np.abs(array).max(axis=axes, initial=0.0), dtype=np.float64)
+        found[name] = np.maximum(found[name], largest) if name in found else largest
+
+
+def _parts(view: GraphView, tensors: Sequence[str]) -> Iterator[list[str]]:
+    """Tensors that fit in memory together; one that is larger comes alone."""
+    part: list[str] = []
+    held = 0
+    for name in tensors:
+        size = math.prod(view.nominal_shape(name)) * _VALUE_BYTES
+        if part and held + size > _PART_BYTES:
+            yield part
+            part, held = [], 0
+        part.append(name)
+        held += size
+    if part:
+        yield part
