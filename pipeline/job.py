@@ -118,8 +118,7 @@ class Quantize:
 
     Attributes:
         exclude: patterns of what stays in float.
-        improvement_samples: that the network is fitted to; 0 for none, None for what the effort
-            takes for a network of its size.
+        improvement_samples: that the network is fitted to; 0 for none, None by effort and size.
         effort: how much is tried with them, a word of ``EFFORTS``.
         not_improved: why there are none where no flag says 0, to be printed.
         attention: whether its products are INT8, see ``place``.
@@ -147,8 +146,7 @@ class Quantize:
 
     def __post_init__(self) -> None:
         """Refuse to search without knowing for what, and what no step knows."""
-        if self.improvement_samples is not None:
-            _check_least("improvement_samples", self.improvement_samples, 0)
+        _check_least("improvement_samples", self.improvement_samples or 0, 0)
         _check_member("attention", self.attention, ATTENTIONS)
         _check_member("effort", self.effort, tuple(EFFORTS))
         _check_member("weights", self.weights, ("int8", "float"))
@@ -160,14 +158,9 @@ class Quantize:
             )
 
     def samples_for(self, macs: int) -> int:
-        """How many samples a network is fitted to, where there are so many.
-
-        Args:
-            macs: multiply-accumulates of one sample.
-        """
-        if self.improvement_samples is not None:
-            return self.improvement_samples
-        return EFFORTS[self.effort].samples_for(macs)
+        """How many samples a network of ``macs`` a sample is fitted to, if there are so many."""
+        asked = self.improvement_samples
+        return EFFORTS[self.effort].samples_for(macs) if asked is None else asked
 
     @property
     def asked(self) -> str:

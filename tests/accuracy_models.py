@@ -11,7 +11,7 @@ import onnx
 from calibrators.ranges.ranges import Ranges
 from graphs.channel_groups import ChannelGroups
 from graphs.view import GraphView
-from quantization.improve.equalize import equalize
+from quantization.improve.channels.equalize import equalize
 from quantization.measure.execution import load_int8, load_onnxruntime
 from quantization.measure.fidelity import compare, run_all
 from quantization.placement import Placement, place

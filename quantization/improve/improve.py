@@ -28,9 +28,9 @@ from graphs.identity import graph_hash
 from graphs.macs import network_macs
 from graphs.view import GraphView
 from quantization.improve.centring import centring_shifts, move_bounds
+from quantization.improve.channels.choice import equalized
 from quantization.improve.checkpoint import Checkpoint, Walks
 from quantization.improve.decisions import Decisions
-from quantization.improve.equalize_choice import equalized
 from quantization.improve.improved import Improved, as_calibrated
 from quantization.improve.live import live_bytes
 from quantization.improve.methods import EFFORTS, MOST_SAMPLES, NOTHING, Methods

@@ -99,6 +99,7 @@ _CPU = Rules(
         shared.linear_resize,
         edges_cpu.before_pass_through,
     ),
+    observe_probabilities=True,
 )
 _DLA = Rules(
     keep=_GENERAL,

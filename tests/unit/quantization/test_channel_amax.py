@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from graphs.view import GraphView
-from quantization.improve import channel_amax as channels
-from quantization.improve.channel_amax import channel_amax
+from quantization.improve.channels import amax as channels
+from quantization.improve.channels.amax import channel_amax
 from quantization.measure.execution import load_onnxruntime
 from tests.accuracy_models import samples_of
 from tests.networks import resnet

@@ -9,8 +9,9 @@ import pytest
 from graphs.channel_groups import ChannelGroups
 from graphs.layer_matrix import layer_matrix
 from graphs.view import GraphView
-from quantization.improve.equalize import equalize, group_scales, insert_scalings, scalable
-from quantization.improve.equalize_choice import equalized, reader_errors
+from quantization.improve.channels.choice import equalized
+from quantization.improve.channels.equalize import equalize, group_scales, insert_scalings, scalable
+from quantization.improve.channels.judge import reader_errors
 from quantization.improve.improve import improve_layers
 from quantization.improve.methods import NOTHING, Methods
 from quantization.placement import place

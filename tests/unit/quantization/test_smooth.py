@@ -12,8 +12,8 @@ from onnx import numpy_helper
 
 from graphs.identity import graph_hash
 from graphs.view import GraphView
-from quantization.improve.equalize_choice import equalized
-from quantization.improve.smooth import absorbers, last_axis_readers, smooth, smooth_sets
+from quantization.improve.channels.choice import equalized
+from quantization.improve.channels.smooth import absorbers, last_axis_readers, smooth, smooth_sets
 from quantization.measure.execution import load_onnxruntime
 from quantization.placement import place
 from quantization.write.insert import insert_qdq

@@ -1,47 +1,32 @@
-"""Which channels are equalised, and how far: by the error that the readers make of them.
+"""What the readers of a tensor make of it with each set of scales.
 
-Two passes over the float network. The first takes the largest magnitude of each channel. In the
-second, the readers of every quantized tensor are computed from INT8 inputs and INT8 weights: as
-they are, and with each of three sets of scales, each with the range that suits it. Tensors whose
-channels scale together (a residual stage) are judged by the sum of their errors; those that need a
-Mul of their own get it only where INT8 fails without: more than 1/200 of the power lost, and four
-times less after. What products read along its last axis behind a constant is judged alone (smooth).
+They are computed from INT8 inputs and INT8 weights: as they are, and with each of three sets of
+scales, each with the range that suits it.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
-from calibrators.ranges.ranges import READER_ERROR, SMALLEST_AMAX, Range, Ranges
-from graphs.channel_groups import ChannelGroups
+from calibrators.ranges.ranges import READER_ERROR, SMALLEST_AMAX, Range
 from graphs.layer_matrix import LayerMatrix, layer_matrix, sample_columns
 from graphs.view import GraphView
-from quantization.improve.channel_amax import channel_amax
-from quantization.improve.equalize import equalize, group_scales, insert_scalings, scalable
 from quantization.improve.range_choice import RANGE_POSITIONS, Reader, candidates, errors_of_grids
-from quantization.improve.smooth import absorbers, last_axis_readers, smooth, smooth_sets
-from quantization.improve.walk import Decision, FloatAndInt8, LayerVisit
+from quantization.improve.walk import Decision, LayerVisit
 from quantization.improve.weights.rounding import largest_scale
-from quantization.measure.execution import Arrays, load_onnxruntime
 from quantization.placement import Placement
 
-__all__ = ["equalized", "reader_errors"]
+__all__ = ["NAMES", "NONE", "Judge", "reader_errors"]
 
-logger = logging.getLogger(__name__)
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
 
-_NONE, _HALF, _FULL, _MEAN = range(4)
-_NAMES = ("not at all", "half way", "fully", "by the mean")
-_FREE_GAIN = 0.9  # of the error; less is within what sampling changes
-_SMOOTH_GAIN = 0.5  # gains of a third change a transformer's outputs by chance, 0.7 dB either way
-_COSTLY_GAIN, _COSTLY_ERROR = 0.25, 5e-3
+NONE = 0
+NAMES = ("not at all", "half way", "fully", "by the mean")
 _SHARES = np.geomspace(1.0, 0.35, 6)  # of the range; a rough choice is enough to compare
 _WEIGHTS_COUNT = 4.0
 """What the error of rounded weights counts, next to 1 of rounded activations. It is the same at
@@ -50,92 +35,10 @@ they do with that of activations. With 1, CIFAR's ResNet-20 ends at 26.6 dB inst
 equalised: 28.3), MobileNetV2's logits at 34.2 instead of 35.4 (35.0), keywords' at 32.7 as with 4
 (32.3); with 8 as with 4. Random weights alone prefer 1: ResNet-50's shape 46.0 instead of 45.1
 (40.8)."""
-_SMALLEST_OWN = 1 / 4096  # of a Mul of its own, whose 1 / s float16 still holds
-_MOST_SAMPLES = 32  # enough for largest magnitudes and a thousand columns
 _WIDEST_SUM = 512  # channels of a residual sum; wider ones are judged by their layers alone
 
 
-def equalized(
-    model: onnx.ModelProto,
-    placement: Placement,
-    ranges: Ranges,
-    samples: Sequence[Arrays],
-    *,
-    seed: int,
-) -> tuple[onnx.ModelProto, Ranges]:
-    """The model with equalised channels, and ranges that fit (of the old graph's hash).
-
-    Args:
-        model: a prepared model; it is not changed.
-        placement: of it, and of the result: names are kept.
-        ranges: of its tensors.
-        samples: feeds, one sample each.
-        seed: of the positions at which errors are taken.
-    """
-    view = GraphView(model)
-    groups = ChannelGroups(view)
-    samples = samples[:_MOST_SAMPLES]
-    quantized = {e.observed for e in placement.activations} - set(placement.fixed)
-    amax = channel_amax(view, sorted(q for q in quantized if q in groups), samples)
-    full, mean = group_scales(groups, amax)
-    sets = np.stack([np.ones(groups.count), np.sqrt(full), full, mean])
-    choices = {name: sets[:, groups.variables(name)] for name in amax}
-    costly = [n for n in amax if not groups.variables(n).any() and scalable(view, n)]
-    for name in costly:
-        choices[name] = _own_scales(amax[name])
-    behind = _behind_constants(view, placement, quantized, samples)
-    for name, (largest, sets_of) in behind.items():
-        amax[name], choices[name] = largest, sets_of
-    costly = [name for name in costly if name not in behind]
-    judge = _Judge(view, placement, choices, amax, seed)
-    FloatAndInt8(view=view, load=load_onnxruntime, samples=samples, correct=False).walk(judge.look)
-
-    chosen: dict[str, int] = {}
-    scales = np.ones(groups.count)
-    for members in groups.components(sorted(amax.keys() - behind.keys())):
-        best = judge.best(members, _FREE_GAIN)
-        variables = np.unique(np.concatenate([groups.variables(name) for name in members]))
-        scales[variables] = sets[best, variables]
-        chosen.update(dict.fromkeys(members, best))
-        logger.debug("equalised %s: %s", _NAMES[best], ", ".join(members))
-    inserted = {}
-    shared = {name for group in placement.shared for name in group}
-    for name in sorted(set(costly) - shared):
-        best, lost = judge.best([name], _COSTLY_GAIN), judge.error(name, _NONE)
-        if best and lost > _COSTLY_ERROR:
-            inserted[name], chosen[name] = choices[name][best], best
-            logger.debug("equalised by a Mul, %.3g of the power lost: %s", lost, name)
-    smoothed = {}
-    for name in behind:
-        widens = any(each.widens(view) for each in absorbers(view, name, quantized))
-        if best := judge.best([name], _COSTLY_GAIN if widens else _SMOOTH_GAIN):
-            smoothed[name], chosen[name] = choices[name][best], best
-            logger.debug("equalised by the constants before it: %s", name)
-    free = smooth(equalize(model, groups, scales), smoothed, quantized)
-    result = insert_scalings(free, inserted)
-    changed = {
-        name: judge.range_of(name, best)
-        for name, best in chosen.items()
-        if (choices[name][best] != 1).any()
-    }
-    return result, ranges.replace(changed)
-
-
-def _behind_constants(
-    view: GraphView, placement: Placement, quantized: Set[str], samples: Sequence[Arrays]
-) -> dict[str, tuple[Floats, Floats]]:
-    """Largest magnitudes and sets of scales of tensors that a constant before them can scale."""
-    shared = {name for group in placement.shared for name in group}
-    readers = {
-        name: layers
-        for name in sorted(quantized - shared)
-        if (layers := last_axis_readers(view, name)) and absorbers(view, name, quantized)
-    }
-    amax = channel_amax(view, list(readers), samples, axis=-1)
-    return {name: (amax[name], smooth_sets(amax[name], readers[name])) for name in readers}
-
-
-class _Judge:
+class Judge:
     """Errors of the readers of each tensor, for each set of scales."""
 
     def __init__(
@@ -165,9 +68,9 @@ class _Judge:
     def best(self, tensors: Sequence[str], gain: float) -> int:
         """The set with the smallest sum of errors; 0, none, where the gain is too small."""
         least = [self.errors[t].min(axis=1) for t in tensors if t in self.errors]
-        total = sum(least, np.zeros(len(_NAMES)))
+        total = sum(least, np.zeros(len(NAMES)))
         best = int(np.argmin(total))
-        return best if total[best] < gain * total[_NONE] else _NONE
+        return best if total[best] < gain * total[NONE] else NONE
 
     def error(self, tensor: str, number: int) -> float:
         """The least error of a tensor's readers with one set of scales."""
@@ -186,7 +89,7 @@ class _Judge:
         sets = self._choices[tensor]
         layer = layer_matrix(self._view, visit.node) if index == 0 else None
         if (sets == 1).all() or (layer is None and sets.shape[1] > _WIDEST_SUM):
-            return np.zeros((len(_NAMES), len(_SHARES)))
+            return np.zeros((len(NAMES), len(_SHARES)))
         if layer is None:
             exact = _rows(visit.exact[tensor], RANGE_POSITIONS, self._seed)
         else:
@@ -234,12 +137,6 @@ def _as_it_is(actual: Array) -> Array:
 def _largest(amax: Floats, sets: Floats) -> Floats:
     """Largest magnitude of a tensor with each set of scales: (sets,) of (C,) and (sets, C)."""
     return np.asarray(np.maximum((amax / sets).max(axis=1, initial=0.0), SMALLEST_AMAX))
-
-
-def _own_scales(amax: Floats) -> Floats:
-    """The sets for a tensor that a Mul of its own scales."""
-    full = np.where(amax > 0, np.maximum(amax / max(amax.max(), 1e-30), _SMALLEST_OWN), 1.0)
-    return np.stack([np.ones(amax.size), np.sqrt(full), full, full])
 
 
 def _rows(samples: Sequence[Array], wanted: int, seed: int) -> Array:

@@ -1,0 +1,177 @@
+"""Which channels are equalised, and how far: by the error that the readers make of them.
+
+Two passes over the float network. The first takes the largest magnitude of each channel. In the
+second, the readers of every quantized tensor are judged (judge) with each of four sets of scales.
+Tensors whose channels scale together (a residual stage) are judged by the sum of their errors;
+those that need a Mul of their own get it only where INT8 fails without: more than 1/200 of the
+power lost, and four times less after. What products read along its last axis behind constants is
+judged alone (smooth).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from calibrators.ranges.ranges import Ranges
+from graphs.channel_groups import ChannelGroups
+from graphs.view import GraphView
+from quantization.improve.channels.amax import channel_amax
+from quantization.improve.channels.equalize import (
+    equalize,
+    group_scales,
+    insert_scalings,
+    scalable,
+)
+from quantization.improve.channels.judge import NAMES, NONE, Judge
+from quantization.improve.channels.smooth import absorbers, last_axis_readers, smooth, smooth_sets
+from quantization.improve.walk import FloatAndInt8
+from quantization.measure.execution import Arrays, load_onnxruntime
+from quantization.placement import Placement
+
+__all__ = ["equalized"]
+
+logger = logging.getLogger(__name__)
+Floats = NDArray[np.float64]
+
+_FREE_GAIN = 0.9  # of the error; less is within what sampling changes
+_SMOOTH_GAIN = 0.5  # gains of a third change a transformer's outputs by chance, 0.7 dB either way
+_COSTLY_GAIN, _COSTLY_ERROR = 0.25, 5e-3
+_SMALLEST_OWN = 1 / 4096  # of a Mul of its own, whose 1 / s float16 still holds
+_MOST_SAMPLES = 32  # enough for largest magnitudes and a thousand columns
+
+
+def equalized(
+    model: onnx.ModelProto,
+    placement: Placement,
+    ranges: Ranges,
+    samples: Sequence[Arrays],
+    *,
+    seed: int,
+) -> tuple[onnx.ModelProto, Ranges]:
+    """The model with equalised channels, and ranges that fit (of the old graph's hash).
+
+    Args:
+        model: a prepared model; it is not changed.
+        placement: of it, and of the result: names are kept.
+        ranges: of its tensors.
+        samples: feeds, one sample each.
+        seed: of the positions at which errors are taken.
+    """
+    view, samples = GraphView(model), samples[:_MOST_SAMPLES]
+    tried = _tried(view, placement, samples)
+    judge = Judge(view, placement, tried.choices, tried.amax, seed)
+    FloatAndInt8(view=view, load=load_onnxruntime, samples=samples, correct=False).walk(judge.look)
+    chosen: dict[str, int] = {}
+    scales = _of_groups(tried, judge, chosen)
+    smoothed = _picked(tried, judge, tried.behind, chosen)
+    inserted = _picked(tried, judge, tried.costly, chosen)
+    free = smooth(equalize(model, tried.groups, scales), smoothed, tried.quantized)
+    result = insert_scalings(free, inserted)
+    changed = {
+        name: judge.range_of(name, best)
+        for name, best in chosen.items()
+        if (tried.choices[name][best] != 1).any()
+    }
+    return result, ranges.replace(changed)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Tried:
+    """Scales that are tried.
+
+    Attributes:
+        groups: channels that scale together.
+        sets: of all their variables, (4, V).
+        quantized: tensors with a range.
+        amax: tensor → largest magnitude of each channel, (C,).
+        choices: tensor → scales to try, (4, C).
+        behind: those that the constants before them scale, with the gain that is asked for.
+        costly: those that take a Mul of their own, likewise.
+    """
+
+    groups: ChannelGroups
+    sets: Floats
+    quantized: frozenset[str]
+    amax: Mapping[str, Floats]
+    choices: Mapping[str, Floats]
+    behind: Mapping[str, float]
+    costly: Mapping[str, float]
+
+
+def _tried(view: GraphView, placement: Placement, samples: Sequence[Arrays]) -> _Tried:
+    groups = ChannelGroups(view)
+    quantized = frozenset({e.observed for e in placement.activations} - set(placement.fixed))
+    shared = {name for group in placement.shared for name in group}
+    amax = channel_amax(view, sorted(q for q in quantized if q in groups), samples)
+    full, mean = group_scales(groups, amax)
+    sets = np.stack([np.ones(groups.count), np.sqrt(full), full, mean])
+    choices = {name: sets[:, groups.variables(name)] for name in amax}
+    pinned = [q for q in quantized if q not in groups or not groups.variables(q).any()]
+    behind = _behind_constants(view, quantized, sorted({*pinned} - shared))
+    last = channel_amax(view, list(behind), samples, axis=-1)
+    for name in behind:
+        amax[name] = last[name]
+        choices[name] = smooth_sets(last[name], last_axis_readers(view, name))
+    own = {*pinned} & amax.keys() - behind.keys() - shared
+    costly = sorted(name for name in own if scalable(view, name))
+    choices.update((name, _own_scales(amax[name])) for name in costly)
+    return _Tried(
+        groups=groups,
+        sets=sets,
+        quantized=quantized,
+        amax=amax,
+        choices=choices,
+        behind=behind,
+        costly=dict.fromkeys(costly, _COSTLY_GAIN),
+    )
+
+
+def _behind_constants(
+    view: GraphView, quantized: frozenset[str], names: Sequence[str]
+) -> dict[str, float]:
+    """Tensors that the constants before them can scale, and the gain for which they do."""
+    found = {}
+    for name in names:
+        constants = absorbers(view, name, quantized) if last_axis_readers(view, name) else ()
+        if constants:
+            widens = any(each.widens(view) for each in constants)
+            found[name] = _COSTLY_GAIN if widens else _SMOOTH_GAIN
+    return found
+
+
+def _of_groups(tried: _Tried, judge: Judge, chosen: dict[str, int]) -> Floats:
+    """The scale of each variable; what each tensor of a group has goes into ``chosen``."""
+    groups = tried.groups
+    scales = np.ones(groups.count)
+    for members in groups.components(sorted(name for name in tried.amax if name in groups)):
+        best = judge.best(members, _FREE_GAIN)
+        variables = np.unique(np.concatenate([groups.variables(name) for name in members]))
+        scales[variables] = tried.sets[best, variables]
+        chosen.update(dict.fromkeys(members, best))
+        logger.debug("equalised %s: %s", NAMES[best], ", ".join(members))
+    return scales
+
+
+def _picked(
+    tried: _Tried, judge: Judge, gains: Mapping[str, float], chosen: dict[str, int]
+) -> dict[str, Floats]:
+    """The scales of those tensors that are judged alone and gain enough."""
+    found = {}
+    for name, gain in gains.items():
+        best, lost = judge.best([name], gain), judge.error(name, NONE)
+        if best and (name in tried.behind or lost > _COSTLY_ERROR):
+            found[name], chosen[name] = tried.choices[name][best], best
+            logger.debug("equalised alone, %.3g of the power lost: %s", lost, name)
+    return found
+
+
+def _own_scales(amax: Floats) -> Floats:
+    """The sets for a tensor that a Mul of its own scales."""
+    full = np.where(amax > 0, np.maximum(amax / max(amax.max(), 1e-30), _SMALLEST_OWN), 1.0)
+    return np.stack([np.ones(amax.size), np.sqrt(full), full, full])
