@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from functools import cached_property
 
@@ -119,6 +120,12 @@ class Draft:
         self._edges[key] = QuantizedInput(
             node=node.name, index=index, tensor=tensor, observed=observed
         )
+
+    def share_weight_scale(self, node: Node, index: int) -> None:
+        """Give all of the constant at input ``index``, if it is quantized, one scale."""
+        key = (node.position, index)
+        if key in self._weights:
+            self._weights[key] = dataclasses.replace(self._weights[key], axis=None)
 
     def sources(self, tensor: str) -> tuple[str, ...]:
         """The tensors whose values ``tensor`` consists of, and whose scale it takes."""

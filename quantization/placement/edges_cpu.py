@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from graphs.operators import PRODUCT_OPS
 from graphs.view import Node, Use
 from quantization.placement.draft import Draft
 from quantization.placement.edges import skip_input
 from quantization.placement.walk import is_pass_through, may_be_unsigned
 
-__all__ = ["before_pass_through", "residual_add_both"]
+__all__ = ["before_pass_through", "left_constants", "residual_add_both"]
+
+
+def left_constants(draft: Draft) -> None:
+    """The constant on the left of a product gets one scale, not one a row.
+
+    Why: OpenVINO 2026.4 has no INT8 product with scales of rows: it refuses the model, or, of a
+    constant with as many rows as the product has columns, takes them for those of the columns.
+    Source: measured
+    """
+    for node in draft.layers.values():
+        if node.op_type in PRODUCT_OPS:
+            draft.share_weight_scale(node, 0)
 
 
 def residual_add_both(draft: Draft) -> None:

@@ -92,6 +92,7 @@ _CPU = Rules(
     place=(
         keep_general.other_products,
         edges.weighted_inputs,
+        edges_cpu.left_constants,
         edges_cpu.residual_add_both,
         edges.average_pool,
         edges.resize,

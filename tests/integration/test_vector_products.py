@@ -47,3 +47,39 @@ def test_products_of_vectors_are_right(name: str, tmp_path: Path, rng: np.random
             left = hidden if name == "a vector on the right" else hidden.mean(axis=0)
             wanted = left @ weights["w2" if "left" in name else "v"]
             np.testing.assert_allclose(found, wanted, atol=0.05 * np.abs(hidden).sum())
+
+
+@pytest.mark.parametrize("columns", [16, 24])
+@pytest.mark.parametrize("improve", ["0", "8"])
+def test_a_constant_on_the_left_is_right(
+    columns: int, improve: str, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    """OpenVINO refuses scales of rows, or takes them for those of as many columns."""
+    model = parser.parse_model(
+        f'<ir_version: 8, opset_import: ["": 17]> g (float[N,16,{columns}] x) => (float[N,16,8] y) '
+        "{ h = MatMul (x, w) r = Relu (h) m = MatMul (mix, r) y = MatMul (m, w2) }"
+    )
+    rows = np.geomspace(0.05, 2.0, 16)[:, None]  # each scale another
+    values = {
+        "w": rng.standard_normal((columns, columns)),
+        "mix": rng.standard_normal((16, 16)) * rows,
+        "w2": rng.standard_normal((columns, 8)),
+    }
+    for key, value in values.items():
+        model.graph.initializer.append(numpy_helper.from_array(value.astype(np.float32), key))
+    onnx.save(model, tmp_path / "m.onnx")
+    shape = (1, 16, columns)
+    samples = [{"x": rng.standard_normal(shape).astype(np.float32)} for _ in range(12)]
+    build(
+        tmp_path / "m.onnx",
+        tmp_path / "m.engine",
+        target="cpu",
+        calib_data=samples,
+        improve=improve,
+    )
+    with engines.load(tmp_path / "m.engine") as engine:
+        for sample in samples:
+            (found,) = engine(sample).values()
+            hidden = np.maximum(sample["x"].astype(np.float64) @ values["w"], 0)
+            wanted = values["mix"] @ hidden @ values["w2"]
+            np.testing.assert_allclose(found, wanted, atol=0.1 * np.abs(wanted).max())
