@@ -61,6 +61,19 @@ def test_few_numbers_may_lie_on_opposite_sides() -> None:
         assert not meter_of(plain, plain + 0.01 * sides, plain + 0.0305 * sides).explained
 
 
+def test_few_of_many_numbers_may_hold_the_difference(rng: np.random.Generator) -> None:
+    """Probabilities of a confident network: the few doubtful ones are all of its noise."""
+    plain = rng.uniform(0.1, 1.0, 100_000)
+    for doubtful, explained in ((6, True), (5_000, False)):
+        sides = np.zeros(plain.size)
+        places = rng.choice(plain.size, doubtful, replace=False)
+        sides[places] = rng.choice([-1.0, 1.0], doubtful)
+        sides += 1e-7 * rng.standard_normal(plain.size)
+        gap = meter_of(plain, plain + 0.05 * sides, plain + 0.05 * 2.7 * sides)
+        assert gap.explained is explained
+        assert not meter_of(plain, plain + 0.05 * sides, plain + 0.05 * 3.1 * sides).explained
+
+
 def test_equal_outputs_are_exact_and_constants_are_no_excuse(rng: np.random.Generator) -> None:
     graph = rng.normal(size=100)
     assert meter_of(graph, graph, graph).sqnr_db == LIMIT_DB
