@@ -8,10 +8,10 @@ the float network as the graph is, and then the noise between them is twice that
     SQNR(engine, graph) >= SQNR(graph, float) - 3 dB
 
 That holds on average; a few numbers, such as two class scores, may lie on opposite sides of those
-of the float network, and where fewer than 64 hold the difference d they are held to twice the error,
-6 dB: (sum d^2)^2 / sum d^4 says how many. Of the probabilities of a confident reader of lines, 6
-million numbers, those are the four where it doubts. So is an engine that is no farther from the
-float network than its graph: it is as right.
+of the float network, and where fewer than 64 hold the difference d they are held to twice the
+error, 6 dB: (sum d^2)^2 / sum d^4 says how many. Of the probabilities of a confident reader of
+lines, 6 million numbers, those are the four where it doubts. So is an engine that is no farther
+from the float network than its graph: it is as right.
 
 Some networks make more of it: what moves one value across a step moves thousands in the end. An
 engine that misses its limit is held to what chance does to the graph itself, its scales changed by
