@@ -16,7 +16,7 @@ from quantization.measure.execution import Run, load_int8, load_onnxruntime
 
 __all__ = ["Built", "Sessions"]
 
-FP32 = "FP32 ONNX"
+FP32, INT8 = "FP32 ONNX", "INT8 ONNX"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -107,5 +107,5 @@ class Sessions:
         built = self._built
         found = {built.reference: self.reference}
         if built.written_in_int8 and self.graph is not self.reference:
-            found["INT8 ONNX"] = self.graph
+            found[INT8] = self.graph
         return found

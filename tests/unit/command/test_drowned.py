@@ -1,0 +1,49 @@
+"""An engine whose outputs are mostly INT8's errors is not handed over without a word."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.accuracy import AccuracyResult
+from benchmarks.accuracy.agreement import Agreement, OutputAgreement
+from pipeline.verification import drowned_outputs
+
+ENGINE = Path("m.engine")
+
+
+def result(
+    levels: dict[str, float | None], same: float | None = None, metric: str = ""
+) -> AccuracyResult:
+    outputs = {
+        name: OutputAgreement(sqnr_db=level, cosine=0.5, max_abs_error=1.0)
+        for name, level in levels.items()
+    }
+    agreement = Agreement(reference="FP32 ONNX", outputs=outputs, top1=same)
+    figures = {metric: 0.7} if metric else {}
+    return AccuracyResult(metric=metric, figures=figures, samples=8, agreement=agreement)
+
+
+@pytest.mark.parametrize("same", [None, 0.4])
+def test_the_worst_output_is_named_with_what_to_do(same: float | None) -> None:
+    (said,) = drowned_outputs(result({"boxes": 31.0, "scores": 4.25, "same": None}, same), ENGINE)
+    assert said.startswith("output scores keeps 4.2 dB of FP32 in INT8, expected 10 dB or more")
+    assert "--min-sqnr 15" in said
+    assert "int8 sensitivity m.engine" in said
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        None,
+        result({"y": 10.0}),
+        result({"y": None}),
+        result({}),
+        result({"scores": 7.0}, same=0.95),
+        result({"scores": 7.0}, metric="top1"),
+        AccuracyResult(metric="", figures={}, samples=8),
+    ],
+)
+def test_what_is_near_or_known_to_be_right_is_not(found: AccuracyResult | None) -> None:
+    assert drowned_outputs(found, ENGINE) == []
