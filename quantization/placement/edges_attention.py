@@ -17,38 +17,52 @@ _SLICES = frozenset({"Gather", "Slice", "Split"})
 def sliced_attention(draft: Draft) -> None:
     """K and V are read as INT8 right behind the slice that takes them out of one product.
 
-    Each with a range of its own. Where the attention stays in floating point, V alone.
+    Each with a range of its own. Where the attention stays in floating point, V alone, and K where
+    nothing reads a V.
 
     Why: without a Q/DQ pair next to one of the slices, TensorRT-RTX 1.7.1 cuts the weights of the
     product of Q, K and V into three and multiplies in float16 (a kernel ``CastMulFc``, and three
     more to copy); with one it runs INT8. V's rounding errors are averaged over all positions.
     Source: measured
     """
-    for node in draft.view.nodes:
-        if node.op_type != "MatMul" or any(draft.view.is_constant(n) for n in node.inputs):
-            continue
+    products = [
+        node
+        for node in draft.view.nodes
+        if node.op_type == "MatMul" and not any(map(draft.view.is_constant, node.inputs))
+    ]
+    whole = set()  # layers next to one of whose slices a pair stands
+    for node in products:
         for index in (0, 1):
             if draft.is_quantized(node, index):
-                place = _behind_slice(draft, node, index, _SLICES | {"Squeeze"})
+                place, layer = _behind_slice(draft, node, index, _SLICES | {"Squeeze"})
                 if place is not None:
                     draft.release(node, index)
             elif index and node.name not in draft.excluded and follows_softmax(draft.view, node):
                 # behind a Squeeze the pair would stand at the product, where it has no effect
-                place = _behind_slice(draft, node, index, _SLICES)
+                place, layer = _behind_slice(draft, node, index, _SLICES)
             else:
-                place = None
+                continue
             if place is not None:
                 draft.quantize(place.node, place.index, own=True)
+                whole.add(layer)
+    for node in products:
+        place, layer = _behind_slice(draft, node, 1, _SLICES)
+        if place is not None and layer not in whole and node.name not in draft.excluded:
+            draft.quantize(place.node, place.index, own=True)
+            whole.add(layer)
 
 
-def _behind_slice(draft: Draft, node: Node, index: int, ends: Set[str]) -> Use | None:
-    """What reads a slice of an INT8 layer's output that ends in this input, if one does.
+def _behind_slice(draft: Draft, node: Node, index: int, ends: Set[str]) -> tuple[Use | None, str]:
+    """What reads a slice of an INT8 layer's output that ends in this input, and the layer.
 
     Args:
         draft: the placement so far.
         node: a product of two activations.
         index: of its input.
         ends: operators that the reader stands behind.
+
+    Returns:
+        None and no name where there is no such slice.
     """
     view, name, passed = draft.view, node.inputs[index], list[Node]()
     while (maker := view.producer(name)) is not None and is_pass_through(view, maker):
@@ -57,6 +71,7 @@ def _behind_slice(draft: Draft, node: Node, index: int, ends: Set[str]) -> Use |
     layer = conv_partition(view, name)
     sliced = any(maker.op_type in _SLICES for maker in passed)
     if not sliced or layer is None or layer.name not in draft.layers:
-        return None
+        return None, ""
     count = next(n for n, maker in enumerate(passed) if maker.op_type in ends)
-    return Use(node=passed[count - 1], index=0) if count else Use(node=node, index=index)
+    place = Use(node=passed[count - 1], index=0) if count else Use(node=node, index=index)
+    return place, layer.name

@@ -170,12 +170,16 @@ def test_attention_fuses_in_int8_just_where_the_rule_says(
 
 
 @pytest.mark.parametrize("way", ["split", "gather", "slice"])
-@pytest.mark.parametrize(("heads", "width"), [(2, 64), (2, 96)], ids=["int8", "float"])
+@pytest.mark.parametrize(
+    ("width", "values"),
+    [(64, True), (96, True), (96, False)],
+    ids=["int8", "float", "float, no values"],
+)
 def test_a_product_of_q_k_and_v_runs_int8(
-    way: str, heads: int, width: int, monkeypatch: pytest.MonkeyPatch
+    way: str, width: int, values: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without the rule the builder cuts its weights into three and multiplies in float."""
-    model = prepare(sliced_attention(heads=heads, width=width, way=way))
+    model = prepare(sliced_attention(width=width, way=way, values=values))
     placement = place(model)
     with_rule = compiled(model, placement)
     assert set(placement.int8_nodes) <= with_rule.int8_nodes()

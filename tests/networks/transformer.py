@@ -77,9 +77,12 @@ def bert(
 
 
 def sliced_attention(
-    *, heads: int = 2, way: str = "split", width: int = 64, length: int = 16
+    *, heads: int = 2, way: str = "split", width: int = 64, length: int = 16, values: bool = True
 ) -> onnx.ModelProto:
-    """Attention whose Q, K and V one product makes; ``n_MatMul_0``, then ``_1`` and ``_2``."""
+    """Attention whose Q, K and V one product makes; ``n_MatMul_0``, then ``_1`` and ``_2``.
+
+    Without ``values`` the probabilities are what is asked for, and nothing reads V.
+    """
     net = Builder()
     size = width // heads
     x = net.linear(net.input("x", (1, length, width)), width, 3 * width)
@@ -103,7 +106,11 @@ def sliced_attention(
             q, k, v = (net.op("Squeeze", part, net.ints(0)) for part in cut)
     scores = net.op("MatMul", q, net.op("Transpose", k, perm=[0, 1, 3, 2]))
     scores = net.op("Div", scores, net.scalar(float(np.sqrt(size))))
-    mixed = net.op("MatMul", net.op("Softmax", scores, axis=-1), v)
+    found = net.op("Softmax", scores, axis=-1)
+    if not values:
+        seen = net.op("ReduceMean", found, axes=[1], keepdims=0)
+        return net.build("seen", net.linear(net.linear(seen, length, width), width, width))
+    mixed = net.op("MatMul", found, v)
     y = net.op("Reshape", net.op("Transpose", mixed, perm=[0, 2, 1, 3]), net.ints(1, length, width))
     return net.build("fused", net.linear(net.relu(net.linear(y, width, width)), width, width))
 

@@ -54,6 +54,18 @@ def test_v_alone_where_the_attention_is_float(way: str) -> None:
     assert ("n_MatMul_2", 0) not in {(edge.node, edge.index) for edge in placement.activations}
 
 
+@pytest.mark.parametrize("way", ["split", "gather", "slice"])
+def test_k_where_nothing_reads_v(way: str) -> None:
+    """A map of what attends to what: the product of Q and K stays in float, their layer INT8."""
+    placement = place(sliced_attention(width=96, way=way, values=False))
+    assert "n_MatMul_0" in placement.int8_nodes
+    assert {f.node for f in placement.floating} == {"n_MatMul_1"}
+    behind = {"split": "n_Squeeze_1", "gather": "n_Transpose_1", "slice": "n_Reshape_1"}[way]
+    assert [
+        edge.node for edge in placement.activations if not edge.node.startswith("n_MatMul")
+    ] == [behind]
+
+
 def test_what_the_user_keeps_in_float_stays_so() -> None:
     placement = place(sliced_attention(), exclude=["n_MatMul_1", "n_MatMul_2"])
     assert {edge.node for edge in placement.activations} == {
