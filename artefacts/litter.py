@@ -139,6 +139,8 @@ def _sweep(folder: Path, start: str, end: str) -> None:
 
 
 def _remove_if_dead(path: Path) -> None:
+    if fcntl is None:  # nothing tells a dead process there
+        return
     with suppress(OSError):
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
         try:

@@ -45,11 +45,22 @@ sys.exit(main())
 
 
 def without_posix(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
-    """Run ``int8`` there; our files must name the encoding of what they read and write."""
+    """Run ``int8`` there; our files must name the encoding of what they read and write.
+
+    Something that died has left a lock, which nothing there can tell from a living one's.
+    """
+    temporary = folder / "temporary"
+    temporary.mkdir()
+    (temporary / "int8-builder-calibration-00.lock").touch()
     done = subprocess.run(
         [sys.executable, "-X", "warn_default_encoding", "-c", WITHOUT_POSIX, *map(str, words)],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "cp1252"},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "PYTHONIOENCODING": "cp1252",
+            "TMPDIR": str(temporary),
+        },
         capture_output=True,
         encoding="cp1252",
         check=False,
