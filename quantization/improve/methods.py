@@ -57,8 +57,8 @@ class Effort:
     Attributes:
         samples: that it learns from at least, a quarter of them held out to choose by.
         most_samples: that it learns from where the network is small.
-        small_macs: multiply-accumulates over its samples of a small network, for which all methods
-            but refitting are tried, too: a second walk.
+        small_macs: multiply-accumulates of a sample of a small network, for which all methods but
+            refitting are tried, too: a second walk.
     """
 
     samples: int
@@ -71,7 +71,7 @@ class Effort:
         Args:
             macs: multiply-accumulates of one sample.
         """
-        affordable = self.small_macs / max(macs, 1)
+        affordable = self.most_samples * self.small_macs / max(macs, 1)
         return int(min(max(affordable, self.samples), self.most_samples))
 
     def variants(self, macs: int) -> tuple[Methods, ...]:
@@ -81,15 +81,14 @@ class Effort:
             macs: multiply-accumulates of one sample.
         """
         both = (NOTHING, Methods())
-        tried = macs * self.samples <= self.small_macs
-        return (*both, Methods(refitting=False)) if tried else both
+        return (*both, Methods(refitting=False)) if macs <= self.small_macs else both
 
 
 MOST_SAMPLES = 160  # more only lower chance errors that are small already
 
 EFFORTS: Mapping[str, Effort] = {
     "fast": Effort(samples=16, most_samples=16, small_macs=-1.0),
-    "default": Effort(samples=48, most_samples=MOST_SAMPLES, small_macs=2e9),
+    "default": Effort(samples=48, most_samples=MOST_SAMPLES, small_macs=42e6),
     "thorough": Effort(samples=MOST_SAMPLES, most_samples=MOST_SAMPLES, small_macs=math.inf),
 }
 """Words of ``--improve``. Whether a layer is fitted to its INT8 input is decided by samples that it
