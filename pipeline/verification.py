@@ -16,8 +16,10 @@ from artefacts.errors import ModelError, RequestError, UnsupportedError
 from artefacts.words import counted
 from benchmarks.accuracy import AccuracyResult, evaluate_all
 from benchmarks.accuracy.task import read_task
+from graphs.view import GraphView
 from pipeline.baseline import Baseline
 from pipeline.built import FP32, INT8, Built, Sessions
+from pipeline.drowned import drowned_outputs
 from pipeline.engine_check import EngineCheck, check_engine
 from pipeline.job import Data
 from pipeline.judge import Judge, Verdict, drop_verdict
@@ -28,10 +30,7 @@ from pipeline.samples import reporting_samples
 from pipeline.screen import Screen
 from quantization.measure.execution import Run, load_int8
 
-__all__ = ["drowned_outputs", "judge_onnx", "verify", "workable_batch"]
-
-_DROWNED_DB = 10.0
-_MOSTLY_SAME = 0.9  # of the answers
+__all__ = ["judge_onnx", "verify", "workable_batch"]
 
 
 def verify(
@@ -131,7 +130,8 @@ class _Measurement:
         engines.add_measured(self.built.paths.engine, accuracy=measured)
         if self.built.manifest.precision == "int8" and self.promise is None:
             last = next((results[name] for name in (self._engine, INT8) if name in results), None)
-            self.screen.warn(*drowned_outputs(last, self.built.paths.engine))
+            view, engine = GraphView(prepared), self.built.paths.engine
+            self.screen.warn(*drowned_outputs(last, view, engine))
         self.screen.warn(
             *baseline.check(
                 self.promise,
@@ -199,33 +199,6 @@ def _sentence(
     return [
         f"{name}: outputs not compared, their shape depends on the data (NMS); give --eval-data "
         "and --task"
-    ]
-
-
-def drowned_outputs(result: AccuracyResult | None, engine: Path) -> list[str]:
-    """A warning where an output is mostly made of INT8's errors, and nothing says it is of use.
-
-    Labels, or answers that stay the same, may say so. Measured (docs/benchmarking.md): detectors of
-    4 to 7 dB lose 20 to 29 points of mAP, one of 10.6 dB loses 0.3.
-
-    Args:
-        result: of the engine, or of its graph where it was not run; None for neither.
-        engine: the file.
-    """
-    if result is None or result.agreement is None or result.metric:
-        return []
-    same = result.agreement.top1
-    levels = {name: one.sqnr_db for name, one in result.agreement.outputs.items()}
-    known = {name: level for name, level in levels.items() if level is not None}
-    if not known or (same is not None and same >= _MOSTLY_SAME):
-        return []
-    worst = min(known, key=lambda name: known[name])
-    if known[worst] >= _DROWNED_DB:
-        return []
-    return [
-        f"output {worst} keeps {known[worst]:.1f} dB of FP32 in INT8, expected {_DROWNED_DB:.0f} "
-        "dB or more for it to be of use; give --min-sqnr 15, which leaves layers in float until it "
-        f"is kept, or see with `int8 sensitivity {engine} --data SAMPLES` where the noise is born"
     ]
 
 

@@ -8,9 +8,19 @@ import pytest
 
 from benchmarks.accuracy import AccuracyResult
 from benchmarks.accuracy.agreement import Agreement, OutputAgreement
-from pipeline.verification import drowned_outputs
+from graphs.view import GraphView
+from pipeline.drowned import drowned_outputs
+from tests.networks import Builder
 
 ENGINE = Path("m.engine")
+
+
+def view() -> GraphView:
+    """One output behind a layer, one behind an order."""
+    net = Builder()
+    scores = net.gemm(net.input("x", ("N", 8)), 8, 8)
+    best = net.op("TopK", scores, net.ints(3), outputs=2)
+    return GraphView(net.build("net", scores, net.relu(best)))
 
 
 def result(
@@ -27,7 +37,8 @@ def result(
 
 @pytest.mark.parametrize("same", [None, 0.4])
 def test_the_worst_output_is_named_with_what_to_do(same: float | None) -> None:
-    (said,) = drowned_outputs(result({"boxes": 31.0, "scores": 4.25, "same": None}, same), ENGINE)
+    levels = {"boxes": 31.0, "scores": 4.25, "same": None}
+    (said,) = drowned_outputs(result(levels, same), view(), ENGINE)
     assert said.startswith("output scores keeps 4.2 dB of FP32 in INT8, expected 10 dB or more")
     assert "--min-sqnr 15" in said
     assert "int8 sensitivity m.engine" in said
@@ -46,4 +57,11 @@ def test_the_worst_output_is_named_with_what_to_do(same: float | None) -> None:
     ],
 )
 def test_what_is_near_or_known_to_be_right_is_not(found: AccuracyResult | None) -> None:
-    assert drowned_outputs(found, ENGINE) == []
+    assert drowned_outputs(found, view(), ENGINE) == []
+
+
+def test_what_is_put_in_order_is_no_measure() -> None:
+    scores, ordered = view().outputs
+    assert drowned_outputs(result({ordered: 4.0}), view(), ENGINE) == []
+    (said,) = drowned_outputs(result({ordered: 4.0, scores: 5.0}), view(), ENGINE)
+    assert said.startswith(f"output {scores} keeps 5.0 dB")

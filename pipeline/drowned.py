@@ -1,0 +1,61 @@
+"""Outputs of which INT8 leaves little: an engine is not handed over without a word on them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from benchmarks.accuracy import AccuracyResult
+from graphs.view import GraphView
+
+__all__ = ["drowned_outputs"]
+
+_LEAST_DB = 10.0
+_MOSTLY_SAME = 0.9  # of the answers
+# Behind them one place in an order that changes moves all that follow: SQNR says nothing.
+_CHOOSING = frozenset({"ArgMax", "ArgMin", "NonMaxSuppression", "NonZero", "TopK", "Unique"})
+
+
+def drowned_outputs(result: AccuracyResult | None, view: GraphView, engine: Path) -> list[str]:
+    """A warning where an output is mostly made of INT8's errors, and nothing says it is of use.
+
+    Labels, or answers that stay the same, may say so. Measured (docs/benchmarking.md): detectors of
+    4 to 7 dB lose 20 to 29 points of mAP, one of 10.6 dB loses 0.3.
+
+    Args:
+        result: of the engine, or of its graph where it was not run; None for neither.
+        view: of the float network.
+        engine: the file.
+    """
+    if result is None or result.agreement is None or result.metric:
+        return []
+    same = result.agreement.top1
+    if same is not None and same >= _MOSTLY_SAME:
+        return []
+    levels = {
+        name: one.sqnr_db
+        for name, one in result.agreement.outputs.items()
+        if one.sqnr_db is not None and one.sqnr_db < _LEAST_DB and not _is_chosen(view, name)
+    }
+    if not levels:
+        return []
+    worst = min(levels, key=lambda name: levels[name])
+    return [
+        f"output {worst} keeps {levels[worst]:.1f} dB of FP32 in INT8, expected {_LEAST_DB:.0f} dB "
+        "or more for it to be of use; give --min-sqnr 15, which leaves layers in float until it is "
+        f"kept, or see with `int8 sensitivity {engine} --data SAMPLES` where the noise is born"
+    ]
+
+
+def _is_chosen(view: GraphView, output: str) -> bool:
+    """Whether an operator that puts values in order comes before an output."""
+    pending, seen = [output], {output}
+    while pending:
+        node = view.producer(pending.pop())
+        if node is None:
+            continue
+        if node.op_type in _CHOOSING:
+            return True
+        new = {name for name in node.inputs if name} - seen
+        seen |= new
+        pending += new
+    return False
