@@ -13,8 +13,8 @@ from typing import Literal
 __all__ = [
     "ACTIVATION_OPS", "ALWAYS_FLOAT_OPS", "AVERAGE_OPS", "CODE_COPYING_OPS", "CONTROL_OPS",
     "CONVOLUTION_OPS", "CONV_FUSED_OPS", "EXACT_OPS", "HALF_RISKS", "INT8_KEEPING_OPS",
-    "INTEGER_OPS", "MAC_OPS", "OPERATORS", "PAIR_OPS", "PARTIAL_OPS", "POINTWISE_OPS",
-    "POSITIVE_OPS",
+    "INTEGER_OPS", "MAC_OPS", "OPERATORS", "ORDERING_OPS", "PAIR_OPS", "PARTIAL_OPS",
+    "POINTWISE_OPS", "POSITIVE_OPS",
     "POWER_OPS", "PRODUCT_OPS", "RANGE_KEEPING_OPS", "REARRANGING_OPS", "RECURRENT_OPS",
     "RESIZE_OPS", "ROUNDED_OPS", "SCALE_KEEPING_OPS", "SCORE_OPS", "SELF_GATED_OPS",
     "SHAPE_MAKING_OPS", "SHIFT_KEEPING_OPS", "SIZE_OPS", "TYPED_OPS", "WEIGHTED_OPS", "Operator",
@@ -52,6 +52,7 @@ class Operator:
         makes_power: stands between a filter bank and the logarithm of its power or magnitude.
         scales_scores: stands between Q·Kᵀ and the Softmax of an attention.
         shape_from_values: the shape of its result depends on values.
+        orders: its result depends on which of its values are larger than others.
         typed_by_attribute: the type of its result is written in an attribute.
         computes_codes: the QOperator format, one node that computes on codes.
         folds: "exact" where IEEE 754 rounds in one way, so that a folded constant is the same on
@@ -79,6 +80,7 @@ class Operator:
     makes_power: bool = False
     scales_scores: bool = False
     shape_from_values: bool = False
+    orders: bool = False
     typed_by_attribute: bool = False
     computes_codes: bool = False
     folds: Literal["exact", "rounded"] | None = None
@@ -98,6 +100,8 @@ OPERATORS: dict[str, Operator] = {
     "Acosh": _ROUNDED,
     "Add": Operator(pointwise=True, makes_power=True, scales_scores=True, folds="exact"),
     "And": _EXACT,
+    "ArgMax": Operator(orders=True),
+    "ArgMin": Operator(orders=True),
     "Asin": _ROUNDED,
     "Asinh": _ROUNDED,
     "Atan": _ROUNDED,
@@ -110,6 +114,7 @@ OPERATORS: dict[str, Operator] = {
     "CastLike": _EXACT,
     "Ceil": _EXACT,
     "Clip": Operator(pointwise=True, activation=True, fuses_behind_conv=True, folds="exact"),
+    "TopK": Operator(orders=True),
     "com.microsoft.DynamicQuantizeMatMul": _INTEGER,
     "com.microsoft.MatMulIntegerToFloat": _INTEGER,
     "com.microsoft.QAttention": _INTEGER,
@@ -286,6 +291,7 @@ SELF_GATED_OPS = _all(lambda o: o.self_gated)
 POWER_OPS = _all(lambda o: o.makes_power)
 SCORE_OPS = _all(lambda o: o.scales_scores)
 SHAPE_MAKING_OPS = _all(lambda o: o.shape_from_values)
+ORDERING_OPS = _all(lambda o: o.orders)
 TYPED_OPS = _all(lambda o: o.typed_by_attribute)
 INTEGER_OPS = _all(lambda o: o.computes_codes)
 EXACT_OPS = _all(lambda o: o.folds == "exact")

@@ -14,6 +14,7 @@ import quantization
 from artefacts.errors import InputError, ModelError
 from artefacts.files import check_output
 from artefacts.libraries import require
+from artefacts.words import counted
 from benchmarks.accuracy.classification import ClassificationTask, class_of
 from benchmarks.accuracy.task import read_task
 from calibrators.ranges.methods import parse_method
@@ -38,7 +39,8 @@ LOOKED_AT = 32
 class Loaded:
     """A model that is given away once: nobody holds it while another is made of it."""
 
-    def __init__(self, model: onnx.ModelProto) -> None:
+    def __init__(self, model: onnx.ModelProto, notes: tuple[str, ...] = ()) -> None:
+        self.notes = notes  # of what it was made from
         self._model: onnx.ModelProto | None = model
 
     @property
@@ -92,6 +94,13 @@ def check_first(job: Job, model: onnx.ModelProto | None = None) -> Ready:
     isa = settle_cpu_isa(job.quantize.isa, target, quantizes=quantizes, builds=builds)
     job, recipe = with_recipe(job)
     model = quantization.load_model(job.paths.onnx) if model is None else model
+    notes: tuple[str, ...] = ()
+    if quantization.is_dynamic(model):
+        model, layers = quantization.from_dynamic(model)
+        notes = (
+            f"dynamically quantized: the weights of {counted(layers, 'layer')} are taken as the "
+            "numbers that their codes stand for, and calibrated as those of a float model",
+        )
     if builds:  # else the engine is built elsewhere, by a release not known here
         runtime.check_model(model)
         runtime.ready()
@@ -103,7 +112,9 @@ def check_first(job: Job, model: onnx.ModelProto | None = None) -> Ready:
         _refuse_searching(job)
     elif quantizes and job.calibrate.statistics is None and _cache(job) is None:
         refuse_nothing_to_learn(job.data)
-    return Ready(job=job, target=target, isa=isa, recipe=recipe, loaded=Loaded(model), taken=taken)
+    return Ready(
+        job=job, target=target, isa=isa, recipe=recipe, loaded=Loaded(model, notes), taken=taken
+    )
 
 
 def check_evaluation(data: Data, model: onnx.ModelProto) -> None:

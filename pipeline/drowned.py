@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmarks.accuracy import AccuracyResult
+from graphs.operators import ORDERING_OPS, SHAPE_MAKING_OPS
 from graphs.view import GraphView
 
 __all__ = ["drowned_outputs"]
 
 _LEAST_DB = 10.0
 _MOSTLY_SAME = 0.9  # of the answers
-# Behind them one place in an order that changes moves all that follow: SQNR says nothing.
-_CHOOSING = frozenset({"ArgMax", "ArgMin", "NonMaxSuppression", "NonZero", "TopK", "Unique"})
 
 
 def drowned_outputs(result: AccuracyResult | None, view: GraphView, engine: Path) -> list[str]:
@@ -47,13 +46,16 @@ def drowned_outputs(result: AccuracyResult | None, view: GraphView, engine: Path
 
 
 def _is_chosen(view: GraphView, output: str) -> bool:
-    """Whether an operator that puts values in order comes before an output."""
+    """Whether what comes before an output puts values in order, or chooses among them.
+
+    One place in an order that changes moves all that follow: SQNR says nothing.
+    """
     pending, seen = [output], {output}
     while pending:
         node = view.producer(pending.pop())
         if node is None:
             continue
-        if node.op_type in _CHOOSING:
+        if node.op_type in ORDERING_OPS | SHAPE_MAKING_OPS:
             return True
         new = {name for name in node.inputs if name} - seen
         seen |= new

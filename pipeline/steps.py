@@ -124,7 +124,7 @@ def _made(
     job: Job, target: str, isa: str | None, recipe: Recipe | None, loaded: Loaded, screen: Screen
 ) -> Source | None:
     """What is built from a float model; None where the ranges are the end."""
-    prepared = prepare(job, target, loaded.take(), screen)
+    prepared = prepare(job, target, loaded, screen)
     if job.build.precision == "int8" and not job.build.implicit:
         return quantized(job, target, isa, recipe, prepared, screen)
     path = job.paths.beside(".prepared.onnx")
@@ -176,12 +176,12 @@ def bounded(data: Data, model: onnx.ModelProto, screen: Screen) -> onnx.ModelPro
     return found.model if found.layers or found.released else None
 
 
-def prepare(job: Job, target: str, model: onnx.ModelProto, screen: Screen) -> onnx.ModelProto:
+def prepare(job: Job, target: str, loaded: Loaded, screen: Screen) -> onnx.ModelProto:
     """Load, check and normalise the graph that every artefact refers to."""
     screen.start(f"prepare    {job.paths.onnx}")
-    screen.add(*what_is_replaced(job.paths))
-    before, prepared = len(nodes(model)), quantization.prepare(model)
-    del model  # a large one is not held twice
+    screen.add(*what_is_replaced(job.paths), *loaded.notes)
+    before = len(nodes(loaded.model))
+    prepared = quantization.prepare(loaded.take())
     inputs = ", ".join(map(str, calibrators.input_specs(prepared)))
     screen.add(f"{before} nodes → {len(nodes(prepared))}; input {inputs}")
     prepared = fix_sizes(prepared, job.build.options.profiles, screen)

@@ -7,6 +7,7 @@ May import: itself, artefacts, graphs, calibrators.ranges, calibrators.tensorrt.
 from __future__ import annotations
 
 from graphs.files import load_model, save_model
+from quantization.foreign.dynamic import from_dynamic, is_dynamic
 from quantization.foreign.importer import Imported, import_quantized, quantized_format
 from quantization.foreign.strip import Stripped, strip
 from quantization.improve.improve import Trial, improve
@@ -29,9 +30,11 @@ __all__ = [
     "Stripped",
     "TensorError",
     "Trial",
+    "from_dynamic",
     "import_quantized",
     "improve",
     "insert_qdq",
+    "is_dynamic",
     "lint",
     "load_model",
     "place",

@@ -14,6 +14,7 @@ from calibrators.ranges.ranges import Ranges
 from calibrators.tensorrt.cache import ALGORITHMS, cache_from_ranges, write_cache
 from graphs.files import load_model, save_model
 from graphs.walk import nodes
+from quantization.foreign.dynamic import from_dynamic, is_dynamic
 from quantization.foreign.importer import import_quantized
 from quantization.foreign.strip import strip
 from quantization.lint.lint import lint
@@ -79,9 +80,12 @@ def add_prepare(parser: ArgumentParser) -> None:
 def run_prepare(arguments: Namespace) -> Outcome:
     """Write the graph that calibration and everything after refer to."""
     model = load_model(arguments.model)
+    before = len(nodes(model))
+    if is_dynamic(model):
+        model, _ = from_dynamic(model)
     prepared = prepare(model)
     save_model(prepared, arguments.output)
-    before, after = len(nodes(model)), len(nodes(prepared))
+    after = len(nodes(prepared))
     return Outcome(text=f"{before} nodes became {after}: {arguments.output}")
 
 

@@ -42,8 +42,9 @@ def unfold_operators(model: ModelProto) -> int:
             count += 1
         elif name in INTEGER_OPS:
             raise ModelError(
-                f"node {node_name(node)!r} is {name}, which has no exact form with "
-                f"fixed scales; export the model in floating point and calibrate it"
+                f"node {node_name(node)!r} is {name}, which has no exact form with fixed scales; "
+                "export the model in floating point, or `prepare` it where it is dynamically "
+                "quantized, and calibrate it"
             )
         elif node.domain == _MICROSOFT and node.op_type in PAIR_OPS:
             copy = NodeProto()

@@ -83,7 +83,8 @@ RULES: dict[str, Rule] = {
         severity="fatal",
         find=lint_fatal.integer_operator,
         why="The parser knows no operators that compute on codes.",
-        mend="Convert QLinear operators to Q/DQ with `import`; quantize statically.",
+        mend="Convert QLinear operators to Q/DQ with `import`; `prepare` and `build_engine.py` "
+        "write dynamic quantization in floating point, to be calibrated.",
         link=_OPERATORS,
     ),
     "scale-value": Rule(

@@ -1,0 +1,218 @@
+"""Dynamically quantized models in floating point: their scales are made anew for every sample.
+
+No engine has such scales, so a model is calibrated as any float model is. Its weights are the
+numbers that their codes stand for, its activations are not rounded any more:
+
+    DynamicQuantizeLinear                    q = x, scale = 1, zero point = 0
+    MatMulInteger, ConvInteger               MatMul, Conv with the weight's codes less zero points
+    DynamicQuantizeMatMul, MatMulIntegerToFloat, DynamicQuantizeLSTM    MatMul, LSTM of numbers
+    Gather of codes and DequantizeLinear     Gather of numbers
+
+The products with scales that follow stay in the graph; ``prepare`` folds them into the weights.
+Source: ONNX operators; onnxruntime, docs/ContribOperators.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto, numpy_helper
+
+from artefacts.errors import ModelError
+from graphs.edit import copy_model, drop_dead, replace_nodes
+from graphs.names import Names, node_name
+from graphs.operators import REARRANGING_OPS
+from graphs.qdq import DEQUANTIZE
+from graphs.walk import constants, nodes, operator
+from quantization.foreign.dynamic_codes import integer_biases, look_ups
+
+__all__ = ["from_dynamic", "is_dynamic"]
+
+Floats = NDArray[np.float32]
+
+_DYNAMIC = "DynamicQuantizeLinear"
+_MICROSOFT = "com.microsoft."
+_ROUNDED = ("Cast", "Floor", "Round")
+_CODED_LAYERS = ("MatMulInteger", "ConvInteger", f"{_MICROSOFT}MatMulIntegerToFloat")
+
+
+def is_dynamic(model: ModelProto) -> bool:
+    """Whether scales of activations are computed at run time."""
+    whole = {f"{_MICROSOFT}DynamicQuantizeMatMul", f"{_MICROSOFT}DynamicQuantizeLSTM", _DYNAMIC}
+    return any(operator(node) in whole for node in nodes(model))
+
+
+def from_dynamic(model: ModelProto) -> tuple[ModelProto, int]:
+    """A new model in floating point, and how many layers of codes it had.
+
+    Args:
+        model: with its data loaded; it is not changed.
+
+    Raises:
+        ModelError: codes that no constant holds and no activation was quantized to.
+    """
+    result = copy_model(model)
+    writer = _Writer(result)
+    for node in nodes(result):
+        writer.add(node)
+    replace_nodes(result.graph, writer.nodes)
+    del result.graph.value_info[:]  # of codes, where there are numbers now
+    drop_dead(result.graph)
+    return result, writer.layers
+
+
+class _Writer:
+    """The new nodes, and constants beside those of the graph."""
+
+    def __init__(self, model: ModelProto) -> None:
+        self._graph = model.graph
+        self._known = constants(model.graph)
+        self._names = Names(model.graph)
+        self._same: dict[str, str] = {}  # codes of an activation → the numbers they stand for
+        self._tables = look_ups(model)
+        self._biases = integer_biases(model)
+        self.nodes: list[NodeProto] = []
+        self.layers = 0
+
+    def add(self, node: NodeProto) -> None:
+        """Write a node, in floating point if it computes with codes."""
+        name = operator(node)
+        inputs = [self._same.get(each, each) for each in node.input]
+        if name == _DYNAMIC:
+            self._same[node.output[0]] = inputs[0]
+            self._constant(np.float32(1.0), node.output[1])
+            self._constant(np.uint8(0), node.output[2])
+        elif name == DEQUANTIZE and node.input[0] in self._same:
+            self._same[node.output[0]] = inputs[0]
+        elif name == DEQUANTIZE and node.input[0] in self._known:
+            self._constant(self._numbers(node, node.input[0], 1, 2), node.output[0])
+        elif name == "Gather" and (scale := self._tables.get(node.output[0])) is not None:
+            self._look_up(node, scale)
+        elif name in _ROUNDED and node.output[0] in self._biases:
+            self._same[node.output[0]] = inputs[0]
+        elif name in _RULES:
+            if name in _CODED_LAYERS and node.input[0] not in self._same:
+                raise ModelError(
+                    f"input {node.input[0]!r} of node {node_name(node)!r} ({node.op_type}) holds "
+                    "codes, expected an activation that DynamicQuantizeLinear makes; export the "
+                    "model in floating point and calibrate it"
+                )
+            _RULES[name](self, node, inputs)
+            self.layers += 1
+        else:
+            self._copy(node, inputs)
+
+    def _copy(self, node: NodeProto, inputs: list[str]) -> None:
+        """What is no layer reads numbers for codes; codes that are only moved stay numbers."""
+        moved = node.op_type in REARRANGING_OPS and node.input[0] in self._same
+        del node.input[:]
+        node.input.extend(inputs)
+        if moved:
+            self._same.update({output: output for output in node.output})
+        self.nodes.append(node)
+
+    def _look_up(self, node: NodeProto, scale: Sequence[str]) -> None:
+        """Numbers are looked up, and nothing is left to dequantize."""
+        numbers = (self._value(node.input[0]), *map(self._value, scale))
+        codes, factor, *zero = (each.astype(np.float32) for each in numbers)
+        table = self._constant((codes - (zero[0] if zero else np.float32(0))) * factor)
+        del node.input[0]
+        node.input.insert(0, table)
+        self._same[node.output[0]] = node.output[0]
+        self.nodes.append(node)
+
+    def product(self, node: NodeProto, inputs: list[str]) -> None:
+        """MatMulInteger(a, b, a_zero, b_zero): the scales follow as nodes of their own."""
+        weight = self._weight(inputs[1], node.input[1], _at(node, 3))
+        self._layer("MatMul", node, [inputs[0], weight])
+
+    def convolution(self, node: NodeProto, inputs: list[str]) -> None:
+        """ConvInteger, likewise; a zero point may be one for each filter."""
+        weight = self._weight(inputs[1], node.input[1], _at(node, 3), first=True)
+        self._layer("Conv", node, [inputs[0], weight])
+
+    def scaled_product(self, node: NodeProto, inputs: list[str]) -> None:
+        """MatMulIntegerToFloat(a, b, a_scale, b_scale, a_zero, b_zero, bias)."""
+        weight = self._constant(self._numbers(node, node.input[1], 3, 5))
+        self._layer("MatMul", node, [inputs[0], weight], bias=_at(node, 6))
+
+    def whole_product(self, node: NodeProto, inputs: list[str]) -> None:
+        """DynamicQuantizeMatMul(a, b, b_scale, b_zero, bias)."""
+        weight = self._constant(self._numbers(node, node.input[1], 2, 3))
+        self._layer("MatMul", node, [inputs[0], weight], bias=_at(node, 4))
+
+    def lstm(self, node: NodeProto, inputs: list[str]) -> None:
+        """DynamicQuantizeLSTM: W and R are stored (directions, inputs, 4 · hidden)."""
+        weights = [
+            self._constant(
+                self._numbers(node, node.input[index], scale, scale + 1).transpose(0, 2, 1)
+            )
+            for index, scale in ((1, 8), (2, 10))
+        ]
+        self._layer("LSTM", node, [inputs[0], *weights, *inputs[3:8]])
+
+    def _layer(self, op_type: str, node: NodeProto, inputs: list[str], bias: str = "") -> None:
+        result = node.output[0]
+        made = self._names.tensor(f"{result}_product") if bias else result
+        outputs = [made, *node.output[1:]]
+        new = self._names.node(op_type, inputs, outputs, wanted=node_name(node))
+        new.attribute.extend(node.attribute)
+        self.nodes.append(new)
+        if bias:
+            wanted = f"{node_name(node)}_bias"
+            self.nodes.append(self._names.node("Add", [made, bias], [result], wanted=wanted))
+
+    def _weight(self, read: str, codes: str, zero: str, *, first: bool = False) -> str:
+        """Codes less their zero point as numbers; those of an activation are numbers already."""
+        if codes in self._same:
+            return read
+        values = self._value(codes).astype(np.float32)
+        points = self._value(zero).astype(np.float32) if zero else np.zeros((), np.float32)
+        if first and points.size > 1:
+            points = points.reshape(-1, *[1] * (values.ndim - 1))
+        return self._constant(values - points)
+
+    def _numbers(self, node: NodeProto, codes: str, scale: int, zero: int) -> Floats:
+        """What codes stand for; a list of scales is of the last axis, or of the first of three."""
+        values = self._value(codes).astype(np.float32)
+        factors = self._value(node.input[scale]).astype(np.float32)
+        name = _at(node, zero)
+        points = self._value(name).astype(np.float32) if name else np.zeros_like(factors)
+        if operator(node) == DEQUANTIZE and factors.ndim == 1 and values.ndim > 1:
+            axis = next((a.i for a in node.attribute if a.name == "axis"), 1) % values.ndim
+            shape = [-1 if place == axis else 1 for place in range(values.ndim)]
+            factors, points = factors.reshape(shape), points.reshape(shape)
+        elif values.ndim == 3:
+            shape = [factors.shape[0], 1, -1] if factors.ndim else [1, 1, 1]
+            factors, points = factors.reshape(shape), points.reshape(shape)
+        return np.asarray((values - points) * factors, np.float32)
+
+    def _value(self, name: str) -> NDArray[np.generic]:
+        if name not in self._known:
+            raise ModelError(
+                f"tensor {name!r} is computed, expected a constant: codes, scales and zero points "
+                "of weights are fixed; export the model in floating point and calibrate it"
+            )
+        return numpy_helper.to_array(self._known[name])
+
+    def _constant(self, value: NDArray[np.generic] | np.generic, name: str = "") -> str:
+        made = name or self._names.tensor("weight_of_codes")
+        tensor = numpy_helper.from_array(np.asarray(value), made)
+        self._graph.initializer.append(tensor)
+        self._known[made] = tensor
+        return made
+
+
+def _at(node: NodeProto, index: int) -> str:
+    return node.input[index] if len(node.input) > index else ""
+
+
+_RULES: Mapping[str, Callable[[_Writer, NodeProto, list[str]], None]] = {
+    "ConvInteger": _Writer.convolution,
+    "MatMulInteger": _Writer.product,
+    f"{_MICROSOFT}DynamicQuantizeLSTM": _Writer.lstm,
+    f"{_MICROSOFT}DynamicQuantizeMatMul": _Writer.whole_product,
+    f"{_MICROSOFT}MatMulIntegerToFloat": _Writer.scaled_product,
+}
