@@ -11,6 +11,7 @@ from onnx import numpy_helper, parser
 
 import engines
 from build_engine import build
+from quantization.measure.execution import load_int8
 
 pytest.importorskip("openvino")
 
@@ -70,16 +71,17 @@ def test_a_constant_on_the_left_is_right(
     onnx.save(model, tmp_path / "m.onnx")
     shape = (1, 16, columns)
     samples = [{"x": rng.standard_normal(shape).astype(np.float32)} for _ in range(12)]
-    build(
+    result = build(
         tmp_path / "m.onnx",
         tmp_path / "m.engine",
         target="cpu",
         calib_data=samples,
         improve=improve,
     )
+    assert result.manifest is not None
+    graph = load_int8(onnx.load(tmp_path / result.manifest.onnx["name"]))
     with engines.load(tmp_path / "m.engine") as engine:
         for sample in samples:
-            (found,) = engine(sample).values()
-            hidden = np.maximum(sample["x"].astype(np.float64) @ values["w"], 0)
-            wanted = values["mix"] @ hidden @ values["w2"]
-            np.testing.assert_allclose(found, wanted, atol=0.1 * np.abs(wanted).max())
+            (found,), (written,) = engine(sample).values(), graph(sample).values()
+            # Scales taken for others are an error as large as the signal; a tie is one code.
+            assert np.square(found - written).sum() < 1e-2 * np.square(written).sum()
