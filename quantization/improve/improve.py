@@ -241,6 +241,7 @@ def _walked(
         weights=decisions.weights,
         methods=methods,
         released=released,
+        floating={n: -s for n, s in both.shifts.items() if n not in decisions.int8_nodes},
     )
 
 

@@ -34,6 +34,8 @@ class Improved:
         methods: what was done.
         released: node → what its bias gains where the layer stays in float after all: its bias
             was corrected for the errors of its INT8 weight.
+        floating: the same of layers that were never INT8, whose bias makes up for the errors of
+            those before: where no layer is left in INT8, nothing is to be made up for.
     """
 
     model: onnx.ModelProto
@@ -41,6 +43,7 @@ class Improved:
     weights: Mapping[str, QuantizedTensor]
     methods: Methods
     released: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    floating: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
     def quantized(
         self,
@@ -67,6 +70,7 @@ class Improved:
         """The same for a placement that leaves more layers in float."""
         kept = {weight.node for weight in placement.weights}
         left = {name: shift for name, shift in self.released.items() if name not in kept}
+        left |= {} if placement.activations else self.floating
         tensors = {weight.tensor for weight in placement.weights}
         weights = {name: value for name, value in self.weights.items() if name in tensors}
         if not left:
@@ -78,6 +82,7 @@ class Improved:
             ranges=dataclasses.replace(self.ranges, graph_hash=graph_hash(model)),
             weights=weights,
             released={name: self.released[name] for name in self.released.keys() - left.keys()},
+            floating=self.floating if placement.activations else {},
         )
 
 
