@@ -99,7 +99,11 @@ def test_requests_are_recorded_and_warm_ups_are_not(seen: Seen) -> None:
     (own,) = seen.samples.iterdir()
     assert own.name == "1-watched_0_0"
     samples = sorted(own.glob("*.npz"))
-    assert len(samples) == 60 == value(seen.moved, "engine_recorder_kept", model="watched")
+    # Of a disk that cannot follow some are lost, and counted; requests never wait for it.
+    lost = value(seen.moved, "engine_recorder_dropped_total", model="watched")
+    assert 60 - lost <= len(samples) <= 60
+    assert len(samples) > 40
+    assert 60 - lost <= value(seen.moved, "engine_recorder_kept", model="watched") <= 60
     for path in samples:
         with np.load(path, allow_pickle=False) as file:
             assert file["image"].shape == (1, 1, 32, 32)
