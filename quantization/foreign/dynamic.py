@@ -26,6 +26,7 @@ from graphs.names import Names, node_name
 from graphs.operators import REARRANGING_OPS
 from graphs.qdq import DEQUANTIZE
 from graphs.walk import constants, nodes, operator
+from quantization.foreign.constants import along
 from quantization.foreign.dynamic_codes import integer_biases, look_ups
 
 __all__ = ["from_dynamic", "is_dynamic"]
@@ -87,7 +88,8 @@ class _Writer:
         elif name == DEQUANTIZE and node.input[0] in self._same:
             self._same[node.output[0]] = inputs[0]
         elif name == DEQUANTIZE and node.input[0] in self._known:
-            self._constant(self._numbers(node, node.input[0], 1, 2), node.output[0])
+            axis = next((a.i for a in node.attribute if a.name == "axis"), 1)
+            self._constant(self._numbers(*node.input, axis=axis), node.output[0])
         elif name == "Gather" and (scale := self._tables.get(node.output[0])) is not None:
             self._look_up(node, scale)
         elif name in _ROUNDED and node.output[0] in self._biases:
@@ -115,9 +117,7 @@ class _Writer:
 
     def _look_up(self, node: NodeProto, scale: Sequence[str]) -> None:
         """Numbers are looked up, and nothing is left to dequantize."""
-        numbers = (self._value(node.input[0]), *map(self._value, scale))
-        codes, factor, *zero = (each.astype(np.float32) for each in numbers)
-        table = self._constant((codes - (zero[0] if zero else np.float32(0))) * factor)
+        table = self._constant(self._numbers(node.input[0], *scale))
         del node.input[0]
         node.input.insert(0, table)
         self._same[node.output[0]] = node.output[0]
@@ -135,20 +135,18 @@ class _Writer:
 
     def scaled_product(self, node: NodeProto, inputs: list[str]) -> None:
         """MatMulIntegerToFloat(a, b, a_scale, b_scale, a_zero, b_zero, bias)."""
-        weight = self._constant(self._numbers(node, node.input[1], 3, 5))
+        weight = self._constant(self._numbers(node.input[1], node.input[3], _at(node, 5)))
         self._layer("MatMul", node, [inputs[0], weight], bias=_at(node, 6))
 
     def whole_product(self, node: NodeProto, inputs: list[str]) -> None:
         """DynamicQuantizeMatMul(a, b, b_scale, b_zero, bias)."""
-        weight = self._constant(self._numbers(node, node.input[1], 2, 3))
+        weight = self._constant(self._numbers(node.input[1], node.input[2], _at(node, 3)))
         self._layer("MatMul", node, [inputs[0], weight], bias=_at(node, 4))
 
     def lstm(self, node: NodeProto, inputs: list[str]) -> None:
         """DynamicQuantizeLSTM: W and R are stored (directions, inputs, 4 · hidden)."""
         weights = [
-            self._constant(
-                self._numbers(node, node.input[index], scale, scale + 1).transpose(0, 2, 1)
-            )
+            self._constant(self._directions(node.input[index], *node.input[scale : scale + 2]))
             for index, scale in ((1, 8), (2, 10))
         ]
         self._layer("LSTM", node, [inputs[0], *weights, *inputs[3:8]])
@@ -174,20 +172,20 @@ class _Writer:
             points = points.reshape(-1, *[1] * (values.ndim - 1))
         return self._constant(values - points)
 
-    def _numbers(self, node: NodeProto, codes: str, scale: int, zero: int) -> Floats:
-        """What codes stand for; a list of scales is of the last axis, or of the first of three."""
+    def _numbers(self, codes: str, scale: str, zero: str = "", *, axis: int = -1) -> Floats:
+        """What codes stand for; a list of scales is of an axis."""
         values = self._value(codes).astype(np.float32)
-        factors = self._value(node.input[scale]).astype(np.float32)
-        name = _at(node, zero)
-        points = self._value(name).astype(np.float32) if name else np.zeros_like(factors)
-        if operator(node) == DEQUANTIZE and factors.ndim == 1 and values.ndim > 1:
-            axis = next((a.i for a in node.attribute if a.name == "axis"), 1) % values.ndim
-            shape = [-1 if place == axis else 1 for place in range(values.ndim)]
-            factors, points = factors.reshape(shape), points.reshape(shape)
-        elif values.ndim == 3:
-            shape = [factors.shape[0], 1, -1] if factors.ndim else [1, 1, 1]
-            factors, points = factors.reshape(shape), points.reshape(shape)
-        return np.asarray((values - points) * factors, np.float32)
+        points = self._value(zero) if zero else np.zeros((), np.float32)
+        channels = axis % max(values.ndim, 1)
+        factors, points = (along(p, values, channels) for p in (self._value(scale), points))
+        return np.asarray((values - points.astype(np.float32)) * factors, np.float32)
+
+    def _directions(self, codes: str, scale: str, zero: str = "") -> Floats:
+        """The same of an LSTM's weight, a scale for each direction or for each of its columns."""
+        read = [self._value(name).astype(np.float32) for name in (codes, scale, zero) if name]
+        values, *each = read if zero else [*read, np.zeros((), np.float32)]
+        factors, points = (one.reshape(len(one), 1, -1) if one.ndim else one for one in each)
+        return np.asarray(((values - points) * factors).transpose(0, 2, 1), np.float32)
 
     def _value(self, name: str) -> NDArray[np.generic]:
         if name not in self._known:

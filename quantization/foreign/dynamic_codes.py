@@ -8,7 +8,7 @@ from onnx import ModelProto, NodeProto, TensorProto
 
 from graphs.operators import REARRANGING_OPS
 from graphs.qdq import DEQUANTIZE
-from graphs.walk import constants, nodes, output_names
+from graphs.walk import constants, nodes, output_names, producers, readers
 
 __all__ = ["integer_biases", "look_ups"]
 
@@ -22,14 +22,14 @@ def look_ups(model: ModelProto) -> dict[str, tuple[str, ...]]:
 
     Moved before they are, or not; by one scale for all of them.
     """
-    known, readers = constants(model.graph), _readers(model)
+    known, read_by = constants(model.graph), readers(model)
     outputs = output_names(model.graph)
     found = {}
     for node in nodes(model):
         table = known.get(node.input[0]) if node.op_type == "Gather" else None
         if table is None or table.data_type not in _CODES:
             continue
-        ends = [(end.op_type, *end.input[1:]) for end in _ends(node.output[0], readers)]
+        ends = [(end.op_type, *end.input[1:]) for end in _ends(node.output[0], read_by)]
         scale = known.get(ends[0][1]) if ends and len(ends[0]) > 1 else None
         single = len(set(ends)) == 1 and ends[0][0] == DEQUANTIZE
         if single and scale is not None and not scale.dims and node.output[0] not in outputs:
@@ -42,8 +42,7 @@ def integer_biases(model: ModelProto) -> set[str]:
 
     onnxruntime divides it by the product of the scales, rounds it, and adds it to the integer sum.
     """
-    makers = {name: node for node in nodes(model) for name in node.output}
-    readers = _readers(model)
+    makers, read_by = producers(model), readers(model)
     sums = {name for node in nodes(model) if node.op_type in _SUMS for name in node.output}
     found: set[str] = set()
     for node in nodes(model):
@@ -51,7 +50,7 @@ def integer_biases(model: ModelProto) -> set[str]:
             continue
         for name in set(node.input) - sums:
             path = list(_towards_rounding(name, makers))
-            if path and all(len(readers.get(each.output[0], ())) == 1 for each in path):
+            if path and all(len(read_by.get(each.output[0], ())) == 1 for each in path):
                 found |= {each.output[0] for each in path}
     return found
 
@@ -66,18 +65,10 @@ def _towards_rounding(name: str, makers: dict[str, NodeProto]) -> Iterator[NodeP
         name = node.input[0]
 
 
-def _ends(name: str, readers: dict[str, list[NodeProto]]) -> Iterator[NodeProto]:
+def _ends(name: str, read_by: dict[str, list[NodeProto]]) -> Iterator[NodeProto]:
     """What reads a tensor, however it is moved before."""
-    for node in readers.get(name, ()):
+    for node in read_by.get(name, ()):
         if node.op_type in REARRANGING_OPS and node.input[0] == name:
-            yield from _ends(node.output[0], readers)
+            yield from _ends(node.output[0], read_by)
         else:
             yield node
-
-
-def _readers(model: ModelProto) -> dict[str, list[NodeProto]]:
-    found: dict[str, list[NodeProto]] = {}
-    for node in nodes(model):
-        for name in node.input:
-            found.setdefault(name, []).append(node)
-    return found
