@@ -16,14 +16,18 @@ product of the sizes of all letters of the two
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
+from typing import Any
+
+from numpy.typing import NDArray
+from onnx import ModelProto
 
 from graphs.operators import CONTROL_OPS, MAC_OPS, RECURRENT_OPS
 from graphs.view import GraphView, Node, index_nodes
 from graphs.walk import subgraphs
 
-__all__ = ["Sizes", "macs", "network_macs", "work"]
+__all__ = ["Sizes", "macs", "network_macs", "sample_macs", "work"]
 
 Sizes = Callable[[str], "Sequence[int] | None"]
 
@@ -62,6 +66,17 @@ def work(view: GraphView, node: Node) -> int:
 def network_macs(view: GraphView) -> int:
     """Multiply-accumulates of a graph; sizes that are not known count as one."""
     return sum(work(view, node) for node in view.nodes)
+
+
+def sample_macs(model: ModelProto, sample: Mapping[str, NDArray[Any]]) -> int:
+    """Multiply-accumulates of a graph for one feed: free axes are as long as the feed's.
+
+    Args:
+        model: any model.
+        sample: input → array.
+    """
+    told = {name: array.shape for name, array in sample.items()}
+    return network_macs(GraphView(model, told))
 
 
 def _turns(view: GraphView, node: Node) -> int:

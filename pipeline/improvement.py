@@ -12,7 +12,7 @@ from pathlib import Path
 import calibrators
 import quantization
 from artefacts.words import counted
-from graphs.macs import network_macs
+from graphs.macs import sample_macs
 from graphs.view import GraphView
 from pipeline.calibration import Calibrated
 from pipeline.job import Data, Job, Quantize
@@ -183,15 +183,16 @@ class Improver:
 
     def count(self, given: Calibrated) -> int:
         """How many samples are asked for; there may be fewer."""
-        return self.asked.samples_for(self._macs(given))
+        # A number needs no sample to be read.
+        sized = self.asked.improvement_samples is None
+        return self.asked.samples_for(self._macs(given) if sized else 0)
 
     def _macs(self, given: Calibrated) -> int:
         """Multiply-accumulates of a sample, free axes as long as those of the first."""
         inputs = calibrators.input_specs(given.model)
         first = islice(calibration_samples(self.data, given.model), 1)
         batch = next(iter(calibrators.batches(first, 1, inputs=inputs)))
-        told = {name: array.shape for name, array in batch.inputs.items()}
-        return network_macs(GraphView(given.model, told)) // _batch(given)
+        return sample_macs(given.model, batch.inputs) // _batch(given)
 
 
 def _batch(given: Calibrated) -> int:

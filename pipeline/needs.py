@@ -92,7 +92,8 @@ def needs_of(job: Job, model: onnx.ModelProto, *, fits: bool) -> Needs:
         fits: whether it will be calibrated and improved; a pass of it is timed then.
     """
     tried = job.quantize
-    fitted = tried.samples_for(network_macs(GraphView(model))) if fits else 0
+    macs = network_macs(GraphView(model)) if fits else 0
+    fitted = tried.samples_for(macs) if fits else 0
     weights = weight_bytes(model)
     activations = min(2 * fitted * _activation_bytes(model), _ACTIVATION_BYTES)  # two copies
     models = _MODELS_CALIBRATED if tried.improvement_samples == 0 else _MODELS_IMPROVED
@@ -100,7 +101,7 @@ def needs_of(job: Job, model: onnx.ModelProto, *, fits: bool) -> Needs:
     return Needs(
         disk_bytes=_disk_bytes(job, model),
         memory_bytes=int(memory),
-        seconds=_seconds(job, model, fitted) if fits else None,
+        seconds=_seconds(job, model, macs, fitted) if fits else None,
     )
 
 
@@ -115,7 +116,7 @@ def _activation_bytes(model: onnx.ModelProto) -> int:
     return sum(4 * math.prod(view.nominal_shape(name)) for name in made)
 
 
-def _seconds(job: Job, model: onnx.ModelProto, fitted: int) -> float | None:
+def _seconds(job: Job, model: onnx.ModelProto, macs: int, fitted: int) -> float | None:
     if weight_bytes(model) > _LARGEST_TIMED_BYTES:
         return None
     try:
@@ -132,7 +133,7 @@ def _seconds(job: Job, model: onnx.ModelProto, fitted: int) -> float | None:
         once = (time.perf_counter() - begun) / (calibrators.fixed_batch(inputs) or 1)
     except (BuilderError, TypeError):  # shapes that are not known yet; a loader without a length
         return None
-    tried = EFFORTS[job.quantize.effort].variants(network_macs(GraphView(model)))
+    tried = EFFORTS[job.quantize.effort].variants(macs)
     passes = _CALIBRATION_PASSES * count + _WALK_PASSES * (len(tried) - 1) * min(fitted, count)
     return once * passes
 

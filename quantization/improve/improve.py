@@ -25,7 +25,7 @@ from calibrators.ranges.ranges import READER_ERROR, READER_ERROR_CENTRED, Range,
 from graphs.amend import add_bias
 from graphs.comparable import before_scores, comparable_outputs, with_outputs
 from graphs.identity import graph_hash
-from graphs.macs import network_macs
+from graphs.macs import sample_macs
 from graphs.view import GraphView
 from quantization.improve.centring import centring_shifts, move_bounds
 from quantization.improve.channels.choice import equalized
@@ -116,8 +116,7 @@ def improve(
     feeds = [sample if isinstance(sample, Mapping) else sample.inputs for sample in samples]
     view = GraphView(model)
     if variants is None:
-        told = {name: array.shape for name, array in feeds[0].items()} if feeds else {}
-        variants = EFFORTS["default"].variants(network_macs(GraphView(model, told)))
+        variants = EFFORTS["default"].variants(sample_macs(model, feeds[0] if feeds else {}))
     walks = sum(methods != NOTHING for methods in variants)
     if progress is not None:  # before the first layer, which may take a minute
         progress(0, walks * len(view.computed))
