@@ -16,7 +16,13 @@ from numpy.typing import NDArray
 
 from graphs.view import GraphView, Node
 
-__all__ = ["LayerMatrix", "columns_by_sample", "layer_matrix", "sample_columns"]
+__all__ = [
+    "LayerMatrix",
+    "columns_by_sample",
+    "layer_matrix",
+    "reading_layers",
+    "sample_columns",
+]
 
 Array = NDArray[Any]
 
@@ -164,6 +170,19 @@ def layer_matrix(view: GraphView, node: Node) -> LayerMatrix | None:
             transposed=node.op_type == "MatMul" or not node.integer("transB", 0),
         )
     return None
+
+
+def reading_layers(view: GraphView, tensor: str) -> tuple[LayerMatrix, ...]:
+    """The layers that read an inner tensor as their data; none where anything else reads it."""
+    if tensor in {*view.outputs, *view.captured, *view.inputs}:
+        return ()
+    found = []
+    for use in view.uses(tensor):
+        layer = layer_matrix(view, use.node) if use.index == 0 else None
+        if layer is None:
+            return ()
+        found.append(layer)
+    return tuple(found)
 
 
 def sample_columns(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,34 +20,34 @@ _VALUE_BYTES = 4
 
 
 def channel_amax(
-    view: GraphView, tensors: Sequence[str], samples: Sequence[Arrays], axis: int = 1
+    view: GraphView, axes: Mapping[str, int], samples: Sequence[Arrays]
 ) -> dict[str, Floats]:
     """Largest magnitude of each channel of each tensor over the samples.
 
     Args:
         view: of the float network.
-        tensors: names of activations or inputs, at least of two axes.
+        axes: activation or input, at least of two axes → that of its channels; -1 is the last.
         samples: feeds of the inputs, one sample each.
-        axis: of the channels; -1 is the last.
 
     Raises:
         ModelError: the network cannot be run.
     """
     told = {name: array.shape for name, array in samples[0].items()}
     found: dict[str, Floats] = {}
-    for part in _parts(GraphView(view.model, told), [t for t in tensors if t not in view.inputs]):
+    for part in _parts(GraphView(view.model, told), [t for t in axes if t not in view.inputs]):
         run = load_onnxruntime(view.model, outputs=part)
         for sample in samples:
-            _raise_to(found, run(sample), axis)
+            _raise_to(found, run(sample), axes)
     for sample in samples:
-        _raise_to(found, {name: sample[name] for name in tensors if name in view.inputs}, axis)
+        _raise_to(found, {name: sample[name] for name in axes if name in view.inputs}, axes)
     return found
 
 
-def _raise_to(found: dict[str, Floats], values: Arrays, kept: int) -> None:
+def _raise_to(found: dict[str, Floats], values: Arrays, axes: Mapping[str, int]) -> None:
     for name, array in values.items():
-        axes = tuple(axis for axis in range(array.ndim) if axis != kept % array.ndim)
-        largest = np.asarray(np.abs(array).max(axis=axes, initial=0.0), dtype=np.float64)
+        kept = axes[name] % array.ndim
+        others = tuple(axis for axis in range(array.ndim) if axis != kept)
+        largest = np.asarray(np.abs(array).max(axis=others, initial=0.0), dtype=np.float64)
         found[name] = np.maximum(found[name], largest) if name in found else largest
 
 

@@ -108,17 +108,17 @@ def _tried(view: GraphView, placement: Placement, samples: Sequence[Arrays]) -> 
     groups = ChannelGroups(view)
     quantized = frozenset({e.observed for e in placement.activations} - set(placement.fixed))
     shared = {name for group in placement.shared for name in group}
-    amax = channel_amax(view, sorted(q for q in quantized if q in groups), samples)
-    full, mean = group_scales(groups, amax)
-    sets = np.stack([np.ones(groups.count), np.sqrt(full), full, mean])
-    choices = {name: sets[:, groups.variables(name)] for name in amax}
     pinned = [q for q in quantized if q not in groups or not groups.variables(q).any()]
     behind = _behind_constants(view, quantized, sorted({*pinned} - shared))
-    last = channel_amax(view, list(behind), samples, axis=-1)
+    grouped = sorted(q for q in quantized if q in groups and q not in behind)
+    axes = {**dict.fromkeys(grouped, 1), **dict.fromkeys(behind, -1)}
+    amax = channel_amax(view, axes, samples)
+    full, mean = group_scales(groups, {name: amax[name] for name in grouped})
+    sets = np.stack([np.ones(groups.count), np.sqrt(full), full, mean])
+    choices = {name: sets[:, groups.variables(name)] for name in grouped}
     for name in behind:
-        amax[name] = last[name]
-        choices[name] = smooth_sets(last[name], last_axis_readers(view, name))
-    own = {*pinned} & amax.keys() - behind.keys() - shared
+        choices[name] = smooth_sets(amax[name], last_axis_readers(view, name))
+    own = {*pinned} & {*grouped} - shared
     costly = sorted(name for name in own if scalable(view, name))
     choices.update((name, _own_scales(amax[name])) for name in costly)
     return _Tried(

@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 from graphs.amend import append_operator, replace_constant
 from graphs.channel_groups import ChannelGroups
 from graphs.edit import GraphEditor, copy_model
-from graphs.layer_matrix import LayerMatrix, layer_matrix
+from graphs.layer_matrix import LayerMatrix, reading_layers
 from graphs.view import GraphView
 
 __all__ = ["equalize", "group_scales", "insert_scalings", "scalable"]
@@ -101,15 +101,9 @@ def equalize(model: onnx.ModelProto, groups: ChannelGroups, scales: Floats) -> o
 
 def scalable(view: GraphView, tensor: str) -> tuple[LayerMatrix, ...]:
     """The layers that read ``tensor`` and can take its scales; none if others read it, too."""
-    if tensor in {*view.outputs, *view.captured, *view.inputs}:
-        return ()
-    found = []
-    for use in view.uses(tensor):
-        layer = layer_matrix(view, use.node) if use.index == 0 else None
-        if layer is None or not (layer.is_conv or len(view.shape(tensor) or ()) == 2):
-            return ()
-        found.append(layer)
-    return tuple(found)
+    found = reading_layers(view, tensor)
+    flat = len(view.shape(tensor) or ()) == 2
+    return found if all(layer.is_conv or flat for layer in found) else ()
 
 
 def insert_scalings(model: onnx.ModelProto, scales: Mapping[str, Floats]) -> onnx.ModelProto:

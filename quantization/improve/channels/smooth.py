@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from graphs.amend import replace_constant
 from graphs.edit import GraphEditor, copy_model
-from graphs.layer_matrix import LayerMatrix, layer_matrix
+from graphs.layer_matrix import LayerMatrix, layer_matrix, reading_layers
 from graphs.operators import SCALE_KEEPING_OPS
 from graphs.view import GraphView, Node
 
@@ -68,15 +68,8 @@ class Constant:
 
 def last_axis_readers(view: GraphView, tensor: str) -> tuple[LayerMatrix, ...]:
     """The products that read ``tensor`` along its last axis; none if anything else reads it."""
-    if tensor in {*view.inputs, *view.outputs, *view.captured}:
-        return ()
-    found = []
-    for use in view.uses(tensor):
-        layer = layer_matrix(view, use.node) if use.index == 0 else None
-        if layer is None or layer.is_conv:
-            return ()
-        found.append(layer)
-    return tuple(found)
+    found = reading_layers(view, tensor)
+    return () if any(layer.is_conv for layer in found) else found
 
 
 def absorbers(
