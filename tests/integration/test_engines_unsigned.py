@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -57,6 +59,75 @@ def test_a_tensor_that_is_read_in_float_too(batch: int | str, rng: np.random.Gen
     fuse_qdq(openvino(), network)
     assert use_unsigned_codes(openvino(), network) == 2
     assert add_missing_biases(openvino(), network) == (1 if batch == "N" else 0)
+    found = core().compile_model(network, "CPU", settings(1, "f32"))(feeds).values()
+    for wanted, values in zip(run(int8, feeds, optimize=False).values(), found, strict=True):
+        assert sqnr_db(wanted, values) > 35
+
+
+def clamps(network: Any) -> list[tuple[float, float]]:
+    found = [
+        op.get_attributes() for op in network.get_ordered_ops() if op.get_type_name() == "Clamp"
+    ]
+    return [(found_one["min"], found_one["max"]) for found_one in found]
+
+
+def left_of_limits(network: Any) -> int:
+    kinds = ("Relu", "Maximum", "Minimum")
+    return sum(op.get_type_name() in kinds for op in network.get_ordered_ops())
+
+
+@pytest.mark.parametrize("batch", ["N", 2])
+@pytest.mark.parametrize("kind", ["conv", "depthwise", "no bias", "matmul"])
+def test_layers_that_give_codes_out(kind: str, batch: int | str, rng: np.random.Generator) -> None:
+    """ReLU6 and the range's end are one Clamp to 127, and the layer is divided by the scale."""
+    net = Builder()
+    x = net.input("x", (batch, 16) if kind == "matmul" else (batch, 16, 9, 9))
+    if kind == "matmul":
+        y = net.op("Add", net.op("MatMul", x, net.weight((16, 24), 16)), net.weight((24,), 4))
+        out = net.op("MatMul", net.relu6(y), net.weight((24, 8), 24))
+    else:
+        if kind == "no bias":
+            y = net.op("Conv", x, net.weight((16, 16, 3, 3), 144), kernel_shape=[3, 3])
+            net.channels[y] = 16
+        else:
+            y = net.conv(x, 16, groups=16 if kind == "depthwise" else 1)
+        out = net.conv(net.relu6(y), 8)
+    model = net.build("net", out)
+    placement = place(model, profile="cpu", portable=True)
+    feeds = random_feeds(model, rng)
+    ranges = minmax_ranges(model, placement.tensors, feeds, factor=0.7)  # some values saturate
+    int8 = insert_qdq(model, placement, ranges)
+    network = core().read_model(int8.SerializeToString())
+    fuse_qdq(openvino(), network)
+    assert use_unsigned_codes(openvino(), network) == 1
+    assert left_of_limits(network) == 0
+    ((low, high),) = clamps(network)
+    assert low == 0
+    assert high == pytest.approx(127)
+    found = core().compile_model(network, "CPU", settings(1, "f32"))(feeds).values()
+    for wanted, values in zip(run(int8, feeds, optimize=False).values(), found, strict=True):
+        assert sqnr_db(wanted, values) > 35, "a code may differ where a sum is rounded otherwise"
+
+
+def test_layers_that_keep_their_scale(rng: np.random.Generator) -> None:
+    """A weight of two layers, and a result that a float operator reads, too."""
+    net = Builder()
+    x = net.input("x", (2, 16, 9, 9))
+    weight = net.weight((16, 16, 3, 3), 144)
+    shared = [net.op("Conv", x, weight, kernel_shape=[3, 3]) for _ in range(2)]
+    net.channels.update(dict.fromkeys(shared, 16))
+    read_twice = net.conv(x, 16)
+    heads = [net.conv(net.relu(y), 8) for y in (*shared, read_twice)]
+    model = net.build("net", *heads, net.op("GlobalMaxPool", read_twice))
+    placement = place(model, profile="cpu", portable=True)
+    feeds = random_feeds(model, rng)
+    ranges = minmax_ranges(model, placement.tensors, feeds, factor=0.7)
+    int8 = insert_qdq(model, placement, ranges)
+    network = core().read_model(int8.SerializeToString())
+    fuse_qdq(openvino(), network)
+    assert use_unsigned_codes(openvino(), network) == 3
+    tops = [high for _, high in clamps(network)]
+    assert all(abs(top - 127) > 1e-3 for top in tops), "no layer is divided"
     found = core().compile_model(network, "CPU", settings(1, "f32"))(feeds).values()
     for wanted, values in zip(run(int8, feeds, optimize=False).values(), found, strict=True):
         assert sqnr_db(wanted, values) > 35
