@@ -23,6 +23,7 @@ from engines.openvino.layer_scale import divide_layer, readers
 __all__ = ["use_unsigned_codes"]
 
 LEVELS = 256
+UNSIGNED, SIGNED = (0.0, 255.0), (-128.0, 127.0)
 NEVER_NEGATIVE = ("Abs", "Exp", "HardSigmoid", "Sigmoid", "Softmax", "SoftPlus")
 AT_MOST_ONE = ("HardSigmoid", "Sigmoid", "Softmax")
 MOVES_VALUES = (
@@ -35,35 +36,43 @@ Limits = tuple[float, float]
 def use_unsigned_codes(openvino: Any, network: Any) -> int:
     """Replace the FakeQuantize of each tensor that is never negative, in ``network`` itself.
 
+    Those of other tensors that limits are in front of (a ReLU6 that was centred) stay signed, and
+    get the single Clamp and the layer that gives codes out as well.
+
     Args:
         openvino: the module.
         network: an ``openvino.Model`` that belongs to the caller, its Q/DQ pairs fused.
 
     Returns:
-        The number that were replaced.
+        The number that are unsigned now.
     """
     count = 0
     for quantizer in network.get_ordered_ops():
         top = _symmetric_top(quantizer)
-        if top is None or _limits(quantizer.input_value(0))[0] < 0 or _is_factor(quantizer):
+        if top is None:
             continue
-        _replace(openvino.opset13, quantizer, top)
-        count += 1
+        unsigned = _limits(quantizer.input_value(0))[0] >= 0 and not _is_factor(quantizer)
+        _replace(openvino.opset13, quantizer, top, UNSIGNED if unsigned else SIGNED)
+        count += unsigned
     network.validate_nodes_and_infer_types()
     return count
 
 
-def _replace(ops: Any, quantizer: Any, top: float) -> None:
-    port = quantizer.input_value(0)
+def _replace(ops: Any, quantizer: Any, top: float, codes: Limits) -> None:
+    port, scale = quantizer.input_value(0), top / 127
+    least, most = codes[0] * scale, min(codes[1], 127) * scale
     low, high = _limits(port)
     x = _before_limits(port)
-    unit = top / 127 if divide_layer(ops, x, top / 127) else 1.0
-    if x != port or high > top:
-        x = ops.clamp(x, min(low, top) / unit, min(high, top) / unit).output(0)
-    zero, read, written = (
-        ops.constant(np.float32(value)) for value in (0.0, top / unit / 127 * 255, top / 127 * 255)
+    if x == port and codes == SIGNED:
+        return
+    unit = scale if divide_layer(ops, x, scale) else 1.0
+    if x != port or high > most:
+        ends = (min(max(bound, least), most) / unit for bound in (low, high))
+        x = ops.clamp(x, *ends).output(0)
+    low, high, out_low, out_high = (
+        ops.constant(np.float32(code * step)) for step in (scale / unit, scale) for code in codes
     )
-    other = ops.fake_quantize(x, zero, read, zero, written, LEVELS)
+    other = ops.fake_quantize(x, low, high, out_low, out_high, LEVELS)
     other.set_friendly_name(quantizer.get_friendly_name())
     quantizer.output(0).replace(other.output(0))
 

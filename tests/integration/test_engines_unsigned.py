@@ -131,3 +131,24 @@ def test_layers_that_keep_their_scale(rng: np.random.Generator) -> None:
     found = core().compile_model(network, "CPU", settings(1, "f32"))(feeds).values()
     for wanted, values in zip(run(int8, feeds, optimize=False).values(), found, strict=True):
         assert sqnr_db(wanted, values) > 35
+
+
+def test_limits_of_both_signs(rng: np.random.Generator) -> None:
+    """A ReLU6 whose middle was moved to 0 stays signed, and its layer gives codes out, too."""
+    net = Builder()
+    y = net.conv(net.input("x", (2, 16, 9, 9)), 16)
+    limited = net.op("Clip", y, net.constant(np.float32(-3)), net.constant(np.float32(3)))
+    net.channels[limited] = 16
+    model = net.build("net", net.conv(limited, 8))
+    placement = place(model, profile="cpu", portable=True)
+    feeds = random_feeds(model, rng)
+    ranges = minmax_ranges(model, placement.tensors, feeds, factor=0.7)
+    int8 = insert_qdq(model, placement, ranges)
+    network = core().read_model(int8.SerializeToString())
+    fuse_qdq(openvino(), network)
+    assert use_unsigned_codes(openvino(), network) == 0
+    assert left_of_limits(network) == 0
+    assert [end for pair in clamps(network) for end in pair] == pytest.approx([-128, 127], abs=1.1)
+    found = core().compile_model(network, "CPU", settings(1, "f32"))(feeds).values()
+    for wanted, values in zip(run(int8, feeds, optimize=False).values(), found, strict=True):
+        assert sqnr_db(wanted, values) > 35
