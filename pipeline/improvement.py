@@ -177,7 +177,7 @@ class Improver:
 
     def _learned(self, given: Calibrated) -> list[calibrators.Sample]:
         """The first of the calibration samples; enough for a few batches of a fixed size."""
-        # A model of a fixed batch takes whole batches: 48 samples may be fewer than four of them.
+        # A model of a fixed batch takes whole batches: 96 samples may be fewer than four of them.
         count = max(self.count(given), FEWEST_FEEDS * _batch(given))
         return list(islice(calibration_samples(self.data, given.model), count))
 

@@ -26,12 +26,12 @@ __all__ = ["Needs", "check_space", "needs_of"]
 # engine 1.2 (OpenVINO's blob of a float model is 1.1). Statistics are small beside a large model.
 _FILES = {"int8": 4.0, "fp16": 2.7, "fp32": 2.2}
 # A model of 0.6 GB took 1.6 GB as calibrated, 0.2 GB of them the libraries. An improvement holds
-# the network that it makes beside the one that it began with; a ResNet-50 of 0.1 GB took 1.4 GB,
+# the network that it makes beside the one that it began with; a ResNet-50 of 0.1 GB took 2.4 GB,
 # most of them the activations of its samples, which are bounded by 2 GiB.
 _MODELS_CALIBRATED, _MODELS_IMPROVED = 2.5, 4.3
 _BASE_BYTES, _ACTIVATION_BYTES = 400 << 20, 2 << 30
 # Plain passes of the float model that each sample costs: 1.45 and, for each walk over the network,
-# 18 (a ResNet-50) to 54 (MobileNetV2) on two cores.
+# 19 (a ResNet-50) to 62 (MobileNetV2) on two cores.
 _CALIBRATION_PASSES, _WALK_PASSES = 1.45, 30
 _SHORT_S = 30.0
 _LARGEST_TIMED_BYTES = 1 << 30  # reading a larger model once more takes too long

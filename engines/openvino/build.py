@@ -19,8 +19,6 @@ from engines.coverage import openvino_kernels, openvino_precisions
 from engines.onnx_layers import graph_names, is_tried
 from engines.openvino.cpu_isa import cpu_isa
 from engines.openvino.engine_files import load_bytes, network_bytes
-from engines.openvino.fake_quantize import fuse_qdq
-from engines.openvino.layer_bias import add_missing_biases, hide_sizes
 from engines.openvino.library import (
     DEVICE,
     core,
@@ -34,8 +32,10 @@ from engines.openvino.library import (
 )
 from engines.openvino.needed_isa import needed_cpu_isa
 from engines.openvino.ranks import refuse_changing_ranks
-from engines.openvino.reductions import separate_reductions
-from engines.openvino.unsigned_codes import use_unsigned_codes
+from engines.openvino.rewrites.fake_quantize import fuse_qdq
+from engines.openvino.rewrites.layer_bias import add_missing_biases, hide_sizes
+from engines.openvino.rewrites.reductions import separate_reductions
+from engines.openvino.rewrites.unsigned_codes import use_unsigned_codes
 from engines.options import BuildOptions
 from engines.tensors import TensorSpec
 from graphs.external_data import save_external

@@ -20,7 +20,6 @@ import onnx
 from numpy.typing import NDArray
 
 from artefacts.decibels import bounded_db
-from artefacts.errors import DataError
 from calibrators.ranges.ranges import READER_ERROR, READER_ERROR_CENTRED, Range, Ranges
 from graphs.amend import add_bias
 from graphs.comparable import before_scores, comparable_outputs, with_outputs
@@ -31,9 +30,9 @@ from quantization.improve.centring import centring_shifts, move_bounds
 from quantization.improve.channels.choice import equalized
 from quantization.improve.checkpoint import Checkpoint, Walks
 from quantization.improve.decisions import Decisions
+from quantization.improve.held_out import divided
 from quantization.improve.improved import Improved, as_calibrated
-from quantization.improve.live import live_bytes
-from quantization.improve.methods import EFFORTS, MOST_SAMPLES, NOTHING, Methods
+from quantization.improve.methods import EFFORTS, NOTHING, Methods
 from quantization.improve.range_choice import Grid
 from quantization.improve.walk import FloatAndInt8
 from quantization.measure.execution import Arrays, load_int8, load_onnxruntime
@@ -48,9 +47,6 @@ logger = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
 
 _SEED = 0  # of the split and the sampled positions: equal samples, equal results
-_HELD_OUT_SHARE = 0.25
-_FEWEST_HELD_OUT = 2
-_LIMIT_BYTES = 2 << 30  # activations of all samples that are alive at once, both copies
 
 
 class HasInputs(Protocol):
@@ -99,8 +95,8 @@ def improve(
         placement: of it.
         ranges: calibrated on the samples.
         samples: calibration samples, from ``calibrators.open_samples`` or as dicts of arrays, one
-            sample each or the model's fixed batch (``calibrators.batches``); a quarter is held out
-            to choose by.
+            sample each or the model's fixed batch (``calibrators.batches``); an eighth to a quarter
+            is held out to choose by.
         variants: what to try; ``NOTHING`` among them is calibration alone. None is what
             :data:`EFFORTS` tries by default.
         progress: called with steps done and their number.
@@ -120,7 +116,7 @@ def improve(
     walks = sum(methods != NOTHING for methods in variants)
     if progress is not None:  # before the first layer, which may take a minute
         progress(0, walks * len(view.computed))
-    fit, held = _divided(model, feeds, _SEED)
+    fit, held = divided(model, feeds, walks, _SEED)
     judged = comparable_outputs(view)
     exact = run_all(load_onnxruntime(before_scores(with_outputs(model, judged))), held)
     start = plain = as_calibrated(model, ranges)
@@ -260,26 +256,6 @@ def _released(
             shift = moved_float.get(name, np.zeros(1)) - moved.get(name, np.zeros(1))
             found[name] = shift - both.shifts.get(name, np.zeros(1))
     return found
-
-
-def _divided(
-    model: onnx.ModelProto, samples: Sequence[Arrays], seed: int
-) -> tuple[list[Arrays], list[Arrays]]:
-    """Samples for the walk and samples held out, shuffled; fewer where memory would not do."""
-    if len(samples) < 2 * _FEWEST_HELD_OUT:
-        raise DataError(
-            f"{len(samples)} samples were given, expected at least {2 * _FEWEST_HELD_OUT} (some "
-            "are held out to judge by); give more calibration data or turn improvement off"
-        )
-    order = np.random.default_rng(seed).permutation(len(samples))
-    fed = sum(array.nbytes for array in samples[0].values())
-    each = 2 * live_bytes(GraphView(model), load_onnxruntime, samples[0]) + fed
-    most = min(MOST_SAMPLES, max(_LIMIT_BYTES // each, 2 * _FEWEST_HELD_OUT))
-    if most < min(len(samples), MOST_SAMPLES):
-        logger.info("%d of %d samples are used, %d MiB each", most, len(samples), each >> 20)
-    taken = [samples[number] for number in order[:most]]
-    held = max(int(len(taken) * _HELD_OUT_SHARE), _FEWEST_HELD_OUT)
-    return taken[held:], taken[:held]
 
 
 def _part(progress: Progress | None, number: int, parts: int) -> Progress | None:

@@ -55,7 +55,7 @@ class Effort:
     """How much an improvement may take.
 
     Attributes:
-        samples: that it learns from at least, a quarter of them held out to choose by.
+        samples: that it learns from at least; some of them are held out to choose by.
         most_samples: that it learns from where the network is small.
         small_macs: multiply-accumulates of a sample of a small network, for which all methods but
             refitting are tried, too: a second walk.
@@ -88,7 +88,7 @@ MOST_SAMPLES = 160  # more only lower chance errors that are small already
 
 EFFORTS: Mapping[str, Effort] = {
     "fast": Effort(samples=16, most_samples=16, small_macs=-1.0),
-    "default": Effort(samples=48, most_samples=MOST_SAMPLES, small_macs=42e6),
+    "default": Effort(samples=96, most_samples=MOST_SAMPLES, small_macs=42e6),
     "thorough": Effort(samples=MOST_SAMPLES, most_samples=MOST_SAMPLES, small_macs=math.inf),
 }
 """Words of ``--improve``. Whether a layer is fitted to its INT8 input is decided by samples that it

@@ -11,8 +11,8 @@ import pytest
 
 import engines
 from engines import BuildOptions
-from engines.openvino.layer_bias import add_missing_biases
 from engines.openvino.library import openvino
+from engines.openvino.rewrites.layer_bias import add_missing_biases
 from quantization.placement import place
 from quantization.write.insert import insert_qdq
 from tests.networks import Builder

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engines.openvino.fake_quantize import fuse_qdq
-from engines.openvino.layer_bias import add_missing_biases
 from engines.openvino.library import core, openvino, settings
-from engines.openvino.unsigned_codes import use_unsigned_codes
+from engines.openvino.rewrites.fake_quantize import fuse_qdq
+from engines.openvino.rewrites.layer_bias import add_missing_biases
+from engines.openvino.rewrites.unsigned_codes import use_unsigned_codes
 from quantization.placement import place
 from quantization.write.insert import insert_qdq
 from tests.networks import Builder
@@ -45,7 +45,7 @@ def test_same_values_with_unsigned_codes(activation: str, rng: np.random.Generat
 
 @pytest.mark.parametrize("batch", ["N", 2])
 def test_a_tensor_that_is_read_in_float_too(batch: int | str, rng: np.random.Generator) -> None:
-    """Behind a layer without bias and with a free batch (engines.openvino.layer_bias)."""
+    """Behind a layer without bias and with a free batch (engines.openvino.rewrites.layer_bias)."""
     net = Builder()
     x = net.relu(net.conv(net.input("x", (batch, 3, 12, 12)), 16))
     y = net.relu(net.op("Conv", x, net.weight((16, 16, 3, 3), 144), kernel_shape=[3, 3]))

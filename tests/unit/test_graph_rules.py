@@ -108,8 +108,8 @@ def lists_operators(tree: ast.AST) -> list[int]:
 
 # What a target has or lacks stays with the target.
 TARGETS_OPERATORS = {
-    "engines/openvino/reductions.py": "operators of OpenVINO",
-    "engines/openvino/unsigned_codes.py": "operators of OpenVINO",
+    "engines/openvino/rewrites/reductions.py": "operators of OpenVINO",
+    "engines/openvino/rewrites/unsigned_codes.py": "operators of OpenVINO",
     "quantization/lint/fatal.py": "what NVIDIA's parser lacks",
     "quantization/placement/edges_dla.py": "what DLA has",
 }

@@ -64,7 +64,7 @@ def test_more_multiplications_are_never_more_samples(word: str) -> None:
 
 def test_between_small_and_large_the_work_is_what_is_afforded() -> None:
     effort = EFFORTS["default"]
-    macs = int(2 * effort.small_macs)
-    assert effort.samples_for(macs) == effort.most_samples // 2
+    macs = int(1.25 * effort.small_macs)
+    assert effort.samples_for(macs) == 128 == effort.most_samples / 1.25
     assert len(effort.variants(macs)) == 2
-    assert len(effort.variants(macs // 2)) == 3
+    assert len(effort.variants(int(macs / 1.25))) == 3

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from engines.openvino.layer_scale import divide_layer, readers
+from engines.openvino.rewrites.layer_scale import divide_layer, readers
 
 __all__ = ["use_unsigned_codes"]
 
