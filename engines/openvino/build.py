@@ -35,6 +35,7 @@ from engines.openvino.ranks import refuse_changing_ranks
 from engines.openvino.rewrites.fake_quantize import fuse_qdq
 from engines.openvino.rewrites.layer_bias import add_missing_biases, hide_sizes
 from engines.openvino.rewrites.reductions import separate_reductions
+from engines.openvino.rewrites.sliced_stems import join_sliced_stems
 from engines.openvino.rewrites.unsigned_codes import use_unsigned_codes
 from engines.options import BuildOptions
 from engines.tensors import TensorSpec
@@ -190,6 +191,7 @@ def _network(source: Path | bytes, options: BuildOptions) -> Any:
     network = core().read_model(source)
     _reshape(network, options)
     fuse_qdq(openvino(), network)
+    join_sliced_stems(openvino(), network)
     separate_reductions(openvino(), network)
     use_unsigned_codes(openvino(), network)
     add_missing_biases(openvino(), network)

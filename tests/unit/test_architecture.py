@@ -105,7 +105,7 @@ MAY_IMPORT = {
     "engines": ("artefacts", "graphs"),
     "engines.cuda": ("artefacts",),
     "engines.openvino": ("artefacts", "graphs", "engines"),
-    "engines.openvino.rewrites": (),
+    "engines.openvino.rewrites": ("graphs.pairs",),
     "engines.tensorrt": ("artefacts", "graphs", "engines"),
     "engines.serving": ("artefacts", "engines"),
     "engines.monitoring": ("artefacts", "engines"),
