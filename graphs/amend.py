@@ -37,7 +37,8 @@ def add_bias(model: onnx.ModelProto, shifts: Mapping[str, Array]) -> onnx.ModelP
 
     A constant bias is replaced (other readers of the same constant keep theirs), a missing one is
     created: as the layer's own input for Conv, ConvTranspose and Gemm, as an Add behind MatMul,
-    whose result keeps its name. An Add of a constant that alone reads a MatMul is its bias.
+    whose result keeps its name. An Add of a constant that alone reads a MatMul is its bias. The
+    model itself where there is nothing to add.
 
     Args:
         model: any model; it is not changed.
@@ -46,6 +47,8 @@ def add_bias(model: onnx.ModelProto, shifts: Mapping[str, Array]) -> onnx.ModelP
     Raises:
         ModelError: no such node, not a weighted layer, or a bias that is no constant.
     """
+    if not shifts:
+        return model
     view = GraphView(model)
     nodes = {node.name: node for node in view.nodes}
     editor = GraphEditor(copy_model(model))

@@ -9,7 +9,7 @@ network inputs and outputs, ...) pins its variables to 1.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,11 +25,7 @@ Indices = NDArray[np.int64]
 
 
 class ChannelGroups:
-    """The variables of a prepared graph.
-
-    Attributes:
-        layers: the layers whose weights may take factors on both sides.
-    """
+    """The variables of a prepared graph."""
 
     def __init__(self, view: GraphView) -> None:
         self._view = view
@@ -42,7 +38,7 @@ class ChannelGroups:
                 self._starts[name], self._sizes[name] = total, int(shape[1])
                 total += int(shape[1])
         self._parents = np.arange(total)
-        self.layers: list[LayerMatrix] = []
+        self._layers: list[Node] = []
         for name in (*view.inputs, *view.outputs, *view.captured):
             self._pin(name)
         for node in view.nodes:
@@ -57,6 +53,12 @@ class ChannelGroups:
     def count(self) -> int:
         """How many variables there are; number 0 is pinned."""
         return len(self._roots)
+
+    @property
+    def layers(self) -> Iterator[LayerMatrix]:
+        """The layers whose weights may take factors on both sides, one weight at a time."""
+        found = (layer_matrix(self._view, node) for node in self._layers)
+        return (layer for layer in found if layer is not None)
 
     def variables(self, tensor: str) -> Indices:
         """The variable of each channel, (C,); 0 where it is pinned."""
@@ -110,7 +112,7 @@ class ChannelGroups:
         flat = layer.is_conv or len(self._view.shape(data) or ()) == 2
         if not flat or (bias and self._view.constant(bias) is None):
             return False
-        self.layers.append(layer)
+        self._layers.append(node)
         return True
 
     def _keeps_channels(self, node: Node, variable: Sequence[str]) -> bool:

@@ -20,6 +20,9 @@ from graphs.walk import nodes, producers, reads, subgraphs, walk
 
 __all__ = ["as_outputs", "before_scores", "chosen_shapes", "comparable_outputs", "with_outputs"]
 
+# What all logits have in common, no answer sees.
+_BEFORE_SCORES = {"Softmax": "LogSoftmax", "Sigmoid": "Identity"}
+
 
 def chosen_shapes(view: GraphView) -> set[str]:
     """Tensors whose shape depends on values that INT8 changes, e.g. the boxes that are left."""
@@ -87,24 +90,29 @@ def as_outputs(model: onnx.ModelProto, names: Sequence[str]) -> list[onnx.ValueI
 def before_scores(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy whose outputs are logits, or log-probabilities, where it ends in sigmoid or softmax.
 
+    The model itself where it does not.
+
     A sample whose class is certain leaves a softmax with no noise, one that is in doubt with all of
     it: a handful of samples decides the SQNR of such outputs. That of their logarithm needs few
     samples to tell two INT8 models apart.
     """
-    copy = copy_model(model)
-    made = producers(copy)
-    readers = Counter(name for node in nodes(copy) for name in node.input)
-    for output in copy.graph.output:
+    made, changed = producers(model), {}
+    readers = Counter(name for node in nodes(model) for name in node.input)
+    for output in model.graph.output:
         name = output.name
         while name in made and not readers[name] and made[name].op_type in REARRANGING_OPS:
             readers[made[name].input[0]] -= 1
             name = made[name].input[0]
         if name not in made or readers[name]:
             continue
-        if made[name].op_type == "Softmax":
-            made[name].op_type = "LogSoftmax"  # what all logits have in common, no answer sees
-        elif made[name].op_type == "Sigmoid":
-            made[name].op_type = "Identity"
+        if (op_type := made[name].op_type) in _BEFORE_SCORES:
+            changed[name] = _BEFORE_SCORES[op_type]
+    if not changed:
+        return model
+    copy = copy_model(model)
+    made = producers(copy)
+    for name, op_type in changed.items():
+        made[name].op_type = op_type
     return copy
 
 

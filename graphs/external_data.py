@@ -12,10 +12,16 @@ from onnx import TensorProto
 
 from artefacts.errors import ModelError
 from artefacts.files import replace_atomic, write_atomic
-from graphs.tensor_data import raw_bytes, tensor_bytes, without_data
+from graphs.tensor_data import (
+    LARGE_BYTES,
+    raw_bytes,
+    tensor_bytes,
+    tensors_of,
+    without_data,
+)
 from graphs.untrusted import ExternalReads
 
-__all__ = ["EXTERNAL_LIMIT_BYTES", "load_external", "save_external"]
+__all__ = ["EXTERNAL_LIMIT_BYTES", "load_external", "save_external", "stored_bytes"]
 
 EXTERNAL_LIMIT_BYTES = 64 * 2**30
 ALIGNMENT_BYTES = 4096  # lets a runtime map a tensor straight from the file
@@ -53,6 +59,16 @@ def load_external(tensor: TensorProto, model: Path, limit_bytes: int, reads: Ext
     del tensor.external_data[:]
     tensor.ClearField("data_location")
     return length
+
+
+def stored_bytes(path: Path) -> int:
+    """Bytes of a model's file and of the tensors that lie beside it."""
+    own = path.stat().st_size
+    if own > LARGE_BYTES:  # its tensors are inside
+        return own
+    model = onnx.load(path, load_external_data=False)
+    outside = (t for t in tensors_of(model.graph) if t.data_location == TensorProto.EXTERNAL)
+    return own + sum(map(tensor_bytes, outside))
 
 
 def _confine(location: str, tensor: TensorProto, model: Path) -> Path:

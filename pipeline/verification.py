@@ -16,6 +16,7 @@ from artefacts.errors import ModelError, RequestError, UnsupportedError
 from artefacts.words import counted
 from benchmarks.accuracy import AccuracyResult, evaluate_all
 from benchmarks.accuracy.task import read_task
+from graphs.external_data import stored_bytes
 from graphs.view import GraphView
 from pipeline.baseline import Baseline
 from pipeline.built import FP32, INT8, Built, Sessions
@@ -68,7 +69,7 @@ def verify(
     verdict = None
     if data.eval_data is not None or data.calib_data is not None:
         verdict = _Measurement(built, sessions, data, promise, screen).run(engine)
-    before, after = paths.onnx.stat().st_size, built.manifest.engine_bytes
+    before, after = stored_bytes(paths.onnx), built.manifest.engine_bytes
     screen.add(f"size {before / 1e6:.2f} MB (ONNX) → {after / 1e6:.2f} MB (engine)")
     screen.add(*(f"wrote {path}" for path in paths.written(since_s=screen.started_s)))
     if save_to is not None:

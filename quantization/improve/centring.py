@@ -26,7 +26,7 @@ Sources: the algebra is that of zero points, Jacob et al., 2018, eq. 7
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Set
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,7 +84,7 @@ def centring_shifts(
     view: GraphView,
     plans: Mapping[str, Centrable],
     centres: Mapping[str, float],
-    weights: Mapping[str, NDArray[Any]],
+    rounded: Callable[[str], NDArray[Any] | None] = lambda _: None,
 ) -> dict[str, NDArray[np.float64]]:
     """What the biases gain: -c where a tensor is made, c · Σ W where it is read.
 
@@ -92,7 +92,7 @@ def centring_shifts(
         view: the graph.
         plans: from :func:`centrable`.
         centres: tensor → c.
-        weights: constant → the values that INT8 makes of it, so that the sum is of these.
+        rounded: constant → the values that INT8 makes of it, if it does: the sum is of these.
 
     Returns:
         Node name → shift of its bias, (C_out,).
@@ -106,7 +106,9 @@ def centring_shifts(
         for reader in plan.readers:
             layer = layer_matrix(view, reader)
             if layer is not None:
-                layer = dataclasses.replace(layer, weight=weights.get(layer.tensor, layer.weight))
+                weight = rounded(layer.tensor)
+                if weight is not None:
+                    layer = dataclasses.replace(layer, weight=weight)
                 parts.append((reader.name, shift * layer.matrix.sum(axis=-1).reshape(-1)))
         for name, values in parts:
             shifts[name] = shifts.get(name, np.zeros(1)) + values
@@ -119,8 +121,10 @@ def move_bounds(
     """A new model with Relu(x) → Clip(x, -c) and Clip(x, low, high) → Clip(x, low - c, high - c).
 
     Other activations get a Sub. With :func:`centring_shifts` added to the biases it computes the
-    same.
+    same. The model itself where nothing is moved.
     """
+    if not centres:
+        return model
     view = GraphView(model)
     editor = GraphEditor(copy_model(model))
     for tensor, shift in centres.items():

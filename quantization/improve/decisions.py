@@ -71,7 +71,6 @@ class Decisions:
         kept = KeptWalk() if kept is None else kept
         self._keep = kept.keep
         self.grids, self.weights = kept.grids, kept.weights
-        self.rounded: dict[str, Array] = {}
 
     def decide(self, visit: LayerVisit) -> Decision:
         """Grids of a node's quantized inputs, and its INT8 weight as floats."""
@@ -80,17 +79,22 @@ class Decisions:
         layer = None if weight is None else layer_matrix(self._view, visit.node)
         if weight is None or layer is None or weight.axis is None or weight.index != 1:
             return grids, {}
-        if weight.tensor not in self.rounded:
-            found = self.weights.get(weight.tensor)
-            if found is None:
-                found = self.weights[weight.tensor] = self._round(
-                    layer, weight, visit, grids.get(0)
-                )
-                self._keep()
-            shape = [-1 if axis == weight.axis else 1 for axis in range(found.codes.ndim)]
-            values = found.codes * found.scale.reshape(shape)
-            self.rounded[weight.tensor] = values.astype(layer.weight.dtype)
-        return grids, {weight.tensor: self.rounded[weight.tensor]}
+        if weight.tensor not in self.weights:
+            found = self._round(layer, weight, visit, grids.get(0))
+            self.weights[weight.tensor] = found
+            self._keep()
+        return grids, {weight.tensor: self._values(weight).astype(layer.weight.dtype)}
+
+    def rounded(self, tensor: str) -> Array | None:
+        """The values of a constant's codes; None where it has none."""
+        of_it = (weight for weight in self._weights.values() if weight.tensor == tensor)
+        weight = next(of_it, None)
+        return self._values(weight) if weight is not None and tensor in self.weights else None
+
+    def _values(self, weight: QuantizedWeight) -> Array:
+        found = self.weights[weight.tensor]
+        shape = [-1 if axis == weight.axis else 1 for axis in range(found.codes.ndim)]
+        return np.asarray(found.codes * found.scale.reshape(shape))
 
     def _grid(self, edge: QuantizedInput, visit: LayerVisit) -> Grid:
         name = edge.observed

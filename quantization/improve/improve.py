@@ -129,8 +129,13 @@ def improve(
             results.append(plain)
             continue
         step = _part(progress, sum(done.methods != NOTHING for done in results), walks)
-        begun = start if methods.equalizing else plain
-        results.append(_walked(begun, placement, fit, methods, _SEED, step, walks_of))
+        results.append(
+            _walked(
+                start if methods.equalizing else plain,
+                *(placement, fit, methods, _SEED, step, walks_of),
+            )
+        )
+    del start  # a copy of the network, where channels were equalised
     trials = [_tried(result, placement, judged, held, exact) for result in results]
     best = max(range(len(trials)), key=lambda number: trials[number].mean_db)
     return results[best], tuple(trials)
@@ -226,7 +231,7 @@ def _walked(
     for name, shift in moved.items():
         shifts[name] = shifts.get(name, np.zeros(1)) + shift
     released = _released(
-        decisions, both, moved, centring_shifts(view, decisions.centrable, centres, {})
+        decisions, both, moved, centring_shifts(view, decisions.centrable, centres)
     )
     changed = add_bias(move_bounds(start.model, decisions.centrable, centres), shifts)
     new = start.ranges.replace({name: _range(grid) for name, grid in decisions.grids.items()})

@@ -120,7 +120,7 @@ def test_a_sub_that_centres_a_silu_costs_no_kernel(rng: np.random.Generator) -> 
     view = GraphView(model)
     plans = centrable(view, placement)
     centres = {name: ranges[name].amax / 2 for name in plans}
-    shifts = centring_shifts(view, plans, centres, {})
+    shifts = centring_shifts(view, plans, centres)
     moved = add_bias(move_bounds(model, plans, centres), shifts)
     assert [node.op_type for node in moved.graph.node].count("Sub") == len(plans) == 4
     halved = ranges.replace(

@@ -75,11 +75,15 @@ def group_scales(groups: ChannelGroups, amax: Mapping[str, Floats]) -> tuple[Flo
 def equalize(model: onnx.ModelProto, groups: ChannelGroups, scales: Floats) -> onnx.ModelProto:
     """A new model that computes the same, channels divided by the scale of their variable.
 
+    The model itself where no scale differs from 1.
+
     Args:
         model: the prepared model that the groups are of; it is not changed.
         groups: its channels.
         scales: s of every variable, (groups.count,), 1 for variable 0.
     """
+    if (scales == 1).all():
+        return model
     result = copy_model(model)
     for layer in groups.layers:
         node = layer.node
@@ -109,10 +113,14 @@ def scalable(view: GraphView, tensor: str) -> tuple[LayerMatrix, ...]:
 def insert_scalings(model: onnx.ModelProto, scales: Mapping[str, Floats]) -> onnx.ModelProto:
     """A new model that computes the same, with a Mul by 1 / s where each tensor is made.
 
+    The model itself where there are no scales.
+
     Args:
         model: a prepared model; it is not changed.
         scales: tensor, all of whose readers are :func:`scalable` → s of each channel, (C,).
     """
+    if not scales:
+        return model
     result = copy_model(model)
     for tensor, scale in scales.items():
         # Two tensors may be read by layers that share a weight: each sees what the last one left.

@@ -108,11 +108,15 @@ def smooth(
 ) -> onnx.ModelProto:
     """A new model that computes the same, each tensor's last axis divided by its scales.
 
+    The model itself where there are no scales.
+
     Args:
         model: a prepared model; it is not changed.
         scales: tensor with :func:`absorbers` → s of each channel, (C,).
         quantized: as :func:`absorbers` has them.
     """
+    if not scales:
+        return model
     view = GraphView(model)
     result = copy_model(model)
     for tensor, scale in scales.items():

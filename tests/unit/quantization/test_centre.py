@@ -34,7 +34,7 @@ def centred(model: onnx.ModelProto, centre: float) -> onnx.ModelProto:
     view = GraphView(model)
     plans = centrable(view, place(model, profile="tensorrt"))
     centres = dict.fromkeys(plans, centre)
-    shifts = centring_shifts(view, plans, centres, {})
+    shifts = centring_shifts(view, plans, centres)
     return add_bias(move_bounds(model, plans, centres), shifts)
 
 
@@ -61,7 +61,7 @@ def test_a_moved_tensor_is_the_old_one_less_its_centre(rng: np.random.Generator)
     plans = centrable(view, place(model, profile="tensorrt"))
     tensor = next(iter(plans))
     changed = add_bias(
-        move_bounds(model, plans, {tensor: 3.0}), centring_shifts(view, plans, {tensor: 3.0}, {})
+        move_bounds(model, plans, {tensor: 3.0}), centring_shifts(view, plans, {tensor: 3.0})
     )
     both = []
     for graph in (model, changed):

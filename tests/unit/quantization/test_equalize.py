@@ -6,13 +6,16 @@ import numpy as np
 import onnx
 import pytest
 
+from graphs.amend import add_bias
 from graphs.channel_groups import ChannelGroups
 from graphs.layer_matrix import layer_matrix
 from graphs.view import GraphView
+from quantization.improve.centring import move_bounds
 from quantization.improve.channels.choice import equalized
 from quantization.improve.channels.equalize import equalize, group_scales, insert_scalings, scalable
 from quantization.improve.channels.judge import reader_errors
-from quantization.improve.improve import improve_layers
+from quantization.improve.channels.smooth import smooth
+from quantization.improve.improve import improve, improve_layers
 from quantization.improve.methods import NOTHING, Methods
 from quantization.placement import place
 from tests.accuracy_models import (
@@ -60,7 +63,7 @@ def test_any_scales_keep_the_results(name: str, rng: np.random.Generator) -> Non
 def test_most_weights_of_residual_networks_take_part(name: str) -> None:
     model = {**NETWORKS, "joined": joined}[name]()
     groups = ChannelGroups(GraphView(model))
-    assert groups.layers
+    assert list(groups.layers)
     free = [groups.variables(layer.node.outputs[0]).any() for layer in groups.layers]
     assert sum(free) == len(free) - 1  # all but the network's output
 
@@ -203,3 +206,19 @@ def test_an_error_of_weights_counts_four_times(exact_part: str, rng: np.random.G
     exact = columns[:, 0] @ matrix
     error = (seen @ rounded - exact).var(axis=0).mean() / exact.var(axis=0).mean()
     assert found == pytest.approx(error if exact_part == "weights" else 4 * error, rel=1e-2)
+
+
+def test_nothing_to_change_is_no_copy(rng: np.random.Generator) -> None:
+    """A network of gigabytes is held once more for each copy."""
+    model = NETWORKS["resnet_basic"]()
+    view = GraphView(model)
+    groups = ChannelGroups(view)
+    assert equalize(model, groups, np.ones(groups.count)) is model
+    assert insert_scalings(model, {}) is model
+    assert smooth(model, {}, frozenset()) is model
+    assert move_bounds(model, {}, {}) is model
+    assert add_bias(model, {}) is model
+    feeds = samples_of(model, rng, 8)
+    placement, ranges = calibrated(model, feeds)
+    best, _ = improve(model, placement, ranges, feeds, variants=[NOTHING])
+    assert best.model is model
