@@ -10,9 +10,10 @@ from graphs.files import load_model, save_model
 from quantization.foreign.dynamic import from_dynamic, is_dynamic
 from quantization.foreign.importer import Imported, import_quantized, quantized_format
 from quantization.foreign.strip import Stripped, strip
-from quantization.improve.improve import Trial, improve
+from quantization.improve.improve import improve
 from quantization.improve.improved import Improved
 from quantization.improve.methods import Methods
+from quantization.improve.trials import Trial
 from quantization.lint.lint import Finding, lint
 from quantization.measure.simulate import TensorError, simulate
 from quantization.placement import Placement, Profile, place

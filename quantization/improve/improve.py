@@ -1,28 +1,24 @@
 """Better INT8 of the same layers: ranges, rounding and biases from the samples.
 
-First, channels are equalised where that is exact (equalize). Then one walk through the network
-does, layer by layer: choose the grid of each new activation (range_choice; centred where that is
-free, centre), fit and round the weights to the input that INT8 hands them (weight_rounding), take
-the mean error off the bias (bias_correction). What is kept is what helps on samples that the walk
-has not seen.
+First, channels are equalised where that is exact (channels), in the way that brings the whole
+network closer to float. Then one walk through the network does, layer by layer: choose the grid of
+each new activation (range_choice; centred where that is free, centring), fit and round the weights
+to the input that INT8 hands them (weights), take the mean error off the bias (bias). What is kept
+is what helps on samples that the walk has not seen.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from artefacts.decibels import bounded_db
 from calibrators.ranges.ranges import READER_ERROR, READER_ERROR_CENTRED, Range, Ranges
 from graphs.amend import add_bias
-from graphs.comparable import before_scores, comparable_outputs, with_outputs
 from graphs.identity import graph_hash
 from graphs.macs import sample_macs
 from graphs.view import GraphView
@@ -34,18 +30,17 @@ from quantization.improve.held_out import divided
 from quantization.improve.improved import Improved, as_calibrated
 from quantization.improve.methods import EFFORTS, NOTHING, Methods
 from quantization.improve.range_choice import Grid
+from quantization.improve.trials import Comparison, Trial
 from quantization.improve.walk import FloatAndInt8
-from quantization.measure.execution import Arrays, load_int8, load_onnxruntime
-from quantization.measure.fidelity import Fidelity, compare, run_all
+from quantization.measure.execution import Arrays, load_onnxruntime
 from quantization.placement import Placement
 from quantization.write.insert import unify_ranges
 
-__all__ = ["Trial", "improve", "improve_layers"]
-
-logger = logging.getLogger(__name__)
+__all__ = ["improve", "improve_layers"]
 
 Progress = Callable[[int, int], None]
 
+_COMPARED = 64  # samples that starts are compared on
 _SEED = 0  # of the split and the sampled positions: equal samples, equal results
 
 
@@ -56,23 +51,6 @@ class HasInputs(Protocol):
     def inputs(self) -> Arrays:
         """Input name → array."""
         ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Trial:
-    """What one set of methods gave on the samples held out.
-
-    Attributes:
-        methods: what was done.
-        fidelity: over all of them; of scores before their softmax or sigmoid, which would make
-            some samples count a thousand times as much as others.
-        mean_db: mean of the SQNR of each, by which the best is chosen: the SQNR over all is that
-            of the few samples with most noise, which are others the next time.
-    """
-
-    methods: Methods
-    fidelity: Fidelity
-    mean_db: float
 
 
 def improve(
@@ -117,11 +95,10 @@ def improve(
     if progress is not None:  # before the first layer, which may take a minute
         progress(0, walks * len(view.computed))
     fit, held = divided(model, feeds, walks, _SEED)
-    judged = comparable_outputs(view)
-    exact = run_all(load_onnxruntime(before_scores(with_outputs(model, judged))), held)
+    comparison = Comparison.of(model, held)
     start = plain = as_calibrated(model, ranges)
     if any(methods.equalizing for methods in variants):
-        start = _equalized(plain, placement, fit, _SEED)
+        start = _closest(_equalized(plain, placement, fit, _SEED), placement, model, fit)
     results: list[Improved] = []
     walks_of = None if checkpoint is None else checkpoint.of(fit)
     for methods in variants:
@@ -129,40 +106,12 @@ def improve(
             results.append(plain)
             continue
         step = _part(progress, sum(done.methods != NOTHING for done in results), walks)
-        results.append(
-            _walked(
-                start if methods.equalizing else plain,
-                *(placement, fit, methods, _SEED, step, walks_of),
-            )
-        )
-    del start  # a copy of the network, where channels were equalised
-    trials = [_tried(result, placement, judged, held, exact) for result in results]
+        begun = start if methods.equalizing else plain
+        results.append(_walked(begun, placement, fit, methods, _SEED, step, walks_of))
+    start = begun = plain  # a copy of the network goes, where channels were equalised
+    trials = [comparison.trial(result, placement) for result in results]
     best = max(range(len(trials)), key=lambda number: trials[number].mean_db)
     return results[best], tuple(trials)
-
-
-def _tried(
-    result: Improved,
-    placement: Placement,
-    judged: Sequence[str],
-    held: Sequence[Arrays],
-    exact: Sequence[Mapping[str, Any]],
-) -> Trial:
-    int8 = with_outputs(result.quantized(placement), judged)
-    found = run_all(load_int8(before_scores(int8)), held)
-    levels = [
-        compare(lambda _, outputs=outputs: outputs, [feed], [wanted]).sqnr_db  # type: ignore[misc]
-        for feed, outputs, wanted in zip(held, found, exact, strict=True)
-    ]
-    answers = iter(found)
-    trial = Trial(
-        methods=result.methods,
-        fidelity=compare(lambda _: next(answers), held, exact),
-        mean_db=float(np.mean([bounded_db(level) for level in levels])),
-    )
-    names = " ".join(result.methods.names) or "calibration alone"
-    logger.info("SQNR %.2f dB on %d samples: %s", trial.mean_db, len(held), names)
-    return trial
 
 
 def improve_layers(
@@ -192,15 +141,36 @@ def improve_layers(
     """
     start = as_calibrated(model, ranges)
     if methods.equalizing:
-        start = _equalized(start, placement, samples, seed)
+        start = _equalized(start, placement, samples, seed)[0]
     return _walked(start, placement, samples, methods, seed, progress)
 
 
 def _equalized(
     plain: Improved, placement: Placement, samples: Sequence[Arrays], seed: int
+) -> tuple[Improved, ...]:
+    """Networks to begin with: channels equalised as their readers judge, and otherwise."""
+    found = equalized(plain.model, placement, plain.ranges, samples, seed=seed)
+    return tuple(
+        as_calibrated(model, dataclasses.replace(ranges, graph_hash=graph_hash(model)))
+        for model, ranges in found
+    )
+
+
+def _closest(
+    starts: Sequence[Improved],
+    placement: Placement,
+    model: onnx.ModelProto,
+    samples: Sequence[Arrays],
 ) -> Improved:
-    model, ranges = equalized(plain.model, placement, plain.ranges, samples, seed=seed)
-    return as_calibrated(model, ranges)
+    """The start whose outputs, rounded to nearest, are closest to float; ties go to the first.
+
+    Readers see no further than their own sums, and not what adds up along a residual stage.
+    """
+    if len(starts) == 1:
+        return starts[0]
+    comparison = Comparison.of(model, samples[:_COMPARED])
+    levels = [comparison.trial(start, placement).mean_db for start in starts]
+    return starts[int(np.argmax(levels))]
 
 
 def _walked(

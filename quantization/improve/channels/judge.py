@@ -20,12 +20,12 @@ from quantization.improve.walk import Decision, LayerVisit
 from quantization.improve.weights.rounding import largest_scale
 from quantization.placement import Placement
 
-__all__ = ["NAMES", "NONE", "Judge", "reader_errors"]
+__all__ = ["HALF", "NAMES", "NONE", "Judge", "reader_errors"]
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
 
-NONE = 0
+NONE, HALF = 0, 1
 NAMES = ("not at all", "half way", "fully", "by the mean")
 _SHARES = np.geomspace(1.0, 0.35, 6)  # of the range; a rough choice is enough to compare
 _WEIGHTS_COUNT = 4.0

@@ -6,16 +6,20 @@ import numpy as np
 import onnx
 import pytest
 
+from calibrators.ranges.ranges import Range
 from graphs.amend import add_bias
 from graphs.channel_groups import ChannelGroups
+from graphs.identity import graph_hash
 from graphs.layer_matrix import layer_matrix
 from graphs.view import GraphView
 from quantization.improve.centring import move_bounds
+from quantization.improve.channels import choice
 from quantization.improve.channels.choice import equalized
 from quantization.improve.channels.equalize import equalize, group_scales, insert_scalings, scalable
 from quantization.improve.channels.judge import reader_errors
 from quantization.improve.channels.smooth import smooth
-from quantization.improve.improve import improve, improve_layers
+from quantization.improve.improve import _closest, improve, improve_layers
+from quantization.improve.improved import as_calibrated
 from quantization.improve.methods import NOTHING, Methods
 from quantization.placement import place
 from tests.accuracy_models import (
@@ -180,7 +184,7 @@ def test_a_mul_is_not_spent_on_little(rng: np.random.Generator) -> None:
     model = pointwise("Clip")
     feeds = [{"x": 20 * feed["x"]} for feed in samples_of(model, rng, 6)]
     placement, ranges = calibrated(model, feeds)
-    changed, new = equalized(model, placement, ranges, feeds, seed=0)
+    changed, new = equalized(model, placement, ranges, feeds, seed=0)[0]
     assert not [node for node in changed.graph.node if node.op_type == "Mul"]
     assert new == ranges
 
@@ -222,3 +226,28 @@ def test_nothing_to_change_is_no_copy(rng: np.random.Generator) -> None:
     placement, ranges = calibrated(model, feeds)
     best, _ = improve(model, placement, ranges, feeds, variants=[NOTHING])
     assert best.model is model
+
+
+def test_half_way_is_a_second_network(
+    monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
+) -> None:
+    model = uneven_residual()
+    feeds = samples_of(model, rng, 8)
+    placement, ranges = calibrated(model, feeds)
+    first, second = equalized(model, placement, ranges, feeds, seed=0)
+    for changed, _ in (first, second):
+        assert largest_difference(model, changed, feeds[0]) < 1e-4
+    assert graph_hash(first[0]) != graph_hash(second[0])
+    monkeypatch.setattr(choice, "is_large", lambda _: True)  # and would be held once more
+    (alone,) = equalized(model, placement, ranges, feeds, seed=0)
+    assert graph_hash(alone[0]) == graph_hash(first[0])
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_closer_network_is_begun_with(order: int, rng: np.random.Generator) -> None:
+    model = uneven_residual()
+    feeds = samples_of(model, rng, 8)
+    placement, ranges = calibrated(model, feeds)
+    cut = {name: Range(amax=ranges[name].amax / 50, method="minmax") for name in ranges.tensors}
+    starts = [as_calibrated(model, ranges), as_calibrated(model, ranges.replace(cut))]
+    assert _closest(starts[::order], placement, model, feeds) is starts[0]
