@@ -82,3 +82,33 @@ def test_a_product_of_unknown_rank() -> None:
     x = ops.parameter(module.PartialShape.dynamic(), np.float32, name="x")
     product = ops.matmul(x, ops.constant(np.ones((4, 4), np.float32)), False, False)
     assert add_missing_biases(module, module.Model([product], [x])) == 1
+
+
+@pytest.mark.parametrize("between", ["nothing", "limits", "Relu", "LeakyRelu", "Tanh"])
+@pytest.mark.parametrize("shape", [(8, 64), (8, 5, 64), ("N", 64)], ids=str)
+def test_products_without_bias_in_a_row(
+    shape: tuple[Dim, ...], between: str, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    """Of fixed shapes and two axes they become one kernel, which needs a bias to be right."""
+    net = Builder()
+    y = net.input("x", shape)
+    for inputs, outputs in ((64, 128), (128, 64), (64, 32)):
+        y = net.op("MatMul", y, net.weight((inputs, outputs), inputs))
+        if between == "limits":
+            y = net.op("Clip", y, net.constant(np.float32(-1)), net.constant(np.float32(1)))
+        elif between != "nothing":
+            y = net.op(between, y)
+    model = net.build("products", y)
+    placement = place(model, profile="cpu", portable=True)
+    feeds = {"x": rng.standard_normal([d if isinstance(d, int) else 3 for d in shape])}
+    feeds = {"x": feeds["x"].astype(np.float32)}
+    ranges = minmax_ranges(model, placement.tensors, feeds, factor=0.7)
+    int8 = insert_qdq(model, placement, ranges)
+    onnx.save(int8, tmp_path / "int8.onnx")
+    options = BuildOptions(target="cpu", threads=1, precision="int8")
+    engines.build(tmp_path / "int8.onnx", tmp_path / "int8.engine", options)
+    reference = run(int8, feeds, optimize=False)
+    with engines.load(tmp_path / "int8.engine") as engine:
+        found = engine(feeds)
+    for name, wanted in reference.items():
+        assert sqnr_db(wanted, found[name]) > 35

@@ -152,3 +152,37 @@ def test_limits_of_both_signs(rng: np.random.Generator) -> None:
     found = core().compile_model(network, "CPU", settings(1, "f32"))(feeds).values()
     for wanted, values in zip(run(int8, feeds, optimize=False).values(), found, strict=True):
         assert sqnr_db(wanted, values) > 35
+
+
+@pytest.mark.parametrize("low", [0.0, 0.25, -0.25], ids=["zero", "above", "below"])
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize("move", ["Squeeze", "Reshape", "Transpose", "none"])
+def test_limits_behind_a_layer_whose_result_is_moved(
+    move: str, biased: bool, low: float, rng: np.random.Generator
+) -> None:
+    """Keras' convolutions of sequences; OpenVINO computes a Clamp there wrong (free batch)."""
+    net = Builder()
+    x = net.input("x", ("N", 16, 1, "L"))
+    kernel = {"kernel_shape": [1, 3], "pads": [0, 1, 0, 1]}
+    y = net.op("Conv", x, net.weight((24, 16, 1, 3), 48), **kernel)
+    if move == "Reshape":
+        y = net.op("Reshape", y, net.ints(0, 24, -1))
+    elif move != "none":
+        y = net.op("Squeeze", y, net.ints(2))
+    if biased:
+        y = net.op("Add", y, net.weight((1, 24, 1, 1) if move == "none" else (1, 24, 1), 4))
+    y = net.op("Transpose", y, perm=[0, 2, 1]) if move == "Transpose" else y
+    y = net.op("Clip", y, net.constant(np.float32(low)), net.constant(np.float32(1.5)))
+    y = net.op("Transpose", y, perm=[0, 2, 1]) if move == "Transpose" else y
+    y = net.op("Unsqueeze", y, net.ints(2)) if move != "none" else y
+    model = net.build("sequence", net.op("Conv", y, net.weight((8, 24, 1, 3), 72), **kernel))
+    placement = place(model, profile="cpu", portable=True)
+    feeds = {"x": rng.standard_normal((2, 16, 1, 12)).astype(np.float32)}
+    ranges = minmax_ranges(model, placement.tensors, feeds, factor=0.7)
+    int8 = insert_qdq(model, placement, ranges)
+    network = core().read_model(int8.SerializeToString())
+    fuse_qdq(openvino(), network)
+    use_unsigned_codes(openvino(), network)
+    found = core().compile_model(network, "CPU", settings(1, "f32"))(feeds).values()
+    for wanted, values in zip(run(int8, feeds, optimize=False).values(), found, strict=True):
+        assert sqnr_db(wanted, values) > 35

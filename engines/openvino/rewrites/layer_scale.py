@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["divide_layer", "readers"]
+__all__ = ["divide_layer", "is_layer_result", "readers"]
 
 LAYERS = ("Convolution", "GroupConvolution", "MatMul")
 MOVES_WEIGHTS = ("Reshape", "Transpose")
@@ -50,6 +50,11 @@ def divide_layer(ops: Any, port: Any, unit: float) -> bool:
     if bias is not None:
         bias.replace_source_output(_divided(ops, bias.get_source_output(), unit))
     return True
+
+
+def is_layer_result(port: Any) -> bool:
+    """Whether ``port`` gives what a layer does, with its bias or without."""
+    return _layer_and_bias(port)[0] is not None
 
 
 def _layer_and_bias(port: Any) -> tuple[Any, Any]:

@@ -18,11 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from engines.openvino.rewrites.layer_scale import divide_layer, readers
+from engines.openvino.rewrites.layer_scale import divide_layer, is_layer_result, readers
 
 __all__ = ["use_unsigned_codes"]
 
 LEVELS = 256
+MOVED_AXES = 2  # behind the batch: what four axes were moved to
 UNSIGNED, SIGNED = (0.0, 255.0), (-128.0, 127.0)
 NEVER_NEGATIVE = ("Abs", "Exp", "HardSigmoid", "Sigmoid", "Softmax", "SoftPlus")
 AT_MOST_ONE = ("HardSigmoid", "Sigmoid", "Softmax")
@@ -67,8 +68,7 @@ def _replace(ops: Any, quantizer: Any, top: float, codes: Limits) -> None:
         return
     unit = scale if divide_layer(ops, x, scale) else 1.0
     if x != port or high > most:
-        ends = (min(max(bound, least), most) / unit for bound in (low, high))
-        x = ops.clamp(x, *ends).output(0)
+        x = limited(ops, x, *(min(max(bound, least), most) / unit for bound in (low, high)))
     low, high, out_low, out_high = (
         ops.constant(np.float32(code * step)) for step in (scale / unit, scale) for code in codes
     )
@@ -90,16 +90,36 @@ def _symmetric_top(op: Any) -> float | None:
     return high if signed and same else None
 
 
+def limited(ops: Any, port: Any, low: float, high: float) -> Any:
+    """``min(max(x, low), high)`` in a form that OpenVINO computes right.
+
+    Behind an INT8 layer whose result is moved to another number of axes (Keras' convolutions of
+    sequences: Squeeze, and maybe a bias), OpenVINO 2026.4 computes a Clamp in front of a
+    FakeQuantize wrong, 6 to 20 dB from the right values, where shapes are free. With a bound for
+    each channel, of which one is a rounding step away, it is no Clamp to it.
+    """
+    shape = port.get_partial_shape()
+    axes = range(1, shape.rank.get_length()) if shape.rank.is_static else ()
+    wide = [axis for axis in axes if shape[axis].is_static and shape[axis].get_length() > 1]
+    if is_layer_result(port) or len(axes) != MOVED_AXES or not wide:
+        return ops.clamp(port, low, high).output(0)
+    bounds = [np.full([1] * (len(axes) + 1), bound, np.float32) for bound in (low, high)]
+    lows, highs = (np.repeat(b, shape[wide[0]].get_length(), axis=wide[0]) for b in bounds)
+    for values in (lows, highs):
+        values.reshape(-1)[0] = np.nextafter(values.reshape(-1)[0], np.float32(np.inf))
+    return ops.minimum(ops.maximum(port, lows), highs).output(0)
+
+
 def _limits(port: Any) -> Limits:
     """Bounds of a tensor's values, as far as the operators that make it have them."""
     op = port.get_node()
     kind = op.get_type_name()
     if kind in NEVER_NEGATIVE:
         return 0.0, 1.0 if kind in AT_MOST_ONE else np.inf
-    limited = _limited(op)
-    if limited is None:
+    found = _limited(op)
+    if found is None:
         return -np.inf, np.inf
-    inner, (low, high) = limited
+    inner, (low, high) = found
     least, most = _limits(inner)
     return min(max(least, low), high), min(max(most, low), high)
 
@@ -123,10 +143,10 @@ def _limited(op: Any) -> tuple[Any, Limits] | None:
 
 def _before_limits(port: Any) -> Any:
     """The output that is limited to what ``port`` is, where nothing else reads what is between."""
-    limited = _limited(port.get_node())
-    if limited is None or len(readers(port)) != 1:
+    found = _limited(port.get_node())
+    if found is None or len(readers(port)) != 1:
         return port
-    inner, _ = limited
+    inner, _ = found
     for entry in port.get_target_inputs():
         if entry.get_node().get_type_name() == "ShapeOf":
             entry.replace_source_output(inner)
