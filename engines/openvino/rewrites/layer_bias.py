@@ -20,6 +20,8 @@ from typing import Any
 
 import numpy as np
 
+from engines.openvino.rewrites.ports import constant_at, readers
+
 __all__ = ["add_missing_biases", "hide_sizes"]
 
 LAYERS = ("Convolution", "GroupConvolution", "MatMul")
@@ -85,11 +87,11 @@ def _nearly_nothing(op: Any) -> Any:
 
 def _put_behind(op: Any, ops: Any, operator: str, value: Any) -> None:
     """Let all that reads ``op`` read what ``operator`` makes of it and a constant."""
-    output, readers = op.output(0), op.output(0).get_target_inputs()
+    output, entries = op.output(0), op.output(0).get_target_inputs()
     constant = ops.constant(np.asarray(value, output.get_element_type().to_dtype()))
     made = getattr(ops, operator)(op, constant)
-    for reader in readers:
-        reader.replace_source_output(made.output(0))
+    for entry in entries:
+        entry.replace_source_output(made.output(0))
     # The names by which outputs are asked for.
     made.output(0).get_tensor().set_names(output.get_tensor().get_names())
     output.get_tensor().set_names(set())
@@ -97,17 +99,9 @@ def _put_behind(op: Any, ops: Any, operator: str, value: Any) -> None:
 
 def _has_bias(op: Any) -> bool:
     """Whether an Add of a constant follows; OpenVINO shapes ONNX's biases by the layer's rank."""
-    readers = [entry.get_node() for entry in op.output(0).get_target_inputs()]
-    readers = [reader for reader in readers if reader.get_type_name() != "ShapeOf"]
+    found = readers(op.output(0))
     return (
-        len(readers) == 1
-        and readers[0].get_type_name() == "Add"
-        and any(_is_constant(entry.get_node()) for entry in readers[0].input_values())
+        len(found) == 1
+        and found[0].get_type_name() == "Add"
+        and any(constant_at(port) is not None for port in found[0].input_values())
     )
-
-
-def _is_constant(op: Any) -> bool:
-    """A constant, or the Reshape of one that ONNX's biases become."""
-    while op.get_type_name() == "Reshape":
-        op = op.input_value(0).get_node()
-    return bool(op.get_type_name() == "Constant")

@@ -13,16 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["divide_layer", "is_layer_result", "readers"]
+from engines.openvino.rewrites.ports import constant_at, readers
+
+__all__ = ["divide_layer", "is_layer_result"]
 
 LAYERS = ("Convolution", "GroupConvolution", "MatMul")
 MOVES_WEIGHTS = ("Reshape", "Transpose")
-
-
-def readers(port: Any) -> list[Any]:
-    """The operators that read values of an output, not just its size."""
-    found = [entry.get_node() for entry in port.get_target_inputs()]
-    return [op for op in found if op.get_type_name() != "ShapeOf"]
 
 
 def divide_layer(ops: Any, port: Any, unit: float) -> bool:
@@ -66,7 +62,7 @@ def _layer_and_bias(port: Any) -> tuple[Any, Any]:
         return None, None
     for index in (0, 1):
         layer, bias = op.input_value(1 - index).get_node(), op.input(index)
-        if layer.get_type_name() in LAYERS and _is_constant(bias.get_source_output()):
+        if layer.get_type_name() in LAYERS and constant_at(bias.get_source_output()) is not None:
             return (layer, bias) if len(readers(layer.output(0))) == 1 else (None, None)
     return None, None
 
@@ -79,22 +75,12 @@ def _own_scales(layer: Any) -> Any:
     op = port.get_node()
     if op.get_type_name() != "Multiply" or len(readers(port)) != 1:
         return None
-    return op if _is_constant(op.input_value(1)) else None
-
-
-def _is_constant(port: Any) -> bool:
-    """A constant, or the Reshape of one that ONNX's biases and scales become."""
-    op = port.get_node()
-    while op.get_type_name() == "Reshape":
-        op = op.input_value(0).get_node()
-    return bool(op.get_type_name() == "Constant")
+    return op if constant_at(op.input_value(1)) is not None else None
 
 
 def _values(port: Any) -> NDArray[np.float64]:
-    op = port.get_node()
-    while op.get_type_name() == "Reshape":
-        op = op.input_value(0).get_node()
-    return np.asarray(op.data, np.float64).reshape(list(port.get_shape()))
+    data = constant_at(port).data
+    return np.asarray(data, np.float64).reshape(list(port.get_shape()))
 
 
 def _divided(ops: Any, port: Any, unit: float) -> Any:

@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from engines.openvino.rewrites.layer_scale import divide_layer, is_layer_result, readers
+from engines.openvino.rewrites.layer_scale import divide_layer, is_layer_result
+from engines.openvino.rewrites.ports import readers
 
 __all__ = ["use_unsigned_codes"]
 
