@@ -80,7 +80,9 @@ def hide_sizes(openvino: Any, network: Any) -> int:
 def _nearly_nothing(op: Any) -> Any:
     """Next to nothing, of a product another number for each channel."""
     shape = op.output(0).get_partial_shape()
-    if op.get_type_name() != "MatMul" or shape.rank.is_dynamic or not shape[-1].is_static:
+    if op.get_type_name() != "MatMul" or shape.rank.is_dynamic or not shape.rank.get_length():
+        return NOTHING  # two vectors make one number
+    if not shape[-1].is_static:
         return NOTHING
     return NOTHING * np.arange(1, shape[-1].get_length() + 1)
 
