@@ -25,6 +25,7 @@ __all__ = [
     "beyond_pairs",
     "pair_partners",
     "reduction_axis",
+    "saturates",
     "saturating",
     "within_pairs",
 ]
@@ -84,6 +85,17 @@ def saturating(codes: NDArray[Any], partners: NDArray[np.int64]) -> NDArray[np.b
     other = values[..., partners]
     together = (np.abs(values) + np.abs(other) > PAIR_LIMIT) & (values * other > 0)
     return np.asarray(together & (partners >= 0))
+
+
+def saturates(codes: NDArray[Any], axis: int) -> bool:
+    """Whether any pair of INT8 codes can saturate; rows never mix in a pair.
+
+    Args:
+        codes: a weight of a layer.
+        axis: of the input channels, see :func:`reduction_axis`.
+    """
+    partners = pair_partners(codes.shape, axis, None)
+    return bool(saturating(codes.reshape(1, -1), partners).any())
 
 
 def within_pairs(values: Floats, partners: NDArray[np.int64]) -> Floats:

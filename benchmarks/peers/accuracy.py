@@ -135,11 +135,25 @@ def int8_share(model: onnx.ModelProto) -> float:
 
 
 def measure(
-    case: Case, assets: Path, folder: Path, system: str, limit_s: int
+    case: Case,
+    assets: Path,
+    folder: Path,
+    system: str,
+    limit_s: int,
+    rows: Path | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Figures of FP32 and of one system on one network; empty where that is left out."""
+    """Figures of FP32 and of one system on one network; empty where that is left out.
+
+    Args:
+        case: the network.
+        assets: where it and its data lie.
+        folder: of the INT8 models.
+        system: ours or peer-method.
+        limit_s: processor seconds that a tool may use.
+        rows: calibration samples; None for the network's own.
+    """
     model = case.model(assets)
-    rows = case.calibration_rows(assets, model, folder)
+    rows = case.calibration_rows(assets, model, folder) if rows is None else rows
     path = folder / f"{case.file}.{system}.onnx"
     path.unlink(missing_ok=True)
     run = make(system, assets / "models" / f"{case.file}.onnx", rows, path, limit_s)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +54,6 @@ class Case:
             (folder / "models").mkdir(exist_ok=True)
             NETWORKS[self.file](assets, folder)
         return folder
-
-    def replace_calibration(self, rows: slice) -> Case:
-        """The same case with other rows of its calibration file."""
-        return replace(self, calibration=(self.calibration[0], rows))
 
     def model(self, assets: Path) -> onnx.ModelProto:
         """The prepared float model."""

@@ -10,67 +10,40 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import onnx
 
-import calibrators
-from benchmarks.accuracy import evaluate_all
-from benchmarks.peers.accuracy import ROOT, cached, make
+from benchmarks.peers.accuracy import ROOT, cached, measure
 from benchmarks.peers.accuracy_cases import CASES, Case
 from benchmarks.peers.cpu_engines import cpu
-from quantization.measure.execution import load_int8, load_onnxruntime
 
 NETWORKS = ("CIFAR ResNet-20", "ResNet-8", "DS-CNN keywords", "text CNN", "MobileNetV2")
 SYSTEMS = ("ours", "modelopt-max", "modelopt-entropy", "quark-adaround", "aimet-adaround")
 _SHARE = 0.8  # of the pool at most, or there would be one choice only
 
 
-def chosen_rows(case: Case, assets: Path, choice: int) -> np.ndarray:
+def chosen_rows(case: Case, assets: Path, folder: Path, choice: int) -> Path:
     """Random samples of those that are not for evaluation, as tools are handed them.
 
     Args:
         case: the network.
         assets: where its data lies.
+        folder: of the file.
         choice: which; the same number, the same samples.
     """
     model = case.model(assets)
     path, rows = case.calibration
     same = path == case.evaluation[0]
     pool = slice(0, case.evaluation[1].start) if same else slice(0, None)
-    everything = case.replace_calibration(pool).samples(assets, model, "calibration")
+    everything = replace(case, calibration=(path, pool)).samples(assets, model, "calibration")
     inputs = [next(iter(sample.inputs.values())) for sample in everything]
     count = min(rows.stop - rows.start, int(_SHARE * len(inputs)))
     order = np.random.default_rng(choice).permutation(len(inputs))[:count]
-    return np.concatenate([inputs[number] for number in order])
-
-
-def measure(case: Case, assets: Path, folder: Path, system: str, choice: int) -> dict[str, Any]:
-    """SQNR and cost of one system with one choice; empty where its environment is missing."""
-    model = case.model(assets)
-    rows = folder / f"{case.file}.choice{choice}.npy"
-    np.save(rows, chosen_rows(case, assets, choice))
-    path = folder / f"{case.file}.choice.{system}.onnx"
-    path.unlink(missing_ok=True)
-    run = make(system, assets / "models" / f"{case.file}.onnx", rows, path, 3600)
-    if run is None:
-        return {}
-    if run.failure:
-        return {"failure": run.failure}
-    results = evaluate_all(
-        {"fp32": load_onnxruntime(model), system: load_int8(onnx.load(path))},
-        case.samples(assets, model, "evaluation"),
-        case.task(assets),
-        inputs=calibrators.input_specs(model),
-        reference="fp32",
-    )
-    agreement = results[system].agreement
-    if agreement is None:
-        return {}
-    (output,) = agreement.outputs.values()
-    return {"sqnr_db": output.sqnr_db, "processor_s": run.processor_s}
+    chosen = folder / f"{case.file}.{choice}.npy"
+    np.save(chosen, np.concatenate([inputs[number] for number in order]))
+    return chosen
 
 
 def table(
@@ -98,20 +71,26 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=CASES, default=NETWORKS, metavar="NETWORK")
     parser.add_argument("--systems", nargs="+", default=SYSTEMS)
     parser.add_argument("--choices", type=int, default=3)
+    parser.add_argument("--limit", type=int, default=3600, help="processor seconds of a tool")
     arguments = parser.parse_args()
     folder: Path = arguments.folder.resolve()
-    folder.mkdir(parents=True, exist_ok=True)
+    graphs = folder / "choices"  # those of the comparison itself stay
+    graphs.mkdir(parents=True, exist_ok=True)
     levels: dict[str, dict[str, list[float]]] = {}
     for name in arguments.only:
         case, path = CASES[name], folder / f"{CASES[name].file}.choices.json"
         assets = case.home(arguments.assets.resolve(), folder)
         known = cached(path)
-        for system in arguments.systems:
-            done = known["systems"].setdefault(system, {})
-            for choice in range(1, arguments.choices + 1):
-                if str(choice) not in done:
-                    done[str(choice)] = measure(case, assets, folder, system, choice)
-                    print(f"  {name}: {system}, {choice}: {done[str(choice)]}", file=sys.stderr)
+        for choice in map(str, range(1, arguments.choices + 1)):
+            done = [known["systems"].setdefault(system, {}) for system in arguments.systems]
+            if all(choice in found for found in done):
+                continue
+            rows = chosen_rows(case, assets, graphs, int(choice))
+            for system, found in zip(arguments.systems, done, strict=True):
+                if choice not in found:
+                    made = measure(case, assets, graphs, system, arguments.limit, rows)
+                    found[choice] = made.get(system, {})
+                    print(f"  {name}: {system}, {choice}: {found[choice]}", file=sys.stderr)
                     path.write_text(json.dumps(known, indent=1))
         levels[name] = {
             system: [one["sqnr_db"] for one in found.values() if "sqnr_db" in one]

@@ -12,7 +12,7 @@ from onnx import numpy_helper
 from engines.onnx_layers import is_dequantized
 from engines.openvino.cpu_isa import CpuIsa
 from graphs.operators import WEIGHTED_OPS
-from graphs.pairs import pair_partners, reduction_axis, saturating
+from graphs.pairs import reduction_axis, saturates
 from graphs.view import GraphView, Node
 
 __all__ = ["needed_cpu_isa"]
@@ -42,5 +42,4 @@ def _saturates(node: Node, codes: NDArray[Any]) -> bool:
     axis = reduction_axis(node.op_type, codes.ndim, transposed=transposed)
     if axis is None or codes.dtype != np.int8:
         return True
-    partners = pair_partners(codes.shape, axis, None)  # one long row: rows never mix in a pair
-    return bool(saturating(codes.reshape(1, -1), partners).any())
+    return saturates(codes, axis)

@@ -150,10 +150,7 @@ def _equalized(
 ) -> tuple[Improved, ...]:
     """Networks to begin with: channels equalised as their readers judge, and otherwise."""
     found = equalized(plain.model, placement, plain.ranges, samples, seed=seed)
-    return tuple(
-        as_calibrated(model, dataclasses.replace(ranges, graph_hash=graph_hash(model)))
-        for model, ranges in found
-    )
+    return tuple(as_calibrated(*each) for each in found)
 
 
 def _closest(

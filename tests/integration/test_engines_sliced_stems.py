@@ -155,3 +155,14 @@ def test_weights_that_would_saturate_without_vnni(rng: np.random.Generator) -> N
     assert engines.needed_cpu_isa(int8) == "vnni"
     count, _ = compiled(int8, feeds)
     assert count == 1
+
+
+def test_a_concat_of_unknown_rank_is_left_alone() -> None:
+    """No rank, no picture."""
+    ops = openvino().opset13
+    x = ops.parameter(openvino().PartialShape.dynamic(), np.float32)
+    joined = ops.concat([x, x], axis=1)
+    weight = ops.constant(np.ones((4, 6, 1, 1), np.float32))
+    layer = ops.convolution(joined, weight, [1, 1], [0, 0], [0, 0], [1, 1])
+    network = openvino().Model([layer], [x], "unknown")
+    assert join_sliced_stems(openvino(), network) == 0

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from engines.openvino.library import core, openvino, settings
@@ -17,6 +19,22 @@ from tests.networks import Builder
 from tests.networks.running import minmax_ranges, random_feeds, run, sqnr_db
 
 pytest.importorskip("openvino", reason="needs pip install '.[cpu]'")
+
+
+def fused(model: onnx.ModelProto, feeds: Mapping[str, Any]) -> tuple[onnx.ModelProto, Any]:
+    """The INT8 graph, and OpenVINO's network of it; some values saturate."""
+    placement = place(model, profile="cpu", portable=True)
+    ranges = minmax_ranges(model, placement.tensors, feeds, factor=0.7)
+    int8 = insert_qdq(model, placement, ranges)
+    network = core().read_model(int8.SerializeToString())
+    fuse_qdq(openvino(), network)
+    return int8, network
+
+
+def computes_the_graph(network: Any, int8: onnx.ModelProto, feeds: Mapping[str, Any]) -> None:
+    found = core().compile_model(network, "CPU", settings(1, "f32"))(feeds).values()
+    for wanted, values in zip(run(int8, feeds, optimize=False).values(), found, strict=True):
+        assert sqnr_db(wanted, values) > 35, "a code may differ where a sum is rounded otherwise"
 
 
 @pytest.mark.parametrize("activation", ["relu", "relu6", "silu", "none"])
@@ -51,17 +69,11 @@ def test_a_tensor_that_is_read_in_float_too(batch: int | str, rng: np.random.Gen
     y = net.relu(net.op("Conv", x, net.weight((16, 16, 3, 3), 144), kernel_shape=[3, 3]))
     net.channels[y] = 16
     model = net.build("net", net.conv(y, 8, 1), net.op("GlobalMaxPool", y))
-    placement = place(model, profile="cpu", portable=True)
     feeds = random_feeds(model, rng)
-    ranges = minmax_ranges(model, placement.tensors, feeds, factor=0.7)  # some values saturate
-    int8 = insert_qdq(model, placement, ranges)
-    network = core().read_model(int8.SerializeToString())
-    fuse_qdq(openvino(), network)
+    int8, network = fused(model, feeds)
     assert use_unsigned_codes(openvino(), network) == 2
     assert add_missing_biases(openvino(), network) == (1 if batch == "N" else 0)
-    found = core().compile_model(network, "CPU", settings(1, "f32"))(feeds).values()
-    for wanted, values in zip(run(int8, feeds, optimize=False).values(), found, strict=True):
-        assert sqnr_db(wanted, values) > 35
+    computes_the_graph(network, int8, feeds)
 
 
 def clamps(network: Any) -> list[tuple[float, float]]:
@@ -93,20 +105,14 @@ def test_layers_that_give_codes_out(kind: str, batch: int | str, rng: np.random.
             y = net.conv(x, 16, groups=16 if kind == "depthwise" else 1)
         out = net.conv(net.relu6(y), 8)
     model = net.build("net", out)
-    placement = place(model, profile="cpu", portable=True)
     feeds = random_feeds(model, rng)
-    ranges = minmax_ranges(model, placement.tensors, feeds, factor=0.7)  # some values saturate
-    int8 = insert_qdq(model, placement, ranges)
-    network = core().read_model(int8.SerializeToString())
-    fuse_qdq(openvino(), network)
+    int8, network = fused(model, feeds)
     assert use_unsigned_codes(openvino(), network) == 1
     assert left_of_limits(network) == 0
     ((low, high),) = clamps(network)
     assert low == 0
     assert high == pytest.approx(127)
-    found = core().compile_model(network, "CPU", settings(1, "f32"))(feeds).values()
-    for wanted, values in zip(run(int8, feeds, optimize=False).values(), found, strict=True):
-        assert sqnr_db(wanted, values) > 35, "a code may differ where a sum is rounded otherwise"
+    computes_the_graph(network, int8, feeds)
 
 
 def test_layers_that_keep_their_scale(rng: np.random.Generator) -> None:
@@ -119,18 +125,12 @@ def test_layers_that_keep_their_scale(rng: np.random.Generator) -> None:
     read_twice = net.conv(x, 16)
     heads = [net.conv(net.relu(y), 8) for y in (*shared, read_twice)]
     model = net.build("net", *heads, net.op("GlobalMaxPool", read_twice))
-    placement = place(model, profile="cpu", portable=True)
     feeds = random_feeds(model, rng)
-    ranges = minmax_ranges(model, placement.tensors, feeds, factor=0.7)
-    int8 = insert_qdq(model, placement, ranges)
-    network = core().read_model(int8.SerializeToString())
-    fuse_qdq(openvino(), network)
+    int8, network = fused(model, feeds)
     assert use_unsigned_codes(openvino(), network) == 3
     tops = [high for _, high in clamps(network)]
     assert all(abs(top - 127) > 1e-3 for top in tops), "no layer is divided"
-    found = core().compile_model(network, "CPU", settings(1, "f32"))(feeds).values()
-    for wanted, values in zip(run(int8, feeds, optimize=False).values(), found, strict=True):
-        assert sqnr_db(wanted, values) > 35
+    computes_the_graph(network, int8, feeds)
 
 
 def test_limits_of_both_signs(rng: np.random.Generator) -> None:
@@ -140,18 +140,12 @@ def test_limits_of_both_signs(rng: np.random.Generator) -> None:
     limited = net.op("Clip", y, net.constant(np.float32(-3)), net.constant(np.float32(3)))
     net.channels[limited] = 16
     model = net.build("net", net.conv(limited, 8))
-    placement = place(model, profile="cpu", portable=True)
     feeds = random_feeds(model, rng)
-    ranges = minmax_ranges(model, placement.tensors, feeds, factor=0.7)
-    int8 = insert_qdq(model, placement, ranges)
-    network = core().read_model(int8.SerializeToString())
-    fuse_qdq(openvino(), network)
+    int8, network = fused(model, feeds)
     assert use_unsigned_codes(openvino(), network) == 0
     assert left_of_limits(network) == 0
     assert [end for pair in clamps(network) for end in pair] == pytest.approx([-128, 127], abs=1.1)
-    found = core().compile_model(network, "CPU", settings(1, "f32"))(feeds).values()
-    for wanted, values in zip(run(int8, feeds, optimize=False).values(), found, strict=True):
-        assert sqnr_db(wanted, values) > 35
+    computes_the_graph(network, int8, feeds)
 
 
 @pytest.mark.parametrize("low", [0.0, 0.25, -0.25], ids=["zero", "above", "below"])
@@ -176,13 +170,7 @@ def test_limits_behind_a_layer_whose_result_is_moved(
     y = net.op("Transpose", y, perm=[0, 2, 1]) if move == "Transpose" else y
     y = net.op("Unsqueeze", y, net.ints(2)) if move != "none" else y
     model = net.build("sequence", net.op("Conv", y, net.weight((8, 24, 1, 3), 72), **kernel))
-    placement = place(model, profile="cpu", portable=True)
     feeds = {"x": rng.standard_normal((2, 16, 1, 12)).astype(np.float32)}
-    ranges = minmax_ranges(model, placement.tensors, feeds, factor=0.7)
-    int8 = insert_qdq(model, placement, ranges)
-    network = core().read_model(int8.SerializeToString())
-    fuse_qdq(openvino(), network)
+    int8, network = fused(model, feeds)
     use_unsigned_codes(openvino(), network)
-    found = core().compile_model(network, "CPU", settings(1, "f32"))(feeds).values()
-    for wanted, values in zip(run(int8, feeds, optimize=False).values(), found, strict=True):
-        assert sqnr_db(wanted, values) > 35
+    computes_the_graph(network, int8, feeds)

@@ -20,11 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from engines.openvino.rewrites.ports import constant_at, readers
+from engines.openvino.rewrites.ports import LAYERS, constant_at, readers
 
 __all__ = ["add_missing_biases", "hide_sizes"]
 
-LAYERS = ("Convolution", "GroupConvolution", "MatMul")
 NOTHING = 1e-30  # an exact zero would be taken out again
 JOINED_AXES = 2
 

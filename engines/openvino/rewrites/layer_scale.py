@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.openvino.rewrites.ports import constant_at, readers
+from engines.openvino.rewrites.ports import LAYERS, constant_at, readers
 
 __all__ = ["divide_layer", "is_layer_result"]
 
-LAYERS = ("Convolution", "GroupConvolution", "MatMul")
 MOVES_WEIGHTS = ("Reshape", "Transpose")
 
 

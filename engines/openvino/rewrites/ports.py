@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["constant_at", "readers"]
+__all__ = ["LAYERS", "constant_at", "readers"]
+
+LAYERS = ("Convolution", "GroupConvolution", "MatMul")
+"""What has a weight, and a constant bias as an Add behind it."""
 
 
 def readers(port: Any) -> list[Any]:

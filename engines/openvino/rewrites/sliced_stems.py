@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from graphs.pairs import pair_partners, saturating
+from graphs.pairs import saturates
 
 __all__ = ["join_sliced_stems"]
 
@@ -59,7 +59,7 @@ def join_sliced_stems(openvino: Any, network: Any) -> int:
         if stored is None:
             continue
         spread = _spread(stored, quarters)
-        if _saturates(stored) or not _saturates(spread):
+        if stored.dtype != np.int8 or saturates(stored, 1) or not saturates(spread, 1):
             _replace(ops, layer, quarters, spread)
             count += 1
     network.validate_nodes_and_infer_types()
@@ -76,22 +76,23 @@ def _quarters(port: Any) -> list[_Quarter]:
     concat = port.get_node()
     if concat.get_type_name() != "Concat" or len(port.get_target_inputs()) != 1:
         return []
-    shape = port.get_partial_shape()
-    if shape.rank.get_length() != 4 or concat.get_attributes()["axis"] not in (1, -3):
+    if not _is_picture(port) or concat.get_attributes()["axis"] not in (1, -3):
         return []
-    found = [_quarter(part) for part in concat.input_values()]
-    first = found[0]
-    if first is None or any(
-        one is None or one.source != first.source or one.steps != first.steps for one in found
-    ):
+    parts = [_quarter(part) for part in concat.input_values()]
+    found = [part for part in parts if part is not None]
+    if len(found) < len(parts) or len({(one.source, one.steps) for one in found}) > 1:
         return []
-    rows, columns = first.steps
+    source, _, (rows, columns) = found[0]
     every = {(row, column) for row in range(rows) for column in range(columns)}
-    sizes = [first.source.get_partial_shape()[axis] for axis in (ROWS, COLUMNS)]
     # Sizes that are free might not divide, and fail in the Concat.
-    fixed = all(size.is_static for size in sizes)
-    whole = len(found) == len(every) > 1 and {one.starts for one in found if one} == every
-    return [one for one in found if one] if fixed and whole else []
+    fixed = all(source.get_partial_shape()[axis].is_static for axis in (ROWS, COLUMNS))
+    whole = len(found) == len(every) > 1 and {one.starts for one in found} == every
+    return found if fixed and whole else []
+
+
+def _is_picture(port: Any) -> bool:
+    rank = port.get_partial_shape().rank
+    return bool(rank.is_static and rank.get_length() == 4)
 
 
 def _quarter(port: Any) -> _Quarter | None:
@@ -103,6 +104,8 @@ def _quarter(port: Any) -> _Quarter | None:
         if len(parts) != 4 or any(part is None for part in parts):
             return None
         source = op.input_value(0)
+        if not _is_picture(source):
+            return None
         shape = source.get_partial_shape()
         for start, stop, step, axis in zip(*(part or [] for part in parts), strict=True):
             axis %= 4
@@ -112,8 +115,7 @@ def _quarter(port: Any) -> _Quarter | None:
                 return None
             starts[axis], steps[axis] = start, step
         port = source
-    rank = port.get_partial_shape().rank
-    if rank.is_dynamic or rank.get_length() != 4:
+    if not _is_picture(port):
         return None
     return _Quarter(port, (starts[ROWS], starts[COLUMNS]), (steps[ROWS], steps[COLUMNS]))
 
@@ -128,14 +130,6 @@ def _stored(port: Any) -> NDArray[Any] | None:
                 return None
         op = op.input_value(0).get_node()
     return np.array(op.data) if op.get_type_name() == "Constant" and op.data.ndim == 4 else None
-
-
-def _saturates(stored: NDArray[Any]) -> bool:
-    """Whether codes have a pair whose sum of products may not fit 16 bits."""
-    if stored.dtype != np.int8:
-        return False
-    partners = pair_partners(stored.shape, 1, None)
-    return bool(saturating(stored.reshape(1, -1), partners).any())
 
 
 def _replace(ops: Any, layer: Any, quarters: list[_Quarter], spread: NDArray[Any]) -> None:

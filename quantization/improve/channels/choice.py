@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import onnx
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 
 from calibrators.ranges.ranges import Ranges
 from graphs.channel_groups import ChannelGroups
+from graphs.identity import graph_hash
 from graphs.view import GraphView
 from quantization.improve.channels.amax import channel_amax
 from quantization.improve.channels.equalize import (
@@ -56,7 +58,7 @@ def equalized(
     *,
     seed: int,
 ) -> tuple[tuple[onnx.ModelProto, Ranges], ...]:
-    """The model with equalised channels, and ranges that fit (of the old graph's hash).
+    """The model with equalised channels, and ranges that fit.
 
     The first as readers judge. The second goes half way wherever that costs nothing; there is none
     of a large model, which would be held once more, or where it is the first.
@@ -83,7 +85,7 @@ def equalized(
 def _by_readers(tried: _Tried, judge: Judge) -> dict[str, int]:
     """The set of scales of each tensor: those of a group together, the others alone."""
     chosen: dict[str, int] = {}
-    for members in tried.components():
+    for members in tried.components:
         best = judge.best(members, _FREE_GAIN)
         chosen.update(dict.fromkeys(members, best))
         logger.debug("equalised %s: %s", NAMES[best], ", ".join(members))
@@ -104,7 +106,7 @@ def _applied(
 ) -> tuple[onnx.ModelProto, Ranges]:
     """The model with these sets of scales, and the ranges that suit them."""
     scales = np.ones(tried.groups.count)
-    for members in tried.components():
+    for members in tried.components:
         variables = np.unique(np.concatenate([tried.groups.variables(n) for n in members]))
         scales[variables] = tried.sets[chosen[members[0]], variables]
     taken = {name: tried.choices[name][best] for name, best in chosen.items() if best != NONE}
@@ -116,7 +118,8 @@ def _applied(
         for name, scale in taken.items()
         if (scale != 1).any()
     }
-    return insert_scalings(free, inserted), ranges.replace(changed)
+    result = insert_scalings(free, inserted)
+    return result, replace(ranges.replace(changed), graph_hash=graph_hash(result))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -141,6 +144,7 @@ class _Tried:
     behind: Mapping[str, float]
     costly: Mapping[str, float]
 
+    @cached_property
     def components(self) -> list[list[str]]:
         """Tensors whose channels scale together."""
         return self.groups.components(sorted(name for name in self.amax if name in self.groups))
