@@ -32,7 +32,9 @@ def can_add_bias(node: Node) -> bool:
     return node.op_type in WEIGHTED_OPS
 
 
-def add_bias(model: onnx.ModelProto, shifts: Mapping[str, Array]) -> onnx.ModelProto:
+def add_bias(
+    model: onnx.ModelProto, shifts: Mapping[str, Array], *, own: bool = False
+) -> onnx.ModelProto:
     """A new model whose weighted layers add a constant to each output channel.
 
     A constant bias is replaced (other readers of the same constant keep theirs), a missing one is
@@ -41,8 +43,9 @@ def add_bias(model: onnx.ModelProto, shifts: Mapping[str, Array]) -> onnx.ModelP
     model itself where there is nothing to add.
 
     Args:
-        model: any model; it is not changed.
+        model: any model; it is not changed, unless it is the caller's own.
         shifts: name of a node → what to add, (C_out,).
+        own: the model is a copy that the caller gives away: it is edited, and not held twice.
 
     Raises:
         ModelError: no such node, not a weighted layer, or a bias that is no constant.
@@ -51,7 +54,7 @@ def add_bias(model: onnx.ModelProto, shifts: Mapping[str, Array]) -> onnx.ModelP
         return model
     view = GraphView(model)
     nodes = {node.name: node for node in view.nodes}
-    editor = GraphEditor(copy_model(model))
+    editor = GraphEditor(model if own else copy_model(model))
     for name, shift in shifts.items():
         node = nodes.get(name)
         if node is None or not can_add_bias(node):

@@ -7,7 +7,7 @@ the weight as (groups, C_out / groups, K) and inputs as (positions, groups, K).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,7 @@ __all__ = [
 ]
 
 Array = NDArray[Any]
+_Sizes = tuple[int, ...]
 
 # Positions are cut down where one has more values than this: wide layers have many channels to
 # average over, and their columns would fill the memory.
@@ -95,7 +96,10 @@ class LayerMatrix:
         """How many columns an input has: output pixels of a batch, or rows of a matrix."""
         if not self.is_conv:
             return int(np.prod(x.shape[:-1]))
-        return int(x.shape[0] * np.prod(self._windows(x).shape[2 : 2 + self._rank]))
+        spans, strides, pads = self._geometry(x)
+        sizes = zip(x.shape[2:], pads, spans, strides, strict=True)
+        outputs = [(size + sum(pad) - span) // stride + 1 for size, pad, span, stride in sizes]
+        return int(x.shape[0] * np.prod(outputs))
 
     def columns(self, x: Array, chosen: NDArray[np.int64]) -> Array:
         """Columns of the input matrix: (len(chosen), groups, K).
@@ -107,33 +111,28 @@ class LayerMatrix:
         if not self.is_conv:
             return np.asarray(x.reshape(-1, x.shape[-1])[chosen][:, None, :])
         windows = self._windows(x)
-        rank = self._rank
-        where = np.unravel_index(chosen, (x.shape[0], *windows.shape[2 : 2 + rank]))
+        where = np.unravel_index(chosen, (x.shape[0], *windows.shape[2 : x.ndim]))
         index: Any = (where[0], slice(None), *where[1:])
         patches = windows[index]
         return np.asarray(patches.reshape(len(chosen), self.groups, -1))
 
-    @property
-    def _rank(self) -> int:
-        return self.weight.ndim - 2
+    def _geometry(self, x: Array) -> tuple[_Sizes, _Sizes, list[tuple[int, int]]]:
+        """What a kernel spans, its strides, and the padding, of each spatial axis."""
+        kernel = self.weight.shape[2:]
+        strides = self.node.integers("strides", (1,) * len(kernel))
+        dilations = self.node.integers("dilations", (1,) * len(kernel))
+        spans = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True))
+        return spans, strides, _pads(self.node, x.shape[2:], spans, strides)
 
     def _windows(self, x: Array) -> Array:
         """A view (N, C_in, *output size, *kernel size) of the padded input; nothing is copied."""
-        rank = self._rank
-        kernel = self.weight.shape[2:]
-        strides = self.node.integers("strides", (1,) * rank)
-        dilations = self.node.integers("dilations", (1,) * rank)
-        spans = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True))
-        pads = _pads(self.node, x.shape[2:], spans, strides)
+        spans, strides, pads = self._geometry(x)
         if any(low or high for low, high in pads):
             x = np.pad(x, [(0, 0), (0, 0), *pads])
-        axes = tuple(range(2, 2 + rank))
-        windows = np.lib.stride_tricks.sliding_window_view(x, spans, axis=axes)
+        windows = np.lib.stride_tricks.sliding_window_view(x, spans, axis=tuple(range(2, x.ndim)))
         every = (slice(None), slice(None))
-        steps = (
-            *(slice(None, None, s) for s in strides),
-            *(slice(None, None, d) for d in dilations),
-        )
+        dilations = self.node.integers("dilations", (1,) * len(spans))
+        steps = (slice(None, None, s) for s in (*strides, *dilations))
         return np.asarray(windows[(*every, *steps)])
 
 
@@ -193,7 +192,12 @@ def sample_columns(
 
 
 def columns_by_sample(
-    layer: LayerMatrix | None, samples: Sequence[Array], *, wanted: int, seed: int
+    layer: LayerMatrix | None,
+    samples: Sequence[Array],
+    *,
+    wanted: int,
+    seed: int,
+    change: Callable[[Array], Array] | None = None,
 ) -> list[Array]:
     """Columns at random positions of each sample, (n, groups, K); equal seeds, equal positions.
 
@@ -203,6 +207,7 @@ def columns_by_sample(
         wanted: about how many positions in all; at least one of each sample, and fewer where a
             position has many values.
         seed: of the positions.
+        change: of a sample, before its columns are taken.
     """
     rng = np.random.default_rng(seed)
     if layer is not None:
@@ -210,7 +215,8 @@ def columns_by_sample(
         wanted = min(wanted, max(wanted * _EASY_VALUES // size, _FEWEST_POSITIONS))
     share = max(1, wanted // len(samples))
     parts = []
-    for x in samples:
+    for sample in samples:
+        x = sample if change is None else change(sample)
         total = x.size if layer is None else layer.positions(x)
         chosen = np.sort(rng.choice(total, min(share, total), replace=False))
         if layer is None:

@@ -22,7 +22,7 @@ from quantization.improve.checkpoint import Checkpoint
 from quantization.improve.improve import improve_layers
 from quantization.improve.improved import Improved
 from quantization.improve.methods import EFFORTS, UNFITTED, Methods
-from quantization.improve.walk import can_walk
+from quantization.improve.walk.float_and_int8 import can_walk
 from quantization.improve.weights.wide import BLOCK_INPUTS, WIDEST_WHOLE, wide_layers
 from quantization.measure.execution import Arrays
 

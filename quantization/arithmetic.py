@@ -149,7 +149,9 @@ def quantize(
     values = np.asarray(x, dtype=np.float32)
     steps = _spread(np.asarray(scale, dtype=np.float32), values, axis)
     offset = _spread(np.asarray(zero_point), values, axis)
-    codes = ROUNDING[rounding](values / steps) + offset
+    codes = ROUNDING[rounding](values / steps)
+    if offset.any():  # in float64, where a weight of 0 would be as large again
+        codes = codes + offset
     return np.asarray(np.clip(codes, qmin, qmax), dtype=_code_type(qmin, qmax))
 
 

@@ -26,7 +26,7 @@ from artefacts.files import read_bounded
 from calibrators.ranges.ranges import Ranges
 from graphs.identity import graph_hash
 from quantization.improve.methods import Methods
-from quantization.improve.range_choice import Grid
+from quantization.improve.walk.grid import Grid
 from quantization.measure.execution import Arrays
 from quantization.placement import Placement
 from quantization.write.insert import QuantizedTensor

@@ -17,8 +17,9 @@ from graphs.view import GraphView, Node
 from quantization.improve.centring import centrable
 from quantization.improve.checkpoint import KeptWalk
 from quantization.improve.methods import Methods
-from quantization.improve.range_choice import RANGE_POSITIONS, Grid, Reader, best_grid, candidates
-from quantization.improve.walk import Decision, LayerVisit
+from quantization.improve.range_choice import RANGE_POSITIONS, Reader, best_grid, candidates
+from quantization.improve.walk.float_and_int8 import Decision, LayerVisit
+from quantization.improve.walk.grid import Grid
 from quantization.improve.weights.fitting import Columns, fit_in_blocks, fit_weights
 from quantization.improve.weights.rounding import largest_scale, round_with_feedback, second_moment
 from quantization.improve.weights.wide import WIDEST_WHOLE
@@ -211,11 +212,15 @@ class Decisions:
     def _columns(self, layer: LayerMatrix, visit: LayerVisit, grid: Grid | None) -> Columns:
         """What the layer reads at sampled positions, in float and in INT8."""
         name = layer.node.inputs[0]
-        read = [grid(x) if grid else x for x in visit.actual[name]]
+        moved = grid if grid is not None and grid.centre else None  # padding is not
         exact, actual = (
-            columns_by_sample(layer, x, wanted=_POSITIONS, seed=self._seed)
-            for x in (visit.exact[name], read)
+            columns_by_sample(
+                layer, values[name], wanted=_POSITIONS, seed=self._seed, change=change
+            )
+            for values, change in ((visit.exact, None), (visit.actual, moved))
         )
+        if grid is not None and moved is None:  # zeros of the padding stay zeros
+            actual = [grid(columns) for columns in actual]
         found = Columns(exact=exact, actual=actual)
         return found.centred() if self._methods.biases else found
 

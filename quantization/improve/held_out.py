@@ -10,9 +10,9 @@ import onnx
 
 from artefacts.errors import DataError
 from graphs.view import GraphView
-from quantization.improve.live import live_bytes
 from quantization.improve.methods import MOST_SAMPLES
-from quantization.measure.execution import Arrays, load_onnxruntime
+from quantization.improve.walk.live import live_bytes
+from quantization.measure.execution import Arrays, load_node
 
 __all__ = ["divided"]
 
@@ -48,7 +48,7 @@ def divided(
         )
     order = np.random.default_rng(seed).permutation(len(samples))
     fed = sum(array.nbytes for array in samples[0].values())
-    each = 2 * live_bytes(GraphView(model), load_onnxruntime, samples[0]) + fed
+    each = 2 * live_bytes(GraphView(model), load_node, samples[0]) + fed
     most = min(MOST_SAMPLES, max(_LIMIT_BYTES // each, 2 * _FEWEST_HELD_OUT))
     if most < min(len(samples), MOST_SAMPLES):
         logger.info("%d of %d samples are used, %d MiB each", most, len(samples), each >> 20)

@@ -3,7 +3,7 @@
 First, channels are equalised where that is exact (channels), in the way that brings the whole
 network closer to float. Then one walk through the network does, layer by layer: choose the grid of
 each new activation (range_choice; centred where that is free, centring), fit and round the weights
-to the input that INT8 hands them (weights), take the mean error off the bias (bias). What is kept
+to the input that INT8 hands them (weights), take the mean error off the bias (walk). What is kept
 is what helps on samples that the walk has not seen.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -29,10 +30,10 @@ from quantization.improve.decisions import Decisions
 from quantization.improve.held_out import divided
 from quantization.improve.improved import Improved, as_calibrated
 from quantization.improve.methods import EFFORTS, NOTHING, Methods
-from quantization.improve.range_choice import Grid
 from quantization.improve.trials import Comparison, Trial
-from quantization.improve.walk import FloatAndInt8
-from quantization.measure.execution import Arrays, load_onnxruntime
+from quantization.improve.walk.float_and_int8 import FloatAndInt8
+from quantization.improve.walk.grid import Grid
+from quantization.measure.execution import Arrays, load_node
 from quantization.placement import Placement
 from quantization.write.insert import unify_ranges
 
@@ -99,16 +100,10 @@ def improve(
     start = plain = as_calibrated(model, ranges)
     if any(methods.equalizing for methods in variants):
         start = _closest(_equalized(plain, placement, fit, _SEED), placement, model, fit)
-    results: list[Improved] = []
-    walks_of = None if checkpoint is None else checkpoint.of(fit)
-    for methods in variants:
-        if methods == NOTHING:
-            results.append(plain)
-            continue
-        step = _part(progress, sum(done.methods != NOTHING for done in results), walks)
-        begun = start if methods.equalizing else plain
-        results.append(_walked(begun, placement, fit, methods, _SEED, step, walks_of))
-    start = begun = plain  # a copy of the network goes, where channels were equalised
+    kept = None if checkpoint is None else checkpoint.of(fit)
+    walk = _Walk(placement=placement, samples=fit, walks=kept)
+    results = _results(walk, plain, start, variants, progress)
+    start = plain  # a copy of the network goes, where channels were equalised
     trials = [comparison.trial(result, placement) for result in results]
     best = max(range(len(trials)), key=lambda number: trials[number].mean_db)
     return results[best], tuple(trials)
@@ -142,7 +137,7 @@ def improve_layers(
     start = as_calibrated(model, ranges)
     if methods.equalizing:
         start = _equalized(start, placement, samples, seed)[0]
-    return _walked(start, placement, samples, methods, seed, progress)
+    return _Walk(placement=placement, samples=samples, seed=seed)(start, methods, progress)
 
 
 def _equalized(
@@ -170,46 +165,82 @@ def _closest(
     return starts[int(np.argmax(levels))]
 
 
-def _walked(
+def _results(
+    walk: _Walk,
+    plain: Improved,
     start: Improved,
-    placement: Placement,
-    samples: Sequence[Arrays],
-    methods: Methods,
-    seed: int,
+    variants: Sequence[Methods],
     progress: Progress | None,
-    walks: Walks | None = None,
-) -> Improved:
-    """All methods but the equalisation, which the start has behind it."""
-    view = GraphView(start.model)
-    unified = unify_ranges(start.ranges, placement)
-    kept = None
-    if walks is not None:
-        kept = walks.walk(start.model, placement, unified, methods, seed)
-    decisions = Decisions(view, placement, unified, methods, seed=seed, kept=kept)
-    both = FloatAndInt8(view=view, load=load_onnxruntime, samples=samples, correct=methods.biases)
-    try:
-        both.walk(decisions.decide, progress)
-    finally:
-        if walks is not None:  # Ctrl-C loses nothing
-            walks.save()
-    centres = {name: grid.centre for name, grid in decisions.grids.items() if grid.centre}
-    shifts = dict(both.shifts)
-    moved = centring_shifts(view, decisions.centrable, centres, decisions.rounded)
-    for name, shift in moved.items():
-        shifts[name] = shifts.get(name, np.zeros(1)) + shift
-    released = _released(
-        decisions, both, moved, centring_shifts(view, decisions.centrable, centres)
-    )
-    changed = add_bias(move_bounds(start.model, decisions.centrable, centres), shifts)
-    new = start.ranges.replace({name: _range(grid) for name, grid in decisions.grids.items()})
-    return Improved(
-        model=changed,
-        ranges=dataclasses.replace(new, graph_hash=graph_hash(changed)),
-        weights=decisions.weights,
-        methods=methods,
-        released=released,
-        floating={n: -s for n, s in both.shifts.items() if n not in decisions.int8_nodes},
-    )
+) -> list[Improved]:
+    """What each variant makes of the network, or of the one with equalised channels."""
+    walks = sum(methods != NOTHING for methods in variants)
+    uses = sum(methods.equalizing for methods in variants)
+    results: list[Improved] = []
+    for methods in variants:
+        if methods == NOTHING:
+            results.append(plain)
+            continue
+        step = _part(progress, sum(done.methods != NOTHING for done in results), walks)
+        uses -= methods.equalizing
+        own = methods.equalizing and not uses and start.model is not plain.model
+        results.append(walk(start if methods.equalizing else plain, methods, step, own=own))
+    return results
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Walk:
+    """All methods but the equalisation, which a start has behind it.
+
+    Attributes:
+        placement: of the network.
+        samples: that it is fitted to.
+        seed: of the positions.
+        walks: where decisions are kept; None for nowhere.
+    """
+
+    placement: Placement
+    samples: Sequence[Arrays]
+    seed: int = _SEED
+    walks: Walks | None = None
+
+    def __call__(
+        self, start: Improved, methods: Methods, progress: Progress | None, *, own: bool = False
+    ) -> Improved:
+        """A network with these methods; that of an ``own`` start, nobody else's, is edited."""
+        view = GraphView(start.model)
+        unified = unify_ranges(start.ranges, self.placement)
+        decisions = self._decisions(view, unified, methods)
+        both = FloatAndInt8(view=view, load=load_node, samples=self.samples, correct=methods.biases)
+        try:
+            both.walk(decisions.decide, progress)
+        finally:
+            if self.walks is not None:  # Ctrl-C loses nothing
+                self.walks.save()
+        centres = {name: grid.centre for name, grid in decisions.grids.items() if grid.centre}
+        shifts = dict(both.shifts)
+        moved = centring_shifts(view, decisions.centrable, centres, decisions.rounded)
+        for name, shift in moved.items():
+            shifts[name] = shifts.get(name, np.zeros(1)) + shift
+        moved_float = centring_shifts(view, decisions.centrable, centres)
+        released = _released(decisions, both, moved, moved_float)
+        centred = move_bounds(start.model, decisions.centrable, centres)
+        changed = add_bias(centred, shifts, own=own or centred is not start.model)
+        new = start.ranges.replace({name: _range(grid) for name, grid in decisions.grids.items()})
+        return Improved(
+            model=changed,
+            ranges=dataclasses.replace(new, graph_hash=graph_hash(changed)),
+            weights=decisions.weights,
+            methods=methods,
+            released=released,
+            floating={n: -s for n, s in both.shifts.items() if n not in decisions.int8_nodes},
+        )
+
+    def _decisions(self, view: GraphView, ranges: Ranges, methods: Methods) -> Decisions:
+        """Those that were kept are not made again."""
+        kept = None
+        if self.walks is not None:
+            kept = self.walks.walk(view.model, self.placement, ranges, methods, self.seed)
+        return Decisions(view, self.placement, ranges, methods, seed=self.seed, kept=kept)
 
 
 def _released(

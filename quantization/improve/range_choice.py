@@ -26,9 +26,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quantization.arithmetic import activation_scale
+from quantization.improve.walk.grid import Grid
 
-__all__ = ["RANGE_POSITIONS", "Grid", "Reader", "best_grid", "candidates", "errors_of_grids"]
+__all__ = ["RANGE_POSITIONS", "Reader", "best_grid", "candidates", "errors_of_grids"]
 
 Array = NDArray[Any]
 
@@ -41,32 +41,6 @@ convolutions lose by it: MobileNetV1 19.4 to 18.5 dB, MobileNetV2 49.2 to 48.1."
 RANGE_POSITIONS = 1024  # columns sampled for a choice, which tries a dozen grids on them
 _SHARES = np.geomspace(1.0, 0.25, 13)
 _QUIETEST = 1e-2  # of the mean signal: what a sample counts as that has less, e.g. a black image
-
-
-@dataclass(frozen=True, kw_only=True)
-class Grid:
-    """The values that INT8 can hold: ``centre + scale * q``, q = -128 ... 127.
-
-    Attributes:
-        amax: the range on each side of the centre; scale = amax / 127.
-        centre: 0 but for tensors that the graph moves (quantization.improve.centring).
-        unsigned: q = 0 ... 255 and scale = amax / 255, for tensors that are never negative.
-    """
-
-    amax: float
-    centre: float = 0.0
-    unsigned: bool = False
-
-    def __call__(self, x: Array) -> Array:
-        """Q and DQ of an activation as ONNX and TensorRT compute it."""
-        scale, centre = activation_scale(self.amax, unsigned=self.unsigned), np.float32(self.centre)
-        codes = np.asarray(x, np.float32) - centre
-        codes /= scale
-        np.rint(codes, out=codes)
-        np.clip(codes, *((0, 255) if self.unsigned else (-128, 127)), out=codes)
-        codes *= scale
-        codes += centre
-        return codes.astype(x.dtype, copy=False)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

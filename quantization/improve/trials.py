@@ -72,8 +72,8 @@ class Comparison:
         Raises:
             ModelError: it cannot be run.
         """
-        int8 = with_outputs(result.quantized(placement), self.outputs)
-        found = run_all(load_int8(before_scores(int8)), self.samples)
+        run = load_int8(before_scores(with_outputs(result.quantized(placement), self.outputs)))
+        found = run_all(run, self.samples)
         levels = [
             compare(lambda _, outputs=outputs: outputs, [feed], [wanted]).sqnr_db  # type: ignore[misc]
             for feed, outputs, wanted in zip(self.samples, found, self.exact, strict=True)

@@ -28,6 +28,7 @@ __all__ = [
     "is_large",
     "load_int8",
     "load_int8_quickly",
+    "load_node",
     "load_onnxruntime",
 ]
 
@@ -44,6 +45,7 @@ def load_onnxruntime(
     *,
     optimize: bool = True,
     integers: bool = True,
+    arena: bool = True,
     outputs: Sequence[str] | None = None,
 ) -> Run:
     """A model on onnxruntime's CPU provider.
@@ -55,6 +57,8 @@ def load_onnxruntime(
             onnxruntime replaces them by the integer kernels of this processor, which saturate
             where it has no VNNI instructions.
         integers: False optimises everything but that: Q/DQ pairs stay in float arithmetic.
+        arena: False gives memory back as soon as a tensor goes. An arena keeps the most that it
+            ever held, and what a run gave out stands in it.
         outputs: tensors of a model to give out instead of its outputs.
 
     Raises:
@@ -66,7 +70,7 @@ def load_onnxruntime(
     options.log_severity_level = 4  # its warnings go to stderr past Python; errors are raised
     # Idle workers would otherwise spin on the cores that numpy computes on between runs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.enable_cpu_mem_arena = not is_large(model)  # it keeps the most that it ever held
+    options.enable_cpu_mem_arena = arena and not is_large(model)
     # A weight is dequantized when it is read: in the usual order all of them are, before the rest.
     options.execution_order = runtime.ExecutionOrder.PRIORITY_BASED
     if not integers:
@@ -118,6 +122,11 @@ def is_large(model: onnx.ModelProto | Path) -> bool:
             return is_large(onnx.load(model, load_external_data=False))
         return False
     return weight_bytes(model) > LARGE_BYTES
+
+
+def load_node(model: onnx.ModelProto) -> Run:
+    """A model of one node, whose outputs are kept for many samples and given up one by one."""
+    return load_onnxruntime(model, arena=False)
 
 
 def load_int8(model: onnx.ModelProto | Path) -> Run:

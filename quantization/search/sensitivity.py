@@ -30,8 +30,9 @@ from graphs.view import GraphView
 from graphs.walk import nodes
 from quantization.arithmetic import dequantize
 from quantization.improve.improved import Improved
-from quantization.improve.range_choice import Grid
-from quantization.improve.walk import Decision, FloatAndInt8, LayerVisit, can_walk, reads
+from quantization.improve.walk.float_and_int8 import Decision, FloatAndInt8, LayerVisit, can_walk
+from quantization.improve.walk.grid import Grid
+from quantization.improve.walk.one_node import reads
 from quantization.measure.execution import Arrays, Load, load_int8, load_onnxruntime
 from quantization.measure.fidelity import Fidelity, compare, run_all
 from quantization.placement import Placement

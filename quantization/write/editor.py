@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -126,12 +126,12 @@ def _drop_unread_constants(model: onnx.ModelProto, view: GraphView) -> None:
     if dead:
         replace_nodes(graph, [node for node in nodes(graph) if dead.isdisjoint(node.output)])
     for values in (graph.initializer, graph.input):
-        _keep(values, [value for value in values if value.name not in dropped])
-    _keep(graph.value_info, [value for value in graph.value_info if value.name in made])
+        _remove(values, {value.name for value in values} & dropped)
+    _remove(graph.value_info, {value.name for value in graph.value_info} - made)
 
 
-def _keep(values: Any, kept: list[Any]) -> None:
-    """Leave only ``kept`` in a repeated field; removing one by one is quadratic."""
-    if len(kept) < len(values):
-        del values[:]
-        values.extend(kept)
+def _remove(values: Any, names: Set[str]) -> None:
+    """Take some out of a repeated field: sorted behind the others, so that none is copied."""
+    if names:
+        values.sort(key=lambda value: value.name in names)  # a stable sort keeps the order
+        del values[sum(value.name not in names for value in values) :]

@@ -52,12 +52,7 @@ MAY_IMPORT = {
         "quantization.arithmetic",
         "quantization.placement",
     ),
-    "quantization.measure": (
-        "artefacts",
-        "graphs",
-        "quantization.prepare",
-        "quantization.write",
-    ),
+    "quantization.measure": ("artefacts", "graphs", "quantization.prepare", "quantization.write"),
     "quantization.improve": (
         "artefacts",
         "graphs",
@@ -66,6 +61,12 @@ MAY_IMPORT = {
         "quantization.measure",
         "quantization.placement",
         "quantization.write",
+    ),
+    "quantization.improve.walk": (
+        "artefacts",
+        "graphs",
+        "quantization.arithmetic",
+        "quantization.measure",
     ),
     "quantization.improve.weights": (
         "artefacts",

@@ -16,7 +16,7 @@ from calibrators.ranges.ranges import READER_ERROR, SMALLEST_AMAX, Range
 from graphs.layer_matrix import LayerMatrix, layer_matrix, sample_columns
 from graphs.view import GraphView
 from quantization.improve.range_choice import RANGE_POSITIONS, Reader, candidates, errors_of_grids
-from quantization.improve.walk import Decision, LayerVisit
+from quantization.improve.walk.float_and_int8 import Decision, LayerVisit
 from quantization.improve.weights.rounding import largest_scale
 from quantization.placement import Placement
 

@@ -9,7 +9,7 @@ from onnx import numpy_helper
 
 from artefacts.errors import ModelError
 from graphs.amend import add_bias
-from quantization.improve.bias import bias_shift
+from quantization.improve.walk.bias import bias_shift
 from quantization.measure.execution import load_onnxruntime
 from tests.networks import Builder
 
@@ -150,3 +150,17 @@ def test_a_bias_that_beta_scales(beta: float, rng: np.random.Generator) -> None:
     before = load_onnxruntime(model)(feeds)["y"]
     after = load_onnxruntime(add_bias(model, {"dense": np.arange(3.0)}))(feeds)["y"]
     np.testing.assert_allclose(after, before + np.arange(3.0), rtol=1e-5, atol=1e-5)
+
+
+def test_a_model_that_is_given_away_is_edited_where_it_is(rng: np.random.Generator) -> None:
+    net = Builder()
+    x = net.input("x", ("N", 6))
+    model = net.build("dense", net.gemm(x, 6, 4))
+    name, shift = model.graph.node[0].name, rng.normal(size=4)
+    kept = add_bias(model, {name: shift})
+    assert kept is not model
+    feeds = {"x": rng.normal(size=(3, 6)).astype(np.float32)}
+    wanted = load_onnxruntime(kept)(feeds)
+    assert add_bias(model, {name: shift}, own=True) is model
+    for output, values in load_onnxruntime(model)(feeds).items():
+        np.testing.assert_array_equal(values, wanted[output])

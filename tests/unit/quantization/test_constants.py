@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from graphs.view import GraphView
 from quantization.foreign.importer import import_quantized
-from quantization.improve.walk import FloatAndInt8
+from quantization.improve.walk.float_and_int8 import FloatAndInt8
 from quantization.measure.execution import load_int8, load_onnxruntime
 from quantization.prepare.prepare import prepare
 

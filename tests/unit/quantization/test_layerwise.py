@@ -6,7 +6,7 @@ import numpy as np
 from onnx import TensorProto, helper
 
 from graphs.view import GraphView
-from quantization.improve.walk import run_node
+from quantization.improve.walk.one_node import OneNode
 from quantization.measure.execution import load_onnxruntime
 from tests.networks.builder import Builder
 
@@ -21,7 +21,7 @@ def test_a_scalar_constant_stays_a_scalar(rng: np.random.Generator) -> None:
     opset = helper.make_opsetid("", 17)
     view = GraphView(helper.make_model(graph, opset_imports=[opset], ir_version=8))
     values = rng.standard_normal((1, 5, 8)).astype(np.float32)
-    found = run_node(view, load_onnxruntime, view.nodes[0], {x: [values]})
+    found = OneNode(view, load_onnxruntime, view.nodes[0])({x: [values]})
     np.testing.assert_array_equal(found[y][0], values[:, 0])
 
 
@@ -38,6 +38,6 @@ def test_indices_may_be_of_another_length_in_each_sample(rng: np.random.Generato
     view = GraphView(helper.make_model(graph, opset_imports=[opset], ir_version=8))
     values = [rng.standard_normal((nodes, 4)).astype(np.float32) for nodes in (5, 9)]
     edges = [rng.integers(0, 5, count) for count in (7, 11)]
-    found = run_node(view, load_onnxruntime, view.nodes[0], {"x": values, "edges": edges})
+    found = OneNode(view, load_onnxruntime, view.nodes[0])({"x": values, "edges": edges})
     for x, index, y in zip(values, edges, found["y"], strict=True):
         np.testing.assert_array_equal(y, x[index])

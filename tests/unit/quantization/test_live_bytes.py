@@ -9,8 +9,8 @@ import onnx
 import pytest
 
 from graphs.view import GraphView
-from quantization.improve.live import live_bytes
-from quantization.improve.walk import FloatAndInt8, LayerVisit
+from quantization.improve.walk.float_and_int8 import FloatAndInt8, LayerVisit
+from quantization.improve.walk.live import live_bytes
 from quantization.measure.execution import Run, load_onnxruntime
 from tests.accuracy_models import samples_of
 from tests.networks import Builder, mobilenet_v2, resnet, vit

@@ -15,7 +15,7 @@ from graphs.view import GraphView
 from quantization import prepare
 from quantization.improve.improved import Improved
 from quantization.improve.methods import NOTHING
-from quantization.improve.walk import can_walk
+from quantization.improve.walk.float_and_int8 import can_walk
 from quantization.measure.execution import load_onnxruntime
 from quantization.prepare.sequences import drop_sequences
 from quantization.search.sensitivity import sensitivities

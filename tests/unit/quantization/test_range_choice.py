@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from quantization.improve.range_choice import Grid, Reader, best_grid, candidates
+from quantization.improve.range_choice import Reader, best_grid, candidates
+from quantization.improve.walk.grid import Grid
 
 
 def test_values_that_no_reader_sees_are_clipped(rng: np.random.Generator) -> None:

@@ -12,7 +12,7 @@ from graphs.pairs import pair_partners, saturating
 from graphs.view import GraphView
 from quantization.improve.decisions import Decisions
 from quantization.improve.methods import Methods
-from quantization.improve.walk import FloatAndInt8
+from quantization.improve.walk.float_and_int8 import FloatAndInt8
 from quantization.improve.weights.rounding import (
     largest_scale,
     refit,

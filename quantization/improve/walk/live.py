@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from onnx import TypeProto, helper
 
 from graphs.nominal import nominal_types, shape_of
-from graphs.view import GraphView
-from quantization.improve.range_choice import Grid
-from quantization.improve.walk import Decision, FloatAndInt8, LayerVisit
+from graphs.view import GraphView, Node
+from quantization.improve.walk.float_and_int8 import Decision, FloatAndInt8, LayerVisit, Values
+from quantization.improve.walk.sample_arrays import SampleArrays
 from quantization.measure.execution import Arrays, Load
 
 __all__ = ["live_bytes"]
@@ -28,11 +28,10 @@ class _Sized(FloatAndInt8):
         self._types = types
 
     def _both(
-        self, visit: LayerVisit, grids: Mapping[int, Grid], constants: Mapping[str, Array]
-    ) -> tuple[dict[str, Sequence[Array]], dict[str, Sequence[Array]]]:
-        made: dict[str, Sequence[Array]] = {
-            name: [_of_type(self._types[name])] for name in visit.node.outputs if name
-        }
+        self, node: Node, exact: Values, actual: Values, decision: Decision, spent: Collection[str]
+    ) -> tuple[Values, Values]:
+        types = {name: self._types[name] for name in node.outputs if name}
+        made = {n: SampleArrays.shared([_of_type(each)]) for n, each in types.items()}
         return made, made
 
 
@@ -53,7 +52,7 @@ def live_bytes(view: GraphView, load: Load, sample: Arrays) -> int:
 
     def measure(visit: LayerVisit) -> Decision:
         nonlocal peak
-        peak = max(peak, sum(array.nbytes for arrays in both.exact.values() for array in arrays))
+        peak = max(peak, sum(arrays.size_bytes for arrays in both.exact.values()))
         return {}, {}
 
     both.walk(measure)

@@ -1,0 +1,170 @@
+"""What a tensor is in each sample: in memory as far as that goes, the rest in a file.
+
+A walk holds the activations between two layers of all samples and of both copies: gigabytes, where
+a model has large maps. Each is read a few times, one sample after another, which a file does
+nearly as fast: the system keeps of it what memory there is.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from io import RawIOBase
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Memory", "SampleArrays"]
+
+logger = logging.getLogger(__name__)
+Array = NDArray[Any]
+
+_MEMORY_BYTES = 128 << 20
+
+
+@dataclass(kw_only=True, eq=False)
+class Memory:
+    """What is left of the memory of a walk.
+
+    Attributes:
+        left_bytes: before arrays go to files.
+        smallest_bytes: of an array that does; smaller ones always stay.
+        file_fails: whether a file could not be written: everything stays in memory then.
+    """
+
+    left_bytes: int = _MEMORY_BYTES
+    smallest_bytes: int = 4096
+    file_fails: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class _InFile:
+    """Where an array lies in the file."""
+
+    offset: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+
+@dataclass(kw_only=True, eq=False)
+class SampleArrays(Sequence[Array]):
+    """The arrays of one tensor, one a sample.
+
+    Attributes:
+        memory: of the walk; None for arrays that others hold, too, and that cost it nothing.
+    """
+
+    memory: Memory | None = None
+    _held: list[Array | _InFile] = field(default_factory=list)
+    _file: RawIOBase | None = None
+    _end: int = 0
+
+    @classmethod
+    def shared(cls, arrays: Iterable[Array]) -> SampleArrays:
+        """Arrays that somebody else holds."""
+        found = cls()
+        found._held.extend(arrays)
+        return found
+
+    @property
+    def kinds(self) -> list[tuple[str, tuple[int, ...]]]:
+        """Kind of type, e.g. "f", and shape of each."""
+        return [(each.dtype.kind, each.shape) for each in self._held]
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all arrays, wherever they are."""
+        return sum(int(np.prod(each.shape)) * each.dtype.itemsize for each in self._held)
+
+    def append(self, array: Array) -> None:
+        """Keep one more."""
+        place = None
+        if self.memory is not None and not self._takes(array):
+            place = self._write(array)
+        self._held.append(array if place is None else place)
+
+    def replace(self, number: int, array: Array) -> None:
+        """Another array of the same shape and type in the place of one."""
+        held = self._held[number]
+        if isinstance(held, _InFile):
+            self._overwrite(held, array)
+        else:
+            self._held[number] = array
+
+    def give_up(self, number: int | None = None) -> None:
+        """Forget an array, or all; nobody asks for it again."""
+        for each in range(len(self._held)) if number is None else (number,):
+            held = self._held[each]
+            if self.memory is not None and isinstance(held, np.ndarray):
+                self.memory.left_bytes += held.nbytes
+            self._held[each] = np.zeros(0)
+        if number is None and self._file is not None:
+            self._file.close()
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def __iter__(self) -> Iterator[Array]:
+        return (self[number] for number in range(len(self)))
+
+    @overload
+    def __getitem__(self, index: int) -> Array: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Array]: ...
+    def __getitem__(self, index: int | slice) -> Array | list[Array]:
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        held = self._held[index]
+        return self._read(held) if isinstance(held, _InFile) else held
+
+    def __del__(self) -> None:
+        self.give_up()
+
+    def _takes(self, array: Array) -> bool:
+        """Whether an array stays in memory."""
+        assert self.memory is not None
+        small = array.nbytes < self.memory.smallest_bytes or array.dtype.hasobject
+        fits = small or self.memory.file_fails or self.memory.left_bytes >= array.nbytes
+        if fits:
+            self.memory.left_bytes -= array.nbytes
+        return fits
+
+    def _write(self, array: Array) -> _InFile | None:
+        """Where an array lies, behind all others; None where the file takes no more."""
+        assert self.memory is not None
+        try:
+            if self._file is None:
+                self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - lives as long
+            place = _InFile(offset=self._end, shape=array.shape, dtype=array.dtype)
+            self._overwrite(place, array)
+        except OSError as err:  # no place left: memory has to do
+            logger.info("activations stay in memory: temporary file: %s", err.strerror)
+            self.memory.file_fails = True
+            return None
+        self._end += array.nbytes
+        return place
+
+    def _overwrite(self, place: _InFile, array: Array) -> None:
+        assert self._file is not None
+        rest = _bytes_of(np.ascontiguousarray(array))
+        self._file.seek(place.offset)
+        while rest:
+            rest = rest[self._file.write(rest) :]
+
+    def _read(self, place: _InFile) -> Array:
+        assert self._file is not None
+        found = np.empty(place.shape, place.dtype)
+        rest = _bytes_of(found)
+        self._file.seek(place.offset)
+        while rest:
+            count = self._file.readinto(rest)
+            assert count, "what was written is read"
+            rest = rest[count:]
+        return found
+
+
+def _bytes_of(array: Array) -> memoryview:
+    return array.reshape(-1).view(np.uint8).data
