@@ -15,7 +15,8 @@ def columns(rng: np.random.Generator, *, same: bool, groups: int = 1) -> Columns
     """What INT8 makes of inputs: mixed alike in every sample, or in each in a way of its own."""
 
     def mixing() -> np.ndarray:
-        return np.eye(SIZE) + 0.5 * rng.normal(size=(SIZE, SIZE)) / np.sqrt(SIZE)
+        noise = rng.normal(size=(SIZE, SIZE))
+        return np.eye(SIZE) + 0.6 * noise / np.linalg.norm(noise, 2)  # it can be undone
 
     exact = [rng.normal(size=(40, groups, SIZE)).astype(np.float32) for _ in range(SAMPLES)]
     one = mixing()
@@ -69,7 +70,7 @@ def test_blocks_are_checked_like_whole_layers(rng: np.random.Generator) -> None:
     codes = fit_in_blocks(matrix, scale, read, ridge=0.01, partners=None)
     plain = fit_in_blocks(matrix, scale, read, ridge=None, partners=None)
     errors = [error(found * scale[..., None], matrix, read) for found in (codes, plain)]
-    assert errors[0] < 0.2 * errors[1]
+    assert errors[0] < 0.5 * errors[1]  # codes end at the largest weight there was
 
 
 def test_centred_columns_have_no_mean(rng: np.random.Generator) -> None:
