@@ -7,6 +7,7 @@ nearly as fast: the system keeps of it what memory there is.
 
 from __future__ import annotations
 
+import bisect
 import logging
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,21 +26,6 @@ Array = NDArray[Any]
 _MEMORY_BYTES = 128 << 20
 
 
-@dataclass(kw_only=True, eq=False)
-class Memory:
-    """What is left of the memory of a walk.
-
-    Attributes:
-        left_bytes: before arrays go to files.
-        smallest_bytes: of an array that does; smaller ones always stay.
-        file_fails: whether a file could not be written: everything stays in memory then.
-    """
-
-    left_bytes: int = _MEMORY_BYTES
-    smallest_bytes: int = 4096
-    file_fails: bool = False
-
-
 @dataclass(frozen=True, kw_only=True)
 class _InFile:
     """Where an array lies in the file."""
@@ -47,6 +33,96 @@ class _InFile:
     offset: int
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
+
+    @property
+    def size_bytes(self) -> int:
+        return int(np.prod(self.shape)) * self.dtype.itemsize
+
+
+@dataclass(kw_only=True, eq=False)
+class Memory:
+    """What a walk may hold in memory, and the file for the rest.
+
+    Attributes:
+        left_bytes: before arrays go to the file.
+        smallest_bytes: of an array that does; smaller ones always stay.
+        file_fails: whether the file could not be written: everything stays in memory then.
+    """
+
+    left_bytes: int = _MEMORY_BYTES
+    smallest_bytes: int = 4096
+    file_fails: bool = False
+    _file: RawIOBase | None = None
+    _end: int = 0
+    _free: list[tuple[int, int]] = field(default_factory=list)
+
+    def takes(self, array: Array) -> bool:
+        """Whether an array stays in memory."""
+        small = array.nbytes < self.smallest_bytes or array.dtype.hasobject
+        fits = small or self.file_fails or self.left_bytes >= array.nbytes
+        if fits:
+            self.left_bytes -= array.nbytes
+        return fits
+
+    def write(self, array: Array) -> _InFile | None:
+        """Where an array lies now; None where the file takes no more."""
+        place = _InFile(offset=self._room(array.nbytes), shape=array.shape, dtype=array.dtype)
+        try:
+            if self._file is None:
+                self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - lives as long
+            self.overwrite(place, array)
+        except OSError as err:  # no place left: memory has to do
+            logger.info("activations stay in memory: temporary file: %s", err.strerror)
+            self.file_fails = True
+            self.left_bytes -= array.nbytes
+            return None
+        return place
+
+    def overwrite(self, place: _InFile, array: Array) -> None:
+        """Another array of the same size in a place."""
+        assert self._file is not None
+        rest = _bytes_of(np.ascontiguousarray(array))
+        self._file.seek(place.offset)
+        while rest:
+            rest = rest[self._file.write(rest) :]
+
+    def read(self, place: _InFile) -> Array:
+        """The array in a place."""
+        assert self._file is not None
+        found = np.empty(place.shape, place.dtype)
+        rest = _bytes_of(found)
+        self._file.seek(place.offset)
+        while rest:
+            count = self._file.readinto(rest)
+            assert count, "what was written is read"
+            rest = rest[count:]
+        return found
+
+    def give_back(self, place: _InFile) -> None:
+        """A place is free: what is written there next costs the system no new page."""
+        offset, size = place.offset, place.size_bytes
+        after = bisect.bisect(self._free, (offset, size))
+        if after < len(self._free) and self._free[after][0] == offset + size:
+            size += self._free.pop(after)[1]
+        if after and sum(self._free[after - 1]) == offset:
+            offset, before = self._free.pop(after - 1)
+            size += before
+            after -= 1
+        self._free.insert(after, (offset, size))
+
+    def _room(self, size: int) -> int:
+        """The first place that is free, or the end of the file."""
+        for number, (offset, free) in enumerate(self._free):
+            if free >= size:
+                left = [(offset + size, free - size)] if free > size else []
+                self._free[number : number + 1] = left
+                return offset
+        self._end += size
+        return self._end - size
+
+    def __del__(self) -> None:
+        if self._file is not None:
+            self._file.close()
 
 
 @dataclass(kw_only=True, eq=False)
@@ -59,15 +135,11 @@ class SampleArrays(Sequence[Array]):
 
     memory: Memory | None = None
     _held: list[Array | _InFile] = field(default_factory=list)
-    _file: RawIOBase | None = None
-    _end: int = 0
 
     @classmethod
     def shared(cls, arrays: Iterable[Array]) -> SampleArrays:
         """Arrays that somebody else holds."""
-        found = cls()
-        found._held.extend(arrays)
-        return found
+        return cls(_held=list(arrays))
 
     @property
     def kinds(self) -> list[tuple[str, tuple[int, ...]]]:
@@ -77,32 +149,36 @@ class SampleArrays(Sequence[Array]):
     @property
     def size_bytes(self) -> int:
         """Of all arrays, wherever they are."""
-        return sum(int(np.prod(each.shape)) * each.dtype.itemsize for each in self._held)
+        return sum(
+            each.size_bytes if isinstance(each, _InFile) else each.nbytes for each in self._held
+        )
 
     def append(self, array: Array) -> None:
         """Keep one more."""
         place = None
-        if self.memory is not None and not self._takes(array):
-            place = self._write(array)
+        if self.memory is not None and not self.memory.takes(array):
+            place = self.memory.write(array)
         self._held.append(array if place is None else place)
 
     def replace(self, number: int, array: Array) -> None:
         """Another array of the same shape and type in the place of one."""
         held = self._held[number]
         if isinstance(held, _InFile):
-            self._overwrite(held, array)
+            assert self.memory is not None
+            self.memory.overwrite(held, array)
         else:
             self._held[number] = array
 
     def give_up(self, number: int | None = None) -> None:
         """Forget an array, or all; nobody asks for it again."""
         for each in range(len(self._held)) if number is None else (number,):
-            held = self._held[each]
-            if self.memory is not None and isinstance(held, np.ndarray):
+            held, self._held[each] = self._held[each], np.zeros(0)
+            if self.memory is None:
+                continue
+            if isinstance(held, _InFile):
+                self.memory.give_back(held)
+            else:
                 self.memory.left_bytes += held.nbytes
-            self._held[each] = np.zeros(0)
-        if number is None and self._file is not None:
-            self._file.close()
 
     def __len__(self) -> int:
         return len(self._held)
@@ -118,52 +194,13 @@ class SampleArrays(Sequence[Array]):
         if isinstance(index, slice):
             return [self[number] for number in range(*index.indices(len(self)))]
         held = self._held[index]
-        return self._read(held) if isinstance(held, _InFile) else held
+        if not isinstance(held, _InFile):
+            return held
+        assert self.memory is not None
+        return self.memory.read(held)
 
     def __del__(self) -> None:
         self.give_up()
-
-    def _takes(self, array: Array) -> bool:
-        """Whether an array stays in memory."""
-        assert self.memory is not None
-        small = array.nbytes < self.memory.smallest_bytes or array.dtype.hasobject
-        fits = small or self.memory.file_fails or self.memory.left_bytes >= array.nbytes
-        if fits:
-            self.memory.left_bytes -= array.nbytes
-        return fits
-
-    def _write(self, array: Array) -> _InFile | None:
-        """Where an array lies, behind all others; None where the file takes no more."""
-        assert self.memory is not None
-        try:
-            if self._file is None:
-                self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - lives as long
-            place = _InFile(offset=self._end, shape=array.shape, dtype=array.dtype)
-            self._overwrite(place, array)
-        except OSError as err:  # no place left: memory has to do
-            logger.info("activations stay in memory: temporary file: %s", err.strerror)
-            self.memory.file_fails = True
-            return None
-        self._end += array.nbytes
-        return place
-
-    def _overwrite(self, place: _InFile, array: Array) -> None:
-        assert self._file is not None
-        rest = _bytes_of(np.ascontiguousarray(array))
-        self._file.seek(place.offset)
-        while rest:
-            rest = rest[self._file.write(rest) :]
-
-    def _read(self, place: _InFile) -> Array:
-        assert self._file is not None
-        found = np.empty(place.shape, place.dtype)
-        rest = _bytes_of(found)
-        self._file.seek(place.offset)
-        while rest:
-            count = self._file.readinto(rest)
-            assert count, "what was written is read"
-            rest = rest[count:]
-        return found
 
 
 def _bytes_of(array: Array) -> memoryview:

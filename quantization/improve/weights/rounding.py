@@ -22,7 +22,7 @@ equivalence.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,7 @@ _LEVELS = 127
 _DAMPING = 0.01  # of the mean diagonal, as in GPTQ
 _BLOCK = 128  # columns whose feedback is applied in one product
 _MOST_VALUES = 1 << 22  # of the matrices of groups that are rounded at once
+_MOMENT_VALUES = 1 << 20  # of columns that are multiplied at once
 _BOTH = np.array([1, 0])  # each of two is the other's partner
 
 Best = Callable[[NDArray[np.intp], Any, int], Floats]
@@ -58,10 +59,24 @@ def second_moment(left: Sequence[NDArray[Any]], right: Sequence[NDArray[Any]]) -
         right: of the same positions.
     """
     total: Floats | float = 0.0
-    for each in zip(left, right, strict=True):
-        a, b = (columns.astype(np.float64, copy=False) for columns in each)
-        total = total + a.transpose(1, 2, 0) @ b.transpose(1, 0, 2)
+    for part in _parts(left):
+        a = np.concatenate(left[part], dtype=np.float64)
+        if left is right and a.shape[1] == 1:  # of a matrix and itself half is computed
+            total = total + (a[:, 0].T @ a[:, 0])[None]
+        else:
+            b = np.concatenate(right[part], dtype=np.float64)
+            total = total + a.transpose(1, 2, 0) @ b.transpose(1, 0, 2)
     return np.asarray(total / sum(map(len, left)))
+
+
+def _parts(columns: Sequence[NDArray[Any]]) -> Iterator[slice]:
+    """Samples that are multiplied at once: adding up K × K for each takes longer than products."""
+    start, size = 0, 0
+    for end, each in enumerate(columns, start=1):
+        size += each.size
+        if size >= _MOMENT_VALUES or end == len(columns):
+            yield slice(start, end)
+            start, size = end, 0
 
 
 def refit(matrix: Floats, cross: Floats, hessian: Floats, *, ridge: float) -> Floats:

@@ -68,6 +68,32 @@ def test_what_goes_makes_room_in_memory(rng: np.random.Generator) -> None:
     assert memory.left_bytes == 10_000
 
 
+@given(
+    sizes=st.lists(st.integers(1, 40), min_size=1, max_size=30),
+    going=st.lists(st.integers(0, 100), max_size=60),
+)
+def test_places_in_the_file_are_used_again(sizes: list[int], going: list[int]) -> None:
+    """Nothing lies on anything that is still asked for, and what is free is one piece again."""
+    memory = Memory(left_bytes=0, smallest_bytes=1)
+    kept = SampleArrays(memory=memory)
+    alive: dict[int, np.ndarray] = {}
+    for number, size in enumerate(sizes):
+        alive[number] = np.full(size, number, np.float32)
+        kept.append(alive[number])
+        for chosen in going[2 * number : 2 * number + 2]:
+            gone = chosen % len(kept)
+            if alive.pop(gone, None) is not None:
+                kept.give_up(gone)
+        for other, wanted in alive.items():
+            np.testing.assert_array_equal(kept[other], wanted)
+    kept.give_up()
+    assert memory._free == [(0, memory._end)]
+    whole = np.zeros(memory._end // 4, np.float32)
+    kept.append(whole)
+    assert memory._free == []
+    assert memory._end == whole.nbytes <= 4 * sum(sizes)
+
+
 def test_words_and_views_of_others_stay_in_memory() -> None:
     words = np.array(["a" * 3000, "b"] * 2, object)
     memory = Memory(left_bytes=0)
