@@ -7,6 +7,7 @@ from pathlib import Path
 from benchmarks.accuracy import AccuracyResult
 from graphs.operators import ORDERING_OPS, SHAPE_MAKING_OPS
 from graphs.view import GraphView
+from graphs.walk import reads, subgraphs, walk
 
 __all__ = ["drowned_outputs"]
 
@@ -55,9 +56,10 @@ def _is_chosen(view: GraphView, output: str) -> bool:
         node = view.producer(pending.pop())
         if node is None:
             continue
-        if node.op_type in ORDERING_OPS | SHAPE_MAKING_OPS:
+        inner = {child.op_type for body in subgraphs(node.proto) for child in walk(body)}
+        if not {node.op_type, *inner}.isdisjoint(ORDERING_OPS | SHAPE_MAKING_OPS):
             return True
-        new = {name for name in node.inputs if name} - seen
+        new = set(reads(node.proto)) - seen
         seen |= new
         pending += new
     return False

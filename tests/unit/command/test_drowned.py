@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.accuracy import AccuracyResult
 from benchmarks.accuracy.agreement import Agreement, OutputAgreement
@@ -65,3 +67,28 @@ def test_what_is_put_in_order_is_no_measure() -> None:
     assert drowned_outputs(result({ordered: 4.0}), view(), ENGINE) == []
     (said,) = drowned_outputs(result({ordered: 4.0, scores: 5.0}), view(), ENGINE)
     assert said.startswith(f"output {scores} keeps 5.0 dB")
+
+
+def test_what_is_put_in_order_inside_a_branch_is_no_measure_either() -> None:
+    """A detector that answers for pictures without boxes, too: its best are chosen in an If."""
+    net = Builder()
+    x = net.input("x", ("N", 16))
+    scores = net.gemm(x, 16, 4)
+    inside = [
+        helper.make_node("TopK", [scores, "two"], ["best", "places"], axis=1),
+        helper.make_node("Identity", ["best"], ["chosen"]),
+    ]
+    two = numpy_helper.from_array(np.array([2]), "two")
+    value = helper.make_tensor_value_info("chosen", TensorProto.FLOAT, None)
+    found = helper.make_graph(inside, "found", [], [value], [two])
+    empty = helper.make_graph(
+        [helper.make_node("Identity", [scores], ["all"])],
+        "empty",
+        [],
+        [helper.make_tensor_value_info("all", TensorProto.FLOAT, None)],
+    )
+    best = net.op("ReduceMax", scores, keepdims=0)
+    any_box = net.op("Greater", best, net.constant(np.zeros((), np.float32)))
+    chosen = net.op("If", any_box, then_branch=found, else_branch=empty)
+    graph = GraphView(net.build("detector", chosen))
+    assert drowned_outputs(result({chosen: 4.0}), graph, ENGINE) == []
