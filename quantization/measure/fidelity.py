@@ -44,8 +44,11 @@ class Fidelity:
 
 
 def run_all(run: Run, samples: Iterable[Arrays]) -> list[dict[str, Array]]:
-    """Outputs of every sample."""
-    return [run(sample) for sample in samples]
+    """Outputs of every sample, copied: those of onnxruntime stand in the arena of its session.
+
+    One that is kept would keep all that the session ever held.
+    """
+    return [{name: value.copy() for name, value in run(sample).items()} for sample in samples]
 
 
 def compare(run: Run, samples: Sequence[Arrays], exact: Sequence[Mapping[str, Array]]) -> Fidelity:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
 
 from artefacts.errors import ModelError
-from quantization.measure.fidelity import compare
+from quantization.measure.fidelity import compare, run_all
 
 FEEDS = [{"x": np.zeros(1)}, {"x": np.ones(1)}]
 
@@ -58,3 +59,15 @@ def test_nan_and_other_shapes_are_refused() -> None:
         compare(lambda feeds: {"y": np.ones((1, 3), np.float32)}, FEEDS, exact)
     with pytest.raises(ModelError, match="or NaN"):
         compare(lambda feeds: {"y": np.full((1, 2), np.nan, np.float32)}, FEEDS, exact)
+
+
+def test_what_is_kept_of_a_run_is_not_the_runtimes_memory(rng: np.random.Generator) -> None:
+    buffer = rng.normal(size=4)
+
+    def run(feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        buffer[:] = feeds["x"]
+        return {"y": buffer}
+
+    samples = [{"x": rng.normal(size=4)} for _ in range(3)]
+    for found, sample in zip(run_all(run, samples), samples, strict=True):
+        np.testing.assert_array_equal(found["y"], sample["x"])
