@@ -84,7 +84,8 @@ class Decisions:
             found = self._round(layer, weight, visit, grids.get(0))
             self.weights[weight.tensor] = found
             self._keep()
-        return grids, {weight.tensor: self._values(weight).astype(layer.weight.dtype)}
+        values = self._values(weight).astype(layer.weight.dtype, copy=False)
+        return grids, {weight.tensor: values}
 
     def rounded(self, tensor: str) -> Array | None:
         """The values of a constant's codes; None where it has none."""

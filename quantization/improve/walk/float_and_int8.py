@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -127,17 +128,17 @@ class FloatAndInt8:
         An input that is read for the last time goes sample by sample, as its output comes.
         """
         grids, constants = decision
-        shared, memory = [name for name in spent if exact[name] is actual[name]], self.memory
-        plain = quantized = OneNode(self.view, self.load, node, memory=memory)
-        if grids or constants:
-            quantized = OneNode(
-                self.view, self.load, node, grids=grids, constants=constants, memory=memory
-            )
-        elif all(exact[name] is actual[name] for name in exact):
-            made = plain(exact, spent=[exact[name] for name in spent])
+        own = [exact[name] for name in spent if exact[name] is not actual[name]]
+        last = [actual[name] for name in spent]
+        node_of = partial(OneNode, self.view, self.load, node, memory=self.memory)
+        if grids or constants:  # one after the other: a large weight is not loaded twice
+            made = node_of()(exact, spent=own)
+            return made, node_of(grids=grids, constants=constants)(actual, spent=last)
+        run = node_of()
+        if all(exact[name] is actual[name] for name in exact):
+            made = run(exact, spent=last)
             return made, made
-        made = plain(exact, spent=[exact[name] for name in spent if name not in shared])
-        return made, quantized(actual, spent=[actual[name] for name in spent])
+        return run(exact, spent=own), run(actual, spent=last)
 
     def _variable_inputs(self, node: Node) -> list[str]:
         names = [name for name in reads(node.proto) if not self.view.is_constant(name)]

@@ -79,11 +79,6 @@ class OneNode:
 
     def _model(self, feeds: Arrays, values: Mapping[str, Sequence[Array]]) -> onnx.ModelProto:
         """Of this node alone, its constants inside."""
-        stored = []
-        for name in self._reads:
-            value = self._constants.get(name, self._view.constant(name))
-            if value is not None:
-                stored.append(numpy_helper.from_array(np.asarray(value, order="C"), name))
         inputs = [
             helper.make_tensor_value_info(
                 name,
@@ -93,9 +88,15 @@ class OneNode:
             for name, array in feeds.items()
         ]
         outputs = [_typed(self._view, name) for name in self._proto.output if name]
-        graph = helper.make_graph([self._proto], "node", inputs, outputs, stored)
+        graph = helper.make_graph([self._proto], "node", inputs, outputs)
         opsets, version = self._view.model.opset_import, self._view.model.ir_version
-        return helper.make_model(graph, opset_imports=opsets, ir_version=version)
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=version)
+        for name in self._reads:  # last, because graph and model are copied while they are made
+            value = self._constants.get(name, self._view.constant(name))
+            if value is not None:
+                stored = numpy_helper.from_array(np.asarray(value, order="C"), name)
+                model.graph.initializer.add().CopyFrom(stored)
+        return model
 
 
 def reads(proto: onnx.NodeProto) -> dict[str, None]:
