@@ -16,7 +16,7 @@ def columns(rng: np.random.Generator, *, same: bool, groups: int = 1) -> Columns
 
     def mixing() -> np.ndarray:
         noise = rng.normal(size=(SIZE, SIZE))
-        return np.eye(SIZE) + 0.6 * noise / np.linalg.norm(noise, 2)  # it can be undone
+        return np.eye(SIZE) + 0.4 * noise / np.linalg.norm(noise, 2)  # it can be undone
 
     exact = [rng.normal(size=(40, groups, SIZE)).astype(np.float32) for _ in range(SAMPLES)]
     one = mixing()
@@ -66,11 +66,11 @@ def test_a_single_sample_is_fitted_unchecked(rng: np.random.Generator) -> None:
 
 def test_blocks_are_checked_like_whole_layers(rng: np.random.Generator) -> None:
     matrix, read = rng.normal(size=(1, 8, SIZE)), columns(rng, same=True)
-    scale = largest_scale(matrix)
+    scale = 2 * largest_scale(matrix)  # fitted weights are larger, and are not to be cut off
     codes = fit_in_blocks(matrix, scale, read, ridge=0.01, partners=None)
     plain = fit_in_blocks(matrix, scale, read, ridge=None, partners=None)
     errors = [error(found * scale[..., None], matrix, read) for found in (codes, plain)]
-    assert errors[0] < 0.5 * errors[1]  # codes end at the largest weight there was
+    assert errors[0] < 0.2 * errors[1]
 
 
 def test_centred_columns_have_no_mean(rng: np.random.Generator) -> None:
