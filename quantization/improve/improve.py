@@ -33,7 +33,7 @@ from quantization.improve.methods import EFFORTS, NOTHING, Methods
 from quantization.improve.trials import Comparison, Trial
 from quantization.improve.walk.float_and_int8 import FloatAndInt8
 from quantization.improve.walk.grid import Grid
-from quantization.measure.execution import Arrays, load_node
+from quantization.measure.execution import Arrays
 from quantization.placement import Placement
 from quantization.write.insert import unify_ranges
 
@@ -210,7 +210,7 @@ class _Walk:
         view = GraphView(start.model)
         unified = unify_ranges(start.ranges, self.placement)
         decisions = self._decisions(view, unified, methods)
-        both = FloatAndInt8(view=view, load=load_node, samples=self.samples, correct=methods.biases)
+        both = FloatAndInt8(view=view, samples=self.samples, correct=methods.biases)
         try:
             both.walk(decisions.decide, progress)
         finally:

@@ -27,12 +27,11 @@ from artefacts.errors import ModelError
 from graphs.comparable import comparable_outputs, with_outputs
 from graphs.identity import graph_hash
 from graphs.view import GraphView
-from graphs.walk import nodes
+from graphs.walk import nodes, reads
 from quantization.arithmetic import dequantize
 from quantization.improve.improved import Improved
 from quantization.improve.walk.float_and_int8 import Decision, FloatAndInt8, LayerVisit, can_walk
 from quantization.improve.walk.grid import Grid
-from quantization.improve.walk.one_node import reads
 from quantization.measure.execution import Arrays, Load, load_int8, load_onnxruntime
 from quantization.measure.fidelity import Fidelity, compare, run_all
 from quantization.placement import Placement
@@ -74,7 +73,6 @@ def sensitivities(
     placement: Placement,
     samples: Sequence[Arrays],
     *,
-    load: Load = load_onnxruntime,
     load_quantized: Load = load_int8,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Sensitivity, ...]:
@@ -85,7 +83,6 @@ def sensitivities(
         improved: the network and everything INT8 needs.
         placement: of it.
         samples: feeds, one sample each, not those of the calibration.
-        load: runs float models.
         load_quantized: runs Q/DQ models.
         progress: called with side runs done and their number.
 
@@ -106,7 +103,7 @@ def sensitivities(
     ranges = dataclasses.replace(improved.ranges, graph_hash=graph_hash(model))
     improved = dataclasses.replace(improved, model=model, ranges=ranges)
     reference = with_outputs(reference, judged)
-    return _Sweep(reference, improved, placement, samples, load, load_quantized, progress).run()
+    return _Sweep(reference, improved, placement, samples, load_quantized, progress).run()
 
 
 class _Sweep:
@@ -118,7 +115,6 @@ class _Sweep:
         improved: Improved,
         placement: Placement,
         samples: Sequence[Arrays],
-        load: Load,
         load_quantized: Load,
         progress: Callable[[int, int], None] | None,
     ) -> None:
@@ -126,11 +122,10 @@ class _Sweep:
         self._placement = placement
         self._view = GraphView(improved.model)
         self._ranges = unify_ranges(improved.ranges, placement)
-        self._load = load
         self._load_quantized = load_quantized
         self._progress = progress
         self._samples = samples
-        self._exact = run_all(load(reference), samples)
+        self._exact = run_all(load_onnxruntime(reference), samples)
         self._groups = fusion_groups(self._view, placement)
         self._edges = {(e.node, e.index): e for e in placement.activations}
         self._weights = {w.node: w for w in placement.weights}
@@ -151,9 +146,7 @@ class _Sweep:
         nothing = leave_float(self._placement, self._groups, why="reference")
         plain = GraphView(self._improved.leaving(nothing).model)
         for view, visit in ((plain, self._visit_float), (self._view, self._visit_int8)):
-            self._both = FloatAndInt8(
-                view=view, load=self._load, samples=self._samples, correct=False
-            )
+            self._both = FloatAndInt8(view=view, samples=self._samples, correct=False)
             self._both.walk(visit)
         noise = noise_share(whole.sqnr_db)
         found = [

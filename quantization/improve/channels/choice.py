@@ -35,7 +35,7 @@ from quantization.improve.channels.equalize import (
 from quantization.improve.channels.judge import HALF, NAMES, NONE, Judge
 from quantization.improve.channels.smooth import absorbers, last_axis_readers, smooth, smooth_sets
 from quantization.improve.walk.float_and_int8 import FloatAndInt8
-from quantization.measure.execution import Arrays, is_large, load_node
+from quantization.measure.execution import Arrays, is_large
 from quantization.placement import Placement
 
 __all__ = ["equalized"]
@@ -73,7 +73,7 @@ def equalized(
     view, samples = GraphView(model), samples[:_MOST_SAMPLES]
     tried = _tried(view, placement, samples)
     judge = Judge(view, placement, tried.choices, tried.amax, seed)
-    FloatAndInt8(view=view, load=load_node, samples=samples, correct=False).walk(judge.look)
+    FloatAndInt8(view=view, samples=samples, correct=False).walk(judge.look)
     chosen = _by_readers(tried, judge)
     found = [_applied(model, ranges, tried, judge, chosen)]
     half = {name: best if name in tried.costly else HALF for name, best in chosen.items()}

@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 from artefacts.errors import DataError
 from graphs.operators import WEIGHTED_OPS
 from graphs.view import GraphView, Node
+from graphs.walk import reads
 from quantization.improve.walk.bias import bias_shift, channel_axis
 from quantization.improve.walk.grid import Grid
-from quantization.improve.walk.one_node import OneNode, reads
+from quantization.improve.walk.one_node import OneNode
 from quantization.improve.walk.sample_arrays import Memory, SampleArrays
-from quantization.measure.execution import Arrays, Load
+from quantization.measure.execution import Arrays, Load, load_node
 
 __all__ = ["Decision", "FloatAndInt8", "LayerVisit", "Values", "can_walk"]
 
@@ -56,9 +57,9 @@ class FloatAndInt8:
 
     Attributes:
         view: the prepared graph.
-        load: runs a model.
         samples: feeds of the graph's inputs, one sample each.
         correct: whether layers get their mean error off their bias.
+        load: runs a model of one node.
         shifts: node name → what its bias gains; grows during the walk.
         exact: float tensor → its values; those that are still to be read.
         actual: the same in the INT8 copy.
@@ -66,9 +67,9 @@ class FloatAndInt8:
     """
 
     view: GraphView
-    load: Load
     samples: Sequence[Arrays]
     correct: bool
+    load: Load = load_node
     shifts: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     exact: Values = field(default_factory=dict)
     actual: Values = field(default_factory=dict)
@@ -141,7 +142,7 @@ class FloatAndInt8:
         return run(exact, spent=own), run(actual, spent=last)
 
     def _variable_inputs(self, node: Node) -> list[str]:
-        names = [name for name in reads(node.proto) if not self.view.is_constant(name)]
+        names = [n for n in dict.fromkeys(reads(node.proto)) if not self.view.is_constant(n)]
         return [name for name in names if name in self._produced]
 
     def _take_off_error(self, node: Node, exact: Values, actual: Values) -> None:

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from graphs.view import GraphView, Node
-from graphs.walk import nodes, subgraphs
+from graphs.walk import reads
 from quantization.improve.walk.grid import Grid
 from quantization.improve.walk.sample_arrays import Memory, SampleArrays
 from quantization.measure.execution import Arrays, Load, Run
 
-__all__ = ["OneNode", "reads"]
+__all__ = ["OneNode"]
 
 Array = NDArray[Any]
 
@@ -52,7 +52,7 @@ class OneNode:
             name = f"{node.inputs[index]}.quantized.{index}"
             self._quantized[name] = (node.inputs[index], grid)
             self._proto.input[index] = name
-        self._reads = reads(self._proto)
+        self._reads = dict.fromkeys(reads(self._proto))
         self._run: Run | None = None
 
     def __call__(
@@ -97,16 +97,6 @@ class OneNode:
                 stored = numpy_helper.from_array(np.asarray(value, order="C"), name)
                 model.graph.initializer.add().CopyFrom(stored)
         return model
-
-
-def reads(proto: onnx.NodeProto) -> dict[str, None]:
-    """Every tensor a node reads, and every name inside its bodies, each once."""
-    names = dict.fromkeys(name for name in proto.input if name)
-    for body in subgraphs(proto):
-        for inner in nodes(body):
-            names.update(reads(inner))
-        names.update(dict.fromkeys(output.name for output in body.output))
-    return names
 
 
 def _known_shape(arrays: Sequence[Array]) -> list[int | None]:

@@ -35,7 +35,7 @@ class _InFile:
     dtype: np.dtype[Any]
 
     @property
-    def size_bytes(self) -> int:
+    def nbytes(self) -> int:
         return int(np.prod(self.shape)) * self.dtype.itemsize
 
 
@@ -56,27 +56,22 @@ class Memory:
     _end: int = 0
     _free: list[tuple[int, int]] = field(default_factory=list)
 
-    def takes(self, array: Array) -> bool:
-        """Whether an array stays in memory."""
+    def keep(self, array: Array) -> Array | _InFile:
+        """The array itself, as far as memory goes, or where it lies in the file."""
         small = array.nbytes < self.smallest_bytes or array.dtype.hasobject
-        fits = small or self.file_fails or self.left_bytes >= array.nbytes
-        if fits:
+        place = None
+        if not small and not self.file_fails and self.left_bytes < array.nbytes:
+            place = self._write(array)
+        if place is None:
             self.left_bytes -= array.nbytes
-        return fits
+        return array if place is None else place
 
-    def write(self, array: Array) -> _InFile | None:
-        """Where an array lies now; None where the file takes no more."""
-        place = _InFile(offset=self._room(array.nbytes), shape=array.shape, dtype=array.dtype)
-        try:
-            if self._file is None:
-                self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - lives as long
-            self.overwrite(place, array)
-        except OSError as err:  # no place left: memory has to do
-            logger.info("activations stay in memory: temporary file: %s", err.strerror)
-            self.file_fails = True
-            self.left_bytes -= array.nbytes
-            return None
-        return place
+    def give_up(self, held: Array | _InFile) -> None:
+        """What was kept is not asked for again."""
+        if isinstance(held, _InFile):
+            self._give_back(held)
+        else:
+            self.left_bytes += held.nbytes
 
     def overwrite(self, place: _InFile, array: Array) -> None:
         """Another array of the same size in a place."""
@@ -98,9 +93,22 @@ class Memory:
             rest = rest[count:]
         return found
 
-    def give_back(self, place: _InFile) -> None:
+    def _write(self, array: Array) -> _InFile | None:
+        """Where an array lies now; None where the file takes no more."""
+        place = _InFile(offset=self._room(array.nbytes), shape=array.shape, dtype=array.dtype)
+        try:
+            if self._file is None:
+                self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - lives as long
+            self.overwrite(place, array)
+        except OSError as err:  # no place left: memory has to do
+            logger.info("activations stay in memory: temporary file: %s", err.strerror)
+            self.file_fails = True
+            return None
+        return place
+
+    def _give_back(self, place: _InFile) -> None:
         """A place is free: what is written there next costs the system no new page."""
-        offset, size = place.offset, place.size_bytes
+        offset, size = place.offset, place.nbytes
         after = bisect.bisect(self._free, (offset, size))
         if after < len(self._free) and self._free[after][0] == offset + size:
             size += self._free.pop(after)[1]
@@ -149,16 +157,11 @@ class SampleArrays(Sequence[Array]):
     @property
     def size_bytes(self) -> int:
         """Of all arrays, wherever they are."""
-        return sum(
-            each.size_bytes if isinstance(each, _InFile) else each.nbytes for each in self._held
-        )
+        return sum(each.nbytes for each in self._held)
 
     def append(self, array: Array) -> None:
         """Keep one more."""
-        place = None
-        if self.memory is not None and not self.memory.takes(array):
-            place = self.memory.write(array)
-        self._held.append(array if place is None else place)
+        self._held.append(array if self.memory is None else self.memory.keep(array))
 
     def replace(self, number: int, array: Array) -> None:
         """Another array of the same shape and type in the place of one."""
@@ -173,12 +176,8 @@ class SampleArrays(Sequence[Array]):
         """Forget an array, or all; nobody asks for it again."""
         for each in range(len(self._held)) if number is None else (number,):
             held, self._held[each] = self._held[each], np.zeros(0)
-            if self.memory is None:
-                continue
-            if isinstance(held, _InFile):
-                self.memory.give_back(held)
-            else:
-                self.memory.left_bytes += held.nbytes
+            if self.memory is not None:
+                self.memory.give_up(held)
 
     def __len__(self) -> int:
         return len(self._held)
