@@ -16,7 +16,7 @@ from onnx import TensorProto, helper
 from graphs.edit import copy_model
 from graphs.operators import REARRANGING_OPS, SHAPE_MAKING_OPS, SIZE_OPS
 from graphs.view import GraphView
-from graphs.walk import nodes, producers, reads, subgraphs, walk
+from graphs.walk import nodes, producers, reads, with_bodies
 
 __all__ = ["as_outputs", "before_scores", "chosen_shapes", "comparable_outputs", "with_outputs"]
 
@@ -117,8 +117,7 @@ def before_scores(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _makes_shapes(node: onnx.NodeProto) -> bool:
-    inner = (child for body in subgraphs(node) for child in walk(body))
-    return any(child.op_type in SHAPE_MAKING_OPS for child in (node, *inner))
+    return any(each.op_type in SHAPE_MAKING_OPS for each in with_bodies(node))
 
 
 def _floats_above(view: GraphView, tensor: str, chosen: set[str]) -> Iterator[str]:

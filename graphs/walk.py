@@ -25,6 +25,7 @@ __all__ = [
     "reads",
     "subgraphs",
     "walk",
+    "with_bodies",
 ]
 
 
@@ -36,9 +37,14 @@ def nodes(graph: ModelProto | GraphProto | FunctionProto) -> tuple[NodeProto, ..
 def walk(graph: ModelProto | GraphProto) -> Iterator[NodeProto]:
     """The nodes of a graph, each followed by those of its bodies."""
     for node in nodes(graph):
-        yield node
-        for body in subgraphs(node):
-            yield from walk(body)
+        yield from with_bodies(node)
+
+
+def with_bodies(node: NodeProto) -> Iterator[NodeProto]:
+    """A node, and those of its bodies."""
+    yield node
+    for body in subgraphs(node):
+        yield from walk(body)
 
 
 def subgraphs(node: NodeProto) -> Iterator[GraphProto]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from benchmarks.accuracy import AccuracyResult
 from graphs.operators import ORDERING_OPS, SHAPE_MAKING_OPS
 from graphs.view import GraphView
-from graphs.walk import reads, subgraphs, walk
+from graphs.walk import reads, with_bodies
 
 __all__ = ["drowned_outputs"]
 
@@ -56,8 +56,8 @@ def _is_chosen(view: GraphView, output: str) -> bool:
         node = view.producer(pending.pop())
         if node is None:
             continue
-        inner = {child.op_type for body in subgraphs(node.proto) for child in walk(body)}
-        if not {node.op_type, *inner}.isdisjoint(ORDERING_OPS | SHAPE_MAKING_OPS):
+        operators = {each.op_type for each in with_bodies(node.proto)}
+        if not operators.isdisjoint(ORDERING_OPS | SHAPE_MAKING_OPS):
             return True
         new = set(reads(node.proto)) - seen
         seen |= new
