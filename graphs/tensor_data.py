@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 
 import onnx
 from google.protobuf.descriptor import FieldDescriptor
@@ -23,6 +23,7 @@ __all__ = [
     "tensors_of",
     "weight_bytes",
     "without_data",
+    "without_data_of",
 ]
 
 LARGE_BYTES = 128 << 20
@@ -82,19 +83,28 @@ def without_data(
 
     Protobuf cannot serialize 2 GB, and the C++ functions of onnx serialize what they are given.
     """
+    large = [tensor for tensor in model.graph.initializer if _reaches(tensor, limit_bytes)]
+    return without_data_of(model, {tensor.name for tensor in large}), large
+
+
+def without_data_of(model: onnx.ModelProto, names: Set[str]) -> onnx.ModelProto:
+    """A copy in which some initializers have a type and a shape, and no data."""
     light = onnx.ModelProto()
     copy_fields(model, light, lambda field: field.name != "graph")
     copy_fields(model.graph, light.graph, lambda field: field.name != "initializer")
-    large = []
     for tensor in model.graph.initializer:
         copy = light.graph.initializer.add()
-        if tensor.data_type == TensorProto.STRING or tensor_bytes(tensor) < limit_bytes:
+        if tensor.name in names:
+            copy.name, copy.data_type = tensor.name, tensor.data_type
+            copy.dims.extend(tensor.dims)
+        else:
             copy.CopyFrom(tensor)
-            continue
-        copy.name, copy.data_type = tensor.name, tensor.data_type
-        copy.dims.extend(tensor.dims)
-        large.append(tensor)
-    return light, large
+    return light
+
+
+def _reaches(tensor: TensorProto, limit_bytes: int) -> bool:
+    """Whether a tensor of numbers has so many bytes."""
+    return tensor.data_type != TensorProto.STRING and tensor_bytes(tensor) >= limit_bytes
 
 
 def outline(model: onnx.ModelProto) -> onnx.ModelProto:

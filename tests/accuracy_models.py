@@ -11,7 +11,8 @@ import onnx
 from calibrators.ranges.ranges import Ranges
 from graphs.channel_groups import ChannelGroups
 from graphs.view import GraphView
-from quantization.improve.channels.equalize import equalize
+from quantization.improve.channels.equalize import equalizing_factors
+from quantization.improve.channels.rescale import rescale
 from quantization.measure.execution import load_int8, load_onnxruntime
 from quantization.measure.fidelity import compare, run_all
 from quantization.placement import Placement, place
@@ -53,7 +54,7 @@ def uneven_residual() -> onnx.ModelProto:
     groups = ChannelGroups(GraphView(model))
     spread = np.ones(groups.count)
     spread[groups.variables("Relu_0")] = np.geomspace(0.1, 10, 32)
-    return equalize(model, groups, spread)
+    return rescale(model, [*equalizing_factors(groups, spread)])
 
 
 def pointwise(activation: str = "Relu", layers: int = 4) -> onnx.ModelProto:

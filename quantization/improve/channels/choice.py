@@ -27,13 +27,19 @@ from graphs.identity import graph_hash
 from graphs.view import GraphView
 from quantization.improve.channels.amax import channel_amax
 from quantization.improve.channels.equalize import (
-    equalize,
+    equalizing_factors,
     group_scales,
-    insert_scalings,
+    inserting_factors,
     scalable,
 )
 from quantization.improve.channels.judge import HALF, NAMES, NONE, Judge
-from quantization.improve.channels.smooth import absorbers, last_axis_readers, smooth, smooth_sets
+from quantization.improve.channels.rescale import rescale
+from quantization.improve.channels.smooth import (
+    absorbers,
+    last_axis_readers,
+    smooth_sets,
+    smoothing_factors,
+)
 from quantization.improve.walk.float_and_int8 import FloatAndInt8
 from quantization.measure.execution import Arrays, is_large
 from quantization.placement import Placement
@@ -112,13 +118,18 @@ def _applied(
     taken = {name: tried.choices[name][best] for name, best in chosen.items() if best != NONE}
     smoothed = {name: scale for name, scale in taken.items() if name in tried.behind}
     inserted = {name: scale for name, scale in taken.items() if name in tried.costly}
-    free = smooth(equalize(model, tried.groups, scales), smoothed, tried.quantized)
     changed = {
         name: judge.range_of(name, chosen[name])
         for name, scale in taken.items()
         if (scale != 1).any()
     }
-    result = insert_scalings(free, inserted)
+    view = GraphView(model)
+    factors = [
+        *equalizing_factors(tried.groups, scales),
+        *smoothing_factors(view, smoothed, tried.quantized),
+        *inserting_factors(view, inserted),
+    ]
+    result = rescale(model, factors, inserted)
     return result, replace(ranges.replace(changed), graph_hash=graph_hash(result))
 
 

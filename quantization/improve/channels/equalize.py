@@ -25,20 +25,17 @@ for two layers; α: Xiao et al., SmoothQuant, 2022, eq. 4 (https://arxiv.org/abs
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
-from graphs.amend import append_operator, replace_constant
 from graphs.channel_groups import ChannelGroups
-from graphs.edit import GraphEditor, copy_model
 from graphs.layer_matrix import LayerMatrix, reading_layers
 from graphs.view import GraphView
+from quantization.improve.channels.rescale import Factor, input_factor, output_factor
 
-__all__ = ["equalize", "group_scales", "insert_scalings", "scalable"]
+__all__ = ["equalizing_factors", "group_scales", "inserting_factors", "scalable"]
 
 Floats = NDArray[np.float64]
 
@@ -72,35 +69,26 @@ def group_scales(groups: ChannelGroups, amax: Mapping[str, Floats]) -> tuple[Flo
     return largest, mean
 
 
-def equalize(model: onnx.ModelProto, groups: ChannelGroups, scales: Floats) -> onnx.ModelProto:
-    """A new model that computes the same, channels divided by the scale of their variable.
-
-    The model itself where no scale differs from 1.
+def equalizing_factors(groups: ChannelGroups, scales: Floats) -> Iterator[Factor]:
+    """Of weights and biases, which divide channels by the scale of their variable.
 
     Args:
-        model: the prepared model that the groups are of; it is not changed.
-        groups: its channels.
+        groups: channels of a prepared model.
         scales: s of every variable, (groups.count,), 1 for variable 0.
     """
     if (scales == 1).all():
-        return model
-    result = copy_model(model)
+        return
     for layer in groups.layers:
         node = layer.node
         read = scales[groups.variables(node.inputs[0])]
         made = scales[groups.variables(node.outputs[0])]
-        if (read == 1).all() and (made == 1).all():
-            continue
-        view = GraphView(result)
-        matrix = layer.matrix * read[layer.channels][:, None, :]
-        matrix /= made.reshape(layer.groups, -1)[..., None]
-        _store(result, view, layer, 1, layer.restore(matrix))
-        if len(node.inputs) > 2 and node.inputs[2]:
-            bias = view.constant(view.nodes[node.position].inputs[2])
-            if bias is not None:
+        if (read != 1).any():
+            yield input_factor(layer, read)
+        if (made != 1).any():
+            yield output_factor(layer, made)
+            if len(node.inputs) > 2 and node.inputs[2]:
                 # A Gemm's bias may be one number for all channels.
-                _store(result, GraphView(result), layer, 2, bias.astype(np.float64) / made)
-    return result
+                yield Factor(node=node, index=2, values=1.0 / made)
 
 
 def scalable(view: GraphView, tensor: str) -> tuple[LayerMatrix, ...]:
@@ -110,32 +98,12 @@ def scalable(view: GraphView, tensor: str) -> tuple[LayerMatrix, ...]:
     return found if all(layer.is_conv or flat for layer in found) else ()
 
 
-def insert_scalings(model: onnx.ModelProto, scales: Mapping[str, Floats]) -> onnx.ModelProto:
-    """A new model that computes the same, with a Mul by 1 / s where each tensor is made.
-
-    The model itself where there are no scales.
+def inserting_factors(view: GraphView, scales: Mapping[str, Floats]) -> Iterator[Factor]:
+    """Of the weights that read tensors which a Mul of their own divides.
 
     Args:
-        model: a prepared model; it is not changed.
+        view: of a prepared model.
         scales: tensor, all of whose readers are :func:`scalable` → s of each channel, (C,).
     """
-    if not scales:
-        return model
-    result = copy_model(model)
     for tensor, scale in scales.items():
-        # Two tensors may be read by layers that share a weight: each sees what the last one left.
-        view = GraphView(result)
-        for layer in scalable(view, tensor):
-            matrix = layer.matrix * scale[layer.channels][:, None, :]
-            _store(result, GraphView(result), layer, 1, layer.restore(matrix))
-        rank = len(view.shape(tensor) or ())
-        factors = (1.0 / scale).reshape([-1 if axis == 1 else 1 for axis in range(rank)])
-        append_operator(result, GraphView(result), tensor, "Mul", factors)
-    return result
-
-
-def _store(
-    model: onnx.ModelProto, view: GraphView, layer: LayerMatrix, index: int, values: NDArray[Any]
-) -> None:
-    stored = values.astype(layer.weight.dtype, order="C")
-    replace_constant(GraphEditor(model), view, layer.node, index, stored)
+        yield from (input_factor(layer, scale) for layer in scalable(view, tensor))

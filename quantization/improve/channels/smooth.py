@@ -15,21 +15,18 @@ Source: Xiao et al., SmoothQuant, 2022, eq. 4 with α = ½ (https://arxiv.org/ab
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
-from graphs.amend import replace_constant
-from graphs.edit import GraphEditor, copy_model
 from graphs.layer_matrix import LayerMatrix, layer_matrix, reading_layers
 from graphs.operators import SCALE_KEEPING_OPS
 from graphs.view import GraphView, Node
+from quantization.improve.channels.rescale import Factor, input_factor
 
-__all__ = ["Constant", "absorbers", "last_axis_readers", "smooth", "smooth_sets"]
+__all__ = ["Constant", "absorbers", "last_axis_readers", "smooth_sets", "smoothing_factors"]
 
 Floats = NDArray[np.float64]
 
@@ -59,11 +56,11 @@ class Constant:
         value = view.constant(self.node.inputs[self.index])
         return value is None or value.size == 1
 
-    def scaled(self, value: NDArray[Any], scale: Floats) -> NDArray[Any]:
-        """Its values for scaled channels, in its own type."""
-        factors = scale**self.power
-        changed = value.astype(np.float64) * (factors[:, None] if self.rows else factors)
-        return changed.astype(value.dtype, order="C")
+    def factor(self, scale: Floats) -> Factor:
+        """What it is multiplied by for scaled channels."""
+        values = scale**self.power
+        shaped = values[:, None] if self.rows else values
+        return Factor(node=self.node, index=self.index, values=shaped)
 
 
 def last_axis_readers(view: GraphView, tensor: str) -> tuple[LayerMatrix, ...]:
@@ -103,36 +100,20 @@ def smooth_sets(amax: Floats, readers: Sequence[LayerMatrix]) -> Floats:
     return np.asarray(np.maximum(sets, _SMALLEST))
 
 
-def smooth(
-    model: onnx.ModelProto, scales: Mapping[str, Floats], quantized: Collection[str]
-) -> onnx.ModelProto:
-    """A new model that computes the same, each tensor's last axis divided by its scales.
-
-    The model itself where there are no scales.
+def smoothing_factors(
+    view: GraphView, scales: Mapping[str, Floats], quantized: Collection[str]
+) -> Iterator[Factor]:
+    """Of the constants before and behind each tensor whose last axis is divided by its scales.
 
     Args:
-        model: a prepared model; it is not changed.
+        view: of a prepared model.
         scales: tensor with :func:`absorbers` → s of each channel, (C,).
         quantized: as :func:`absorbers` has them.
     """
-    if not scales:
-        return model
-    view = GraphView(model)
-    result = copy_model(model)
     for tensor, scale in scales.items():
-        readers = [
-            Constant(node=layer.node, index=1, power=1, rows=layer.transposed)
-            for layer in last_axis_readers(view, tensor)
-        ]
-        for each in (*readers, *absorbers(view, tensor, quantized)):
-            # Two tensors may be read by layers that share a weight: each sees what the last left.
-            now = GraphView(result)
-            node = now.nodes[each.node.position]
-            value = now.constant(node.inputs[each.index])
-            assert value is not None
-            changed = each.scaled(value, scale)
-            replace_constant(GraphEditor(result), now, node, each.index, changed)
-    return result
+        yield from (input_factor(layer, scale) for layer in last_axis_readers(view, tensor))
+        for constant in absorbers(view, tensor, quantized):
+            yield constant.factor(scale)
 
 
 def _taken(

@@ -15,12 +15,18 @@ from graphs.view import GraphView
 from quantization.improve.centring import move_bounds
 from quantization.improve.channels import choice
 from quantization.improve.channels.choice import equalized
-from quantization.improve.channels.equalize import equalize, group_scales, insert_scalings, scalable
+from quantization.improve.channels.equalize import (
+    equalizing_factors,
+    group_scales,
+    inserting_factors,
+    scalable,
+)
 from quantization.improve.channels.judge import reader_errors
-from quantization.improve.channels.smooth import smooth
+from quantization.improve.channels.rescale import Factor, rescale
 from quantization.improve.improve import _closest, improve, improve_layers
 from quantization.improve.improved import as_calibrated
 from quantization.improve.methods import NOTHING, Methods
+from quantization.measure.execution import load_onnxruntime
 from quantization.placement import place
 from tests.accuracy_models import (
     calibrated,
@@ -57,7 +63,7 @@ def test_any_scales_keep_the_results(name: str, rng: np.random.Generator) -> Non
     groups = ChannelGroups(GraphView(model))
     scales = rng.uniform(0.2, 5.0, groups.count)
     scales[0] = 1.0
-    changed = equalize(model, groups, scales)
+    changed = rescale(model, [*equalizing_factors(groups, scales)])
     onnx.checker.check_model(changed, full_check=True)
     assert largest_difference(model, changed, random_feeds(model, rng)) < 1e-4
     assert place(changed, profile="tensorrt") == place(model, profile="tensorrt")
@@ -146,7 +152,7 @@ def test_a_mul_keeps_the_results(model: onnx.ModelProto, rng: np.random.Generato
     tensors = [name for name in placement.tensors if scalable(view, name)]
     assert tensors
     scales = {name: rng.uniform(0.1, 3.0, view.shape(name)[1]) for name in tensors}
-    changed = insert_scalings(model, scales)
+    changed = rescale(model, [*inserting_factors(view, scales)], scales)
     onnx.checker.check_model(changed, full_check=True)
     assert sum(node.op_type == "Mul" for node in changed.graph.node) >= len(tensors)
     assert largest_difference(model, changed, samples_of(model, rng, 1)[0]) < 1e-4
@@ -212,14 +218,38 @@ def test_an_error_of_weights_counts_four_times(exact_part: str, rng: np.random.G
     assert found == pytest.approx(error if exact_part == "weights" else 4 * error, rel=1e-2)
 
 
+@pytest.mark.parametrize("kept", [False, True], ids=["all readers", "some readers"])
+def test_a_constant_of_several_layers_takes_the_factors_of_each(
+    kept: bool, rng: np.random.Generator
+) -> None:
+    net = Builder(5)
+    x = net.input("x", (1, 8))
+    weight = net.constant(rng.normal(size=(8, 8)).astype(np.float32))
+    outputs = [net.op("MatMul", x, weight) for _ in range(3)]
+    model = net.build("shared", *outputs)
+    view = GraphView(model)
+    scales = rng.uniform(0.2, 5.0, (2 if kept else 3, 8))
+    factors = [
+        Factor(node=view.nodes[place], index=1, values=values)
+        for place, scale in enumerate(scales)
+        for values in (np.sqrt(scale), np.sqrt(scale))
+    ]
+    changed = rescale(model, factors)
+    assert len(changed.graph.initializer) == 3
+    assert sum(tensor.name == weight for tensor in changed.graph.initializer) == 1
+    feed = {"x": rng.normal(size=(1, 8)).astype(np.float32)}
+    before, after = load_onnxruntime(model)(feed), load_onnxruntime(changed)(feed)
+    for name, scale in zip(outputs, [*scales, np.ones(8)], strict=False):
+        np.testing.assert_allclose(after[name], before[name] * scale, rtol=1e-4, atol=1e-6)
+
+
 def test_nothing_to_change_is_no_copy(rng: np.random.Generator) -> None:
     """A network of gigabytes is held once more for each copy."""
     model = NETWORKS["resnet_basic"]()
     view = GraphView(model)
     groups = ChannelGroups(view)
-    assert equalize(model, groups, np.ones(groups.count)) is model
-    assert insert_scalings(model, {}) is model
-    assert smooth(model, {}, frozenset()) is model
+    assert not [*equalizing_factors(groups, np.ones(groups.count))]
+    assert rescale(model, [], {}) is model
     assert move_bounds(model, {}, {}) is model
     assert add_bias(model, {}) is model
     feeds = samples_of(model, rng, 8)

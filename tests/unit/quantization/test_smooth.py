@@ -11,7 +11,13 @@ from onnx import numpy_helper
 
 from graphs.view import GraphView
 from quantization.improve.channels.choice import equalized
-from quantization.improve.channels.smooth import absorbers, last_axis_readers, smooth, smooth_sets
+from quantization.improve.channels.rescale import rescale
+from quantization.improve.channels.smooth import (
+    absorbers,
+    last_axis_readers,
+    smooth_sets,
+    smoothing_factors,
+)
 from quantization.measure.execution import load_onnxruntime
 from quantization.placement import place
 from quantization.write.insert import insert_qdq
@@ -86,7 +92,7 @@ def test_any_scales_keep_the_results(name: str, shared: bool, rng: np.random.Gen
     assert len(last_axis_readers(view, read)) == 2
     assert len(absorbers(view, read)) == count
     scale = rng.uniform(0.05, 4.0, WIDTH)
-    changed = smooth(model, {read: scale}, ())
+    changed = rescale(model, [*smoothing_factors(view, {read: scale}, ())])
     onnx.checker.check_model(changed, full_check=True)
     feeds = tokens(rng, 1)[0]
     assert largest_difference(model, changed, feeds) < 1e-4
@@ -159,7 +165,7 @@ def outliers(rng: np.random.Generator) -> onnx.ModelProto:
     scale = np.ones(WIDTH)
     scale[rng.choice(WIDTH, 4, replace=False)] = 1 / 60
     assert absorbers(view, read)
-    return smooth(model, {read: scale}, ())
+    return rescale(model, [*smoothing_factors(view, {read: scale}, ())])
 
 
 def test_outlier_channels_of_a_norm_cost_nothing(rng: np.random.Generator) -> None:

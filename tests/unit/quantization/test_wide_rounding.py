@@ -130,7 +130,7 @@ def test_a_walk_takes_blocks_where_the_layer_is_wide(
     for module in limited:
         monkeypatch.setattr(module, "WIDEST_WHOLE", 64)
     assert wide_layers(GraphView(model), placement) == ("n_Gemm_1",)
-    feeds = [{"x": rng.normal(size=(1, 32)).astype(np.float32)} for _ in range(8)]
+    feeds = [{"x": rng.normal(size=(64, 32)).astype(np.float32)} for _ in range(12)]
     found = {}
     for limit in (64, WIDEST_WHOLE):
         monkeypatch.setattr(limited[0], "WIDEST_WHOLE", limit)
