@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import onnx
@@ -96,7 +96,6 @@ def save_external(
     model: onnx.ModelProto,
     path: Path,
     *,
-    outputs: Sequence[onnx.ValueInfoProto] | None = None,
     elsewhere: Mapping[str, TensorProto] | None = None,
 ) -> None:
     """Write the large tensors to one file beside the model, then the model.
@@ -104,16 +103,12 @@ def save_external(
     Args:
         model: which is not changed.
         path: of the file.
-        outputs: instead of the model's own, where those are not wanted.
         elsewhere: initializer → the tensor that holds its data, where the model itself does not.
 
     Raises:
         InputError: the folder cannot be written to.
     """
     light, large = without_data(model, INLINE_BELOW_BYTES)
-    if outputs is not None:
-        del light.graph.output[:]
-        light.graph.output.extend(outputs)
     held = elsewhere or {}
     digest = hashlib.sha256()
     for tensor in large:

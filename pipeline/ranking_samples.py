@@ -7,7 +7,7 @@ import onnx
 
 import calibrators
 from artefacts.decibels import noise_share
-from graphs.comparable import comparable_outputs, with_outputs
+from graphs.comparable import comparable_outputs
 from graphs.view import GraphView
 from pipeline.calibration import Calibrated
 from pipeline.parts import Part
@@ -30,8 +30,8 @@ def ranking_feeds(given: Calibrated, int8: onnx.ModelProto, selection: Part) -> 
         selection: the samples to choose from.
     """
     judged = comparable_outputs(GraphView(given.model))
-    float_run = load_onnxruntime(with_outputs(given.model, judged))
-    int8_run = load_int8_quickly(with_outputs(int8, judged))
+    float_run = load_onnxruntime(given.model, outputs=judged)
+    int8_run = load_int8_quickly(int8, outputs=judged)
     inputs = calibrators.input_specs(given.model)
     feeds = [batch.inputs for batch in calibrators.batches(selection, 1, inputs=inputs)]
     noise = [-noise_share(compare(int8_run, [feed], [float_run(feed)]).sqnr_db) for feed in feeds]

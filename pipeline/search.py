@@ -19,7 +19,7 @@ import quantization
 from artefacts.errors import ArtefactError, MissingLibraryError
 from artefacts.files import digest_of
 from artefacts.libraries import require
-from graphs.comparable import comparable_outputs, with_outputs
+from graphs.comparable import comparable_outputs
 from graphs.identity import graph_hash
 from graphs.view import GraphView
 from pipeline.calibration import Calibrated
@@ -179,13 +179,13 @@ class PromiseSearch:
         model, placement = self.given.model, self.given.placement
         statistics = calibrators.Statistics.load(self.given.statistics)
         judged = comparable_outputs(GraphView(model))
-        exact = run_all(load_onnxruntime(with_outputs(model, judged)), feeds)
+        exact = run_all(load_onnxruntime(model, outputs=judged), feeds)
 
         def error(ranges: calibrators.Ranges) -> float:
             int8 = quantization.insert_qdq(
                 model, placement, quantization.unify_ranges(ranges, placement)
             )
-            return -compare(load_int8_quickly(with_outputs(int8, judged)), feeds, exact).sqnr_db
+            return -compare(load_int8_quickly(int8, outputs=judged), feeds, exact).sqnr_db
 
         choice = calibrators.choose_method(statistics, error, judges=())
         levels = ", ".join(f"{method} {-value:.1f}" for method, value in choice.errors.items())

@@ -34,15 +34,17 @@ Floats = NDArray[np.floating[Any]]
 Integers = NDArray[np.integer[Any]]
 
 
-def _half_up(values: Floats) -> Floats:
-    return np.asarray(np.floor(values + 0.5))
+def _half_up(values: Floats, out: Floats) -> Floats:
+    np.add(values, 0.5, out=out)
+    return np.floor(out, out=out)
 
 
-def _half_away(values: Floats) -> Floats:
-    return np.asarray(np.copysign(np.floor(np.abs(values) + 0.5), values))
+def _half_away(values: Floats, out: Floats) -> Floats:
+    up = np.floor(np.abs(values) + 0.5)
+    return np.copysign(up, values, out=out)
 
 
-ROUNDING: dict[Rounding, Callable[[Floats], Floats]] = {
+ROUNDING: dict[Rounding, Callable[[Floats, Floats], Floats]] = {
     "half_even": np.rint,  # ONNX QuantizeLinear; TensorRT activations, and weights with Q/DQ
     "half_up": _half_up,  # TensorRT weights under implicit quantization: ties toward +infinity
     "half_away": _half_away,  # DLA, everywhere
@@ -116,8 +118,10 @@ def affine_parameters(
 
 def channel_amax(weight: ArrayLike, axis: int) -> Floats:
     """Largest magnitude of each slice along ``axis``: (64, 3, 7, 7), axis 0 → (64,)."""
-    values = np.moveaxis(np.abs(np.asarray(weight)), axis, 0)
-    return np.asarray(values.reshape(values.shape[0], -1).max(axis=1, initial=0.0))
+    values = np.asarray(weight)
+    others = tuple(each for each in range(values.ndim) if each != axis % values.ndim)
+    largest, smallest = values.max(axis=others, initial=0), values.min(axis=others, initial=0)
+    return np.asarray(np.maximum(largest, -smallest))
 
 
 def quantize(
@@ -149,10 +153,11 @@ def quantize(
     values = np.asarray(x, dtype=np.float32)
     steps = _spread(np.asarray(scale, dtype=np.float32), values, axis)
     offset = _spread(np.asarray(zero_point), values, axis)
-    codes = ROUNDING[rounding](values / steps)
+    quotients = np.asarray(values / steps)  # of a large weight there is one copy, not four
+    codes = ROUNDING[rounding](quotients, quotients)
     if offset.any():  # in float64, where a weight of 0 would be as large again
-        codes = codes + offset
-    return np.asarray(np.clip(codes, qmin, qmax), dtype=_code_type(qmin, qmax))
+        codes = np.asarray(codes + offset)
+    return np.asarray(np.clip(codes, qmin, qmax, out=codes), dtype=_code_type(qmin, qmax))
 
 
 def dequantize(

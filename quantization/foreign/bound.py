@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto
 
-from graphs.comparable import with_outputs
 from graphs.edit import GraphEditor, copy_model, drop_dead
 from graphs.layer_matrix import LayerMatrix, columns_by_sample
 from graphs.operators import PRODUCT_OPS, WEIGHTED_OPS
@@ -197,7 +196,7 @@ def _moments(
     model: ModelProto, layers: list[_Layer], samples: Sequence[Arrays]
 ) -> list[Floats | None]:
     matrices = [_matrix(layer) for layer in layers]
-    run = load_int8(with_outputs(model, sorted({layer.node.inputs[0] for layer in layers})))
+    run = load_int8(model, outputs=sorted({layer.node.inputs[0] for layer in layers}))
     found: list[Floats | None] = [None] * len(layers)
     for number, sample in enumerate(samples):
         values = run(sample)

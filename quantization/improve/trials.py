@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 
 from artefacts.decibels import bounded_db
-from graphs.comparable import before_scores, comparable_outputs, with_outputs
+from graphs.comparable import comparable_outputs
 from graphs.view import GraphView
 from quantization.improve.improved import Improved
 from quantization.improve.methods import Methods
@@ -63,7 +63,7 @@ class Comparison:
             ModelError: it cannot be run.
         """
         outputs = comparable_outputs(GraphView(model))
-        run = load_onnxruntime(before_scores(with_outputs(model, outputs)))
+        run = load_onnxruntime(model, outputs=outputs, scores=False)
         return cls(samples=samples, outputs=outputs, exact=run_all(run, samples))
 
     def trial(self, result: Improved, placement: Placement) -> Trial:
@@ -72,7 +72,9 @@ class Comparison:
         Raises:
             ModelError: it cannot be run.
         """
-        run = load_int8(before_scores(with_outputs(result.quantized(placement), self.outputs)))
+        int8 = result.quantized(placement)
+        run = load_int8(int8, outputs=self.outputs, scores=False)
+        del int8
         found = run_all(run, self.samples)
         levels = [
             compare(lambda _, outputs=outputs: outputs, [feed], [wanted]).sqnr_db  # type: ignore[misc]

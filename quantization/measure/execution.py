@@ -17,9 +17,9 @@ from artefacts.libraries import require
 from artefacts.litter import scratch_folder
 from artefacts.onnxruntime_errors import onnxruntime_errors, refusal
 from artefacts.runs import stoppable
-from graphs.comparable import as_outputs, with_outputs
-from graphs.external_data import save_external
-from graphs.tensor_data import LARGE_BYTES, weight_bytes
+from graphs.comparable import before_scores, with_outputs
+from graphs.external_data import INLINE_BELOW_BYTES, save_external
+from graphs.tensor_data import LARGE_BYTES, weight_bytes, without_data
 
 __all__ = [
     "Arrays",
@@ -47,6 +47,7 @@ def load_onnxruntime(
     integers: bool = True,
     arena: bool = True,
     outputs: Sequence[str] | None = None,
+    scores: bool = True,
 ) -> Run:
     """A model on onnxruntime's CPU provider.
 
@@ -60,6 +61,8 @@ def load_onnxruntime(
         arena: False gives memory back as soon as a tensor goes. An arena keeps the most that it
             ever held, and what a run gave out stands in it.
         outputs: tensors of a model to give out instead of its outputs.
+        scores: False gives out the logits, or the logarithms, where they end in scores
+            (graphs.comparable.before_scores).
 
     Raises:
         ModelError: onnxruntime refuses the model, or fails while running it.
@@ -80,7 +83,7 @@ def load_onnxruntime(
     errors = onnxruntime_errors()
     what = f"model {model}" if isinstance(model, Path) else f"graph {model.graph.name!r}"
     try:
-        with _source(model, outputs) as source:
+        with _source(model, outputs, scores=scores) as source:
             session = runtime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except errors as err:
         raise ModelError(refusal(what, "load", err)) from err
@@ -98,19 +101,30 @@ def load_onnxruntime(
 
 
 @contextmanager
-def _source(model: onnx.ModelProto | Path, outputs: Sequence[str] | None) -> Iterator[str | bytes]:
+def _source(
+    model: onnx.ModelProto | Path, outputs: Sequence[str] | None, *, scores: bool
+) -> Iterator[str | bytes]:
     """What a session is made of."""
     if isinstance(model, Path):
         yield str(model)
     elif not is_large(model):
-        yield (model if outputs is None else with_outputs(model, outputs)).SerializeToString()
+        yield _giving_out(model, outputs, scores=scores).SerializeToString()
     else:
         with scratch_folder("model") as folder:
-            # One tensor after another: nothing is serialized as a whole, and onnxruntime maps them.
-            values = None if outputs is None else as_outputs(model, outputs)
+            # One tensor after another: nothing is copied or serialized as a whole, and onnxruntime
+            # maps them.
+            light, large = without_data(model, INLINE_BELOW_BYTES)
             path = folder / "model.onnx"
-            save_external(model, path, outputs=values)
+            held = {tensor.name: tensor for tensor in large}
+            save_external(_giving_out(light, outputs, scores=scores), path, elsewhere=held)
             yield str(path)
+
+
+def _giving_out(
+    model: onnx.ModelProto, outputs: Sequence[str] | None, *, scores: bool
+) -> onnx.ModelProto:
+    shown = model if outputs is None else with_outputs(model, outputs)
+    return shown if scores else before_scores(shown)
 
 
 def is_large(model: onnx.ModelProto | Path) -> bool:
@@ -129,14 +143,19 @@ def load_node(model: onnx.ModelProto) -> Run:
     return load_onnxruntime(model, arena=False)
 
 
-def load_int8(model: onnx.ModelProto | Path) -> Run:
-    """A Q/DQ model as it is written, in float arithmetic and without optimizations."""
-    return load_onnxruntime(model, optimize=False)
+def load_int8(
+    model: onnx.ModelProto | Path, *, outputs: Sequence[str] | None = None, scores: bool = True
+) -> Run:
+    """A Q/DQ model as it is written, in float arithmetic and without optimizations.
+
+    ``outputs`` and ``scores`` as of :func:`load_onnxruntime`.
+    """
+    return load_onnxruntime(model, optimize=False, outputs=outputs, scores=scores)
 
 
-def load_int8_quickly(model: onnx.ModelProto) -> Run:
+def load_int8_quickly(model: onnx.ModelProto, *, outputs: Sequence[str] | None = None) -> Run:
     """:func:`load_int8` but for the order of sums, in two thirds of the time.
 
     Another order moves a value across a rounding step here and there, as every engine does.
     """
-    return load_onnxruntime(model, integers=False)
+    return load_onnxruntime(model, integers=False, outputs=outputs)

@@ -22,7 +22,7 @@ from onnx import ModelProto, TensorProto, helper
 
 from artefacts.decibels import sqnr_db
 from artefacts.errors import ArtefactError, DataError
-from graphs.comparable import chosen_shapes, with_outputs
+from graphs.comparable import chosen_shapes
 from graphs.identity import graph_hash
 from graphs.qdq import QUANTIZE, parameters
 from graphs.shapes import check
@@ -101,7 +101,7 @@ def simulate(
     pairs = {name: _pair(quantized, name) for name in names}
     made = [name for name in names if name not in view.inputs]
     run_float, run_int8 = (
-        load_onnxruntime(with_outputs(model, made), optimize=False) for model in (reference, int8)
+        load_onnxruntime(model, outputs=made, optimize=False) for model in (reference, int8)
     )
     sums = {name: _Sums() for name in names}
     count = 0

@@ -49,7 +49,7 @@ def quantize_weight(view: GraphView, weight: QuantizedWeight) -> QuantizedTensor
         codes, scale = quantize_bounded(values, weight.axis, partners_of(view, weight))
         return QuantizedTensor(codes=codes, scale=scale)
     if weight.axis is None:
-        amax = np.abs(values).max(initial=0.0)
+        amax = max(values.max(initial=0.0), -values.min(initial=0.0))
     else:
         amax = channel_amax(values, weight.axis)
     scale = symmetric_scale(amax)

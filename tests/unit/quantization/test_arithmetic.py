@@ -52,7 +52,8 @@ def test_three_symmetric_bits_are_minus_three_to_three_with_six_partitions() -> 
 )
 def test_ties_round_as_the_named_runtime_rounds(mode: str, expected: list[int]) -> None:
     ties = np.array([-2.5, -1.5, -0.5, 0.5, 1.5, 2.5])
-    assert ROUNDING[mode](ties).tolist() == expected  # type: ignore[index]
+    assert ROUNDING[mode](ties, ties.copy()).tolist() == expected  # type: ignore[index]
+    assert ROUNDING[mode](ties, ties).tolist() == expected  # type: ignore[index]
 
 
 @given(amax=amaxes, value=reals)

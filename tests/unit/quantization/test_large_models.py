@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -79,23 +80,33 @@ def test_a_model_in_a_file_is_the_same_model(
     np.testing.assert_array_equal(load_onnxruntime(model)(feeds)["y"], in_a_file)
 
 
+@pytest.mark.parametrize("scores", [False, True])
 def test_other_outputs_of_a_model_in_a_file(
-    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+    scores: bool, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = tied(rng)
+    model.graph.node.append(helper.make_node("Softmax", ["y"], ["p"], name="choice"))
+    del model.graph.output[:]
+    model.graph.output.append(helper.make_tensor_value_info("p", TensorProto.FLOAT, None))
     feeds = {"words": rng.integers(0, WORDS, 8)}
+    edits = {name: getattr(execution, name) for name in ("with_outputs", "before_scores")}
+    for name, edit in edits.items():
 
-    def copied(*_: object) -> None:
-        pytest.fail("a large model was copied for its outputs")
+        def light(given: onnx.ModelProto, *names: object, edit: Any = edit) -> onnx.ModelProto:
+            bytes_held = max(len(tensor.raw_data) for tensor in given.graph.initializer)
+            assert bytes_held < LARGE, "a large model was copied for its outputs"
+            edited: onnx.ModelProto = edit(given, *names)
+            return edited
 
-    monkeypatch.setattr(execution, "with_outputs", copied)
-    found = load_onnxruntime(model, outputs=["h", "y"])(feeds)
-    assert list(found) == ["h", "y"]
+        monkeypatch.setattr(execution, name, light)
+    found = load_onnxruntime(model, outputs=["h", "p"], scores=scores)(feeds)
+    assert list(found) == ["h", "p"]
     monkeypatch.undo()
-    wanted = load_onnxruntime(model, outputs=["h", "y"])(feeds)
+    wanted = load_onnxruntime(model, outputs=["h", "p"], scores=scores)(feeds)
     for name, array in wanted.items():
         np.testing.assert_array_equal(found[name], array)
-    assert [value.name for value in model.graph.output] == ["y"]
+    assert (found["p"].min() >= 0) == scores
+    assert [value.name for value in model.graph.output] == ["p"]
 
 
 def test_what_a_layer_loses_is_measured_without_copies_of_weights(
