@@ -10,7 +10,7 @@ is what helps on samples that the walk has not seen.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -97,14 +97,12 @@ def improve(
         progress(0, walks * len(view.computed))
     fit, held = divided(model, feeds, walks, _SEED)
     comparison = Comparison.of(model, held)
-    start = plain = as_calibrated(model, ranges)
-    if any(methods.equalizing for methods in variants):
-        start = _closest(_equalized(plain, placement, fit, _SEED), placement, model, fit)
     kept = None if checkpoint is None else checkpoint.of(fit)
     walk = _Walk(placement=placement, samples=fit, walks=kept)
-    results = _results(walk, plain, start, variants, progress)
-    start = plain  # a copy of the network goes, where channels were equalised
-    trials = [comparison.trial(result, placement) for result in results]
+    results, trials = [], []
+    for result in _results(walk, as_calibrated(model, ranges), variants, progress):
+        results.append(result)
+        trials.append(comparison.trial(result, placement))
     best = max(range(len(trials)), key=lambda number: trials[number].mean_db)
     return results[best], tuple(trials)
 
@@ -166,25 +164,29 @@ def _closest(
 
 
 def _results(
-    walk: _Walk,
-    plain: Improved,
-    start: Improved,
-    variants: Sequence[Methods],
-    progress: Progress | None,
-) -> list[Improved]:
-    """What each variant makes of the network, or of the one with equalised channels."""
+    walk: _Walk, plain: Improved, variants: Sequence[Methods], progress: Progress | None
+) -> Iterator[Improved]:
+    """What each variant makes of the network, or of the one with equalised channels.
+
+    That is made when it is first asked for, and given away to the last that asks: it is a copy of
+    the network.
+    """
     walks = sum(methods != NOTHING for methods in variants)
     uses = sum(methods.equalizing for methods in variants)
-    results: list[Improved] = []
+    done, start = 0, None
     for methods in variants:
         if methods == NOTHING:
-            results.append(plain)
+            yield plain
             continue
-        step = _part(progress, sum(done.methods != NOTHING for done in results), walks)
-        uses -= methods.equalizing
-        own = methods.equalizing and not uses and start.model is not plain.model
-        results.append(walk(start if methods.equalizing else plain, methods, step, own=own))
-    return results
+        base, step = plain, _part(progress, done, walks)
+        if methods.equalizing:
+            if start is None:
+                starts = _equalized(plain, walk.placement, walk.samples, walk.seed)
+                start = _closest(starts, walk.placement, plain.model, walk.samples)
+            base, uses = start, uses - 1
+        own = base is not plain and not uses and base.model is not plain.model
+        yield walk(base, methods, step, own=own)
+        done += 1
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
