@@ -1,7 +1,7 @@
 """What of a model can be compared with the INT8 model, tensor by tensor.
 
-Where a network ends in a selection (NonMaxSuppression, ArgMax), its outputs are no guide: one more
-box moves all the others, a class changes or it does not. What it selects from is one. And
+Where a network ends in a selection (NonMaxSuppression, TopK, ArgMax), its outputs are no guide: one
+more box moves all the others, a class changes or it does not. What it selects from is one. And
 where it ends in a softmax, what that reads tells models apart with fewer samples.
 """
 
@@ -14,11 +14,24 @@ import onnx
 from onnx import TensorProto, helper
 
 from graphs.edit import copy_model
-from graphs.operators import REARRANGING_OPS, SHAPE_MAKING_OPS, SIZE_OPS
+from graphs.operators import (
+    ORDERING_OPS,
+    REARRANGING_OPS,
+    SHAPE_MAKING_OPS,
+    SIZE_OPS,
+    WEIGHTED_OPS,
+)
 from graphs.view import GraphView
 from graphs.walk import nodes, producers, reads, with_bodies
 
-__all__ = ["as_outputs", "before_scores", "chosen_shapes", "comparable_outputs", "with_outputs"]
+__all__ = [
+    "as_outputs",
+    "before_scores",
+    "chosen_places",
+    "chosen_shapes",
+    "comparable_outputs",
+    "with_outputs",
+]
 
 # What all logits have in common, no answer sees.
 _BEFORE_SCORES = {"Softmax": "LogSoftmax", "Sigmoid": "Identity"}
@@ -42,13 +55,30 @@ def chosen_shapes(view: GraphView) -> set[str]:
     return chosen
 
 
+def chosen_places(view: GraphView) -> set[str]:
+    """Tensors that hold other things in other places where two values change their order.
+
+    What TopK and ArgMax say of places, and what is picked by them, e.g. the best boxes in the
+    order of their scores. What a layer with weights makes of it is an answer of the network
+    again, as in detectors that choose queries for a decoder.
+    """
+    chosen: set[str] = set()
+    for node in view.nodes:
+        outputs = {name for name in node.outputs if name and not view.is_constant(name)}
+        if node.op_type in ORDERING_OPS and view.is_float(node.inputs[0]):
+            chosen |= {name for name in outputs if not view.is_float(name)}
+        elif not chosen.isdisjoint(reads(node.proto)) and not _answers(node.proto):
+            chosen |= outputs
+    return chosen
+
+
 def comparable_outputs(view: GraphView) -> tuple[str, ...]:
     """The tensors to compare instead of a model's outputs: those outputs, where nothing is chosen.
 
-    An output that holds integers, or whose shape depends on values, is replaced by the float
-    tensors from which it was chosen, e.g. boxes and scores by what NonMaxSuppression reads.
+    An output that holds integers, or whose shape or places depend on values, is replaced by the
+    float tensors from which it was chosen, e.g. boxes and scores by what NonMaxSuppression reads.
     """
-    chosen = chosen_shapes(view)
+    chosen = chosen_shapes(view) | chosen_places(view)
     found: dict[str, None] = {}
     for output in view.outputs:
         if view.is_float(output) and output not in chosen:
@@ -118,6 +148,11 @@ def before_scores(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def _makes_shapes(node: onnx.NodeProto) -> bool:
     return any(each.op_type in SHAPE_MAKING_OPS for each in with_bodies(node))
+
+
+def _answers(node: onnx.NodeProto) -> bool:
+    """Whether what a node makes is no longer what it reads, in other places."""
+    return any(each.op_type in WEIGHTED_OPS | SIZE_OPS for each in with_bodies(node))
 
 
 def _floats_above(view: GraphView, tensor: str, chosen: set[str]) -> Iterator[str]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmarks.accuracy import AccuracyResult
+from graphs.comparable import chosen_places
 from graphs.operators import ORDERING_OPS, SHAPE_MAKING_OPS
 from graphs.view import GraphView
 from graphs.walk import reads, with_bodies
 
-__all__ = ["drowned_outputs"]
+__all__ = ["drowned_outputs", "reordered_outputs"]
 
 _LEAST_DB = 10.0
+_REASSURING_DB = 20.0
 _MOSTLY_SAME = 0.9  # of the answers
 
 
@@ -31,11 +33,8 @@ def drowned_outputs(result: AccuracyResult | None, view: GraphView, engine: Path
     same = result.agreement.top1
     if same is not None and same >= _MOSTLY_SAME:
         return []
-    levels = {
-        name: one.sqnr_db
-        for name, one in result.agreement.outputs.items()
-        if one.sqnr_db is not None and one.sqnr_db < _LEAST_DB and not _is_chosen(view, name)
-    }
+    low = _levels(result, below_db=_LEAST_DB)
+    levels = {name: level for name, level in low.items() if not _is_chosen(view, name)}
     if not levels:
         return []
     worst = min(levels, key=lambda name: levels[name])
@@ -44,6 +43,35 @@ def drowned_outputs(result: AccuracyResult | None, view: GraphView, engine: Path
         "or more for it to be of use; give --min-sqnr 15, which leaves layers in float until it is "
         f"kept, or see with `int8 sensitivity {engine} --data SAMPLES` where the noise is born"
     ]
+
+
+def reordered_outputs(result: AccuracyResult | None, view: GraphView) -> list[str]:
+    """What a low SQNR says of outputs that are picked in an order of values: little.
+
+    Args:
+        result: as :func:`drowned_outputs` has it.
+        view: of the float network.
+    """
+    if result is None or result.metric:
+        return []
+    placed = chosen_places(view)
+    names = [name for name in _levels(result, below_db=_REASSURING_DB) if name in placed]
+    if not names:
+        return []
+    return [
+        f"  {', '.join(names)}: which values are largest decides what stands where, so SQNR says "
+        "little of it; the improvement went by what is picked from. Give --eval-data and --task"
+    ]
+
+
+def _levels(result: AccuracyResult, *, below_db: float) -> dict[str, float]:
+    """Outputs with less."""
+    outputs = {} if result.agreement is None else result.agreement.outputs
+    return {
+        name: one.sqnr_db
+        for name, one in outputs.items()
+        if one.sqnr_db is not None and one.sqnr_db < below_db
+    }
 
 
 def _is_chosen(view: GraphView, output: str) -> bool:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 import calibrators
 from artefacts.errors import DataError
-from graphs.comparable import chosen_shapes
+from graphs.comparable import chosen_places, chosen_shapes
 from graphs.view import GraphView
 
 __all__ = ["Comparison", "Likeness"]
@@ -44,30 +44,35 @@ class Comparison:
         levels: whether the float outputs themselves are compared, not only the answers.
 
     Raises:
-        DataError: the shape of a float output depends on what INT8 changes, or there is none.
+        DataError: the shape or the order of a float output depends on what INT8 changes, or there
+            is none.
     """
 
     def __init__(self, model: onnx.ModelProto, flag: str, *, levels: bool) -> None:
         view = GraphView(model)
-        chosen = chosen_shapes(view)
-        fixed = [name for name in view.outputs if name not in chosen]
+        shaped, placed = chosen_shapes(view), chosen_places(view)
+        places = {name for name in placed - shaped if view.is_float(name)}
+        fixed = [name for name in view.outputs if name not in shaped | places]
         self._flag = flag
         self._outputs = tuple(view.outputs)
-        self._chosen = [name for name in view.outputs if name in chosen and view.is_float(name)]
+        floats = [name for name in view.outputs if view.is_float(name)]
+        self._chosen = [name for name in floats if name in shaped | places]
         self._floats, self._classes = (
             tuple(name for name in fixed if view.is_float(name) == wanted)
             for wanted in (True, False)
         )
         if levels and (self._chosen or not self._floats):
+            behind = "NMS" if not places.issuperset(self._chosen) else "TopK"
+            what = "the shape" if behind == "NMS" else "the order"
             found = (
-                f"the shape of {', '.join(self._chosen)} depends on the data (as behind NMS)"
+                f"{what} of {', '.join(self._chosen)} depends on the data (as behind {behind})"
                 if self._chosen
                 else f"{', '.join(view.outputs)} hold no floats"
             )
             raise DataError(
                 f"{flag} with a model whose outputs cannot be compared value by value ({found}), "
-                "expected float outputs of a fixed shape; use --max-drop with labels and a --task, "
-                "or give the model without the last step"
+                "expected float outputs of a fixed shape and order; use --max-drop with labels and "
+                "a --task, or give the model without the last step"
             )
 
     def rows(self, batch: calibrators.Batch, exact: Arrays, found: Arrays) -> Iterator[Likeness]:

@@ -20,7 +20,7 @@ from graphs.external_data import stored_bytes
 from graphs.view import GraphView
 from pipeline.baseline import Baseline
 from pipeline.built import FP32, INT8, Built, Sessions
-from pipeline.drowned import drowned_outputs
+from pipeline.drowned import drowned_outputs, reordered_outputs
 from pipeline.engine_check import EngineCheck, check_engine
 from pipeline.job import Data
 from pipeline.judge import Judge, Verdict, drop_verdict
@@ -132,6 +132,7 @@ class _Measurement:
         if self.built.manifest.precision == "int8" and self.promise is None:
             last = next((results[name] for name in (self._engine, INT8) if name in results), None)
             view, engine = GraphView(prepared), self.built.paths.engine
+            self.screen.add(*reordered_outputs(last, view))
             self.screen.warn(*drowned_outputs(last, view, engine))
         self.screen.warn(
             *baseline.check(

@@ -69,6 +69,31 @@ def segmenter(size: int = 16) -> onnx.ModelProto:
     return net.build("segmenter", net.op("ArgMax", scores, axis=1, keepdims=0))
 
 
+def best_boxes(size: int = 16, *, decoded: bool = False) -> onnx.ModelProto:
+    """The ten best places in the order of their scores, as detectors without NMS give them.
+
+    With ``decoded`` a layer looks at them again, as a decoder does at the queries it is given.
+    """
+    net = Builder(13)
+    features = _features(net, net.input("x", ("N", 3, size, size)))
+    found = net.op("Flatten", net.conv(features, 4, 1), axis=2)
+    boxes = net.op("Transpose", net.op("Reshape", found, _integers(net, 0, 4, -1)), perm=[0, 2, 1])
+    scores = net.op("ReduceMax", net.op("Sigmoid", boxes), axes=[2], keepdims=0)
+    best = net.op("TopK", scores, _integers(net, 10), outputs=2)
+    places = f"{best}.1"
+    rows = net.op(
+        "Expand", net.op("Unsqueeze", places, _integers(net, 2)), _integers(net, 1, 10, 4)
+    )
+    chosen = net.op("GatherElements", boxes, rows, axis=1)
+    classes = net.op("Cast", places, to=TensorProto.FLOAT)
+    return net.build(
+        "decoded" if decoded else "best",
+        net.linear(chosen, 4, 6) if decoded else chosen,
+        best,
+        *([] if decoded else [classes]),
+    )
+
+
 def masked() -> onnx.ModelProto:
     """Values picked where a mask that is an input says so: the same ones in INT8."""
     net = Builder(12)

@@ -11,8 +11,9 @@ from onnx import TensorProto, helper, numpy_helper
 from benchmarks.accuracy import AccuracyResult
 from benchmarks.accuracy.agreement import Agreement, OutputAgreement
 from graphs.view import GraphView
-from pipeline.drowned import drowned_outputs
+from pipeline.drowned import drowned_outputs, reordered_outputs
 from tests.networks import Builder
+from tests.networks.choosing import best_boxes
 
 ENGINE = Path("m.engine")
 
@@ -67,6 +68,18 @@ def test_what_is_put_in_order_is_no_measure() -> None:
     assert drowned_outputs(result({ordered: 4.0}), view(), ENGINE) == []
     (said,) = drowned_outputs(result({ordered: 4.0, scores: 5.0}), view(), ENGINE)
     assert said.startswith(f"output {scores} keeps 5.0 dB")
+
+
+def test_what_is_picked_by_its_place_is_explained() -> None:
+    """Answers that are sorted are always the same, and no comfort."""
+    graph = GraphView(best_boxes())
+    boxes, best, classes = graph.outputs
+    found = result({boxes: 4.0, best: 5.0, classes: 2.0}, same=1.0)
+    (note,) = reordered_outputs(found, graph)
+    assert note.strip().startswith(f"{boxes}, {classes}: which values are largest")
+    assert "--task" in note
+    for other in (result({boxes: 30.0, best: 4.0}), result({boxes: 4.0}, metric="map"), None):
+        assert reordered_outputs(other, graph) == []
 
 
 def test_what_is_put_in_order_inside_a_branch_is_no_measure_either() -> None:

@@ -21,6 +21,7 @@ from pipeline.screen import Screen
 from pipeline.verification import say_verdict
 from quantization.measure.execution import load_onnxruntime
 from quantization.search.problem import Goal
+from tests.networks.choosing import best_boxes
 
 
 def through(batch: int | str = "N") -> onnx.ModelProto:
@@ -180,9 +181,10 @@ def test_agreement_of_classes_is_their_share(samples: calibrators.Samples) -> No
         (ending("ArgMax", kind=TensorProto.INT64, axis=1), "output hold no floats"),
         (ending("Compress", [True, False], axis=1), "the shape of output depends on the data"),
         (ending("NonZero", kind=TensorProto.INT64), "output hold no floats"),
+        (best_boxes(), r"the order of Gather\w+, Cast_0 depends on the data \(as behind TopK\)"),
     ],
 )
-def test_levels_need_floats_of_a_fixed_shape(
+def test_levels_need_floats_of_a_fixed_shape_and_order(
     model: onnx.ModelProto, message: str, samples: calibrators.Samples
 ) -> None:
     with pytest.raises(DataError, match=f"--min-sqnr 20 with a model .*{message}.*--max-drop"):

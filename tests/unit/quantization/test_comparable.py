@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto
 
 from graphs.comparable import (
     before_scores,
+    chosen_places,
     chosen_shapes,
     comparable_outputs,
     with_outputs,
@@ -16,6 +18,7 @@ from graphs.view import GraphView
 from quantization.measure.execution import load_onnxruntime
 from tests.networks import Builder
 from tests.networks.choosing import (
+    best_boxes,
     detector_with_suppression,
     masked,
     segmenter,
@@ -54,6 +57,31 @@ def test_scores_are_compared_and_not_classes() -> None:
     model = segmenter()
     assert chosen_shapes(GraphView(model)) == set()
     assert comparable_outputs(GraphView(model)) == ("Conv_3",)
+
+
+def test_what_the_best_are_picked_from_is_compared() -> None:
+    view = GraphView(best_boxes())
+    boxes, best, classes = view.outputs
+    assert chosen_shapes(view) == set()
+    assert {boxes, classes} <= chosen_places(view)
+    assert best not in chosen_places(view)
+    assert set(comparable_outputs(view)) == {"Transpose_0", "ReduceMax_0", best}
+
+
+def test_what_a_layer_makes_of_the_best_is_an_answer() -> None:
+    view = GraphView(best_boxes(decoded=True))
+    assert not chosen_places(view).isdisjoint(view.nodes[-2].inputs)
+    assert comparable_outputs(view) == view.outputs
+
+
+def test_an_order_that_an_input_says_is_the_same_in_int8() -> None:
+    net = Builder()
+    words = net.input("words", ("N", 6), TensorProto.INT64)
+    last = net.op("ArgMax", words, axis=1)
+    states = net.relu(net.linear(net.input("x", ("N", 6, 4)), 4, 4))
+    rows = net.op("Expand", net.op("Unsqueeze", last, net.ints(2)), net.ints(1, 1, 4))
+    view = GraphView(net.build("last word", net.op("GatherElements", states, rows, axis=1)))
+    assert chosen_places(view) == set()
 
 
 def test_sizes_are_no_choice() -> None:
