@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from artefacts.threads import in_parallel
 from quantization.improve.walk.grid import Grid
 
 __all__ = ["RANGE_POSITIONS", "Reader", "best_grid", "candidates", "errors_of_grids"]
@@ -127,20 +128,27 @@ def errors_of_grids(
         grids: from :func:`candidates`, or what else is done to the tensor.
         centred_errors: leave the mean error of each channel out, as bias correction removes it.
     """
-    total = np.zeros(len(grids))
-    for reader in readers:
-        exact = _outputs(reader.exact.astype(np.float32), reader.matrix)
-        actual = reader.actual.astype(np.float32)
-        matrix = reader.matrix if reader.rounded is None else reader.rounded
-        signal = _by_sample((exact - exact.mean(axis=0)) ** 2, reader.starts)
-        signal = np.maximum(signal, signal.mean() * _QUIETEST)
-        signal[signal == 0] = 1.0
-        for number, grid in enumerate(grids):
-            error = _outputs(grid(actual), matrix) - exact
-            if centred_errors:
-                error -= error.mean(axis=0)
-            total[number] += float((_by_sample(error**2, reader.starts) / signal).mean())
-    return total
+    found = [_errors_of(reader, grids, centred_errors=centred_errors) for reader in readers]
+    return np.asarray(np.sum(found, axis=0), np.float64)
+
+
+def _errors_of(
+    reader: Reader, grids: Sequence[Callable[[Array], Array]], *, centred_errors: bool
+) -> list[float]:
+    exact = _outputs(reader.exact.astype(np.float32), reader.matrix)
+    actual = reader.actual.astype(np.float32)
+    matrix = reader.matrix if reader.rounded is None else reader.rounded
+    signal = _by_sample((exact - exact.mean(axis=0)) ** 2, reader.starts)
+    signal = np.maximum(signal, signal.mean() * _QUIETEST)
+    signal[signal == 0] = 1.0
+
+    def error_of(grid: Callable[[Array], Array]) -> float:
+        error = _outputs(grid(actual), matrix) - exact
+        if centred_errors:
+            error -= error.mean(axis=0)
+        return float((_by_sample(error**2, reader.starts) / signal).mean())
+
+    return list(in_parallel(error_of, grids))
 
 
 def _by_sample(energy: Array, starts: Sequence[int]) -> Array:

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from artefacts.errors import DataError
+from artefacts.threads import single_threaded_products
 from graphs.operators import WEIGHTED_OPS
 from graphs.view import GraphView, Node
 from graphs.walk import reads
@@ -101,10 +102,11 @@ class FloatAndInt8:
             progress: called with nodes done and their number.
         """
         live = self.view.computed
-        for number, node in enumerate(live, start=1):
-            self._step(node, decide)
-            if progress is not None:
-                progress(number, len(live))
+        with single_threaded_products():
+            for number, node in enumerate(live, start=1):
+                self._step(node, decide)
+                if progress is not None:
+                    progress(number, len(live))
 
     def _step(self, node: Node, decide: Callable[[LayerVisit], Decision]) -> None:
         names = self._variable_inputs(node)

@@ -19,6 +19,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from artefacts.threads import in_parallel, parts, product
 from graphs.layer_matrix import Array, layer_matrix
 from graphs.view import GraphView
 from quantization.improve.weights.rounding import round_with_feedback
@@ -71,7 +72,7 @@ def round_in_blocks(
         damping = share * float(np.square(x, dtype=np.float64).mean()) or 1.0
         left = np.zeros((len(x), len(weights)))
         if ridge is not None:
-            left += (exact[:, group] - x) @ weights.T
+            left += product(exact[:, group] - x, weights.T)
         for start in range(0, x.shape[-1], step):
             block = slice(start, start + step)
             pairs = None if partners is None else _shifted(partners[block], start)
@@ -91,11 +92,15 @@ def _round_block(
 ) -> NDArray[np.int8]:
     """Codes of one block of one group; ``left``, (n, C_out / groups), is brought up to date."""
     x = inputs.astype(np.float64)
-    moment = x.T @ x / len(x)
-    wanted = x.T @ left / len(x)
+    moment = x.T @ x / len(x)  # of a matrix and itself half is computed
+    wanted = product(x.T, left) / len(x)
     change = np.linalg.solve(moment + damping * np.eye(len(moment)), wanted).T
     codes = round_with_feedback((weights + change)[None], scale[None], moment[None], partners)[0]
-    left -= x @ (codes * scale[:, None] - weights).T
+
+    def hand_on(rows: slice) -> None:
+        left[:, rows] -= x @ (codes[rows] * scale[rows, None] - weights[rows]).T
+
+    list(in_parallel(hand_on, parts(len(codes))))
     return np.asarray(codes, np.int8)
 
 
