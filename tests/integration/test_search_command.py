@@ -108,13 +108,13 @@ def test_a_killed_search_goes_on(work: Work, monkeypatch: pytest.MonkeyPatch) ->
     real, flags = pipeline.search.load_int8_quickly, ("--max-drop", "20", "--stop-after", "onnx")
     loads = 0
 
-    def killed(model: onnx.ModelProto) -> object:
+    def killed(model: onnx.ModelProto, **given: Any) -> object:
         nonlocal loads
         loads += 1
         known = work.file("killed", ".search.json")
         if known.is_file() and json.loads(known.read_text())["sensitivities"]:
             raise KeyboardInterrupt
-        return real(model)
+        return real(model, **given)
 
     monkeypatch.setattr(pipeline.search, "load_int8_quickly", killed)
     assert work.run("killed", *flags) == 130
