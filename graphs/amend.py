@@ -21,7 +21,6 @@ __all__ = [
     "add_bias",
     "append_operator",
     "can_add_bias",
-    "replace_constant",
 ]
 
 Array = NDArray[Any]
@@ -98,7 +97,7 @@ def append_operator(
     editor.finish()
 
 
-def replace_constant(
+def _replace_constant(
     editor: GraphEditor, view: GraphView, node: Node, index: int, values: Array
 ) -> None:
     """Let one input of a node read other values.
@@ -129,7 +128,7 @@ def _grow_bias(editor: GraphEditor, view: GraphView, node: Node, shift: Array) -
             "leave this layer out"
         )
     values = (old.astype(np.float64) + np.asarray(shift, np.float64) / beta).astype(old.dtype)
-    replace_constant(editor, view, node, 2, np.ascontiguousarray(values))
+    _replace_constant(editor, view, node, 2, np.ascontiguousarray(values))
 
 
 def _grow_sum(editor: GraphEditor, view: GraphView, node: Node, shift: Array) -> None:
@@ -143,7 +142,7 @@ def _grow_sum(editor: GraphEditor, view: GraphView, node: Node, shift: Array) ->
         _add_behind(editor, node, shift)
         return
     values = (old.astype(np.float64) + np.asarray(shift, np.float64)).astype(old.dtype)
-    replace_constant(editor, view, add, 1 - uses[0].index, np.ascontiguousarray(values))
+    _replace_constant(editor, view, add, 1 - uses[0].index, np.ascontiguousarray(values))
 
 
 def _add_behind(editor: GraphEditor, node: Node, shift: Array) -> None:

@@ -51,21 +51,20 @@ class Comparison:
     def __init__(self, model: onnx.ModelProto, flag: str, *, levels: bool) -> None:
         view = GraphView(model)
         shaped, placed = chosen_shapes(view), chosen_places(view)
-        places = {name for name in placed - shaped if view.is_float(name)}
-        fixed = [name for name in view.outputs if name not in shaped | places]
+        moved = shaped | {name for name in placed if view.is_float(name)}
+        fixed = [name for name in view.outputs if name not in moved]
         self._flag = flag
         self._outputs = tuple(view.outputs)
-        floats = [name for name in view.outputs if view.is_float(name)]
-        self._chosen = [name for name in floats if name in shaped | places]
+        self._chosen = [name for name in view.outputs if name in moved and view.is_float(name)]
         self._floats, self._classes = (
             tuple(name for name in fixed if view.is_float(name) == wanted)
             for wanted in (True, False)
         )
         if levels and (self._chosen or not self._floats):
-            behind = "NMS" if not places.issuperset(self._chosen) else "TopK"
-            what = "the shape" if behind == "NMS" else "the order"
+            same_shapes = shaped.isdisjoint(self._chosen)
+            what, behind = ("order", "TopK") if same_shapes else ("shape", "NMS")
             found = (
-                f"{what} of {', '.join(self._chosen)} depends on the data (as behind {behind})"
+                f"the {what} of {', '.join(self._chosen)} depends on the data (as behind {behind})"
                 if self._chosen
                 else f"{', '.join(view.outputs)} hold no floats"
             )

@@ -54,7 +54,7 @@ def uneven_residual() -> onnx.ModelProto:
     groups = ChannelGroups(GraphView(model))
     spread = np.ones(groups.count)
     spread[groups.variables("Relu_0")] = np.geomspace(0.1, 10, 32)
-    return rescale(model, [*equalizing_factors(groups, spread)])
+    return rescale(GraphView(model), [*equalizing_factors(groups, spread)])
 
 
 def pointwise(activation: str = "Relu", layers: int = 4) -> onnx.ModelProto:

@@ -184,7 +184,7 @@ def _results(
                 starts = _equalized(plain, walk.placement, walk.samples, walk.seed)
                 start = _closest(starts, walk.placement, plain.model, walk.samples)
             base, uses = start, uses - 1
-        own = base is not plain and not uses and base.model is not plain.model
+        own = not uses and base.model is not plain.model
         yield walk(base, methods, step, own=own)
         done += 1
 

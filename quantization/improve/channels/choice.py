@@ -81,10 +81,10 @@ def equalized(
     judge = Judge(view, placement, tried.choices, tried.amax, seed)
     FloatAndInt8(view=view, samples=samples, correct=False).walk(judge.look)
     chosen = _by_readers(tried, judge)
-    found = [_applied(model, ranges, tried, judge, chosen)]
+    found = [_applied(view, ranges, tried, judge, chosen)]
     half = {name: best if name in tried.costly else HALF for name, best in chosen.items()}
     if half != chosen and not is_large(model):
-        found.append(_applied(model, ranges, tried, judge, half))
+        found.append(_applied(view, ranges, tried, judge, half))
     return tuple(found)
 
 
@@ -104,7 +104,7 @@ def _by_readers(tried: _Tried, judge: Judge) -> dict[str, int]:
 
 
 def _applied(
-    model: onnx.ModelProto,
+    view: GraphView,
     ranges: Ranges,
     tried: _Tried,
     judge: Judge,
@@ -123,13 +123,12 @@ def _applied(
         for name, scale in taken.items()
         if (scale != 1).any()
     }
-    view = GraphView(model)
     factors = [
         *equalizing_factors(tried.groups, scales),
         *smoothing_factors(view, smoothed, tried.quantized),
         *inserting_factors(view, inserted),
     ]
-    result = rescale(model, factors, inserted)
+    result = rescale(view, factors, inserted)
     return result, replace(ranges.replace(changed), graph_hash=graph_hash(result))
 
 

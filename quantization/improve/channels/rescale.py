@@ -70,27 +70,26 @@ def output_factor(layer: LayerMatrix, scale: Floats) -> Factor:
 
 
 def rescale(
-    model: onnx.ModelProto, factors: Sequence[Factor], inserted: Mapping[str, Floats] | None = None
+    view: GraphView, factors: Sequence[Factor], inserted: Mapping[str, Floats] | None = None
 ) -> onnx.ModelProto:
-    """A new model with its constants multiplied; the model itself where there is nothing to do.
+    """A new model with its constants multiplied; the view's own where there is nothing to do.
 
     A constant that others read, too, stays for them, and one that several read with factors of
     their own becomes several.
 
     Args:
-        model: it is not changed.
+        view: of the model, which is not changed.
         factors: of its constants; several of one are multiplied.
         inserted: tensor → what a Mul of its own divides each channel by, axis 1, (C,).
     """
     if not factors and not inserted:
-        return model
-    view = GraphView(model)
+        return view.model
     steps: dict[tuple[int, int], list[Floats]] = {}
     for factor in factors:
         steps.setdefault((factor.node.position, factor.index), []).append(factor.values)
     left = Counter(view.nodes[position].inputs[index] for position, index in steps)
     whole = {name for name, count in left.items() if _alone(view, name, count)}
-    result = without_data_of(model, whole)
+    result = without_data_of(view.model, whole)
     stored, editor = constants(result.graph), GraphEditor(result)
     for (position, index), values in steps.items():
         node = view.nodes[position]

@@ -61,22 +61,16 @@ def second_moment(left: Sequence[NDArray[Any]], right: Sequence[NDArray[Any]]) -
     """
 
     def moment(part: slice) -> Floats:
-        a = _by_group(left[part])
-        if left is right and len(a) == 1:  # of a matrix and itself half is computed
-            return np.asarray((a[0].T @ a[0])[None])
-        b = a if left is right else _by_group(right[part])
-        return np.asarray(a.transpose(0, 2, 1) @ b)
+        a = np.concatenate(left[part], dtype=np.float64)
+        if left is right and a.shape[1] == 1:  # of a matrix and itself half is computed
+            return np.asarray((a[:, 0].T @ a[:, 0])[None])
+        b = np.concatenate(right[part], dtype=np.float64)
+        return np.asarray(a.transpose(1, 2, 0) @ b.transpose(1, 0, 2))
 
     total: Floats | float = 0.0
     for found in in_parallel(moment, _parts(left)):
         total = total + found
     return np.asarray(total / sum(map(len, left)))
-
-
-def _by_group(columns: Sequence[NDArray[Any]]) -> Floats:
-    """(groups, n, K), each group by itself in memory."""
-    whole = np.concatenate(columns).transpose(1, 0, 2)
-    return np.ascontiguousarray(whole, dtype=np.float64)
 
 
 def _parts(columns: Sequence[NDArray[Any]]) -> Iterator[slice]:

@@ -63,7 +63,7 @@ def test_any_scales_keep_the_results(name: str, rng: np.random.Generator) -> Non
     groups = ChannelGroups(GraphView(model))
     scales = rng.uniform(0.2, 5.0, groups.count)
     scales[0] = 1.0
-    changed = rescale(model, [*equalizing_factors(groups, scales)])
+    changed = rescale(GraphView(model), [*equalizing_factors(groups, scales)])
     onnx.checker.check_model(changed, full_check=True)
     assert largest_difference(model, changed, random_feeds(model, rng)) < 1e-4
     assert place(changed, profile="tensorrt") == place(model, profile="tensorrt")
@@ -152,7 +152,7 @@ def test_a_mul_keeps_the_results(model: onnx.ModelProto, rng: np.random.Generato
     tensors = [name for name in placement.tensors if scalable(view, name)]
     assert tensors
     scales = {name: rng.uniform(0.1, 3.0, view.shape(name)[1]) for name in tensors}
-    changed = rescale(model, [*inserting_factors(view, scales)], scales)
+    changed = rescale(GraphView(model), [*inserting_factors(view, scales)], scales)
     onnx.checker.check_model(changed, full_check=True)
     assert sum(node.op_type == "Mul" for node in changed.graph.node) >= len(tensors)
     assert largest_difference(model, changed, samples_of(model, rng, 1)[0]) < 1e-4
@@ -234,7 +234,7 @@ def test_a_constant_of_several_layers_takes_the_factors_of_each(
         for place, scale in enumerate(scales)
         for values in (np.sqrt(scale), np.sqrt(scale))
     ]
-    changed = rescale(model, factors)
+    changed = rescale(GraphView(model), factors)
     assert len(changed.graph.initializer) == 3
     assert sum(tensor.name == weight for tensor in changed.graph.initializer) == 1
     feed = {"x": rng.normal(size=(1, 8)).astype(np.float32)}
@@ -249,7 +249,7 @@ def test_nothing_to_change_is_no_copy(rng: np.random.Generator) -> None:
     view = GraphView(model)
     groups = ChannelGroups(view)
     assert not [*equalizing_factors(groups, np.ones(groups.count))]
-    assert rescale(model, [], {}) is model
+    assert rescale(GraphView(model), [], {}) is model
     assert move_bounds(model, {}, {}) is model
     assert add_bias(model, {}) is model
     feeds = samples_of(model, rng, 8)

@@ -92,7 +92,7 @@ def test_any_scales_keep_the_results(name: str, shared: bool, rng: np.random.Gen
     assert len(last_axis_readers(view, read)) == 2
     assert len(absorbers(view, read)) == count
     scale = rng.uniform(0.05, 4.0, WIDTH)
-    changed = rescale(model, [*smoothing_factors(view, {read: scale}, ())])
+    changed = rescale(GraphView(model), [*smoothing_factors(view, {read: scale}, ())])
     onnx.checker.check_model(changed, full_check=True)
     feeds = tokens(rng, 1)[0]
     assert largest_difference(model, changed, feeds) < 1e-4
@@ -165,7 +165,7 @@ def outliers(rng: np.random.Generator) -> onnx.ModelProto:
     scale = np.ones(WIDTH)
     scale[rng.choice(WIDTH, 4, replace=False)] = 1 / 60
     assert absorbers(view, read)
-    return rescale(model, [*smoothing_factors(view, {read: scale}, ())])
+    return rescale(GraphView(model), [*smoothing_factors(view, {read: scale}, ())])
 
 
 def test_outlier_channels_of_a_norm_cost_nothing(rng: np.random.Generator) -> None:
