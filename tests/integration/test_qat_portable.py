@@ -22,6 +22,7 @@ from quantization import qat
 from quantization.foreign.bound import bound_weights
 from quantization.measure.execution import load_int8
 from quantization.qat.modules import weight_quantizer
+from quantization.write.bounded_weights import as_rows
 from tests.integration.test_qat import GOLDEN, images, outputs_of, placed, post_training, train
 from tests.networks.torch_networks import TORCH_NETWORKS, conv_bn, with_statistics
 
@@ -64,28 +65,38 @@ def test_export_computes_what_training_saw(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", CONVOLUTIONAL)
 def test_folding_batchnorm_leaves_the_codes(name: str, tmp_path: Path) -> None:
-    _, network = trained(name)
-    tensors = {
-        t.name: numpy_helper.to_array(t) for t in exported(network, tmp_path).graph.initializer
-    }
-    state, compared = network.state_dict(), 0
-    for call in network.graph.find_nodes(op="call_module"):
-        fake = network.get_submodule(call.target)
+    """Folding rounds each weight by 6e-8 of it, so a code on a tie may go the other way.
+
+    So may a channel's scale, which is one of a few: two that lose the same are a tie, too.
+    """
+    network, prepared = trained(name)
+    model = exported(prepared, tmp_path)
+    tensors = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    state, compared = prepared.state_dict(), 0
+    for call in prepared.graph.find_nodes(op="call_module"):
+        fake = prepared.get_submodule(call.target)
         if not isinstance(fake, weight_quantizer()):
             continue
         weight = str(call.args[0].target)
-        gamma = state.get(weight.removesuffix("0.weight") + "1.weight")
-        if gamma is None or f"{weight}_int8" not in tensors:
+        layer = weight.removesuffix("0.weight") + "1"
+        if f"{layer}.weight" not in state or f"{weight}_int8" not in tensors:
             continue  # no BatchNorm behind it
-        rounded = fake(state[weight]).numpy()
-        steps = fake.scale.numpy().reshape(-1, *[1] * (rounded.ndim - 1))
-        signs = gamma.sign().numpy().reshape(steps.shape)
-        codes = np.rint(rounded / steps * signs)
-        # Folding rounds each weight by 6e-8 of it: a code on a tie may go the other way.
-        differ = codes != tensors[f"{weight}_int8"]
-        assert differ.mean() < 1e-3
-        assert np.abs(codes - tensors[f"{weight}_int8"]).max() <= 1
-        compared += codes.size
+        deviation = (state[f"{layer}.running_var"] + network.get_submodule(layer).eps).sqrt()
+        factor = (state[f"{layer}.weight"] / deviation).numpy()[:, None]
+        found = as_rows(tensors[f"{weight}_int8"], 0)
+        folded = found * (tensors[f"{weight}_scale"].reshape(-1, 1) / factor)
+        seen = as_rows(fake(state[weight]).numpy(), 0)
+        steps = fake.scale.numpy()
+        same = np.isclose(tensors[f"{weight}_scale"].ravel(), steps * np.abs(factor[:, 0]))
+        errors = [
+            np.square(values - as_rows(state[weight].numpy(), 0)).sum(1)
+            for values in (folded, seen)
+        ]
+        np.testing.assert_allclose(errors[0][~same], errors[1][~same], rtol=1e-3)
+        codes = np.rint(seen / steps[:, None] * np.sign(factor))
+        assert (codes != found)[same].mean() < 1e-3
+        assert np.abs(codes - found)[same].max() <= 1
+        compared += found[same].size
     assert compared > 1000
 
 
