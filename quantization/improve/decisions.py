@@ -198,8 +198,8 @@ class Decisions:
         matrix = layer.stored
         scale = largest_scale(matrix)
         if partners is not None:
-            squares = sum(np.square(x, dtype=np.float64).sum(axis=0) for x in columns.actual)
-            power = np.asarray(squares / sum(map(len, columns.actual)))
+            x = columns.actual
+            power = np.einsum("ngk,ngk->gk", x, x, dtype=np.float64) / len(x)
             scale = bounded_scale(matrix.astype(np.float64), scale, partners, power[:, None])
         codes = fit_in_blocks(
             matrix,
@@ -222,8 +222,7 @@ class Decisions:
         )
         if grid is not None and moved is None:  # zeros of the padding stay zeros
             actual = [grid(columns) for columns in actual]
-        found = Columns(exact=exact, actual=actual)
-        return found.centred() if self._methods.biases else found
+        return Columns.joined(exact, actual, centred=self._methods.biases)
 
 
 def _factors(view: GraphView, placement: Placement) -> set[str]:

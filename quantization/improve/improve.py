@@ -181,12 +181,17 @@ def _results(
         base, step = plain, _part(progress, done, walks)
         if methods.equalizing:
             if start is None:
-                starts = _equalized(plain, walk.placement, walk.samples, walk.seed)
-                start = _closest(starts, walk.placement, plain.model, walk.samples)
+                start = _start(walk, plain)
             base, uses = start, uses - 1
         own = not uses and base.model is not plain.model
         yield walk(base, methods, step, own=own)
         done += 1
+
+
+def _start(walk: _Walk, plain: Improved) -> Improved:
+    """The equalised network to begin with; no other is held while it is walked."""
+    starts = _equalized(plain, walk.placement, walk.samples, walk.seed)
+    return _closest(starts, walk.placement, plain.model, walk.samples)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -15,7 +15,6 @@ The layers before were fitted to these samples, too, so a walk over the network 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,37 +36,45 @@ _HARMFUL = 1.1  # times the error; less is chance, and fits of many layers help 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Columns:
-    """What a layer reads at sampled positions, by sample: (n, groups, K) each.
+    """What a layer reads at sampled positions, (n, groups, K) each; those that check come first.
 
     Attributes:
         exact: of the float copy.
         actual: of the INT8 copy, at the same positions.
+        checked: rows of the samples that a fit is checked with; none where there is one sample.
     """
 
-    exact: Sequence[Array]
-    actual: Sequence[Array]
+    exact: Array
+    actual: Array
+    checked: int
 
-    def centred(self) -> Columns:
-        """Without the mean of each column, whose error is taken off the bias."""
-        return Columns(exact=_centred(self.exact), actual=_centred(self.actual))
+    @classmethod
+    def joined(cls, exact: list[Array], actual: list[Array], *, centred: bool) -> Columns:
+        """Of columns by sample, (n, groups, K) each, which are taken out of the lists.
+
+        Args:
+            exact: of the float copy.
+            actual: of the INT8 copy.
+            centred: without the mean of each column, whose error is taken off the bias.
+        """
+        checked = range(0, len(exact) if len(exact) > 1 else 0, _CHECKED)
+        return cls(
+            checked=sum(len(exact[number]) for number in checked),
+            exact=_joined(exact, checked, centred=centred),
+            actual=_joined(actual, checked, centred=centred),
+        )
 
     def divided(self) -> tuple[Columns, Columns]:
-        """What is fitted to, and what is checked with; a single sample is not checked."""
-        checked = range(0, len(self.exact) if len(self.exact) > 1 else 0, _CHECKED)
-        fitted = sorted({*range(len(self.exact))} - {*checked})
-        return self._of(fitted), self._of(checked)
+        """What is fitted to, and what is checked with."""
+        return self._of(slice(self.checked, None)), self._of(slice(self.checked))
 
-    def moments(self) -> tuple[Floats, Floats, int]:
-        """Mean of x x'ᵀ and of x' x'ᵀ, (groups, K, K), and of how many positions."""
-        count = sum(map(len, self.exact))
+    def moments(self) -> tuple[Floats, Floats]:
+        """Mean of x x'ᵀ and of x' x'ᵀ, (groups, K, K)."""
         cross = second_moment(self.exact, self.actual)
-        return cross, second_moment(self.actual, self.actual), count
+        return cross, second_moment(self.actual, self.actual)
 
-    def _of(self, numbers: Sequence[int]) -> Columns:
-        return Columns(
-            exact=[self.exact[number] for number in numbers],
-            actual=[self.actual[number] for number in numbers],
-        )
+    def _of(self, rows: slice) -> Columns:
+        return Columns(exact=self.exact[rows], actual=self.actual[rows], checked=0)
 
 
 def fit_weights(matrix: Floats, columns: Columns, *, ridge: float) -> tuple[Floats, Floats]:
@@ -79,11 +86,11 @@ def fit_weights(matrix: Floats, columns: Columns, *, ridge: float) -> tuple[Floa
         ridge: λ as a share of the mean of H's diagonal.
     """
     some, others = columns.divided()
-    cross, hessian, count = some.moments()
-    if not others.exact:
+    cross, hessian = some.moments()
+    if not columns.checked:
         return matrix, hessian
-    cross_other, hessian_other, count_other = others.moments()
-    share = count_other / (count + count_other)
+    cross_other, hessian_other = others.moments()
+    share = columns.checked / len(columns.exact)
     trial = refit(matrix, cross, hessian, ridge=ridge / (1 - share))
     hessian = (1 - share) * hessian + share * hessian_other
     if not _holds(trial, matrix, others):
@@ -112,12 +119,11 @@ def fit_in_blocks(
     every = slice(None)
 
     def codes(read: Columns, ridge: float | None, rows: slice = every) -> NDArray[np.int8]:
-        exact, actual = map(np.concatenate, (read.exact, read.actual))
         part, steps = matrix[:, rows], scale[:, rows]
-        return round_in_blocks(part, steps, exact, actual, ridge=ridge, partners=partners)
+        return round_in_blocks(part, steps, read.exact, read.actual, ridge=ridge, partners=partners)
 
     some, others = columns.divided()
-    if ridge is None or not others.exact:
+    if ridge is None or not columns.checked:
         return codes(columns, None)
     ridge_of_some = ridge * len(columns.exact) / len(some.exact)
     rows = slice(None, None, -(-matrix.shape[1] // _MOST_CHECKED_ROWS))
@@ -130,10 +136,9 @@ def fit_in_blocks(
 
 def _holds(fitted: Floats, matrix: Array, others: Columns, plain: Array | None = None) -> bool:
     """Whether fitted weights are no worse for the output than those there were."""
-    exact, actual = (np.concatenate(parts) for parts in (others.exact, others.actual))
-    wanted = _product(exact, matrix)
+    wanted = _product(others.exact, matrix)
     errors = [
-        float(np.square(_product(actual, weights) - wanted).sum())
+        float(np.square(_product(others.actual, weights) - wanted).sum())
         for weights in (fitted, matrix if plain is None else plain)
     ]
     return errors[0] < _HARMFUL * errors[1]
@@ -145,7 +150,16 @@ def _product(columns: Array, matrix: Array) -> Array:
     return np.asarray(left @ matrix.transpose(0, 2, 1).astype(np.float32))
 
 
-def _centred(parts: Sequence[Array]) -> list[Array]:
-    total = sum(part.sum(axis=0, dtype=np.float64) for part in parts)
-    mean = np.asarray(total / sum(map(len, parts)), np.float32)
-    return [part.astype(np.float32, copy=False) - mean for part in parts]
+def _joined(samples: list[Array], first: range, *, centred: bool) -> Array:
+    """Columns by sample as one array, the first ones in front; no more than that is held twice."""
+    rest = sorted({*range(len(samples))} - {*first})
+    found = np.empty((sum(map(len, samples)), *samples[0].shape[1:]), np.float32)
+    start = 0
+    for number in (*first, *rest):
+        each, samples[number] = samples[number], np.zeros(0)
+        found[start : start + len(each)] = each
+        start += len(each)
+    samples.clear()
+    if centred:
+        found -= found.mean(axis=0, dtype=np.float64).astype(np.float32)
+    return found

@@ -69,10 +69,11 @@ def round_in_blocks(
     for group, weights in enumerate(matrix):
         x = actual[:, group]
         share = _DAMPING if ridge is None else ridge
-        damping = share * float(np.square(x, dtype=np.float64).mean()) or 1.0
+        power = np.einsum("nk,nk->", x, x, dtype=np.float64) / max(x.size, 1)
+        damping = share * float(power) or 1.0
         left = np.zeros((len(x), len(weights)))
         if ridge is not None:
-            left += product(exact[:, group] - x, weights.T)
+            _take_residual(left, exact[:, group], x, weights)
         for start in range(0, x.shape[-1], step):
             block = slice(start, start + step)
             pairs = None if partners is None else _shifted(partners[block], start)
@@ -80,6 +81,15 @@ def round_in_blocks(
                 weights[:, block], scale[group], x[:, block], left, damping, pairs
             )
     return codes
+
+
+def _take_residual(left: Floats, exact: Array, actual: Array, weights: Array) -> None:
+    """Write W x - W x' of each position to ``left``, (n, C_out / groups)."""
+
+    def of(rows: slice) -> None:
+        left[rows] = (exact[rows] - actual[rows]) @ weights.T
+
+    list(in_parallel(of, parts(len(left))))
 
 
 def _round_block(

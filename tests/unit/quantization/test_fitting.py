@@ -21,13 +21,11 @@ def columns(rng: np.random.Generator, *, same: bool, groups: int = 1) -> Columns
     exact = [rng.normal(size=(40, groups, SIZE)).astype(np.float32) for _ in range(SAMPLES)]
     one = mixing()
     actual = [np.asarray(x @ (one if same else mixing()), np.float32) for x in exact]
-    return Columns(exact=exact, actual=actual)
+    return Columns.joined(exact, actual, centred=False)
 
 
 def error(weights: np.ndarray, matrix: np.ndarray, read: Columns) -> float:
-    exact, actual = (
-        np.concatenate(parts).astype(np.float64) for parts in (read.exact, read.actual)
-    )
+    exact, actual = read.exact.astype(np.float64), read.actual.astype(np.float64)
     wanted = np.einsum("gok,ngk->ngo", matrix, exact)
     return float(np.square(np.einsum("gok,ngk->ngo", weights, actual) - wanted).mean())
 
@@ -39,7 +37,7 @@ def test_errors_that_all_samples_share_are_made_up_for(
     matrix, read = rng.normal(size=(groups, 8, SIZE)), columns(rng, same=True, groups=groups)
     fitted, hessian = fit_weights(matrix, read, ridge=0.01)
     assert error(fitted, matrix, read) < 0.2 * error(matrix, matrix, read)
-    actual = np.concatenate(read.actual).astype(np.float64)
+    actual = read.actual.astype(np.float64)
     wanted = np.einsum("ngk,ngl->gkl", actual, actual) / len(actual)
     np.testing.assert_allclose(hessian, wanted, rtol=1e-9, atol=1e-9)
 
@@ -50,16 +48,16 @@ def test_the_noise_of_few_samples_is_not_followed(rng: np.random.Generator) -> N
     count = 1 + 4 * SIZE // 3  # a quarter of them checks
     exact = [rng.normal(size=(1, 1, SIZE)).astype(np.float32) for _ in range(count)]
     actual = [x + 0.3 * rng.normal(size=x.shape).astype(np.float32) for x in exact]
-    read = Columns(exact=exact, actual=actual)
+    read = Columns.joined(exact, actual, centred=False)
     assert len(read.divided()[0].exact) == SIZE
     fitted, _ = fit_weights(matrix, read, ridge=1e-9)
     np.testing.assert_array_equal(fitted, matrix)
 
 
 def test_a_single_sample_is_fitted_unchecked(rng: np.random.Generator) -> None:
-    matrix, read = rng.normal(size=(1, 8, SIZE)), columns(rng, same=True)
-    lone = Columns(exact=read.exact[:1], actual=read.actual[:1])
-    assert not lone.divided()[1].exact
+    matrix, exact = rng.normal(size=(1, 8, SIZE)), rng.normal(size=(40, 1, SIZE))
+    lone = Columns.joined([exact], [exact @ (0.5 * np.eye(SIZE))], centred=False)
+    assert not lone.divided()[1].exact.size
     fitted, _ = fit_weights(matrix, lone, ridge=0.01)
     np.testing.assert_array_equal(fitted, matrix)
 
@@ -73,7 +71,13 @@ def test_blocks_are_checked_like_whole_layers(rng: np.random.Generator) -> None:
     assert errors[0] < 0.2 * errors[1]
 
 
-def test_centred_columns_have_no_mean(rng: np.random.Generator) -> None:
-    read = columns(rng, same=False).centred()
-    for parts in (read.exact, read.actual):
-        np.testing.assert_allclose(np.concatenate(parts).mean(axis=0), 0.0, atol=1e-5)
+@pytest.mark.parametrize("centred", [False, True])
+def test_columns_are_those_of_all_samples(centred: bool, rng: np.random.Generator) -> None:
+    """One array of them, the samples that check in front, with no mean where it is taken off."""
+    exact, actual = ([rng.normal(size=(n, 2, 3)) for n in (4, 1, 2, 5, 6)] for _ in "xy")
+    wanted = [np.concatenate([parts[n] for n in (0, 4, 1, 2, 3)]) for parts in (exact, actual)]
+    read = Columns.joined(exact, actual, centred=centred)
+    assert (read.checked, exact, actual) == (10, [], [])
+    for found, each in zip((read.exact, read.actual), wanted, strict=True):
+        mean = each.mean(axis=0) if centred else 0.0
+        np.testing.assert_allclose(found, each - mean, atol=1e-6)

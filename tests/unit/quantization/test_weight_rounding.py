@@ -37,7 +37,7 @@ def test_feedback_beats_rounding_to_nearest_on_correlated_inputs(rng: np.random.
     matrix = rng.standard_normal((2, 16, 24))
     inputs = correlated(rng)
     scale = largest_scale(matrix)
-    codes = round_with_feedback(matrix, scale, second_moment([inputs], [inputs]))
+    codes = round_with_feedback(matrix, scale, second_moment(inputs, inputs))
     feedback = output_error(matrix, codes * scale[..., None], inputs)
     assert feedback < 0.5 * output_error(matrix, nearest(matrix, scale), inputs)
 
@@ -47,7 +47,7 @@ def test_equal_inputs_share_one_rounding_error() -> None:
     matrix = np.array([[[0.4, 0.4, 127.0]]])
     inputs = np.random.default_rng(0).standard_normal((500, 1, 3))
     inputs[:, 0, 1] = inputs[:, 0, 0]
-    codes = round_with_feedback(matrix, np.ones((1, 1)), second_moment([inputs], [inputs]))
+    codes = round_with_feedback(matrix, np.ones((1, 1)), second_moment(inputs, inputs))
     assert sorted(codes[0, 0, :2]) == [0, 1]
     assert codes[0, 0, 2] == 127
 
@@ -63,7 +63,7 @@ def test_more_columns_than_a_block(rng: np.random.Generator) -> None:
     matrix = rng.standard_normal((1, 4, 300))
     inputs = correlated(rng, groups=1, size=300)
     scale = largest_scale(matrix)
-    codes = round_with_feedback(matrix, scale, second_moment([inputs], [inputs]))
+    codes = round_with_feedback(matrix, scale, second_moment(inputs, inputs))
     feedback = output_error(matrix, codes * scale[..., None], inputs)
     assert feedback < 0.5 * output_error(matrix, nearest(matrix, scale), inputs)
 
@@ -80,7 +80,7 @@ def test_refit_undoes_what_the_input_lost(rng: np.random.Generator) -> None:
     matrix = rng.standard_normal((1, 6, 5))
     exact = rng.standard_normal((400, 1, 5))
     seen = exact * 0.5
-    found = refit(matrix, second_moment([exact], [seen]), second_moment([seen], [seen]), ridge=1e-9)
+    found = refit(matrix, second_moment(exact, seen), second_moment(seen, seen), ridge=1e-9)
     np.testing.assert_allclose(found, 2 * matrix, rtol=1e-5)
 
 
@@ -88,7 +88,7 @@ def test_refit_lowers_the_error_on_noisy_inputs(rng: np.random.Generator) -> Non
     matrix = rng.standard_normal((2, 16, 24))
     exact = correlated(rng)
     seen = exact + 0.5 * rng.standard_normal(exact.shape)
-    moments = (second_moment([each], [seen]) for each in (exact, seen))
+    moments = (second_moment(each, seen) for each in (exact, seen))
     found = refit(matrix, *moments, ridge=0.001)
 
     def error(weights: np.ndarray) -> float:
@@ -101,14 +101,14 @@ def test_refit_lowers_the_error_on_noisy_inputs(rng: np.random.Generator) -> Non
 def test_a_large_ridge_keeps_the_weights(rng: np.random.Generator) -> None:
     matrix = rng.uniform(0.5, 2.0, (1, 6, 5))
     exact, seen = rng.standard_normal((2, 50, 1, 5))
-    moments = second_moment([exact], [seen]), second_moment([seen], [seen])
+    moments = second_moment(exact, seen), second_moment(seen, seen)
     np.testing.assert_allclose(refit(matrix, *moments, ridge=1e9), matrix, rtol=1e-6)
 
 
 def test_second_moment_is_the_mean_of_products(rng: np.random.Generator) -> None:
     left, right = rng.standard_normal((2, 30, 2, 4))
     expected = np.einsum("ngk,ngl->gkl", left, right) / 30
-    np.testing.assert_allclose(second_moment([left], [right]), expected, atol=1e-12)
+    np.testing.assert_allclose(second_moment(left, right), expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("paired", [False, True])
@@ -119,7 +119,7 @@ def test_groups_are_rounded_together_as_each_alone(
     inputs = rng.normal(size=(500, 7, 6)) * rng.uniform(0.1, 3.0, size=(7, 6))
     inputs[:, 2] = 0.0  # a dead group
     matrix = rng.normal(size=(7, 3, 6))
-    moments, scale = second_moment([inputs], [inputs]), largest_scale(matrix)
+    moments, scale = second_moment(inputs, inputs), largest_scale(matrix)
     partners = np.array([1, 0, 3, 2, -1, -1]) if paired else None
     together = round_with_feedback(matrix, scale, moments, partners)
     alone = [round_with_feedback(matrix[[g]], scale[[g]], moments[[g]], partners) for g in range(7)]

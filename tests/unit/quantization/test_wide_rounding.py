@@ -53,9 +53,9 @@ def output_error(codes: np.ndarray, scale: np.ndarray, matrix: np.ndarray, read:
 def test_one_block_is_the_whole_layer(groups: int, rng: np.random.Generator) -> None:
     matrix = rng.normal(size=(groups, 8, 24))
     read = exact, actual = columns(rng, 24, groups=groups)
-    scale, hessian = largest_scale(matrix), second_moment([actual], [actual])
+    scale, hessian = largest_scale(matrix), second_moment(actual, actual)
     found = round_in_blocks(matrix, scale, *read, ridge=0.05)
-    fitted = refit(matrix, second_moment([exact], [actual]), hessian, ridge=0.05)
+    fitted = refit(matrix, second_moment(exact, actual), hessian, ridge=0.05)
     whole = round_with_feedback(fitted, scale, hessian)
     assert (found != whole).mean() < 0.01  # ties of two ways to compute one number
     plain = round_in_blocks(matrix, scale, actual, actual, ridge=None)
@@ -67,12 +67,12 @@ def test_blocks_hand_their_errors_on(ridge: float | None, rng: np.random.Generat
     size = 3 * BLOCK_INPUTS + 10
     matrix = rng.normal(size=(1, 6, size))
     read = exact, actual = columns(rng, size)
-    scale, hessian = largest_scale(matrix), second_moment([actual], [actual])
+    scale, hessian = largest_scale(matrix), second_moment(actual, actual)
     found = round_in_blocks(matrix, scale, *read, ridge=ridge)
     target = (actual, actual) if ridge is None else read
     fitted = matrix
     if ridge is not None:
-        fitted = refit(matrix, second_moment([exact], [actual]), hessian, ridge=ridge)
+        fitted = refit(matrix, second_moment(exact, actual), hessian, ridge=ridge)
     whole = round_with_feedback(fitted, scale, hessian)
     nearest = np.rint(matrix / scale[..., None])
     errors = [output_error(codes, scale, matrix, target) for codes in (found, whole, nearest)]
