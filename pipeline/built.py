@@ -82,7 +82,9 @@ class Sessions:
         if built.came_quantized:
             as_it_came = built.source == built.paths.beside(".int8.onnx")
             return self.graph if as_it_came else load_int8(built.prepared)
-        return load_onnxruntime(built.paths.beside(".prepared.onnx"))
+        # Beside the INT8 graph and the engine: it is as fast without an arena, which keeps the most
+        # that a batch ever took.
+        return load_onnxruntime(built.paths.beside(".prepared.onnx"), arena=False)
 
     @cached_property
     def plain(self) -> Run | None:

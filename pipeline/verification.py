@@ -55,6 +55,7 @@ def verify(
         is one: on samples that neither calibration nor search has seen.
     """
     paths, sessions = built.paths, Sessions(built)
+    before, after = stored_bytes(paths.onnx), built.manifest.engine_bytes
     screen.start(f"verify     {paths.engine}")
     engine, check = None, EngineCheck(unmeasured="this machine cannot run it")
     try:
@@ -69,7 +70,6 @@ def verify(
     verdict = None
     if data.eval_data is not None or data.calib_data is not None:
         verdict = _Measurement(built, sessions, data, promise, screen).run(engine)
-    before, after = stored_bytes(paths.onnx), built.manifest.engine_bytes
     screen.add(f"size {before / 1e6:.2f} MB (ONNX) → {after / 1e6:.2f} MB (engine)")
     screen.add(*(f"wrote {path}" for path in paths.written(since_s=screen.started_s)))
     if save_to is not None:

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from artefacts.errors import DataError
+from artefacts.memory import give_back_memory
 from artefacts.threads import single_threaded_products
 from graphs.operators import WEIGHTED_OPS
 from graphs.view import GraphView, Node
@@ -30,6 +31,8 @@ from quantization.improve.walk.sample_arrays import Memory, SampleArrays
 from quantization.measure.execution import Arrays, Load, load_node
 
 __all__ = ["Decision", "FloatAndInt8", "LayerVisit", "Values", "can_walk"]
+
+_NODES_A_TRIM = 10  # after each it would cost a tenth of the time
 
 Array = NDArray[Any]
 Decision = tuple[Mapping[int, Grid], Mapping[str, Array]]
@@ -105,6 +108,8 @@ class FloatAndInt8:
         with single_threaded_products():
             for number, node in enumerate(live, start=1):
                 self._step(node, decide)
+                if number % _NODES_A_TRIM == 0:
+                    give_back_memory()
                 if progress is not None:
                     progress(number, len(live))
 

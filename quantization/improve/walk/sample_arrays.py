@@ -23,7 +23,7 @@ __all__ = ["Memory", "SampleArrays"]
 logger = logging.getLogger(__name__)
 Array = NDArray[Any]
 
-_MEMORY_BYTES = 128 << 20
+_MEMORY_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
