@@ -116,17 +116,21 @@ def centring_shifts(
 
 
 def move_bounds(
-    model: onnx.ModelProto, plans: Mapping[str, Centrable], centres: Mapping[str, float]
+    model: onnx.ModelProto,
+    plans: Mapping[str, Centrable],
+    centres: Mapping[str, float],
+    *,
+    own: bool = False,
 ) -> onnx.ModelProto:
     """A new model with Relu(x) → Clip(x, -c) and Clip(x, low, high) → Clip(x, low - c, high - c).
 
     Other activations get a Sub. With :func:`centring_shifts` added to the biases it computes the
-    same. The model itself where nothing is moved.
+    same. The model itself where nothing is moved, and where it is the caller's ``own`` copy.
     """
     if not centres:
         return model
     view = GraphView(model)
-    editor = GraphEditor(copy_model(model))
+    editor = GraphEditor(model if own else copy_model(model))
     for tensor, shift in centres.items():
         if plans[tensor].producer is not None:
             _move(editor, view, plans[tensor], shift)

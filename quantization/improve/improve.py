@@ -10,7 +10,7 @@ is what helps on samples that the walk has not seen.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -22,6 +22,7 @@ from calibrators.ranges.ranges import READER_ERROR, READER_ERROR_CENTRED, Range,
 from graphs.amend import add_bias
 from graphs.identity import graph_hash
 from graphs.macs import sample_macs
+from graphs.tensor_data import without_data_of
 from graphs.view import GraphView
 from quantization.improve.centring import centring_shifts, move_bounds
 from quantization.improve.channels.choice import equalized
@@ -104,7 +105,7 @@ def improve(
         results.append(result)
         trials.append(comparison.trial(result, placement))
     best = max(range(len(trials)), key=lambda number: trials[number].mean_db)
-    return results[best], tuple(trials)
+    return results[best].whole(), tuple(trials)
 
 
 def improve_layers(
@@ -135,7 +136,7 @@ def improve_layers(
     start = as_calibrated(model, ranges)
     if methods.equalizing:
         start = _equalized(start, placement, samples, seed)[0]
-    return _Walk(placement=placement, samples=samples, seed=seed)(start, methods, progress)
+    return _Walk(placement=placement, samples=samples, seed=seed)(start, methods, progress).whole()
 
 
 def _equalized(
@@ -213,7 +214,10 @@ class _Walk:
     def __call__(
         self, start: Improved, methods: Methods, progress: Progress | None, *, own: bool = False
     ) -> Improved:
-        """A network with these methods; that of an ``own`` start, nobody else's, is edited."""
+        """A network with these methods; that of an ``own`` start, nobody else's, is edited.
+
+        Another start is copied without the weights that have codes now.
+        """
         view = GraphView(start.model)
         unified = unify_ranges(start.ranges, self.placement)
         decisions = self._decisions(view, unified, methods)
@@ -230,8 +234,10 @@ class _Walk:
             shifts[name] = shifts.get(name, np.zeros(1)) + shift
         moved_float = centring_shifts(view, decisions.centrable, centres)
         released = _released(decisions, both, moved, moved_float)
-        centred = move_bounds(start.model, decisions.centrable, centres)
-        changed = add_bias(centred, shifts, own=own or centred is not start.model)
+        elsewhere = {} if own else _coded(view, decisions.weights)
+        edited = start.model if own else without_data_of(start.model, elsewhere.keys())
+        centred = move_bounds(edited, decisions.centrable, centres, own=True)
+        changed = add_bias(centred, shifts, own=True)
         new = start.ranges.replace({name: _range(grid) for name, grid in decisions.grids.items()})
         return Improved(
             model=changed,
@@ -240,6 +246,7 @@ class _Walk:
             methods=methods,
             released=released,
             floating={n: -s for n, s in both.shifts.items() if n not in decisions.int8_nodes},
+            elsewhere=elsewhere,
         )
 
     def _decisions(self, view: GraphView, ranges: Ranges, methods: Methods) -> Decisions:
@@ -248,6 +255,13 @@ class _Walk:
         if self.walks is not None:
             kept = self.walks.walk(view.model, self.placement, ranges, methods, self.seed)
         return Decisions(view, self.placement, ranges, methods, seed=self.seed, kept=kept)
+
+
+def _coded(view: GraphView, names: Collection[str]) -> dict[str, onnx.TensorProto]:
+    """The weights with codes that nothing in float reads beside."""
+    read = {*view.outputs, *view.captured}
+    alone = (name for name in names if len(view.uses(name)) == 1 and name not in read)
+    return {name: view.initializers[name] for name in alone if name in view.initializers}
 
 
 def _released(

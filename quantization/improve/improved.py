@@ -36,6 +36,8 @@ class Improved:
             was corrected for the errors of its INT8 weight.
         floating: the same of layers that were never INT8, whose bias makes up for the errors of
             those before: where no layer is left in INT8, nothing is to be made up for.
+        elsewhere: constant → itself, of those that have no data in ``model``: their codes are in
+            ``weights``, and a variant that is only tried needs no more.
     """
 
     model: onnx.ModelProto
@@ -44,6 +46,20 @@ class Improved:
     methods: Methods
     released: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     floating: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    elsewhere: Mapping[str, onnx.TensorProto] = field(default_factory=dict)
+
+    def whole(self) -> Improved:
+        """The same with all data in its model, which is filled in."""
+        if not self.elsewhere:
+            return self
+        for tensor in self.model.graph.initializer:
+            if tensor.name in self.elsewhere:
+                tensor.CopyFrom(self.elsewhere[tensor.name])
+        return dataclasses.replace(
+            self,
+            ranges=dataclasses.replace(self.ranges, graph_hash=graph_hash(self.model)),
+            elsewhere={},
+        )
 
     def quantized(
         self,

@@ -7,10 +7,11 @@ import onnx
 import pytest
 
 from graphs.view import GraphView
-from quantization.improve.improve import improve_layers
+from quantization.improve.improve import _Walk, improve_layers
+from quantization.improve.improved import as_calibrated
 from quantization.improve.methods import Methods
 from quantization.placement.fusion_groups import fusion_groups, leave_float
-from tests.accuracy_models import calibrated, largest_difference, samples_of
+from tests.accuracy_models import calibrated, largest_difference, samples_of, sqnr_db
 from tests.networks import Builder
 
 
@@ -44,3 +45,42 @@ def test_nothing_left_in_int8_is_the_float_network(
     assert largest_difference(model, found.model, feeds[0]) > 1e-4
     some = leave_float(placement, groups[:1], why="one")
     assert set(found.leaving(some).floating) == floating
+
+
+def tied() -> tuple[onnx.ModelProto, str]:
+    """A weight that a product reads, which is INT8, and a sum, which is not."""
+    net = Builder(seed=8)
+    weight = net.weight((16, 16), 16)
+    product = net.op("MatMul", net.op("MatMul", net.input("x", (1, 16, 16)), weight), weight)
+    return net.build("tied", net.op("Add", product, weight)), weight
+
+
+def test_a_variant_that_is_tried_holds_no_weight_twice(rng: np.random.Generator) -> None:
+    """A network of gigabytes is copied once, when it is chosen."""
+    model = headed()
+    before, feeds = model.SerializeToString(), samples_of(model, rng, 8)
+    placement, ranges = calibrated(model, feeds)
+    tried = _Walk(placement=placement, samples=feeds)(
+        as_calibrated(model, ranges), Methods(equalizing=False), None
+    )
+    coded = {weight.tensor for weight in placement.weights}
+    without = {t.name for t in tried.model.graph.initializer if not t.raw_data}
+    assert without == coded == {*tried.elsewhere} == {*tried.weights}
+    first = tried.quantized(placement)
+    whole = tried.whole()
+    assert all(tensor.raw_data for tensor in whole.model.graph.initializer)
+    assert first.graph == whole.quantized(placement).graph
+    assert largest_difference(model, whole.model, feeds[0]) < 1.0
+    assert whole.whole() is whole
+    assert model.SerializeToString() == before
+
+
+def test_a_weight_that_float_layers_read_beside_stays(rng: np.random.Generator) -> None:
+    model, weight = tied()
+    feeds = samples_of(model, rng, 8)
+    placement, ranges = calibrated(model, feeds)
+    assert weight in {each.tensor for each in placement.weights}
+    walk = _Walk(placement=placement, samples=feeds)
+    tried = walk(as_calibrated(model, ranges), Methods(equalizing=False), None)
+    assert weight not in tried.elsewhere
+    assert sqnr_db(model, tried.quantized(placement), feeds) > 20
