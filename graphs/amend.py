@@ -106,8 +106,7 @@ def _replace_constant(
     """
     name = node.inputs[index] if len(node.inputs) > index else ""
     stored = constants(editor.graph).get(name)
-    alone = len(view.uses(name)) == 1 and name not in view.captured and name not in view.outputs
-    if stored is not None and alone:
+    if stored is not None and view.sole_use(name) is not None:
         stored.CopyFrom(numpy_helper.from_array(values, name))
         return
     fresh = editor.constant(name or f"{node.outputs[0]}_bias", values)
@@ -134,15 +133,14 @@ def _grow_bias(editor: GraphEditor, view: GraphView, node: Node, shift: Array) -
 def _grow_sum(editor: GraphEditor, view: GraphView, node: Node, shift: Array) -> None:
     """Another constant in the Add behind a MatMul, or such an Add where there is none."""
     output = node.outputs[0]
-    uses = view.uses(output)
-    alone = len(uses) == 1 and output not in view.captured and output not in view.outputs
-    add = uses[0].node if alone and uses[0].node.op_type == "Add" else None
-    old = None if add is None else view.constant(add.inputs[1 - uses[0].index])
+    use = view.sole_use(output)
+    add = use if use is not None and use.node.op_type == "Add" else None
+    old = None if add is None else view.constant(add.node.inputs[1 - add.index])
     if add is None or old is None:
         _add_behind(editor, node, shift)
         return
     values = (old.astype(np.float64) + np.asarray(shift, np.float64)).astype(old.dtype)
-    _replace_constant(editor, view, add, 1 - uses[0].index, np.ascontiguousarray(values))
+    _replace_constant(editor, view, add.node, 1 - add.index, np.ascontiguousarray(values))
 
 
 def _add_behind(editor: GraphEditor, node: Node, shift: Array) -> None:

@@ -39,7 +39,7 @@ class ChannelGroups:
                 total += int(shape[1])
         self._parents = np.arange(total)
         self._layers: list[Node] = []
-        for name in (*view.inputs, *view.outputs, *view.captured):
+        for name in (*view.inputs, *view.read_outside):
             self._pin(name)
         for node in view.nodes:
             if not view.is_constant(node.outputs[0]):

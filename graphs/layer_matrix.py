@@ -173,7 +173,7 @@ def layer_matrix(view: GraphView, node: Node) -> LayerMatrix | None:
 
 def reading_layers(view: GraphView, tensor: str) -> tuple[LayerMatrix, ...]:
     """The layers that read an inner tensor as their data; none where anything else reads it."""
-    if tensor in {*view.outputs, *view.captured, *view.inputs}:
+    if tensor in view.inputs or tensor in view.read_outside:
         return ()
     found = []
     for use in view.uses(tensor):

@@ -125,6 +125,16 @@ class GraphView:
         """The inputs that read ``tensor``, in graph order."""
         return tuple(self._uses.get(tensor, ()))
 
+    def sole_use(self, tensor: str) -> Use | None:
+        """The input that alone reads ``tensor``; None where others do, in bodies or outside."""
+        uses = self.uses(tensor)
+        return uses[0] if len(uses) == 1 and tensor not in self.read_outside else None
+
+    @cached_property
+    def read_outside(self) -> frozenset[str]:
+        """What is read by others than the nodes: outputs of the graph, and what is captured."""
+        return self.captured.union(self.outputs)
+
     @property
     def computed(self) -> list[Node]:
         """The nodes whose result depends on the inputs, in order."""

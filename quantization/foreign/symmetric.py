@@ -98,7 +98,7 @@ def _leaves(view: GraphView, node: Node) -> bool:
     todo, seen = [node.outputs[0]], set()
     while todo:
         name = todo.pop()
-        if name in view.outputs or name in view.captured:
+        if name in view.read_outside:
             return True
         for use in view.uses(name):
             if not copies(use.node):

@@ -182,8 +182,8 @@ def _owned(view: GraphView, producer: Node) -> bool:
     output = producer.outputs[0]
     constant = len(producer.inputs) < 3 or not producer.inputs[2]
     constant = constant or view.constant(producer.inputs[2]) is not None
-    alone = len(view.uses(output)) == 1 and output not in {*view.outputs, *view.captured}
-    return can_add_bias(producer) and producer.op_type != "MatMul" and constant and alone
+    movable = can_add_bias(producer) and producer.op_type != "MatMul" and constant
+    return movable and view.sole_use(output) is not None
 
 
 def _readers(view: GraphView, tensor: str, observed: Set[str]) -> tuple[Node, ...] | None:
@@ -195,7 +195,7 @@ def _readers(view: GraphView, tensor: str, observed: Set[str]) -> tuple[Node, ..
     pending = [tensor]
     while pending:
         name = pending.pop()
-        if name in view.outputs or name in view.captured:
+        if name in view.read_outside:
             return None
         for use in view.uses(name):
             if _absorbs(view, use):

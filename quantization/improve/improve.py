@@ -259,8 +259,7 @@ class _Walk:
 
 def _coded(view: GraphView, names: Collection[str]) -> dict[str, onnx.TensorProto]:
     """The weights with codes that nothing in float reads beside."""
-    read = {*view.outputs, *view.captured}
-    alone = (name for name in names if len(view.uses(name)) == 1 and name not in read)
+    alone = [name for name in names if view.sole_use(name) is not None]
     return {name: view.initializers[name] for name in alone if name in view.initializers}
 
 

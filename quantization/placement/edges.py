@@ -167,7 +167,7 @@ def _read_as_int8(draft: Draft, tensor: str) -> bool:
     while pending:
         name = pending.pop()
         uses = view.uses(name)
-        if not uses or name in view.outputs or name in view.captured:
+        if not uses or name in view.read_outside:
             return False
         for use in uses:
             if draft.is_quantized(use.node, use.index):

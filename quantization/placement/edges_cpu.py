@@ -69,6 +69,5 @@ def _passes_pad(draft: Draft, node: Node, uses: list[Use]) -> bool:
 
 
 def _serves_only_int8(draft: Draft, node: Node, uses: list[Use]) -> bool:
-    seen_outside = {*draft.view.outputs, *draft.view.captured}
     quantized = all(draft.is_quantized(use.node, use.index) for use in uses)
-    return quantized and seen_outside.isdisjoint(node.outputs)
+    return quantized and draft.view.read_outside.isdisjoint(node.outputs)

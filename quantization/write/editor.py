@@ -114,7 +114,7 @@ def _drop_unread_constants(model: onnx.ModelProto, view: GraphView) -> None:
     """Remove the float weights that INT8 ones replaced, and the nodes that made them."""
     graph = model.graph
     readers = Counter(name for node in nodes(graph) for name in node.input)
-    readers.update([*view.outputs, *view.captured])
+    readers.update(view.read_outside)
     dead: set[str] = set()
     for node in reversed(view.nodes):
         constant = any(view.is_constant(name) for name in node.outputs)

@@ -109,8 +109,8 @@ def rescale(
 
 def _alone(view: GraphView, name: str, readers: int) -> bool:
     """Whether nothing else reads the initializer."""
-    read = name in {*view.captured, *view.outputs}
-    return name in view.initializers and len(view.uses(name)) == readers and not read
+    alone = len(view.uses(name)) == readers and name not in view.read_outside
+    return alone and name in view.initializers
 
 
 def _multiplied(view: GraphView, name: str, factors: Sequence[Floats]) -> NDArray[np.generic]:

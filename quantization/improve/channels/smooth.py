@@ -122,7 +122,7 @@ def _taken(
     """The constants in front of a tensor that take its scales; None where something does not."""
     node = view.producer(tensor)
     shape = view.shape(tensor)
-    hidden = tensor in {*view.outputs, *view.captured, *quantized}
+    hidden = tensor in view.read_outside or tensor in quantized
     if node is None or not shape or shape[-1] != width or hidden or steps > _MOST_STEPS:
         return None
     if node.op_type in _NORMS:
@@ -154,7 +154,7 @@ def _alone(
     view: GraphView, tensor: str, width: int, quantized: Collection[str], steps: int
 ) -> tuple[Constant, ...] | None:
     """Of a tensor that nothing else reads."""
-    return _taken(view, tensor, width, quantized, steps) if len(view.uses(tensor)) == 1 else None
+    return _taken(view, tensor, width, quantized, steps) if view.sole_use(tensor) else None
 
 
 def _of_norm(view: GraphView, node: Node, width: int) -> tuple[Constant, ...] | None:

@@ -174,8 +174,8 @@ class FloatAndInt8:
         """Drop those that no node will read."""
         found = []
         for name in dict.fromkeys(names):
-            kept = name in self.view.outputs or name in self.view.captured
-            if not kept and name in self.exact and self._unread.get(name, 1) <= 0:
+            kept = name in self.view.read_outside or self._unread.get(name, 1) > 0
+            if not kept and name in self.exact:
                 del self.exact[name], self.actual[name]
                 found.append(name)
         return found
