@@ -137,7 +137,7 @@ def _grow_sum(editor: GraphEditor, view: GraphView, node: Node, shift: Array) ->
     add = use if use is not None and use.node.op_type == "Add" else None
     old = None if add is None else view.constant(add.node.inputs[1 - add.index])
     if add is None or old is None:
-        _add_behind(editor, node, shift)
+        _add_behind(editor, node, np.asarray(shift, _dtype(view, node)))
         return
     values = (old.astype(np.float64) + np.asarray(shift, np.float64)).astype(old.dtype)
     _replace_constant(editor, view, add.node, 1 - add.index, np.ascontiguousarray(values))
@@ -147,7 +147,7 @@ def _add_behind(editor: GraphEditor, node: Node, shift: Array) -> None:
     """An Add behind a MatMul, which writes to a new tensor, so readers see the sum."""
     output = node.outputs[0]
     inner = editor.names.tensor(f"{output}_unbiased")
-    bias = editor.constant(f"{output}_bias", np.asarray(shift, np.float32))
+    bias = editor.constant(f"{output}_bias", shift)
     editor.node(node).output[0] = inner
     wanted = f"{stem(node.proto)}_bias_add"
     add = editor.names.node("Add", [inner, bias], [output], wanted=wanted)
@@ -155,5 +155,6 @@ def _add_behind(editor: GraphEditor, node: Node, shift: Array) -> None:
 
 
 def _dtype(view: GraphView, node: Node) -> Any:
-    weight = view.constant(node.inputs[1])
-    return np.float32 if weight is None else weight.dtype
+    """Of the weight, which may have no data here."""
+    kind = view.element_type(node.inputs[1]) or onnx.TensorProto.FLOAT
+    return helper.tensor_dtype_to_np_dtype(kind)

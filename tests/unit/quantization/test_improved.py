@@ -15,12 +15,12 @@ from tests.accuracy_models import calibrated, largest_difference, samples_of, sq
 from tests.networks import Builder
 
 
-def headed() -> onnx.ModelProto:
+def headed(*, bias: bool = True) -> onnx.ModelProto:
     """Convolutions, and a small last layer that stays in float from the start."""
     net = Builder(seed=7)
     x = net.input("x", (1, 16, 10, 10))
     for _ in range(3):
-        x = net.relu(net.conv(x, 32))
+        x = net.relu(net.conv(x, 32, bias=bias))
     pooled = net.op("Flatten", net.op("GlobalAveragePool", x))
     net.channels[pooled] = 32
     return net.build("headed", net.gemm(pooled, 32, 10))
@@ -55,9 +55,12 @@ def tied() -> tuple[onnx.ModelProto, str]:
     return net.build("tied", net.op("Add", product, weight)), weight
 
 
-def test_a_variant_that_is_tried_holds_no_weight_twice(rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_variant_that_is_tried_holds_no_weight_twice(
+    bias: bool, rng: np.random.Generator
+) -> None:
     """A network of gigabytes is copied once, when it is chosen."""
-    model = headed()
+    model = headed(bias=bias)
     before, feeds = model.SerializeToString(), samples_of(model, rng, 8)
     placement, ranges = calibrated(model, feeds)
     tried = _Walk(placement=placement, samples=feeds)(
