@@ -32,7 +32,7 @@ from quantization.measure.execution import Arrays, Load, load_node
 
 __all__ = ["Decision", "FloatAndInt8", "LayerVisit", "Values", "can_walk"]
 
-_NODES_A_TRIM = 10  # after each it would cost a tenth of the time
+_NODES_A_TRIM = 25  # after each it would cost a tenth of the time
 
 Array = NDArray[Any]
 Decision = tuple[Mapping[int, Grid], Mapping[str, Array]]
