@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from graphs.view import GraphView
 from quantization.measure.execution import Arrays, load_onnxruntime
 
-__all__ = ["channel_amax"]
+__all__ = ["channel_amax", "levelling_scales"]
 
 Floats = NDArray[np.float64]
 
@@ -64,3 +64,21 @@ def _parts(view: GraphView, tensors: Sequence[str]) -> Iterator[list[str]]:
         held += size
     if part:
         yield part
+
+
+def levelling_scales(amax: Floats, smallest: float) -> Floats:
+    """Scales that bring channels to one magnitude: what each is of the largest, (C,).
+
+    A dead channel takes the geometric mean of the others. Its values ask for nothing, but those
+    who read it have weights for it: left alone where the others are scaled down, they would be the
+    largest of their rows, and a multi-layer perceptron with dead channels stayed at 2 dB.
+
+    Args:
+        amax: largest magnitude of each channel, (C,); 0 for dead ones.
+        smallest: of a scale.
+    """
+    alive = amax > 0
+    if not alive.any():
+        return np.ones(amax.size)
+    shares = np.maximum(amax / amax.max(), smallest)
+    return np.where(alive, shares, np.exp(np.log(shares[alive]).mean()))

@@ -25,7 +25,7 @@ from calibrators.ranges.ranges import Ranges
 from graphs.channel_groups import ChannelGroups
 from graphs.identity import graph_hash
 from graphs.view import GraphView
-from quantization.improve.channels.amax import channel_amax
+from quantization.improve.channels.amax import channel_amax, levelling_scales
 from quantization.improve.channels.equalize import (
     equalizing_factors,
     group_scales,
@@ -203,5 +203,5 @@ def _behind_constants(
 
 def _own_scales(amax: Floats) -> Floats:
     """The sets for a tensor that a Mul of its own scales."""
-    full = np.where(amax > 0, np.maximum(amax / max(amax.max(), 1e-30), _SMALLEST_OWN), 1.0)
+    full = levelling_scales(amax, _SMALLEST_OWN)
     return np.stack([np.ones(amax.size), np.sqrt(full), full, full])

@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 from graphs.channel_groups import ChannelGroups
 from graphs.layer_matrix import LayerMatrix, reading_layers
 from graphs.view import GraphView
+from quantization.improve.channels.amax import levelling_scales
 from quantization.improve.channels.rescale import Factor, input_factor, output_factor
 
 __all__ = ["equalizing_factors", "group_scales", "inserting_factors", "scalable"]
@@ -55,14 +56,18 @@ def group_scales(groups: ChannelGroups, amax: Mapping[str, Floats]) -> tuple[Flo
         some grow and others shrink more. They differ where tensors share channels.
     """
     largest, logs, counts = (np.zeros(groups.count) for _ in range(3))
+    alive = np.zeros(groups.count, dtype=bool)
     for tensor, values in amax.items():
-        alive = values > 0
-        variables = groups.variables(tensor)[alive]
-        shares = np.maximum(values[alive] / values.max(initial=1e-30), _SMALLEST)
+        alive[groups.variables(tensor)[values > 0]] = True
+    for tensor, values in amax.items():
+        variables = groups.variables(tensor)
+        # A channel that is dead here and alive in another tensor asks for nothing here.
+        asks = (values > 0) | ~alive[variables]
+        variables, shares = variables[asks], levelling_scales(values, _SMALLEST)[asks]
         np.maximum.at(largest, variables, shares)
         np.add.at(logs, variables, np.log(shares))
         np.add.at(counts, variables, 1)
-    largest[largest == 0] = 1.0  # dead channels, and tensors that are not quantized
+    largest[largest == 0] = 1.0  # tensors that are not quantized
     largest[0] = 1.0
     mean = np.exp(logs / np.maximum(counts, 1))
     mean[0] = 1.0

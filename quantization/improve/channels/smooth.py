@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from graphs.layer_matrix import LayerMatrix, layer_matrix, reading_layers
 from graphs.operators import SCALE_KEEPING_OPS
 from graphs.view import GraphView, Node
+from quantization.improve.channels.amax import levelling_scales
 from quantization.improve.channels.rescale import Factor, input_factor
 
 __all__ = ["Constant", "absorbers", "last_axis_readers", "smooth_sets", "smoothing_factors"]
@@ -92,12 +93,9 @@ def smooth_sets(amax: Floats, readers: Sequence[LayerMatrix]) -> Floats:
         readers: the layers that read the tensor.
     """
     weights = np.max([np.abs(reader.judging[0]).max(axis=0) for reader in readers], axis=0)
-    alive = (amax > 0) & (weights > 0)
-    full = np.where(alive, amax / max(amax.max(), 1e-30), 1.0)
-    shared = np.where(alive, np.sqrt(amax / np.where(alive, weights, 1.0)), 1.0)
-    shared[alive] /= shared[alive].max(initial=0.0) or 1.0
-    sets = np.stack([np.ones(amax.size), np.sqrt(full), full, shared])
-    return np.asarray(np.maximum(sets, _SMALLEST))
+    balance = np.sqrt(np.divide(amax, weights, out=np.zeros_like(amax), where=weights > 0))
+    full, shared = (levelling_scales(each, _SMALLEST) for each in (amax, balance))
+    return np.stack([np.ones(amax.size), np.sqrt(full), full, shared])
 
 
 def smoothing_factors(
