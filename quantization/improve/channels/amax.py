@@ -81,4 +81,4 @@ def levelling_scales(amax: Floats, smallest: float) -> Floats:
     if not alive.any():
         return np.ones(amax.size)
     shares = np.maximum(amax / amax.max(), smallest)
-    return np.where(alive, shares, np.exp(np.log(shares[alive]).mean()))
+    return np.asarray(np.where(alive, shares, np.exp(np.log(shares[alive]).mean())))
