@@ -23,7 +23,15 @@ from quantization.foreign.bound import bound_weights
 from quantization.measure.execution import load_int8
 from quantization.qat.modules import weight_quantizer
 from quantization.write.bounded_weights import as_rows
-from tests.integration.test_qat import GOLDEN, images, outputs_of, placed, post_training, train
+from tests.integration.test_qat import (
+    GOLDEN,
+    assert_alike,
+    images,
+    outputs_of,
+    placed,
+    post_training,
+    train,
+)
 from tests.networks.torch_networks import TORCH_NETWORKS, conv_bn, with_statistics
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")
@@ -58,9 +66,7 @@ def test_export_computes_what_training_saw(name: str, tmp_path: Path) -> None:
     with torch.no_grad():
         expected = outputs_of(prepared(x))
     for found, value in zip(run(model, x), expected, strict=True):
-        # A value on a rounding tie moves by one step, and what follows with it.
-        np.testing.assert_allclose(found, value.numpy(), atol=0.02 * float(value.abs().max()))
-        assert np.abs(found - value.numpy()).mean() < 1e-3 * float(value.abs().max())
+        assert_alike(found, value.numpy())
 
 
 @pytest.mark.parametrize("name", CONVOLUTIONAL)
