@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,11 +96,11 @@ def needs_of(job: Job, model: onnx.ModelProto, *, fits: bool) -> Needs:
         fits: whether it will be calibrated and improved; a pass of it is timed then.
     """
     tried = job.quantize
-    macs = network_macs(GraphView(model)) if fits else 0
+    view = GraphView(model)
+    macs = network_macs(view) if fits else 0
     fitted = tried.samples_for(macs) if fits else 0
     weights = weight_bytes(model)
-    verified = int(_ALIVE * _batch(job, model) * _activation_bytes(model)) if fits else 0
-    held = min(verified, _ACTIVATION_BYTES) + fitted * _input_bytes(model)
+    held = _held_bytes(view, fitted, _batch(job, model)) if fits else 0
     models = _MODELS_CALIBRATED if tried.improvement_samples == 0 else _MODELS_IMPROVED
     memory = _BASE_BYTES + models * weights + held
     return Needs(
@@ -113,17 +114,16 @@ def _disk_bytes(job: Job, model: onnx.ModelProto) -> int:
     return int(_FILES[job.build.precision] * weight_bytes(model)) + (1 << 20)
 
 
-def _activation_bytes(model: onnx.ModelProto) -> int:
-    """Of one sample, all of them, in float32; those of unknown rank count as one value."""
-    view = GraphView(model)
+def _held_bytes(view: GraphView, fitted: int, batch: int) -> int:
+    """Of the samples that are fitted to, and of what is alive while a batch is verified."""
     made = [name for node in view.nodes for name in node.outputs if name]
-    return sum(4 * math.prod(view.nominal_shape(name)) for name in made)
+    alive = int(_ALIVE * batch * _sample_bytes(view, made))
+    return fitted * _sample_bytes(view, view.inputs) + min(alive, _ACTIVATION_BYTES)
 
 
-def _input_bytes(model: onnx.ModelProto) -> int:
-    """Of one sample, likewise."""
-    view = GraphView(model)
-    return sum(4 * math.prod(view.nominal_shape(name)) for name in view.inputs)
+def _sample_bytes(view: GraphView, tensors: Iterable[str]) -> int:
+    """Of one sample, in float32; tensors of unknown rank count as one value."""
+    return sum(4 * math.prod(view.nominal_shape(name)) for name in tensors)
 
 
 def _batch(job: Job, model: onnx.ModelProto) -> int:

@@ -55,6 +55,7 @@ def verify(
         is one: on samples that neither calibration nor search has seen.
     """
     paths, sessions = built.paths, Sessions(built)
+    # Reads the model once more, so it comes before there are sessions that hold its weights.
     before, after = stored_bytes(paths.onnx), built.manifest.engine_bytes
     screen.start(f"verify     {paths.engine}")
     engine, check = None, EngineCheck(unmeasured="this machine cannot run it")

@@ -259,8 +259,8 @@ class _Walk:
 
 def _coded(view: GraphView, names: Collection[str]) -> dict[str, onnx.TensorProto]:
     """The weights with codes that nothing in float reads beside."""
-    alone = [name for name in names if view.sole_use(name) is not None]
-    return {name: view.initializers[name] for name in alone if name in view.initializers}
+    stored = view.initializers
+    return {name: stored[name] for name in names if name in stored and view.sole_use(name)}
 
 
 def _released(
