@@ -1,15 +1,8 @@
-"""Engines compute their graph on every x86 CPU: no sum saturates, and what OpenVINO reads wrong.
-
-The kernels of a CPU without VNNI run under ``qemu-x86_64 -cpu Haswell`` on any machine.
-"""
+"""Engines compute their graph on this CPU: no sum saturates, and what OpenVINO reads wrong."""
 
 from __future__ import annotations
 
 import dataclasses
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -34,8 +27,6 @@ from tests.networks.running import minmax_ranges, random_feeds, run, sqnr_db
 
 pytest.importorskip("openvino", reason="needs pip install '.[cpu]'")
 
-ROOT = Path(__file__).parents[2]
-QEMU = shutil.which("qemu-x86_64")
 KINDS = ("conv", "grouped", "depthwise", "pointwise", "image", "transposed", "gemm", "matmul")
 
 
@@ -100,49 +91,6 @@ def test_largest_weights_and_inputs_do_not_saturate(
     for feeds in (inputs, extreme, {name: np.abs(x) * 1e3 for name, x in inputs.items()}):
         # One layer, one rounding of its input: a code may differ at a tie.
         assert worst_db(int8, tmp_path / "m.engine", feeds) > 60
-
-
-WITHOUT_VNNI = """
-import sys
-from pathlib import Path
-import numpy as np
-import engines
-from quantization.measure.execution import load_int8
-assert engines.cpu_isa() == "portable", engines.cpu_isa()
-folder = Path(sys.argv[1])
-options = engines.BuildOptions(target="cpu", precision="int8", threads=1)
-engines.build(folder / "m.onnx", folder / "qemu.engine", options)
-with np.load(folder / "feeds.npz") as data:
-    feeds = dict(data)
-wanted = load_int8(folder / "m.onnx")(feeds)
-found = engines.load(folder / "qemu.engine")(feeds)
-for name, values in wanted.items():
-    noise = float(((values - found[name]).astype(np.float64) ** 2).sum())
-    print(10 * np.log10(float((values.astype(np.float64) ** 2).sum()) / max(noise, 1e-30)))
-"""
-
-
-@pytest.mark.skipif(QEMU is None, reason="qemu-x86_64 is not installed (Debian: qemu-user)")
-@pytest.mark.parametrize("cpu", ["Haswell", "Nehalem"])
-def test_a_network_on_cpus_without_vnni(cpu: str, tmp_path: Path, rng: np.random.Generator) -> None:
-    net = Builder(11)
-    x = net.relu(net.conv(net.input("x", ("N", 8, 6, 6)), 16))
-    y = net.conv(net.conv(x, 16, groups=16), 16, 1)
-    flat = net.op("Flatten", net.op("GlobalAveragePool", net.op("Add", y, x)))
-    model = net.build("net", net.op("MatMul", flat, net.weight((16, 8), 16)))
-    build_int8(model, tmp_path / "m.engine", rng)
-    np.savez(tmp_path / "feeds.npz", **random_feeds(model, rng, dynamic=2))
-    done = subprocess.run(
-        [str(QEMU), "-cpu", cpu, sys.executable, "-c", WITHOUT_VNNI, str(tmp_path)],
-        cwd=ROOT,
-        # Of an emulated CPU OpenBLAS takes some hosts' kernels, which it cannot run.
-        env={**os.environ, "OPENBLAS_CORETYPE": cpu},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert float(done.stdout.split()[-1]) > 30
 
 
 def test_an_engine_that_needs_vnni_is_refused_without(
