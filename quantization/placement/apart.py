@@ -64,11 +64,22 @@ def unequal_joins(
 
 
 def joined_tensors(
-    view: GraphView, apart: Collection[str], known: Collection[str]
+    view: GraphView, placement: Placement, apart: Collection[str], known: Collection[str]
 ) -> dict[str, tuple[str, ...]]:
-    """What each parted Concat makes, and the tensors of known range that it consists of."""
+    """What Concats make, and the tensors of known range that it consists of.
+
+    Of each parted Concat, and of those whose result has a scale now because another was parted: a
+    MaxPool between the two reads float, and the pair of the first has moved down to its readers.
+
+    Args:
+        view: the placed graph.
+        placement: of it.
+        apart: names of the Concats that are parted.
+        known: tensors whose range is known.
+    """
     made = [node.outputs[0] for node in view.nodes if node.name in apart]
-    return {name: _cover(view, name, known) for name in made}
+    new = [name for name in placement.tensors if name not in known] if apart else []
+    return {name: _cover(view, name, known) for name in (*made, *new)}
 
 
 def _cover(view: GraphView, tensor: str, known: Collection[str]) -> tuple[str, ...]:

@@ -187,7 +187,7 @@ def place(
         placement,
         weights=bounded,
         unsigned=_unsigned(view, placement) if unsigned else (),
-        joined=joined_tensors(view, apart, known),
+        joined=joined_tensors(view, placement, apart, known),
     )
 
 

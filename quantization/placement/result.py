@@ -88,8 +88,8 @@ class Placement:
         fixed: amax of tensors whose range is known without data, e.g. Softmax outputs: 1.0.
         extra: tensors that need a range but no Q/DQ pair (DLA: network outputs).
         unsigned: observed tensors that are uint8 with zero point 0, sorted (cpu profile only).
-        joined: what a Concat of very different branches makes → the observed tensors it consists
-            of, which keep scales of their own; the largest of their ranges is its range.
+        joined: what a Concat makes whose branches, or those of one behind it, are very different →
+            the tensors of known range that it consists of; the largest of their ranges is its.
     """
 
     profile: Profile

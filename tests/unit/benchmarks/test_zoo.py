@@ -22,11 +22,16 @@ from benchmarks.zoo import __main__ as zoo
 from benchmarks.zoo.__main__ import PAGE, STORED
 from benchmarks.zoo.campaign import enough
 from benchmarks.zoo.fetch import fetch
+from benchmarks.zoo.judge import int8_share
 from benchmarks.zoo.limited import run_limited
 from benchmarks.zoo.network import Network, Package, samples
 from benchmarks.zoo.networks import NETWORKS
 from benchmarks.zoo.page import render_zoo
 from benchmarks.zoo.unpack import read_member
+from quantization.placement import place
+from quantization.write.insert import insert_qdq
+from tests.networks import Builder
+from tests.networks.running import minmax_ranges
 
 CONTENT = b"a network"
 
@@ -185,6 +190,32 @@ def test_a_row_says_what_was_measured() -> None:
     assert rows["tensorrt-rtx"][3:] == ["refused", "–", "–", "3", "90", "no / way"]
     assert "1 networks on 2 targets: 1 built, 1 refused." in text
     assert "Measured 2026-11-29: a CPU." in text
+
+
+def test_what_other_tools_make_of_trained_networks() -> None:
+    peers = {
+        "modelopt-max": {"outcome": "built", "sqnr_db": 20.0, "same": None, "int8_share": 0.391},
+        "nncf-default": {"outcome": "broken"},
+    }
+    network = {**NETWORK, "targets": {"tensorrt-rtx": BUILT}, "peers": peers}
+    shown = [network, {**network, "name": "random", "trained": False}, {**NETWORK, "name": "none"}]
+    text = render_zoo({"environment": {}, "networks": shown}).partition("### Beside")[2]
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
+    assert [row for row in cells if row][2:] == [
+        ["net", "16.9, 100 %", "20.0, 39 %", "not installed", "fails"]
+    ]
+
+
+def test_the_share_of_layers_that_read_codes() -> None:
+    net = Builder()
+    x = net.relu(net.conv(net.input("x", ("N", 8, 6, 6)), 8))
+    model = net.build("net", net.conv(x, 24), x)
+    sample = {"x": np.ones((1, 8, 6, 6), np.float32)}
+    first, second = (node.name for node in model.graph.node if node.op_type == "Conv")
+    for left, share in ((), 1.0), ((first,), 0.75), ((second,), 0.25):
+        placement = place(model, profile="cpu", exclude=left)
+        ranges = minmax_ranges(model, placement.tensors, sample)
+        assert int8_share(insert_qdq(model, placement, ranges), sample) == pytest.approx(share)
 
 
 def test_enough_is_built_at_twenty_decibels() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import onnx
 import pytest
 
 from quantization.placement import Placement, Profile, place
@@ -125,3 +126,30 @@ def test_inputs_read_through_a_concat_alone_are_parted_later(ratio: float, parte
     assert ("n_Conv_0", joined) in {
         (edge.node, edge.tensor) for edge in placement.activations
     } or not parted
+
+
+def inception() -> onnx.ModelProto:
+    """Stages whose branches are joined, one of them what is pooled of the stage before."""
+    net = Builder()
+    x, channels = net.relu(net.conv(net.input("x", (1, 16, 8, 8)), 16)), 16
+    for _ in range(3):
+        pooled = net.op("MaxPool", x, kernel_shape=[3, 3], pads=[1, 1, 1, 1])
+        branches = [net.relu(net.conv(x, 16, size)) for size in (1, 3)]
+        x, channels = net.concat(pooled, *branches), channels + 32
+        net.channels[x] = channels
+    return net.build("inception", net.conv(net.relu(net.conv(x, 16)), 8))
+
+
+@pytest.mark.parametrize("profile", ["tensorrt", "cpu"])
+def test_whatever_the_ranges_each_placed_tensor_has_one(
+    profile: Profile, rng: np.random.Generator
+) -> None:
+    """A Concat that is parted changes where Q/DQ pairs around the Concats before it lie."""
+    model = inception()
+    first = place(model, profile=profile)
+    for _ in range(30):
+        amax = {name: float(10 ** rng.uniform(-3, 3)) for name in first.tensors}
+        placement = place(model, profile=profile, amax=amax)
+        ranges = unify_ranges(ranges_of(model, amax), placement)
+        for name in placement.tensors:
+            assert ranges[name].amax > 0
