@@ -7,13 +7,21 @@ unsigned). The sum of a pair stays inside for every activation in [0, 255] if an
     w₀ w₁ <= 0   or   |w₀| + |w₁| <= 128            (255 · 128 = 32,640 < 32,767)
 
 The two weights of a pair belong to neighbouring input channels (2i, 2i + 1) of a group, at the
-same tap of the kernel. Found by experiment with OpenVINO 2026.4.1 on AVX2, every pair of layers
-of all kinds: Conv with and without groups, 1x1, with three channels, ConvTranspose, Gemm and
+same tap of the kernel. Found by experiment with OpenVINO 2026.4.1, two large weights at a time in
+every two places: Conv with and without groups, 1x1, with three channels, ConvTranspose, Gemm and
 MatMul. The channel left over of an odd number has no partner, and a depthwise layer no pairs.
+
+Where a group has an odd number of input channels, CPUs differ, and taps are paired, too: with AVX2
+those of layers with groups, counted tap by tap and channel by channel; with AVX-512 those of one
+channel (a picture in grey, a spectrogram, a depthwise layer of more outputs than inputs), counted
+down the kernel's columns. On any CPU no two weights of such a layer may be too large:
+
+    |w| <= 64
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,10 +29,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "ANY_TWO",
     "PAIR_LIMIT",
     "beyond_pairs",
     "pair_partners",
-    "reduction_axis",
+    "pairing_axis",
     "saturates",
     "saturating",
     "within_pairs",
@@ -32,40 +41,62 @@ __all__ = [
 
 PAIR_LIMIT = 128
 """Largest |w₀| + |w₁| of a pair of codes of one sign."""
+ANY_TWO = -1
+"""In place of an axis: the weights that are a pair depend on the CPU."""
 _INSIDE = PAIR_LIMIT - 1e-6  # so that two halves are never both rounded up
 
 Floats = NDArray[np.float64]
 
 
-def reduction_axis(op_type: str, rank: int, *, transposed: bool = False) -> int | None:
-    """The axis of a layer's second input that its sums run over; None for other operators.
+def pairing_axis(
+    op_type: str, shape: Sequence[int], *, transposed: bool = False, groups: int = 1
+) -> int | None:
+    """The axis of a layer's second input whose neighbours are pairs, which its sums run over.
 
     Args:
         op_type: of the layer.
-        rank: of the weight, e.g. 4 for (C_out, C_in / groups, kh, kw).
+        shape: of the weight, e.g. (C_out, C_in / groups, kh, kw).
         transposed: Gemm's transB.
+        groups: of a Conv.
+
+    Returns:
+        None for other operators; :data:`ANY_TWO` where it is a matter of the CPU.
     """
     if op_type == "Conv":
-        return 1
+        return ANY_TWO if _pairs_taps(shape, groups) else 1
     if op_type == "ConvTranspose":  # (C_in, C_out / groups, kh, kw)
         return 0
     if op_type == "Gemm":
         return 1 if transposed else 0
     if op_type == "MatMul":  # (..., K, N)
-        return max(rank - 2, 0)
+        return max(len(shape) - 2, 0)
     return None
+
+
+def _pairs_taps(shape: Sequence[int], groups: int) -> bool:
+    """Whether some CPU pairs weights of a Conv that lie at different taps."""
+    outputs, inputs, *kernel = shape
+    if math.prod(kernel) == 1 or inputs % 2 == 0:
+        return False
+    depthwise = groups > 1 and outputs == groups
+    return not depthwise if inputs == 1 else groups > 1
 
 
 def pair_partners(shape: Sequence[int], axis: int, rows: int | None) -> NDArray[np.int64]:
     """For each weight of a row, the position of its partner in the row; -1 for none.
 
+    A weight that any other may be paired with is its own partner: no two of them are too large if
+    none is with itself.
+
     A row is what ``np.moveaxis(weight, rows, 0).reshape(shape[rows], -1)`` makes one.
 
     Args:
         shape: of the weight.
-        axis: of the input channels, see :func:`reduction_axis`.
+        axis: of the input channels, see :func:`pairing_axis`.
         rows: the output channel axis; None takes the whole weight as one row.
     """
+    if axis == ANY_TWO:
+        return np.arange(math.prod(shape) // (1 if rows is None else shape[rows]), dtype=np.int64)
     count = shape[axis]
     partner = np.arange(count) ^ 1
     kept = [size for place, size in enumerate(shape) if place != rows]
@@ -92,7 +123,7 @@ def saturates(codes: NDArray[Any], axis: int) -> bool:
 
     Args:
         codes: a weight of a layer.
-        axis: of the input channels, see :func:`reduction_axis`.
+        axis: of the input channels, see :func:`pairing_axis`.
     """
     partners = pair_partners(codes.shape, axis, None)
     return bool(saturating(codes.reshape(1, -1), partners).any())

@@ -20,7 +20,7 @@ from onnx import ModelProto, NodeProto
 from graphs.edit import GraphEditor, copy_model, drop_dead
 from graphs.layer_matrix import LayerMatrix, columns_by_sample
 from graphs.operators import PRODUCT_OPS, WEIGHTED_OPS
-from graphs.pairs import pair_partners, reduction_axis, saturating
+from graphs.pairs import pair_partners, pairing_axis, saturating
 from graphs.qdq import (
     DEQUANTIZE,
     QUANTIZE,
@@ -119,12 +119,19 @@ def _layers(view: GraphView) -> Iterator[_Layer]:
         codes = None if pair is None else _codes(view, pair)
         if pair is None or codes is None or codes.dtype != np.int8:
             continue
-        transposed = bool(node.integer("transB", 0))
-        axis = reduction_axis(node.op_type, codes.ndim, transposed=transposed)
+        transposed, groups = bool(node.integer("transB", 0)), node.integer("group", 1)
+        axis = pairing_axis(node.op_type, codes.shape, transposed=transposed, groups=groups)
         if axis is not None:
-            rows = 1 - axis if codes.ndim == 2 or node.op_type.startswith("Conv") else None
+            rows = _rows(node.op_type, axis, codes.ndim)
             partners = pair_partners(codes.shape, axis, rows)
             yield _Layer(node=node, pair=pair, codes=codes, axis=rows, partners=partners)
+
+
+def _rows(op_type: str, axis: int, rank: int) -> int | None:
+    """The output channel axis; None of a stack of matrices, which is one row."""
+    if op_type == "Conv":
+        return 0
+    return 1 - axis if rank == 2 or op_type == "ConvTranspose" else None
 
 
 def _codes(view: GraphView, pair: Node) -> Array | None:

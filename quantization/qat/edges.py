@@ -13,7 +13,7 @@ from onnx import numpy_helper
 from artefacts.errors import UnsupportedError
 from graphs.edit import copy_model
 from graphs.operators import REARRANGING_OPS
-from graphs.pairs import reduction_axis
+from graphs.pairs import ANY_TWO, pairing_axis
 from graphs.view import GraphView, Node
 from quantization.placement import Placement, QuantizedInput, QuantizedWeight, place
 from quantization.placement.result import Profile
@@ -49,8 +49,8 @@ class WeightEdge:
         reader: name of the reading operator.
         argument: name of the parameter's, or the computed weight's, node.
         axis: its output channel axis; None for one scale.
-        pairs: its input channel axis, of which no pair of neighbours may saturate; None where
-            they may.
+        pairs: its input channel axis, of which no pair of neighbours may saturate, or
+            ``graphs.pairs.ANY_TWO``; None where they may.
     """
 
     reader: str
@@ -173,9 +173,10 @@ class _Matching:
     def _input_channels(self, edge: QuantizedWeight, turned: tuple[int, ...]) -> int | None:
         """The argument's axis that the layer's sums run over."""
         node = self._nodes[edge.node]
-        transposed = bool(node.integer("transB", 0))
-        axis = reduction_axis(node.op_type, len(turned), transposed=transposed)
-        return None if axis is None else turned[axis]
+        transposed, groups = bool(node.integer("transB", 0)), node.integer("group", 1)
+        shape = [size or 1 for size in self._view.shape(node.inputs[edge.index]) or ()]
+        axis = pairing_axis(node.op_type, shape, transposed=transposed, groups=groups)
+        return axis if axis in (None, ANY_TWO) else turned[axis]
 
     def _makes(self, argument: torch.fx.Node, name: str) -> bool:
         """Whether an argument of an operator is the ONNX tensor ``name``."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from graphs.pairs import (
     beyond_pairs,
     pair_partners,
-    reduction_axis,
+    pairing_axis,
     saturating,
     within_pairs,
 )
@@ -43,12 +43,12 @@ _FACTORS = np.linspace(1.0, 254 / 128, 17)
 def partners_of(view: GraphView, weight: QuantizedWeight) -> NDArray[np.int64]:
     """The partner of each weight in a row, -1 for none; see ``graphs.pairs.pair_partners``."""
     node = next(node for node in view.nodes if node.name == weight.node)
-    shape = view.shape(weight.tensor) or ()
-    transposed = bool(node.integer("transB", 0))
-    axis = reduction_axis(node.op_type, len(shape), transposed=transposed)
-    if axis is None or None in shape:
-        return np.full(int(np.prod([size or 1 for size in shape])), -1)
-    return pair_partners([size or 1 for size in shape], axis, weight.axis)
+    shape = [size or 1 for size in view.shape(weight.tensor) or ()]
+    transposed, groups = bool(node.integer("transB", 0)), node.integer("group", 1)
+    axis = pairing_axis(node.op_type, shape, transposed=transposed, groups=groups)
+    if axis is None:
+        return np.full(int(np.prod(shape)), -1)
+    return pair_partners(shape, axis, weight.axis)
 
 
 def as_rows(values: Array, axis: int | None) -> Array:

@@ -11,12 +11,14 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
-from tests.integration.test_engines_every_cpu import build_int8
+from tests.integration.test_engines_every_cpu import KINDS, build_int8, layer
 from tests.networks import Builder
 from tests.networks.running import random_feeds
 
@@ -32,54 +34,81 @@ import numpy as np
 import engines
 from quantization.measure.execution import load_int8
 assert engines.cpu_isa() == "portable", engines.cpu_isa()
-folder = Path(sys.argv[1])
 options = engines.BuildOptions(target="cpu", precision="int8", threads=1)
-engines.build(folder / "m.onnx", folder / "other.engine", options)
-with np.load(folder / "feeds.npz") as data:
-    feeds = dict(data)
-wanted = load_int8(folder / "m.onnx")(feeds)
-found = engines.load(folder / "other.engine")(feeds)
-for name, values in wanted.items():
-    noise = float(((values - found[name]).astype(np.float64) ** 2).sum())
-    print(10 * np.log10(float((values.astype(np.float64) ** 2).sum()) / max(noise, 1e-30)))
+for model in sorted(Path(sys.argv[1]).glob("*.onnx")):
+    engine = model.with_suffix(".other.engine")
+    engines.build(model, engine, options)
+    with np.load(model.with_suffix(".npz")) as data:
+        feeds = dict(data)
+    wanted, found = load_int8(model)(feeds), engines.load(engine)(feeds)
+    for name, values in wanted.items():
+        noise = float(((values - found[name]).astype(np.float64) ** 2).sum())
+        signal = float((values.astype(np.float64) ** 2).sum())
+        print(model.stem, 10 * np.log10(signal / max(noise, 1e-30)))
 """
+X86 = pytest.mark.skipif(
+    platform.machine() not in ("x86_64", "AMD64"), reason="instructions of x86 are asked for"
+)
 
 
-def run_without_vnni(
-    folder: Path, rng: np.random.Generator, *, before: tuple[str, ...] = (), **environment: str
-) -> None:
-    """Build a small network here, and again where ``environment`` says; graph and engine agree."""
+def small_network() -> onnx.ModelProto:
     net = Builder(11)
     x = net.relu(net.conv(net.input("x", ("N", 8, 6, 6)), 16))
     y = net.conv(net.conv(x, 16, groups=16), 16, 1)
     flat = net.op("Flatten", net.op("GlobalAveragePool", net.op("Add", y, x)))
-    model = net.build("net", net.op("MatMul", flat, net.weight((16, 8), 16)))
-    build_int8(model, folder / "m.engine", rng)
-    np.savez(folder / "feeds.npz", **random_feeds(model, rng, dynamic=2))
+    return net.build("net", net.op("MatMul", flat, net.weight((16, 8), 16)))
+
+
+def add(folder: Path, name: str, model: onnx.ModelProto, rng: np.random.Generator) -> None:
+    """Quantize a model, and keep inputs that reach beyond its ranges."""
+    build_int8(model, folder / f"{name}.engine", rng)
+    feeds = random_feeds(model, rng, dynamic=2)
+    np.savez(folder / f"{name}.npz", **{key: 3 * np.abs(x) for key, x in feeds.items()})
+
+
+def decibels_without_vnni(
+    folder: Path, before: Sequence[str] = (), **more: str
+) -> dict[str, float]:
+    """How close engines are to their graphs, built where ``before`` and the environment lead."""
     done = subprocess.run(
         [*before, sys.executable, "-c", WITHOUT_VNNI, str(folder)],
         cwd=ROOT,
-        env={**os.environ, **environment},
+        env={**os.environ, **more},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert float(done.stdout.split()[-1]) > 30
+    found = [line.split() for line in done.stdout.splitlines()]
+    return {name: float(level) for name, level in found}
 
 
-@pytest.mark.skipif(
-    platform.machine() not in ("x86_64", "AMD64"), reason="names of x86 instructions"
-)
+@X86
+@pytest.mark.parametrize("isa", ["AVX2", "AVX512_CORE"])
+def test_every_kind_of_layer(isa: str, tmp_path: Path, rng: np.random.Generator) -> None:
+    """AVX-512 without VNNI is Skylake; weights are large and of one sign."""
+    for kind in KINDS:
+        unsigned = kind == "transposed"  # it stays in float otherwise
+        model = layer(kind, unsigned=unsigned, seed=int(rng.integers(1 << 30)))
+        add(tmp_path, kind, model, rng)
+    found = decibels_without_vnni(tmp_path, ONEDNN_MAX_CPU_ISA=isa)
+    assert sorted(found) == sorted(KINDS)
+    assert min(found.values()) > 60, found
+
+
+@X86
 @pytest.mark.parametrize("isa", ["SSE41", "AVX2", "AVX512_CORE"])
 def test_a_network_without_the_instructions(
     isa: str, tmp_path: Path, rng: np.random.Generator
 ) -> None:
-    run_without_vnni(tmp_path, rng, ONEDNN_MAX_CPU_ISA=isa)
+    add(tmp_path, "net", small_network(), rng)
+    assert decibels_without_vnni(tmp_path, ONEDNN_MAX_CPU_ISA=isa)["net"] > 30
 
 
 @pytest.mark.skipif(QEMU is None, reason="qemu-x86_64 is not installed (Debian: qemu-user)")
 @pytest.mark.parametrize("cpu", ["Haswell", "Nehalem"])
 def test_a_network_on_cpus_without_vnni(cpu: str, tmp_path: Path, rng: np.random.Generator) -> None:
+    add(tmp_path, "net", small_network(), rng)
+    before = [str(QEMU), "-cpu", cpu]
     # Of an emulated CPU OpenBLAS takes some hosts' kernels, which it cannot run.
-    run_without_vnni(tmp_path, rng, before=(str(QEMU), "-cpu", cpu), OPENBLAS_CORETYPE=cpu)
+    assert decibels_without_vnni(tmp_path, before, OPENBLAS_CORETYPE=cpu)["net"] > 30

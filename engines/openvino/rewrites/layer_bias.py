@@ -3,8 +3,8 @@
 With free shapes, OpenVINO 2026.4.1 computes nonsense behind an INT8 convolution or matrix product
 that has no bias and whose result is read more than once (an output of the network, a reader in
 float): of random networks with such layers 3 of 100 gave results that had nothing to do with the
-right ones, and none of those with a bias in every layer. With fixed shapes it does the same where it
-has no kernels newer than SSE4.1 (3.7 dB).
+right ones, and none of those with a bias in every layer. With fixed shapes it does the same where
+it has no kernels newer than SSE4.1 (3.7 dB).
 
 With fixed shapes it joins products of two axes to one kernel and computes nonsense there (-170 dB)
 where one without bias is read by the next through no more than limits. A bias that is the same

@@ -179,7 +179,8 @@ class PairLimits:
     def keep(self, k: int, goal: Floats, best: Best, codes: NDArray[np.int8]) -> Floats:
         """The nearest real codes of column ``k`` that its partner allows.
 
-        A partner that is rounded sets the limit; one that is not yet gives up half itself.
+        A partner that is rounded sets the limit; one that is not yet gives up half itself. A column
+        that is its own partner has half of the limit.
 
         Args:
             k: the column, in the order of rounding.
@@ -188,7 +189,9 @@ class PairLimits:
             codes: of the columns before, (groups, K, C_out / groups).
         """
         places, kept = self._partner[:, k], goal.copy()
-        later, earlier = places > k, (places >= 0) & (places < k)
+        own, later, earlier = places == k, places > k, (places >= 0) & (places < k)
+        if own.any():
+            kept[own] = np.clip(goal[own], -PAIR_LIMIT / 2, PAIR_LIMIT / 2)
         if later.any():
             other = best(np.flatnonzero(later), places[later], k)
             both = np.stack([goal[later], other], axis=-1)

@@ -119,6 +119,8 @@ def _step(partners: NDArray[np.int64] | None) -> int:
     if partners is None or not (partners >= 0).any():
         return BLOCK_INPUTS
     apart = int(np.abs(partners - np.arange(len(partners)))[partners >= 0].max())
+    if not apart:  # each is its own partner
+        return BLOCK_INPUTS
     return max(BLOCK_INPUTS // (2 * apart), 1) * 2 * apart
 
 

@@ -5,11 +5,20 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from graphs.pairs import PAIR_LIMIT, pair_partners, reduction_axis, saturating, within_pairs
+from graphs.pairs import (
+    ANY_TWO,
+    PAIR_LIMIT,
+    pair_partners,
+    pairing_axis,
+    saturates,
+    saturating,
+    within_pairs,
+)
 
 CODES = st.integers(-127, 127)
 
@@ -61,10 +70,48 @@ def test_rows_of_a_stored_weight_are_paired_as_its_matrix() -> None:
     np.testing.assert_array_equal(whole, [3, 4, 5, 0, 1, 2, 9, 10, 11, 6, 7, 8])
 
 
-def test_each_operator_has_its_reduction_axis() -> None:
-    assert reduction_axis("Conv", 4) == 1
-    assert reduction_axis("ConvTranspose", 4) == 0
-    assert reduction_axis("Gemm", 2) == 0
-    assert reduction_axis("Gemm", 2, transposed=True) == 1
-    assert reduction_axis("MatMul", 3) == 1
-    assert reduction_axis("LSTM", 3) is None
+def test_each_operator_has_its_axis_of_pairs() -> None:
+    assert pairing_axis("Conv", (8, 4, 3, 3)) == 1
+    assert pairing_axis("ConvTranspose", (4, 8, 3, 3)) == 0
+    assert pairing_axis("Gemm", (4, 8)) == 0
+    assert pairing_axis("Gemm", (4, 8), transposed=True) == 1
+    assert pairing_axis("MatMul", (2, 4, 8)) == 1
+    assert pairing_axis("LSTM", (2, 4, 8)) is None
+
+
+@pytest.mark.parametrize(
+    ("shape", "groups", "axis"),
+    [
+        ((8, 1, 3, 3), 1, ANY_TWO),  # a picture in grey
+        ((1, 1, 3, 3), 1, ANY_TWO),
+        ((8, 1, 5), 1, ANY_TWO),  # a wave
+        ((16, 1, 3, 3), 8, ANY_TWO),  # depthwise, two outputs of each input
+        ((8, 1, 3, 3), 8, 1),
+        ((8, 3, 3, 3), 1, 1),
+        ((8, 3, 3, 3), 2, ANY_TWO),
+        ((8, 4, 3, 3), 2, 1),
+        ((16, 1, 1, 1), 8, 1),
+        ((8, 3, 1, 1), 2, 1),
+        ((8, 1), 1, 1),
+    ],
+    ids=str,
+)
+def test_where_a_group_is_odd_cpus_differ(shape: tuple[int, ...], groups: int, axis: int) -> None:
+    assert pairing_axis("Conv", shape, groups=groups) == axis
+
+
+@given(st.sampled_from([(1, 1), (1, 4), (3, 2), (5, 2)]), st.integers(2, 3), st.data())
+def test_no_order_of_taps_saturates(layer: tuple[int, int], size: int, data: st.DataObject) -> None:
+    """Of AVX2 (tap by tap, channel by channel) and AVX-512 (down the columns), as was measured."""
+    inputs, groups = layer
+    shape = (2 * groups, inputs, size, size)
+    values = data.draw(hnp.arrays(np.float64, shape, elements=st.floats(-127, 127)))
+    axis = pairing_axis("Conv", shape, groups=groups)
+    assert axis == ANY_TWO
+    partners = pair_partners(shape, axis, 0)
+    codes = np.rint(within_pairs(values.reshape(len(values), -1), partners)).reshape(shape)
+    assert not saturates(codes.astype(np.int8), axis)
+    for order in (0, 2, 3, 1), (0, 3, 2, 1):
+        rows = codes.transpose(order).reshape(len(codes), -1)
+        for first, second in zip(rows[:, ::2].T, rows[:, 1::2].T, strict=False):
+            assert ((first * second <= 0) | (np.abs(first + second) <= PAIR_LIMIT)).all()

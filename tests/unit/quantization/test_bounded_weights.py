@@ -78,10 +78,13 @@ def test_rows_and_back(axis: int | None, seed: int) -> None:
     np.testing.assert_array_equal(from_rows(rows, axis, values.shape), values)
 
 
-@pytest.mark.parametrize("kind", ["conv", "grouped", "depthwise", "transposed", "gemm", "matmul"])
+GROUPS = {"conv": 1, "grouped": 3, "odd": 4, "depthwise": 12, "multiplied": 12}
+
+
+@pytest.mark.parametrize("kind", [*GROUPS, "transposed", "gemm", "matmul"])
 def test_every_kind_of_layer_is_bounded(kind: str) -> None:
     net = Builder(7)
-    x = net.input("x", ("N", 12, 6, 6))
+    x = net.relu(net.input("x", ("N", 12, 6, 6)))
     if kind == "transposed":
         weight = net.weight((12, 8, 2, 2), 12)
         y = net.op("ConvTranspose", x, weight, strides=[2, 2])
@@ -91,8 +94,7 @@ def test_every_kind_of_layer_is_bounded(kind: str) -> None:
         weight = net.weight((12, 8), 12)
         y = net.op("Gemm" if kind == "gemm" else "MatMul", flat, weight)
     else:
-        groups = {"conv": 1, "grouped": 4, "depthwise": 12}[kind]
-        y = net.conv(x, 24, groups=groups)
+        y = net.conv(x, 12 if kind == "depthwise" else 24, groups=GROUPS[kind])
     model = net.build("layer", y)
     view = GraphView(model)
     placement = place(model, profile="cpu", portable=True)
@@ -102,6 +104,8 @@ def test_every_kind_of_layer_is_bounded(kind: str) -> None:
         partners = partners_of(view, weight)
         assert not saturating(as_rows(found.codes, weight.axis), partners).any()
         assert (partners == -1).all() == (kind == "depthwise")
+        own = (partners == np.arange(len(partners))).all()
+        assert own == (kind in ("odd", "multiplied"))
     plain = place(model, profile="cpu")
     assert not any(weight.bounded for weight in plain.weights)
 
@@ -113,6 +117,22 @@ def test_a_pair_of_equal_large_weights_takes_the_scale_that_fits() -> None:
     codes = bounded_codes(rows, scale, np.arange(8) ^ 1)
     np.testing.assert_allclose(codes * scale, rows, rtol=1e-3)
     assert codes.max() == 64
+
+
+@pytest.mark.parametrize("activation", ["Relu", "Sigmoid", "none", "LeakyRelu"])
+def test_transposed_convolutions_of_signed_values_stay_in_float_for_any_cpu(
+    activation: str,
+) -> None:
+    """With AVX-512 and without VNNI their weights would be halved."""
+    net = Builder(3)
+    x = net.conv(net.input("x", ("N", 12, 6, 6)), 16)
+    x = x if activation == "none" else net.op(activation, x)
+    y = net.op("ConvTranspose", x, net.weight((16, 8, 2, 2), 16), strides=[2, 2])
+    model = net.build("up", net.op("Tanh", y))
+    left = {each.op_type: each.why for each in place(model, profile="cpu", portable=True).floating}
+    assert ("ConvTranspose" in left) == (activation in ("none", "LeakyRelu"))
+    assert all("AVX-512 without VNNI" in why for why in left.values())
+    assert place(model, profile="cpu").floating == ()
 
 
 def test_products_of_activations_stay_in_float_for_any_cpu() -> None:
