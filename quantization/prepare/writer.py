@@ -12,7 +12,7 @@ from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 from graphs.names import Names, stem
 from graphs.opset import opset_of
 from graphs.shapes import values
-from graphs.walk import constants
+from graphs.walk import constants, producers
 
 __all__ = ["Writer"]
 
@@ -27,6 +27,7 @@ class Writer:
         self.names = Names(model.graph)
         self.values = values(model)
         self.constants = constants(model.graph)
+        self.makers = producers(model)
         self.opset = opset_of(model)
 
     def kind(self, name: str) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from graphs.identity import graph_hash
@@ -101,6 +101,30 @@ CASES: dict[str, dict[str, Any]] = {
     "scores": {**FOLDED, "more": (3,)},
     "scores and a past": {**SHARED, "past": 3, "more": (1, 2, 3), "is_causal": 1},
     "probabilities": {**FOLDED, "more": (3,), "qk_matmul_output_mode": 3, "softcap": 0.5},
+    "a window": {**FOLDED, "opset": 25, "left_window_size": 2, "right_window_size": 1},
+    "a window before": {**SHARED, "opset": 25, "left_window_size": 6},
+    "a window and causal": {**FOLDED, "opset": 25, "left_window_size": 1, "is_causal": 1},
+    "a window that ends before it": {
+        **FOLDED,
+        "opset": 25,
+        "positions": (KEYS, 3),
+        "left_window_size": 2,
+    },
+    "a free window": {
+        **FOLDED,
+        "opset": 25,
+        "positions": ("L", "S"),
+        "left_window_size": 1,
+        "right_window_size": 0,
+    },
+    "a free window behind a past": {
+        **SHARED,
+        "opset": 25,
+        "past": "P",
+        "left_window_size": 2,
+        "is_causal": 1,
+        "more": (1, 2),
+    },
     "a free length under a mask": {
         **FOLDED,
         "opset": 24,
@@ -121,6 +145,71 @@ def test_it_computes_the_same(name: str, rng: np.random.Generator) -> None:
     given = feeds(model, rng)
     for found, wanted in zip(run(prepared, given), run(model, given), strict=True):
         np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+BLIND: dict[str, dict[str, Any]] = {
+    "a mask": {**FOLDED, "mask": (TensorProto.BOOL, [QUERIES, KEYS])},
+    "a mask of heads": {"four": True, "mask": (TensorProto.BOOL, ["N", HEADS, QUERIES, KEYS])},
+    "a mask of free lengths": {
+        **FOLDED,
+        "opset": 24,
+        "positions": ("L", "S"),
+        "mask": (TensorProto.BOOL, ["L", "S"]),
+    },
+    "probabilities": {
+        **FOLDED,
+        "more": (3,),
+        "qk_matmul_output_mode": 3,
+        "mask": (TensorProto.BOOL, [QUERIES, KEYS]),
+    },
+    "a mask under a window": {
+        **FOLDED,
+        "opset": 25,
+        "left_window_size": 1,
+        "mask": (TensorProto.BOOL, [QUERIES, KEYS]),
+    },
+    "a mask under a free window": {
+        **FOLDED,
+        "opset": 25,
+        "positions": ("L", "S"),
+        "left_window_size": 1,
+        "is_causal": 1,
+        "mask": (TensorProto.BOOL, ["L", "S"]),
+    },
+}
+
+
+@pytest.mark.parametrize("stored", [False, True])
+@pytest.mark.parametrize("name", BLIND)
+def test_a_query_that_sees_no_key_makes_zeros(
+    name: str, stored: bool, rng: np.random.Generator
+) -> None:
+    """As in padded batches; with the mask as an input and as a constant."""
+    model = attention(**BLIND[name])
+    given = feeds(model, rng)
+    given["m"][..., :2, :] = False
+    given["m"][..., -1, 1:] = False  # sees the first key, which a window may hide
+    if stored:
+        model.graph.initializer.append(numpy_helper.from_array(given.pop("m"), "m"))
+        del model.graph.input[3]
+    found, wanted = run(prepare(model), given), run(model, given)
+    assert not wanted[0][:, :2].any() or BLIND[name].get("four")
+    for one, other in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("expanded", [False, True])
+@pytest.mark.parametrize("mask", [[1, KEYS], ["N", 1, 1, KEYS], [KEYS]], ids=str)
+def test_masks_for_all_queries_cost_no_product(mask: list[Axis], expanded: bool) -> None:
+    model = attention(**FOLDED, mask=(TensorProto.BOOL, mask))
+    if expanded:  # as exporters of transformers write it
+        model.graph.node[0].input[3] = "all"
+        shape = numpy_helper.from_array(np.array([1, 1, QUERIES, 1]), "shape")
+        model.graph.initializer.append(shape)
+        model.graph.node.insert(0, helper.make_node("Expand", ["m", "shape"], ["all"]))
+    made = [node.op_type for node in prepare(model).graph.node]
+    assert "Where" in made
+    assert "ReduceMax" not in made
 
 
 ONLY_SAID: dict[str, dict[str, Any]] = {
