@@ -24,6 +24,7 @@ __all__ = ["MINIMUM_OPSET", "raise_opset"]
 MINIMUM_OPSET = 13
 _INFERRED = 6  # the first opset whose arithmetic ONNX infers shapes of
 _NUMPY = 7  # the first whose operators broadcast as NumPy does
+_ONE_SEQUENCE = 9  # the first whose Scan has no batch of its own
 
 
 def raise_opset(model: ModelProto, minimum: int = MINIMUM_OPSET) -> ModelProto:
@@ -39,6 +40,13 @@ def raise_opset(model: ModelProto, minimum: int = MINIMUM_OPSET) -> ModelProto:
         )
     if found >= minimum:
         return model
+    scans = [node for node in walk(model) if node.op_type == "Scan" and is_default_domain(node)]
+    if scans and found < _ONE_SEQUENCE:
+        raise ModelError(
+            f"Scan {scans[0].name or scans[0].output[0]} of opset {found} has a batch of its own, "
+            f"which opset {minimum} has not, expected opset {_ONE_SEQUENCE} or newer; export it "
+            f"again with opset_version={minimum}"
+        )
     light, large = hide_data(model)
     try:
         converted = _converted(light, minimum)

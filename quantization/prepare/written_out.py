@@ -9,6 +9,7 @@ which neither TensorRT nor OpenVINO reads, and which are a line of arithmetic ea
     Linear…         linear models and the labels they choose (quantization.prepare.linear_models)
     GlobalLpPool    the length of each channel (OpenVINO lacks it)
     OneHot          of indices, depth and values in types that onnxruntime counts with
+    Range           of ends that are scalars, where they became constants of one axis
     Where           of booleans through int32, which onnxruntime chooses from
     Attention       its products, so that they are placed (quantization.prepare.attention)
     DFT, STFT       products with cosines and sines (quantization.prepare.spectra)
@@ -21,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from onnx import ModelProto, NodeProto, TensorProto
+from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 
 from graphs.edit import replace_nodes
 from graphs.walk import attributes, nodes, operator
@@ -128,6 +129,19 @@ def _where(writer: Writer, node: NodeProto) -> list[NodeProto]:
     return _in_types(writer, node, (TensorProto.BOOL, TensorProto.INT32, TensorProto.INT32))
 
 
+def _range(writer: Writer, node: NodeProto) -> list[NodeProto]:
+    """Ends that are scalars: runtimes take a computed list of one for one, a constant not."""
+    stored = {name: writer.constants[name] for name in node.input if name in writer.constants}
+    ends = {name: numpy_helper.to_array(tensor) for name, tensor in stored.items() if tensor.dims}
+    if not ends or any(end.size != 1 for end in ends.values()):
+        return []
+    scalars = {
+        name: writer.constant(node, "end", end.reshape(()), end.dtype) for name, end in ends.items()
+    }
+    inputs = [scalars.get(name, name) for name in node.input]
+    return [writer.step(node, "Range", inputs, last=True)]
+
+
 def _in_types(writer: Writer, node: NodeProto, wanted: Sequence[int]) -> list[NodeProto]:
     """The node between casts; its result is of the type of its last input, before and behind."""
     given = [writer.kind(name) for name in node.input]
@@ -150,6 +164,7 @@ _RULES: dict[str, Callable[[Writer, NodeProto], list[NodeProto]]] = {
     "DFT": write_dft,
     "GlobalLpPool": _global_lp_pool,
     "OneHot": _one_hot,
+    "Range": _range,
     "STFT": write_stft,
     "Where": _where,
     "ai.onnx.ml.ArrayFeatureExtractor": write_columns,

@@ -9,6 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from artefacts.errors import ModelError
 from graphs.identity import graph_hash
 from graphs.view import GraphView
 from quantization import prepare
@@ -209,3 +210,49 @@ def test_booleans_are_chosen_from(rng: np.random.Generator) -> None:
     feeds = {name: rng.random((3, 5)) > 0.5 for name in "cab"}
     (found,) = run(prepare(model), feeds)
     np.testing.assert_array_equal(found, np.where(feeds["c"], feeds["a"], feeds["b"]))
+
+
+@pytest.mark.parametrize("limit", [[5], [[5]]], ids=str)
+def test_ends_of_a_range_are_scalars(limit: list[Any]) -> None:
+    """AffineGrid as its function writes it: runtimes take a computed list for an end."""
+    value = helper.make_tensor_value_info
+    nodes = [
+        helper.make_node("Identity", ["limit"], ["computed"]),
+        helper.make_node("Range", ["zero", "computed", "one"], ["steps"]),
+        helper.make_node("Cast", ["steps"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("Add", ["x", "floats"], ["y"]),
+    ]
+    stored = {"limit": np.array(limit), "zero": np.array(0), "one": np.array(1)}
+    graph = helper.make_graph(
+        nodes,
+        "steps",
+        [value("x", TensorProto.FLOAT, ["N", 5])],
+        [value("y", TensorProto.FLOAT, ["N", 5])],
+        [numpy_helper.from_array(array, name) for name, array in stored.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    (found,) = run(prepare(model), {"x": np.zeros((2, 5), np.float32)})
+    np.testing.assert_array_equal(found, [[0, 1, 2, 3, 4]] * 2)
+
+
+def test_a_scan_with_a_batch_of_its_own_is_refused() -> None:
+    """Before opset 9; onnx converts it to one of other inputs."""
+    value = helper.make_tensor_value_info
+    body = helper.make_graph(
+        [
+            helper.make_node("Add", ["state", "next"], ["sum"]),
+            helper.make_node("Identity", ["sum"], ["out"]),
+        ],
+        "body",
+        [value(name, TensorProto.FLOAT, [2]) for name in ("state", "next")],
+        [value(name, TensorProto.FLOAT, [2]) for name in ("sum", "out")],
+    )
+    node = helper.make_node(
+        "Scan", ["", "first", "x"], ["y", "z"], name="sums", body=body, num_scan_inputs=1
+    )
+    inputs = [value("first", TensorProto.FLOAT, [1, 2]), value("x", TensorProto.FLOAT, [1, 3, 2])]
+    outputs = [value("y", TensorProto.FLOAT, [1, 2]), value("z", TensorProto.FLOAT, [1, 3, 2])]
+    graph = helper.make_graph([node], "scan", inputs, outputs)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 8)], ir_version=4)
+    with pytest.raises(ModelError, match=r"Scan sums of opset 8 has a batch.*opset_version=13"):
+        prepare(model)
