@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from benchmarks.report.tables import NONE, to_markdown
@@ -34,22 +34,46 @@ def render_zoo(document: Found) -> str:
     span = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
     versions = ", ".join(document["environment"].values())
     counts = _counts(networks)
-    beside = to_markdown([["network", "ours", *PEERS.values()], *_beside(ordered)])
-    return f"{to_markdown(rows)}\n{counts}\n\n{BESIDE}\n{beside}\nMeasured {span}: {versions}.\n"
+    both = [one for one in ordered if _is_compared(one)]
+    beside = to_markdown([["network", "ours", *PEERS.values()], *map(_beside, both)])
+    first = f"Ours is the nearest to FP32 on {sum(map(_is_first, both))} of {len(both)}."
+    return (
+        f"{to_markdown(rows)}\n{counts}\n\n{BESIDE}\n{beside}\n{first}\n\n"
+        f"Measured {span}: {versions}.\n"
+    )
 
 
-def _beside(networks: list[Any]) -> Iterator[list[str]]:
+def _is_compared(network: Found) -> bool:
+    built = network["targets"]["tensorrt-rtx"]["outcome"] == "built"
+    return bool(network["trained"] and network.get("peers") and built)
+
+
+def _beside(network: Found) -> list[str]:
     """Ours and what others make of the same network: SQNR, and how much of it is INT8."""
-    for network in networks:
-        ours, peers = network["targets"]["tensorrt-rtx"], network.get("peers", {})
-        if not network["trained"] or not peers or ours["outcome"] != "built":
-            continue
-        shown = [_level_and_share(ours["graph"], ours["said_share"])]
-        for name in PEERS:
-            peer = peers.get(name, {"outcome": "not installed"})
-            fails = peer["outcome"] != "built" or "error" in peer
-            shown.append(_peer(peer) if fails else _level_and_share(peer, peer.get("int8_share")))
-        yield [network["name"], *shown]
+    ours, peers = network["targets"]["tensorrt-rtx"], network["peers"]
+    shown = [_level_and_share(ours["graph"], ours["said_share"])]
+    for name in PEERS:
+        peer = peers.get(name, {"outcome": "not installed"})
+        shown.append(
+            _level_and_share(peer, peer.get("int8_share")) if _is_judged(peer) else _peer(peer)
+        )
+    return [network["name"], *shown]
+
+
+def _is_first(network: Found) -> bool:
+    """Whether no other is as near to FP32: by SQNR, or equal answers where integers come out."""
+    ours, *others = (
+        side["same"] if side["sqnr_db"] is None else side["sqnr_db"]
+        for side in (
+            network["targets"]["tensorrt-rtx"]["graph"],
+            *(peer for peer in network["peers"].values() if _is_judged(peer)),
+        )
+    )
+    return all(ours > other for other in others)
+
+
+def _is_judged(peer: Found) -> bool:
+    return peer["outcome"] == "built" and "error" not in peer
 
 
 def _level_and_share(side: Found, share: float | None) -> str:
@@ -111,7 +135,7 @@ def _poor(found: Found) -> bool:
 
 
 def _peer(peer: Found) -> str:
-    if peer["outcome"] != "built" or "error" in peer:
+    if not _is_judged(peer):
         return "fails" if peer["outcome"] != "not installed" else "not installed"
     return f"{_level(peer)} dB"
 

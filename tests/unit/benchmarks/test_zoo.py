@@ -204,6 +204,7 @@ def test_what_other_tools_make_of_trained_networks() -> None:
     assert [row for row in cells if row][2:] == [
         ["net", "16.9, 100 %", "20.0, 39 %", "not installed", "fails"]
     ]
+    assert "Ours is the nearest to FP32 on 0 of 1." in text
 
 
 def test_the_share_of_layers_that_read_codes() -> None:
