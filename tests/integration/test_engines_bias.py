@@ -56,8 +56,18 @@ def attention(batch: Dim) -> onnx.ModelProto:
     return net.build("attention", first, net.op("MatMul", second, net.weight((16, 8), 16)), second)
 
 
+def transposed(batch: Dim) -> onnx.ModelProto:
+    """A U-Net's step up, which its decoder reads twice."""
+    net = Builder(4)
+    x = net.relu(net.conv(net.input("x", (batch, 16, 8, 8)), 12))
+    up = net.op("ConvTranspose", x, net.weight((12, 8, 2, 2), 12), strides=[2, 2])
+    net.channels[up] = 8
+    gate = net.op("Sigmoid", net.conv(up, 8, 1))
+    return net.build("transposed", net.op("Mul", up, gate))
+
+
 @pytest.mark.parametrize("batch", ["N", 2])
-@pytest.mark.parametrize("network", [chain, residual, attention])
+@pytest.mark.parametrize("network", [chain, residual, attention, transposed])
 def test_results_that_are_read_twice(
     network: Callable[[Dim], onnx.ModelProto], batch: Dim, tmp_path: Path, rng: np.random.Generator
 ) -> None:

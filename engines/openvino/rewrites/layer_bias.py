@@ -25,6 +25,7 @@ from engines.openvino.rewrites.ports import LAYERS, constant_at, readers
 
 __all__ = ["add_missing_biases", "hide_sizes"]
 
+TRANSPOSED = ("ConvolutionBackpropData", "GroupConvolutionBackpropData")
 NOTHING = 1e-30  # an exact zero would be taken out again
 
 
@@ -43,7 +44,8 @@ def add_missing_biases(openvino: Any, network: Any) -> int:
     found = network.get_ordered_ops()
     if not network.is_dynamic() and all(op.get_type_name() != "FakeQuantize" for op in found):
         return 0
-    bare = [op for op in found if op.get_type_name() in LAYERS and not _has_bias(op)]
+    kinds = (*LAYERS, *TRANSPOSED)
+    bare = [op for op in found if op.get_type_name() in kinds and not _has_bias(op)]
     for op in bare:
         _put_behind(op, openvino.opset13, "add", _nearly_nothing(op))
     network.validate_nodes_and_infer_types()
