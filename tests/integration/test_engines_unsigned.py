@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 
+from engines.openvino.cpu_isa import cpu_isa
 from engines.openvino.library import core, openvino, settings
 from engines.openvino.rewrites.fake_quantize import fuse_qdq
 from engines.openvino.rewrites.layer_bias import add_missing_biases
@@ -75,6 +76,32 @@ def test_a_tensor_that_is_read_in_float_too(batch: int | str, rng: np.random.Gen
     assert use_unsigned_codes(openvino(), network) == 2
     assert add_missing_biases(openvino(), network) == 1
     computes_the_graph(network, int8, feeds)
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+def test_what_is_joined_with_signed_codes_stays_signed(
+    pooled: bool, rng: np.random.Generator
+) -> None:
+    """A depthwise layer of more outputs than inputs reads the Concat: its sums would saturate."""
+    net = Builder(int(rng.integers(1 << 30)))
+    x = net.conv(net.input("x", (2, 8, 16, 16)), 8, 1)
+    positive = net.op("Clip", x, net.constant(np.float32(0)), net.constant(np.float32(6)))
+    if pooled:
+        positive, x = (net.op("MaxPool", y, kernel_shape=[2, 2]) for y in (positive, x))
+    joined = net.op("Concat", net.op("Concat", positive, positive, axis=1), x, axis=1)
+    net.channels[joined] = 24
+    weight = net.weight((48, 1, 3, 3), 9)
+    y = net.op("Conv", joined, weight, group=24, kernel_shape=[3, 3], pads=[1] * 4)
+    alone = net.conv(net.relu(net.conv(net.op("MaxPool", joined, kernel_shape=[2, 2]), 8)), 8)
+    model = net.build("joined", y, alone)
+    feeds = random_feeds(model, rng)
+    placement = place(model, profile="cpu")
+    int8 = insert_qdq(model, placement, minmax_ranges(model, placement.tensors, feeds))
+    network = core().read_model(int8.SerializeToString())
+    fuse_qdq(openvino(), network)
+    assert use_unsigned_codes(openvino(), network) == 1, "that of the last layer"
+    if cpu_isa() == "vnni":
+        computes_the_graph(network, int8, feeds)
 
 
 def clamps(network: Any) -> list[tuple[float, float]]:
