@@ -12,12 +12,13 @@ __all__ = [
     "few_group_channels",
     "gemv",
     "grouped_transposed",
-    "signed_transposed",
+    "halved_weights",
     "small_matmul",
     "unbounded_product",
     "vector_product",
 ]
 
+_SOLID_RANK = 5  # of a weight with three axes behind its channels
 _TILE = 16  # channels an INT8 tensor core works on at once
 
 
@@ -128,16 +129,23 @@ def unbounded_product(draft: Draft, node: Node) -> str | None:
     return f"its right side {node.inputs[1]} is computed: sums of its products would saturate"
 
 
-def signed_transposed(draft: Draft, node: Node) -> str | None:
-    """A ConvTranspose of values that may be negative stays in floating point for any x86 CPU.
+def halved_weights(draft: Draft, node: Node) -> str | None:
+    """What OpenVINO halves the weights of stays in floating point for any x86 CPU.
 
-    Why: with AVX-512 and without VNNI OpenVINO 2026.4 halves its weights, which costs them a bit:
-    its results are 31 to 47 dB from the graph's. Behind a ReLU they are those of the graph.
+    A ConvTranspose, or a Conv with groups and three axes behind its channels, of values that may be
+    negative. Not behind a ReLU.
+
+    Why: without VNNI OpenVINO 2026.4 keeps their sums inside by taking a bit off the weights (the
+    first with AVX-512 only): results are 31 to 47 dB from the graph's.
     Source: measured
     """
-    if node.op_type != "ConvTranspose" or never_negative(draft.view, node.inputs[0]):
+    groups, weight = node.integer("group", 1), draft.view.shape(node.inputs[1]) or ()
+    solid = node.op_type == "Conv" and groups > 1 and len(weight) >= _SOLID_RANK
+    if not (solid or node.op_type == "ConvTranspose"):
         return None
-    return f"{node.inputs[0]} may be negative: AVX-512 without VNNI would halve the weights"
+    if never_negative(draft.view, node.inputs[0]):
+        return None
+    return f"{node.inputs[0]} may be negative: without VNNI its weights would lose a bit"
 
 
 def _matmul_sizes(view: GraphView, node: Node) -> tuple[int | None, int | None, int | None]:

@@ -113,7 +113,7 @@ _DLA = Rules(
     look_up=False,
 )
 
-PORTABLE = (keep_small.unbounded_product, keep_small.signed_transposed)
+PORTABLE = (keep_small.unbounded_product, keep_small.halved_weights)
 """What ``place(portable=True)`` keeps in floating point beside that."""
 PROFILES: dict[Profile, Rules] = {"tensorrt": _TENSORRT, "cpu": _CPU, "dla": _DLA}
 
