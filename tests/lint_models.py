@@ -60,6 +60,11 @@ BROKEN: dict[str, tuple[str, dict[str, Any], int]] = {
     "custom-operator": ("y = my.Blur (x)", {}, 17),
     "unsupported-operator": ("k = Det (x) y = Unsqueeze (k, axes)", {}, 17),
     "unsupported-setting": ("y = MaxPool <kernel_shape=[2,2], dilations=[2,2]> (x)", {}, 17),
+    "unsupported-type": (
+        "k = Cast <to=6> (x) r = Resize (k, , halves) y = Cast <to=1> (r)",
+        {},
+        17,
+    ),
     "missing-plugin": (
         "n = NonZero (x) f = Cast <to=1> (n) y = Unsqueeze (f, axes)",
         {},
@@ -191,50 +196,8 @@ CLEAN: dict[str, tuple[str, dict[str, Any], int]] = {
     ),
 }
 
+
 # What is found → body, constants that differ, opset: read by no parser of TensorRT-RTX.
-UNREAD: dict[str, tuple[str, dict[str, Any], int]] = {
-    "MaxPool with dilations 2, 1": (
-        "y = MaxPool <kernel_shape=[2,2], dilations=[2,1]> (x)",
-        {},
-        17,
-    ),
-    "AveragePool with dilations 2, 2": (
-        "y = AveragePool <kernel_shape=[2,2], dilations=[2,2]> (x)",
-        {},
-        19,
-    ),
-    "MaxPool that gives indices, too": ("y, k = MaxPool <kernel_shape=[2,2]> (x)", {}, 17),
-    "Resize with antialias 1": ('y = Resize <mode="linear", antialias=1> (x, , halves)', {}, 18),
-    "Resize with coordinate_transformation_mode tf_crop_and_resize": (
-        'y = Resize <mode="linear", coordinate_transformation_mode="tf_crop_and_resize"> '
-        "(x, roi, halves)",
-        {},
-        18,
-    ),
-    "Resize with keep_aspect_ratio_policy not_larger": (
-        'y = Resize <mode="linear", axes=[2,3], keep_aspect_ratio_policy="not_larger"> '
-        "(x, , , sides)",
-        {},
-        18,
-    ),
-    "ScatterND with reduction add": ('y = ScatterND <reduction="add"> (x, first, row)', {}, 18),
-    "ScatterElements with reduction max": (
-        'y = ScatterElements <reduction="max"> (x, places, row)',
-        {},
-        18,
-    ),
-    "statistics as outputs": ("y, t, k, o, p = BatchNormalization (x, vs, vs, vs, vs)", {}, 13),
-    "Cast to int16": ("k = Cast <to=5> (x) y = Cast <to=1> (k)", {}, 17),
-    "Cast to uint8": ("k = Cast <to=2> (x) y = Cast <to=1> (k)", {}, 17),
-    "ReduceSum over axes that are computed": (
-        "m = ReduceMax <keepdims=0> (x) k = Cast <to=7> (m) r = Reshape (k, flat) "
-        "y = ReduceSum (x, r)",
-        {"flat": np.array([1])},
-        17,
-    ),
-}
-
-
 def lint_model(body: str, constants: dict[str, Any], opset: int) -> onnx.ModelProto:
     """A model from x (N, 8, 8, 8) to y."""
     model = parser.parse_model(
@@ -287,6 +250,8 @@ _CONSTANTS: dict[str, Any] = {
     "row": np.ones((1, 8, 8, 8), np.float32),
     "most": np.array([5]),
     "half": np.float32(0.5),
+    "box": np.array([[0, 0, 4, 4]], np.float32),
+    "which": np.array([0]),
     "yes": np.array(True),
     "axes": np.array([2, 3]),
 }

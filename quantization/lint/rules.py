@@ -8,6 +8,7 @@ from typing import Literal
 
 from graphs.view import GraphView, Node
 from quantization.lint import fatal as lint_fatal
+from quantization.lint import operators as lint_operators
 from quantization.lint import speed as lint_speed
 from quantization.lint import unbuilt as lint_unbuilt
 
@@ -81,7 +82,7 @@ RULES: dict[str, Rule] = {
     ),
     "integer-operator": Rule(
         severity="fatal",
-        find=lint_fatal.integer_operator,
+        find=lint_operators.integer_operator,
         why="The parser knows no operators that compute on codes.",
         mend="Convert QLinear operators to Q/DQ with `import`; `prepare` and `build_engine.py` "
         "write dynamic quantization in floating point, to be calibrated.",
@@ -118,28 +119,36 @@ RULES: dict[str, Rule] = {
     ),
     "custom-operator": Rule(
         severity="fatal",
-        find=lint_fatal.custom_operator,
+        find=lint_operators.custom_operator,
         why="The parser looks for a plugin of this name and fails without it.",
         mend="Load the plugin library when building, or export the model without the operator.",
         link=_OPERATORS,
     ),
     "unsupported-operator": Rule(
         severity="fatal",
-        find=lint_fatal.unsupported_operator,
+        find=lint_operators.unsupported_operator,
         why="The parser does not know this operator.",
         mend="Export the model without it, or write a plugin.",
         link=_OPERATORS,
     ),
     "unsupported-setting": Rule(
         severity="fatal",
-        find=lint_fatal.unsupported_setting,
+        find=lint_operators.unsupported_setting,
         why="The parser knows this operator, and refuses it as it is set here.",
         mend="Export the model with what the parser takes, or end it before this node.",
         link=_OPERATORS,
     ),
+    "unsupported-type": Rule(
+        severity="fatal",
+        find=lint_operators.unsupported_type,
+        why="The parser casts uint8 inputs and outputs, and knows none of 16 bits, nor strings.",
+        mend="Cast to float or int32 in front of this node; `prepare` does so behind a uint8 input "
+        "that is only moved.",
+        link=_OPERATORS,
+    ),
     "missing-plugin": Rule(
         severity="fatal",
-        find=lint_fatal.missing_plugin,
+        find=lint_operators.missing_plugin,
         why="TensorRT reads it with a plugin of its own, which TensorRT-RTX does not have.",
         mend="Export the model without it, or build for `tensorrt`.",
         link=_OPERATORS,
@@ -181,7 +190,7 @@ RULES: dict[str, Rule] = {
     ),
     "training-mode": Rule(
         severity="fatal",
-        find=lint_fatal.training_mode,
+        find=lint_operators.training_mode,
         why="The parser refuses layers in training mode.",
         mend="Export the model in evaluation mode.",
         link=_OPERATORS,

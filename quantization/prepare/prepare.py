@@ -18,6 +18,7 @@ from graphs.shapes import check, infer_shapes
 from graphs.walk import is_default_domain, nodes, operator
 from quantization.prepare.batchnorm import fold_batchnorm
 from quantization.prepare.branches import inline_branches
+from quantization.prepare.early_casts import move_casts
 from quantization.prepare.empties import write_empties
 from quantization.prepare.fold import GROWTH_LIMIT_BYTES, constant_bytes, fold_constants
 from quantization.prepare.functions import inline_functions
@@ -29,6 +30,7 @@ from quantization.prepare.sizes import fold_sizes
 from quantization.prepare.spectra import write_sides
 from quantization.prepare.squeezes import write_squeezed_axes
 from quantization.prepare.states import declare_states, forget_states, write_conditions
+from quantization.prepare.unread_outputs import drop_unread_outputs
 from quantization.prepare.widen import widen_floats
 from quantization.prepare.written_out import write_out
 
@@ -94,8 +96,10 @@ def _simplify(model: ModelProto) -> None:
         changed |= fold_batchnorm(model)
         changed |= write_squeezed_axes(model)
         changed |= write_pads(model)
+        changed |= move_casts(model)
         changed |= write_out(model)
         changed |= separate_weights(model.graph)
+        changed |= drop_unread_outputs(model)
         changed |= drop_dead(model.graph)
 
 

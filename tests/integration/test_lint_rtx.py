@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from graphs.operators import INTEGER_OPS
-from quantization.lint.fatal import UNSUPPORTED_OPS
 from quantization.lint.lint import RULES, lint
-from tests.lint_models import BROKEN, CLEAN, UNREAD, lint_model, with_domain
+from quantization.lint.operators import UNSUPPORTED_OPS
+from tests.lint_models import BROKEN, CLEAN, lint_model, with_domain
+from tests.lint_settings import UNREAD
 from tests.rtx_parser import Verdict, parse, supports
 
 ROOT = Path(__file__).parents[2]

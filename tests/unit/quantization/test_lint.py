@@ -8,7 +8,8 @@ import pytest
 from onnx import parser
 
 from quantization.lint.lint import RULES, lint
-from tests.lint_models import BROKEN, CLEAN, UNREAD, lint_model, with_domain
+from tests.lint_models import BROKEN, CLEAN, lint_model, with_domain
+from tests.lint_settings import UNREAD
 
 # Rules that the model of another rule cannot help breaking too.
 _ALSO = {
