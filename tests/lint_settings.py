@@ -69,7 +69,7 @@ UNREAD: dict[str, tuple[str, dict[str, Any], int]] = {
         17,
     ),
     "RoiAlign": ("y = RoiAlign (x, box, which)", {}, 17),
-    "Attention with softcap": ("y = Attention <softcap=2.0> (x, x, x)", {}, 23),
+    "Attention with softcap 2.0": ("y = Attention <softcap=2.0> (x, x, x)", {}, 23),
     "Attention that gives its keys, values or scores, too": (
         "y, k, v = Attention (x, x, x)",
         {},

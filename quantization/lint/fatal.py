@@ -88,9 +88,10 @@ def scale_value(view: GraphView) -> Found:
 
 
 def scale_constant(view: GraphView) -> Found:
-    """Scales and zero points are known when the engine is built."""
+    """Scales and zero points are known when the engine is built; those of other types by name."""
     for node, found in _quantizers(view):
-        if found.scale is None or found.zero_point is None:
+        computed = [name for name in node.inputs[1:3] if name and not view.is_constant(name)]
+        if computed and (found.scale is None or found.zero_point is None):
             yield node, "scale" if found.scale is None else "zero point"
 
 

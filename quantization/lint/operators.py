@@ -66,10 +66,19 @@ _ONE_OUTPUT = {
     "LayerNormalization": "mean or deviation",
     "MaxPool": "indices",
 }
-_ATTENTION = ("left_window_size", "right_window_size", "softcap", "softmax_precision")
+# Attributes of Attention that change nothing at these values; windows are passed over otherwise.
+_ATTENTION = {
+    "left_window_size": -1,
+    "right_window_size": -1,
+    "softcap": 0.0,
+    "softmax_precision": TensorProto.UNDEFINED,
+}
 _NO_TENSOR_TYPES = {
     int(TensorProto.DataType.Value(name)): name.lower()
-    for name in ("INT16", "STRING", "UINT8", "UINT16", "UINT32", "UINT64")
+    for name in (
+        *("INT16", "STRING", "UINT4", "UINT8", "UINT16", "UINT32", "UINT64"),
+        *("FLOAT8E4M3FNUZ", "FLOAT8E5M2", "FLOAT8E5M2FNUZ"),
+    )
 }
 # What TensorRT reads with a plugin that TensorRT-RTX 1.7.1 does not have.
 _PLUGINS = frozenset({"CausalConvWithState", "NonZero", "RoiAlign"})
@@ -115,7 +124,9 @@ def unsupported_setting(view: GraphView) -> Found:
         if node.op_type in _ONE_OUTPUT and len(list(filter(None, node.outputs))) > 1:
             yield node, f"{node.op_type} that gives {_ONE_OUTPUT[node.op_type]}, too"
         elif node.op_type == "Attention":
-            yield from ((node, f"Attention with {n}") for n in _ATTENTION if n in node.attributes)
+            for name, nothing in _ATTENTION.items():
+                if node.attributes.get(name, nothing) != nothing:
+                    yield node, f"Attention with {name} {_shown(node.attributes[name])}"
         elif node.op_type == "Cast":
             kind, last = node.integer("to", 0), node.outputs[0] in view.outputs
             if kind in _NO_TENSOR_TYPES and not (last and kind == TensorProto.UINT8):
