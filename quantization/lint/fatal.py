@@ -88,10 +88,9 @@ def scale_value(view: GraphView) -> Found:
 
 
 def scale_constant(view: GraphView) -> Found:
-    """Scales and zero points are known when the engine is built; those of other types by name."""
+    """Scales and zero points are known when the engine is built."""
     for node, found in _quantizers(view):
-        computed = [name for name in node.inputs[1:3] if name and not view.is_constant(name)]
-        if computed and (found.scale is None or found.zero_point is None):
+        if found.scale is None or found.zero_point is None:
             yield node, "scale" if found.scale is None else "zero point"
 
 

@@ -237,13 +237,3 @@ def test_settings_that_the_parser_refuses(found: str) -> None:
 )
 def test_settings_that_the_parser_takes(body: str) -> None:
     assert lint(lint_model(body, {}, 17), "tensorrt-rtx") == ()
-
-
-def test_pairs_of_eight_bit_floats_have_constants() -> None:
-    """TensorRT takes FP8, whose zero points NumPy has no type for."""
-    model = parser.parse_model(
-        '<ir_version: 9, opset_import: ["" : 19]> fp8 (float[N,8] x) => (float[N,8] y) '
-        "<float s = {0.1}, float8e4m3fn z = {0}> "
-        "{ q = QuantizeLinear (x, s, z) y = DequantizeLinear (q, s, z) }"
-    )
-    assert "scale-constant" not in {finding.rule for finding in lint(model)}
