@@ -36,6 +36,7 @@ from engines.openvino.rewrites.fake_quantize import fuse_qdq
 from engines.openvino.rewrites.layer_bias import add_missing_biases, hide_sizes
 from engines.openvino.rewrites.reductions import separate_reductions
 from engines.openvino.rewrites.sliced_stems import join_sliced_stems
+from engines.openvino.rewrites.strided_points import separate_strides
 from engines.openvino.rewrites.unsigned_codes import use_unsigned_codes
 from engines.options import BuildOptions
 from engines.tensors import TensorSpec
@@ -194,6 +195,8 @@ def _network(source: Path | bytes, options: BuildOptions) -> Any:
     join_sliced_stems(openvino(), network)
     separate_reductions(openvino(), network)
     use_unsigned_codes(openvino(), network)
+    if cpu_isa() == "portable":
+        separate_strides(openvino(), network)
     add_missing_biases(openvino(), network)
     hide_sizes(openvino(), network)
     return network

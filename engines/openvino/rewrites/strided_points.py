@@ -1,0 +1,57 @@
+"""Strides of 1x1 convolutions as a step of their own, for CPUs without VNNI.
+
+With AVX2, OpenVINO 2026.4.1 copies what such a convolution reads to where it has no strides, and
+where a block of 16 input channels is half full (8, 24, 40, 56, ...: RegNet's shortcuts) threads
+write over each other's: of a batch of several samples the first position of a thread's part is
+wrong, now and then (20 dB). A MaxPool of one value picks the same positions and computes nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["separate_strides"]
+
+BLOCK, HALF = 16, 8
+
+
+def separate_strides(openvino: Any, network: Any) -> int:
+    """Let a MaxPool take the strides of such convolutions, in ``network`` itself.
+
+    Args:
+        openvino: the module.
+        network: an ``openvino.Model`` that belongs to the caller, its Q/DQ pairs fused.
+
+    Returns:
+        The number of convolutions that have no strides any more.
+    """
+    found = network.get_ordered_ops()
+    if all(op.get_type_name() != "FakeQuantize" for op in found):
+        return 0
+    wrong = [op for op in found if op.get_type_name() == "Convolution" and _is_wrong(op)]
+    for convolution in wrong:
+        _separate(openvino, convolution)
+    network.validate_nodes_and_infer_types()
+    return len(wrong)
+
+
+def _is_wrong(convolution: Any) -> bool:
+    given = convolution.get_attributes()
+    data, weight = (convolution.input_value(index).get_partial_shape() for index in (0, 1))
+    one = weight.is_static and all(size == 1 for size in list(weight.to_shape())[2:])
+    padded = any(given["pads_begin"]) or any(given["pads_end"])
+    alone = data.rank.is_static and data[0].is_static and data[0].get_length() == 1
+    strided = any(step > 1 for step in given["strides"])
+    return bool(
+        one and strided and not padded and not alone and weight.to_shape()[1] % BLOCK == HALF
+    )
+
+
+def _separate(openvino: Any, convolution: Any) -> None:
+    strides = list(convolution.get_attributes()["strides"])
+    nothing, ones = [0] * len(strides), [1] * len(strides)
+    data, weight = (convolution.input_value(index) for index in (0, 1))
+    picked = openvino.opset1.max_pool(data, strides, nothing, nothing, ones)
+    made = openvino.opset13.convolution(picked, weight, ones, nothing, nothing, ones)
+    made.set_friendly_name(convolution.get_friendly_name())
+    convolution.output(0).replace(made.output(0))
