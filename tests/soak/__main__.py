@@ -9,6 +9,7 @@ import argparse
 import secrets
 import sys
 
+from tests.soak.engines import compare_engines
 from tests.soak.faults import double_builds, full_disks, kills, loads_during_rebuilds
 from tests.soak.figures import Figure, table
 from tests.soak.fuzz import fuzz
@@ -16,7 +17,7 @@ from tests.soak.memory import memory_by_shapes
 from tests.soak.recorder import record_under_load
 from tests.soak.service import load_service
 
-ATTACKS = ("fuzz", "kills", "builds", "disks", "service", "memory", "recorder")
+ATTACKS = ("fuzz", "kills", "builds", "disks", "service", "memory", "recorder", "engines")
 
 
 def main() -> int:
@@ -50,6 +51,9 @@ def main() -> int:
         show(*load_service(share_s, given.seed))
     if "recorder" in chosen:  # 100,000 requests take some 90 s
         show(record_under_load())
+    if "engines" in chosen:
+        for figure in compare_engines(share_s, given.seed):
+            show(figure)
     if "memory" in chosen:
         print(f"memory kept by 100 batch sizes: {memory_by_shapes(100):.0f} MB")
     return int(any(figure.wrong for figure in figures))

@@ -1,9 +1,10 @@
 """Strides of 1x1 convolutions as a step of their own, for CPUs without VNNI.
 
 With AVX2, OpenVINO 2026.4.1 copies what such a convolution reads to where it has no strides, and
-where a block of 16 input channels is half full (8, 24, 40, 56, ...: RegNet's shortcuts) threads
-write over each other's: of a batch of several samples the first position of a thread's part is
-wrong, now and then (20 dB). A MaxPool of one value picks the same positions and computes nothing.
+where no more than half of the last block of 16 input channels is used (up to 8, 24, 40, 56, ...:
+RegNet's shortcuts) threads write over each other's: the first position of a thread's part of the
+batch, or of the output channels, is wrong, now and then (20 dB). A MaxPool of one value picks the
+same positions and computes nothing.
 """
 
 from __future__ import annotations
@@ -37,14 +38,13 @@ def separate_strides(openvino: Any, network: Any) -> int:
 
 def _is_wrong(convolution: Any) -> bool:
     given = convolution.get_attributes()
-    data, weight = (convolution.input_value(index).get_partial_shape() for index in (0, 1))
+    weight = convolution.input_value(1).get_partial_shape()
     one = weight.is_static and all(size == 1 for size in list(weight.to_shape())[2:])
     padded = any(given["pads_begin"]) or any(given["pads_end"])
-    alone = data.rank.is_static and data[0].is_static and data[0].get_length() == 1
     strided = any(step > 1 for step in given["strides"])
-    return bool(
-        one and strided and not padded and not alone and weight.to_shape()[1] % BLOCK == HALF
-    )
+    if not one or not strided or padded:
+        return False
+    return bool(0 < weight.to_shape()[1] % BLOCK <= HALF)
 
 
 def _separate(openvino: Any, convolution: Any) -> None:

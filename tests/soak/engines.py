@@ -1,0 +1,94 @@
+"""Random networks on three kinds of CPU: does OpenVINO's engine compute the INT8 graph?
+
+The kinds that this CPU is not are those that oneDNN is held to by ONEDNN_MAX_CPU_ISA. Each is a
+process of its own, which a crash of the runtime ends:
+
+    python -m tests.soak.engines SEED SECONDS
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+import engines
+from artefacts.errors import BuilderError
+from quantization.placement import place
+from quantization.prepare.prepare import prepare
+from quantization.write.insert import insert_qdq
+from tests.networks.running import minmax_ranges, random_feeds, run, sqnr_db
+from tests.soak.figures import Figure
+from tests.soak.random_networks import random_network
+
+__all__ = ["compare_engines"]
+
+KINDS = {"this CPU": {}, "AVX2": {"ONEDNN_MAX_CPU_ISA": "AVX2"}}
+KINDS["AVX-512 without VNNI"] = {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE"}
+ENOUGH_DB = 25.0  # codes that differ at ties leave as much
+ALARMED_S = 60.0  # beside the time that is asked for
+
+
+def compare_engines(seconds: float, seed: int) -> Iterator[Figure]:
+    """One figure for each kind of CPU; what is wrong names the seed of the network."""
+    for kind, environment in KINDS.items():
+        figure, share_s = Figure(attack=f"random networks, {kind}"), seconds / len(KINDS)
+        command = [sys.executable, "-m", "tests.soak.engines", str(seed), str(share_s)]
+        done = subprocess.run(
+            command,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            timeout=share_s + ALARMED_S,
+            check=False,
+        )
+        for line in done.stdout.splitlines():
+            figure.count(*([] if line.endswith(" right") else [line]))
+        if done.returncode:
+            figure.count(f"the process ended with {done.returncode} after the last of these")
+        yield figure
+
+
+def _main() -> None:
+    logging.disable(logging.WARNING)
+    seed, end_s = int(sys.argv[1]), time.monotonic() + float(sys.argv[2])
+    with tempfile.TemporaryDirectory() as folder:
+        while time.monotonic() < end_s:
+            sys.stdout.write(f"network {seed}: {_compared(seed, Path(folder))}\n")
+            sys.stdout.flush()
+            seed += 1
+
+
+def _compared(seed: int, folder: Path) -> str:
+    """How near the engine of a network is to its INT8 graph."""
+    try:
+        model = prepare(random_network(seed))
+        portable = engines.cpu_isa() == "portable"
+        placement = place(model, profile="cpu", portable=portable)
+    except BuilderError:
+        return "nothing to quantize, right"
+    feeds = random_feeds(model, np.random.default_rng(seed), dynamic=3)
+    int8 = insert_qdq(model, placement, minmax_ranges(model, placement.tensors, feeds))
+    onnx.save(int8, folder / "m.onnx")
+    options = engines.BuildOptions(target="cpu", precision="int8", threads=1 + seed % 2)
+    engines.build(folder / "m.onnx", folder / "m.engine", options)
+    wanted, plain = run(int8, feeds, optimize=False), run(model, feeds)
+    with engines.load(folder / "m.engine") as engine:
+        found = engine(feeds)
+    for name, values in wanted.items():
+        level, own = sqnr_db(values, found[name]), sqnr_db(plain[name], values)
+        if level < min(ENOUGH_DB, own):
+            return f"{level:.1f} dB, the graph itself {own:.1f}"
+    return "right"
+
+
+if __name__ == "__main__":
+    _main()
