@@ -28,4 +28,6 @@ def test_they_are_those_of_each_tensor(
     values = [run(sample) | sample for sample in samples]
     for name in tensors:
         wanted = np.max([np.abs(each[name]).max(axis=(0, 2, 3)) for each in values], axis=0)
-        np.testing.assert_allclose(found[name], wanted, rtol=1e-4, atol=1e-6)
+        # Sums of a few hundred products in another order; a channel may be barely awake.
+        rounding = 100 * np.finfo(np.float32).eps * wanted.max()
+        np.testing.assert_allclose(found[name], wanted, rtol=1e-4, atol=rounding)
