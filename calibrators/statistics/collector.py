@@ -157,8 +157,9 @@ class Collector:
                         "floats; leave its layer out of the placement"
                     )
                 cell = self._parts[subsets_of(sample.digest)][name]
+                before = cell.nan, cell.inf  # another thread may have met a NaN, and refuses it
                 cell.add(values)
-                if cell.nan or cell.inf:
+                if (cell.nan, cell.inf) != before:
                     self._refuse(name, sample)
 
     def _level(self, level: int) -> dict[str, TensorStatistics]:

@@ -168,3 +168,18 @@ def test_no_checkpoint_after_a_nan(tmp_path: Path) -> None:
         filled.add([broken])
     filled.add([sample(1)])
     assert not path.exists()
+
+
+def test_a_sample_is_not_refused_for_another(rng: np.random.Generator) -> None:
+    """Threads count at the same time: one has met the NaN of its own sample."""
+    collector = Collector("0" * 64, {"t": "Sqrt root"}, preprocess=None)
+    bad, good = (
+        Activations(name=name, digest="0" * 64, values={"t": values})
+        for name, values in (
+            ("bad.png", np.full(3, np.nan, np.float32)),
+            ("good.png", rng.standard_normal(3).astype(np.float32)),
+        )
+    )
+    with pytest.raises(DataError, match=r"has 3 NaN and 0 Inf among 3 values for sample bad\.png"):
+        collector.add([bad])
+    collector.add([good])
