@@ -28,12 +28,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from graphs.view import Node
+
 __all__ = [
     "ANY_TWO",
     "PAIR_LIMIT",
     "beyond_pairs",
     "pair_partners",
     "pairing_axis",
+    "pairing_axis_of",
     "saturates",
     "saturating",
     "within_pairs",
@@ -71,6 +74,16 @@ def pairing_axis(
     if op_type == "MatMul":  # (..., K, N)
         return max(len(shape) - 2, 0)
     return None
+
+
+def pairing_axis_of(node: Node, shape: Sequence[int]) -> int | None:
+    """:func:`pairing_axis` of a node, whose attributes say the rest."""
+    return pairing_axis(
+        node.op_type,
+        shape,
+        transposed=bool(node.integer("transB", 0)),
+        groups=node.integer("group", 1),
+    )
 
 
 def _pairs_taps(shape: Sequence[int], groups: int) -> bool:

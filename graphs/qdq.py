@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import TensorProto
+from onnx import NodeProto, TensorProto
 
 from graphs.operators import CODE_COPYING_OPS
 from graphs.view import GraphView, Node
+from graphs.walk import attributes, operator
 
 __all__ = [
     "DEQUANTIZE",
@@ -19,6 +20,7 @@ __all__ = [
     "copies",
     "dequantizer",
     "is_quantized",
+    "moves_numbers",
     "parameters",
     "source",
 ]
@@ -76,8 +78,14 @@ def parameters(view: GraphView, node: Node) -> Parameters:
 
 def copies(node: Node) -> bool:
     """Whether an operator moves numbers without computing on them, so codes as well."""
-    nearest = node.op_type == "Resize" and node.text("mode", "nearest") == "nearest"
-    return node.op_type in CODE_COPYING_OPS or nearest
+    return moves_numbers(node.proto)
+
+
+def moves_numbers(node: NodeProto) -> bool:
+    """The same of a node as it is stored."""
+    if operator(node) == "Resize":
+        return bool(attributes(node).get("mode", b"nearest") == b"nearest")
+    return operator(node) in CODE_COPYING_OPS
 
 
 def dequantizer(view: GraphView, tensor: str) -> Node | None:

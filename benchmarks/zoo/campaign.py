@@ -67,7 +67,7 @@ class Campaign:
         found["model_mb"] = round(model.stat().st_size / 1e6, 1)
         found["targets"] = {target: self._measure(network, target, model) for target in TARGETS}
         if network.trained or not all(enough(one) for one in found["targets"].values()):
-            found["peers"] = self.peers(network)
+            found["peers"] = self._peers(network, model)
         return found
 
     def peers(self, network: Network) -> dict[str, Any]:
@@ -79,7 +79,7 @@ class Campaign:
         folder = self.work / network.name
         folder.mkdir(parents=True, exist_ok=True)
         model = self.model(network, folder)
-        return {name: self._peer(network, name, model) for name in PEERS}
+        return self._peers(network, model)
 
     def model(self, network: Network, folder: Path) -> Path:
         """The network's ONNX file: out of its package, or exported.
@@ -104,6 +104,9 @@ class Campaign:
         result = model.parent / f"{target}.json"
         words = ["-m", "benchmarks.zoo.measure", network.name, target, model.name, result.name]
         return self._step([sys.executable, *words], result)
+
+    def _peers(self, network: Network, model: Path) -> dict[str, Any]:
+        return {name: self._peer(network, name, model) for name in PEERS}
 
     def _peer(self, network: Network, name: str, model: Path) -> dict[str, Any]:
         """What a peer makes of the same samples, judged on the same."""

@@ -12,7 +12,7 @@ from onnx import numpy_helper
 from engines.onnx_layers import is_dequantized
 from engines.openvino.cpu_isa import CpuIsa
 from graphs.operators import WEIGHTED_OPS
-from graphs.pairs import pairing_axis, saturates
+from graphs.pairs import pairing_axis_of, saturates
 from graphs.view import GraphView, Node
 
 __all__ = ["needed_cpu_isa"]
@@ -38,9 +38,7 @@ def needed_cpu_isa(model: onnx.ModelProto) -> CpuIsa:
 
 
 def _saturates(node: Node, codes: NDArray[Any]) -> bool:
-    transposed = bool(node.integer("transB", 0))
-    groups = node.integer("group", 1)
-    axis = pairing_axis(node.op_type, codes.shape, transposed=transposed, groups=groups)
+    axis = pairing_axis_of(node, codes.shape)
     if axis is None or codes.dtype != np.int8:
         return True
     return saturates(codes, axis)

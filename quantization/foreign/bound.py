@@ -20,7 +20,7 @@ from onnx import ModelProto, NodeProto
 from graphs.edit import GraphEditor, copy_model, drop_dead
 from graphs.layer_matrix import LayerMatrix, columns_by_sample
 from graphs.operators import PRODUCT_OPS, WEIGHTED_OPS
-from graphs.pairs import pair_partners, pairing_axis, saturating
+from graphs.pairs import pair_partners, pairing_axis_of, saturating
 from graphs.qdq import (
     DEQUANTIZE,
     QUANTIZE,
@@ -119,8 +119,7 @@ def _layers(view: GraphView) -> Iterator[_Layer]:
         codes = None if pair is None else _codes(view, pair)
         if pair is None or codes is None or codes.dtype != np.int8:
             continue
-        transposed, groups = bool(node.integer("transB", 0)), node.integer("group", 1)
-        axis = pairing_axis(node.op_type, codes.shape, transposed=transposed, groups=groups)
+        axis = pairing_axis_of(node, codes.shape)
         if axis is not None:
             rows = _rows(node.op_type, axis, codes.ndim)
             partners = pair_partners(codes.shape, axis, rows)

@@ -150,18 +150,14 @@ def unsupported_type(view: GraphView) -> Found:
         unknown = [kind for kind in given if kind in _NO_TENSOR_TYPES]
         if node.op_type == "Cast":
             unknown = [kind for kind in unknown if kind != TensorProto.UINT8]
-        unknown += [k for k in list(kinds.values())[:1] if k in _lacking(node.op_type)]
+        lacking = _NO_OPERATOR_TYPES.get(node.op_type, ())
+        unknown += [kind for kind in list(kinds.values())[:1] if kind in lacking]
         if unknown:
             yield node, f"{node.op_type} of {TensorProto.DataType.Name(unknown[0]).lower()}"
 
 
 def _is_given(view: GraphView, name: str) -> bool:
     return name in view.inputs or view.is_constant(name)
-
-
-def _lacking(op_type: str) -> tuple[int, ...]:
-    """Types that the parser knows, but not of the first input of this operator."""
-    return _NO_OPERATOR_TYPES.get(op_type, ())
 
 
 def missing_plugin(view: GraphView) -> Found:

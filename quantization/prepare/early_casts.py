@@ -11,7 +11,7 @@ from onnx import ModelProto, NodeProto, TensorProto
 
 from graphs.edit import replace_nodes
 from graphs.names import Names
-from graphs.operators import CODE_COPYING_OPS
+from graphs.qdq import moves_numbers
 from graphs.shapes import values
 from graphs.walk import attributes, nodes, operator, output_names, producers, readers
 
@@ -28,39 +28,46 @@ def move_casts(model: ModelProto) -> bool:
     Args:
         model: changed in place; its types are inferred.
     """
-    typed, made, read = values(model), producers(model), readers(model)
-    outputs, names = output_names(model.graph), Names(model.graph)
-
-    def moved(cast: NodeProto) -> NodeProto | None:
-        """What moves the bytes for this cast alone."""
-        source = cast.input[0] if cast.input else ""
-        maker = made.get(source)
-        if maker is None or not _moves(maker, cast) or len(maker.output) > 1:
-            return None
-        pixels = source in typed and typed[source].type.tensor_type.elem_type == TensorProto.UINT8
-        alone = len(read.get(source, ())) == 1 and source not in outputs
-        return maker if pixels and alone else None
-
+    makers = _makers(model)
+    if not makers:
+        return False
+    names, gone = Names(model.graph), {maker.output[0] for maker in makers.values()}
     kept: list[NodeProto] = []
-    gone: set[str] = set()
     for node in nodes(model):
-        maker = moved(node) if operator(node) == "Cast" else None
-        if maker is None:
+        if node.output[0] in makers:
+            kept += _cast_first(node, makers[node.output[0]], names)
+        elif node.output[0] not in gone:
             kept.append(node)
-        else:
-            kept += _cast_first(node, maker, names)
-            gone.add(maker.output[0])
-    if gone:
-        replace_nodes(model.graph, [node for node in kept if node.output[0] not in gone])
-    return bool(gone)
+    replace_nodes(model.graph, kept)
+    return True
+
+
+def _makers(model: ModelProto) -> dict[str, NodeProto]:
+    """Result of a cast → what moves bytes for it alone."""
+    made = producers(model)
+    found = {
+        node.output[0]: maker
+        for node in nodes(model)
+        if operator(node) == "Cast"
+        and (maker := made.get(node.input[0])) is not None
+        and _moves(maker, node)
+    }
+    if not found:  # as in most models
+        return found
+    typed, read, outputs = values(model), readers(model), output_names(model.graph)
+
+    def is_bytes_alone(name: str) -> bool:
+        bytes_ = name in typed and typed[name].type.tensor_type.elem_type == TensorProto.UINT8
+        return bytes_ and len(read[name]) == 1 and name not in outputs
+
+    return {cast: maker for cast, maker in found.items() if is_bytes_alone(maker.output[0])}
 
 
 def _moves(maker: NodeProto, cast: NodeProto) -> bool:
     """Whether a node moves numbers that are the same behind the cast; Resize is one of floats."""
-    kind = attributes(cast).get("to")
-    if operator(maker) == "Resize":
-        return kind in _FLOATS and attributes(maker).get("mode", b"nearest") == b"nearest"
-    return kind in _EXACT and operator(maker) in CODE_COPYING_OPS
+    exact = _FLOATS if operator(maker) == "Resize" else _EXACT
+    moved = moves_numbers(maker) and len(maker.output) == 1
+    return moved and attributes(cast).get("to") in exact
 
 
 def _cast_first(cast: NodeProto, maker: NodeProto, names: Names) -> list[NodeProto]:

@@ -22,11 +22,12 @@ def drop_unread_outputs(model: ModelProto) -> bool:
         model: changed in place.
     """
     read, changed = {*readers(model), *output_names(model.graph)}, False
+    opset = opset_of(model)
     for node in nodes(model):
         if len(node.output) < 2 or not is_default_domain(node):
             continue
         kept = [*node.output]
-        for index in _optional(node, opset_of(model)):
+        for index in _optional(node, opset):
             kept[index] = kept[index] if kept[index] in read else ""
         while not kept[-1]:
             kept.pop()

@@ -13,7 +13,7 @@ from onnx import numpy_helper
 from artefacts.errors import UnsupportedError
 from graphs.edit import copy_model
 from graphs.operators import REARRANGING_OPS
-from graphs.pairs import ANY_TWO, pairing_axis
+from graphs.pairs import ANY_TWO, pairing_axis_of
 from graphs.view import GraphView, Node
 from quantization.placement import Placement, QuantizedInput, QuantizedWeight, place
 from quantization.placement.result import Profile
@@ -173,9 +173,8 @@ class _Matching:
     def _input_channels(self, edge: QuantizedWeight, turned: tuple[int, ...]) -> int | None:
         """The argument's axis that the layer's sums run over."""
         node = self._nodes[edge.node]
-        transposed, groups = bool(node.integer("transB", 0)), node.integer("group", 1)
         shape = [size or 1 for size in self._view.shape(node.inputs[edge.index]) or ()]
-        axis = pairing_axis(node.op_type, shape, transposed=transposed, groups=groups)
+        axis = pairing_axis_of(node, shape)
         return axis if axis in (None, ANY_TWO) else turned[axis]
 
     def _makes(self, argument: torch.fx.Node, name: str) -> bool:

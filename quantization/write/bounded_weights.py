@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from graphs.pairs import (
     beyond_pairs,
     pair_partners,
-    pairing_axis,
+    pairing_axis_of,
     saturating,
     within_pairs,
 )
@@ -44,8 +44,7 @@ def partners_of(view: GraphView, weight: QuantizedWeight) -> NDArray[np.int64]:
     """The partner of each weight in a row, -1 for none; see ``graphs.pairs.pair_partners``."""
     node = next(node for node in view.nodes if node.name == weight.node)
     shape = [size or 1 for size in view.shape(weight.tensor) or ()]
-    transposed, groups = bool(node.integer("transB", 0)), node.integer("group", 1)
-    axis = pairing_axis(node.op_type, shape, transposed=transposed, groups=groups)
+    axis = pairing_axis_of(node, shape)
     if axis is None:
         return np.full(int(np.prod(shape)), -1)
     return pair_partners(shape, axis, weight.axis)

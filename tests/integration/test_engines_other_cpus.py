@@ -33,6 +33,7 @@ from pathlib import Path
 import numpy as np
 import engines
 from quantization.measure.execution import load_int8
+from tests.networks.running import sqnr_db
 assert engines.cpu_isa() == "portable", engines.cpu_isa()
 options = engines.BuildOptions(target="cpu", precision="int8", threads=2)
 for model in sorted(Path(sys.argv[1]).glob("*.onnx")):
@@ -42,9 +43,7 @@ for model in sorted(Path(sys.argv[1]).glob("*.onnx")):
         feeds = dict(data)
     wanted, found = load_int8(model)(feeds), engines.load(engine)(feeds)
     for name, values in wanted.items():
-        noise = float(((values - found[name]).astype(np.float64) ** 2).sum())
-        signal = float((values.astype(np.float64) ** 2).sum())
-        print(model.stem, 10 * np.log10(signal / max(noise, 1e-30)))
+        print(model.stem, sqnr_db(values, found[name]))
 """
 X86 = pytest.mark.skipif(
     platform.machine() not in ("x86_64", "AMD64"), reason="instructions of x86 are asked for"

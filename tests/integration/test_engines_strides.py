@@ -9,12 +9,10 @@ import onnx
 import pytest
 
 from engines.openvino.library import core, openvino, settings
-from engines.openvino.rewrites.fake_quantize import fuse_qdq
 from engines.openvino.rewrites.strided_points import separate_strides
-from quantization.placement import place
-from quantization.write.insert import insert_qdq
+from tests.integration.test_engines_unsigned import fused
 from tests.networks import Builder
-from tests.networks.running import minmax_ranges, random_feeds, run, sqnr_db
+from tests.networks.running import random_feeds, run, sqnr_db
 
 pytest.importorskip("openvino", reason="needs pip install '.[cpu]'")
 
@@ -30,19 +28,11 @@ def shortcut(channels: int, batch: Dim = "N", *, kernel: int = 1, pad: int = 0) 
     return net.build("shortcut", y)
 
 
-def quantized(model: onnx.ModelProto, feeds: Any) -> tuple[onnx.ModelProto, Any]:
-    placement = place(model, profile="cpu", portable=True)
-    int8 = insert_qdq(model, placement, minmax_ranges(model, placement.tensors, feeds))
-    network = core().read_model(int8.SerializeToString())
-    fuse_qdq(openvino(), network)
-    return int8, network
-
-
 @pytest.mark.parametrize("channels", [5, 8, 24, 40])
 def test_a_pool_takes_the_strides(channels: int, rng: np.random.Generator) -> None:
     model = shortcut(channels)
     feeds = random_feeds(model, rng, dynamic=4)
-    int8, network = quantized(model, feeds)
+    int8, network = fused(model, feeds)
     assert separate_strides(openvino(), network) == 1
     assert separate_strides(openvino(), network) == 0
     strides = [
@@ -68,7 +58,7 @@ def test_a_pool_takes_the_strides(channels: int, rng: np.random.Generator) -> No
 )
 def test_others_keep_theirs(given: dict[str, Any], rng: np.random.Generator) -> None:
     model = shortcut(**given)
-    _, network = quantized(model, random_feeds(model, rng, dynamic=2))
+    _, network = fused(model, random_feeds(model, rng, dynamic=2))
     assert separate_strides(openvino(), network) == 0
 
 

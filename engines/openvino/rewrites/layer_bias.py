@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from engines.openvino.rewrites.ports import LAYERS, constant_at, readers
+from engines.openvino.rewrites.ports import LAYERS, constant_at, is_float, readers
 
 __all__ = ["add_missing_biases", "hide_sizes"]
 
@@ -42,7 +42,7 @@ def add_missing_biases(openvino: Any, network: Any) -> int:
         The number of biases that were added; 0 where all shapes are fixed and nothing is INT8.
     """
     found = network.get_ordered_ops()
-    if not network.is_dynamic() and all(op.get_type_name() != "FakeQuantize" for op in found):
+    if not network.is_dynamic() and is_float(found):
         return 0
     kinds = (*LAYERS, *TRANSPOSED)
     bare = [op for op in found if op.get_type_name() in kinds and not _has_bias(op)]
@@ -63,7 +63,7 @@ def hide_sizes(openvino: Any, network: Any) -> int:
         The number of sizes that were hidden; 0 where all shapes are fixed or nothing is INT8.
     """
     found = network.get_ordered_ops()
-    if not network.is_dynamic() or all(op.get_type_name() != "FakeQuantize" for op in found):
+    if not network.is_dynamic() or is_float(found):
         return 0
     count = 0
     for op in found:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["LAYERS", "constant_at", "readers"]
+__all__ = ["LAYERS", "constant_at", "is_float", "readers"]
 
 LAYERS = ("Convolution", "GroupConvolution", "MatMul")
 """What has a weight, and a constant bias as an Add behind it."""
+
+
+def is_float(operators: Iterable[Any]) -> bool:
+    """Whether nothing of a network is INT8, its Q/DQ pairs fused."""
+    return all(op.get_type_name() != "FakeQuantize" for op in operators)
 
 
 def readers(port: Any) -> list[Any]:

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from engines.openvino.rewrites.ports import is_float
+
 __all__ = ["separate_strides"]
 
 BLOCK, HALF = 16, 8
@@ -27,7 +29,7 @@ def separate_strides(openvino: Any, network: Any) -> int:
         The number of convolutions that have no strides any more.
     """
     found = network.get_ordered_ops()
-    if all(op.get_type_name() != "FakeQuantize" for op in found):
+    if is_float(found):
         return 0
     wrong = [op for op in found if op.get_type_name() == "Convolution" and _is_wrong(op)]
     for convolution in wrong:
