@@ -32,11 +32,14 @@ from engines.openvino.library import (
 )
 from engines.openvino.needed_isa import needed_cpu_isa
 from engines.openvino.ranks import refuse_changing_ranks
+from engines.openvino.rewrites.channel_constants import separate_channel_constants
 from engines.openvino.rewrites.fake_quantize import fuse_qdq
 from engines.openvino.rewrites.layer_bias import add_missing_biases, hide_sizes
+from engines.openvino.rewrites.permuted_channels import keep_permutations
 from engines.openvino.rewrites.reductions import separate_reductions
 from engines.openvino.rewrites.sliced_stems import join_sliced_stems
 from engines.openvino.rewrites.strided_points import separate_strides
+from engines.openvino.rewrites.swapped_heads import separate_swapped_heads
 from engines.openvino.rewrites.unsigned_codes import use_unsigned_codes
 from engines.options import BuildOptions
 from engines.tensors import TensorSpec
@@ -192,6 +195,9 @@ def _network(source: Path | bytes, options: BuildOptions) -> Any:
     network = core().read_model(source)
     _reshape(network, options)
     fuse_qdq(openvino(), network)
+    keep_permutations(openvino(), network)
+    separate_swapped_heads(openvino(), network)
+    separate_channel_constants(openvino(), network)
     join_sliced_stems(openvino(), network)
     separate_reductions(openvino(), network)
     use_unsigned_codes(openvino(), network)

@@ -2,13 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Any
 
-__all__ = ["LAYERS", "constant_at", "is_float", "readers"]
+__all__ = ["LAYERS", "behind", "constant_at", "is_float", "readers"]
 
 LAYERS = ("Convolution", "GroupConvolution", "MatMul")
 """What has a weight, and a constant bias as an Add behind it."""
+
+
+MOVES = ("Reshape", "Squeeze", "Transpose", "Unsqueeze")  # these end what a kernel takes in
+
+
+def behind(op: Any, kinds: Container[str]) -> Any:
+    """The operator of one of ``kinds`` whose kernel may compute ``op``, too; None if there is none.
+
+    A kernel takes in what stands behind it, one operator after the other, as long as each reads
+    constants beside.
+    """
+    while op.get_type_name() not in MOVES:
+        if op.get_type_name() in kinds:
+            return op
+        variable = [
+            port.get_node()
+            for port in op.input_values()
+            if constant_at(port) is None and port.get_node().get_type_name() != "Convert"
+        ]
+        if len(variable) != 1:
+            return None
+        op = variable[0]
+    return None
 
 
 def is_float(operators: Iterable[Any]) -> bool:

@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from engines.openvino.rewrites.ports import behind
+
 __all__ = ["separate_reductions"]
 
 REDUCTIONS = ("ReduceMax", "ReduceMin")
-MOVES = ("Reshape", "Squeeze", "Transpose", "Unsqueeze")  # these end what a kernel takes in
 
 
 def separate_reductions(openvino: Any, network: Any) -> int:
@@ -36,7 +37,7 @@ def separate_reductions(openvino: Any, network: Any) -> int:
         maker = quantizer.input_value(0).get_node()
         if maker.get_type_name() in REDUCTIONS:
             _move_up(openvino.opset13, quantizer, maker)
-        elif _behind_reduction(maker):
+        elif behind(maker, REDUCTIONS) is not None:
             _separate(openvino.opset13, quantizer)
         else:
             continue
@@ -48,22 +49,6 @@ def separate_reductions(openvino: Any, network: Any) -> int:
 def _one_scale(quantizer: Any) -> bool:
     limits = [quantizer.input_value(index).get_node() for index in (1, 2, 3, 4)]
     return all(op.get_type_name() == "Constant" and op.data.size == 1 for op in limits)
-
-
-def _behind_reduction(op: Any) -> bool:
-    """Whether a reduction lies before ``op`` with nothing between that ends its kernel."""
-    while op.get_type_name() not in MOVES:
-        if op.get_type_name() in REDUCTIONS:
-            return True
-        variable = [
-            port.get_node()
-            for port in op.input_values()
-            if port.get_node().get_type_name() not in ("Constant", "Convert")
-        ]
-        if len(variable) != 1:
-            return False
-        op = variable[0]
-    return False
 
 
 def _move_up(ops: Any, quantizer: Any, reduction: Any) -> None:
