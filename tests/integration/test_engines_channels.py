@@ -94,6 +94,41 @@ def test_reductions_of_the_channels_themselves(
     assert worst_db(model, "int8", tmp_path, rng) > 35
 
 
+@pytest.mark.parametrize("between", ["nothing", "Relu"])
+@pytest.mark.parametrize("axis", [1, 2])
+@pytest.mark.parametrize("kind", ["ReduceMean", "ReduceMax", "ReduceSum"])
+def test_a_number_for_each_channel_before_a_reduction(
+    kind: str, axis: int, between: str, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    """Where INT8 follows, OpenVINO moves it behind."""
+    for batch in (2, "N"):
+        net = Builder(13)
+        values = net.rng.uniform(0.5, 2.0, (12, 1) if axis == 2 else (9,)).astype(np.float32)
+        y = net.op("Mul", net.op("Tanh", net.input("x", (batch, 12, 9))), net.constant(values))
+        y = net.op("Relu", y) if between == "Relu" else y
+        axes = {"axes": [axis]} if kind != "ReduceSum" else {}
+        y = net.op(kind, y, *([] if axes else [net.ints(axis)]), keepdims=0, **axes)
+        width = 12 if axis == 2 else 9
+        model = net.build("before", net.op("MatMul", y, net.weight((width, 8), width)))
+        assert worst_db(model, "int8", tmp_path, rng) > 35
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("after", ["Mul", "Add", "Mul+Add"])
+@pytest.mark.parametrize("shape", [(5, 16), (3, 5, 16)], ids=str)
+def test_a_number_for_each_row_of_a_dense_layer(
+    shape: tuple[int, ...], after: str, precision: str, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    for batch in (2, "N"):
+        net = Builder(14)
+        y = net.op("MatMul", net.input("x", (batch, *shape)), net.weight((16, 16), 16))
+        for op in after.split("+"):
+            values = net.rng.uniform(0.5, 2.0, (shape[0], *[1] * (len(shape) - 1)))
+            y = net.op(op, y, net.constant(values.astype(np.float32)))
+        model = net.build("rows", net.op("MatMul", y, net.weight((16, 8), 16)))
+        assert worst_db(model, precision, tmp_path, rng) > 35
+
+
 @pytest.mark.parametrize("batch", [2, "N"])
 @pytest.mark.parametrize("after", ["Mul", "Div", "Mul+Add", "Add+Mul", "PRelu", "Relu+Mul"])
 @pytest.mark.parametrize("left", ["constant", "activation"])

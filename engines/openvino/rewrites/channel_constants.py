@@ -6,7 +6,8 @@ from beyond their end:
 
 - a reduction of three axes over its last, GlobalAveragePool among them, in float32 and INT8
   (7 dB, -545 where the numbers beyond are infinite); INT8 ones of four and five axes as well;
-- an INT8 product with a Multiply of a vector behind it, a layer scale (-734 to 4 dB), or refused.
+- an INT8 product with a Multiply of a vector behind it, a layer scale (-734 to 4 dB), or refused;
+- a dense layer with free shapes and a number for each of its rows (11 dB), or refused.
 
 A tensor with an axis more is another tensor to it, and takes no time. The slopes of a PRelu are
 read along axis 1 where they are as many (8 dB); ONNX has them along the last axis.
@@ -18,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from engines.openvino.rewrites.ports import behind, constant_at
+from engines.openvino.rewrites.ports import behind, constant_at, is_float
 
 __all__ = ["separate_channel_constants"]
 
@@ -39,15 +40,19 @@ def separate_channel_constants(openvino: Any, network: Any) -> int:
     Returns:
         The number of operators that compute on a tensor with an axis more.
     """
-    count = 0
-    for op in network.get_ordered_ops():
-        index = _constant_input(op)
+    count, found = 0, network.get_ordered_ops()
+    moves = not is_float(found)
+    for op in found:
+        index = 1 if op.get_type_name() == "FakeQuantize" else _constant_input(op)
         if index is None:
             continue
         if op.get_type_name() == "PRelu":
             _state_axis(openvino.opset13, op)
-        if _is_taken_in(op, 1 - index):
+        maker = _taken_in_by(op, 1 - index)
+        if maker is not None:
             _separate(openvino.opset13, op, 1 - index)
+            if moves and maker.get_type_name() in REDUCTIONS:
+                _keep_factors_before(openvino.opset13, maker)
             count += 1
     network.validate_nodes_and_infer_types()
     return count
@@ -67,11 +72,39 @@ def _constant_input(op: Any) -> int | None:
     return None
 
 
-def _is_taken_in(op: Any, index: int) -> bool:
-    """Whether a kernel before ``op`` would compute it, and wrong."""
-    kinds = (*REDUCTIONS, "MatMul") if op.get_type_name() in SCALED else REDUCTIONS
-    maker = behind(op.input_value(index).get_node(), kinds)
-    return maker is not None and (maker.get_type_name() != "MatMul" or not _has_weight(maker))
+def _taken_in_by(op: Any, index: int) -> Any:
+    """The operator before ``op`` whose kernel would compute it wrong; None if there is none."""
+    maker = behind(op.input_value(index).get_node(), (*REDUCTIONS, "MatMul"))
+    if maker is None:
+        return None
+    if maker.get_type_name() in REDUCTIONS:
+        return maker if _misreads(maker) else None
+    if op.get_type_name() == "FakeQuantize":
+        return None
+    if _has_weight(maker):
+        return (
+            maker if max(list(op.input_value(1 - index).get_shape())[:-1], default=1) > 1 else None
+        )
+    return maker if op.get_type_name() in SCALED else None
+
+
+def _misreads(reduction: Any) -> bool:
+    """Whether the channels of what it makes are not axis 1 of what it reads, or it has three."""
+    axes = _axes(reduction)
+    return _rank(reduction) <= 3 or axes is None or 1 in axes
+
+
+def _axes(reduction: Any) -> list[int] | None:
+    """What is reduced; None where it is computed."""
+    axes = constant_at(reduction.input_value(1))
+    rank = _rank(reduction)
+    return None if axes is None else [int(axis) % max(rank, 1) for axis in axes.data.reshape(-1)]
+
+
+def _rank(op: Any) -> int:
+    """Of what it reads first; 0 where nobody knows."""
+    rank = op.input_value(0).get_partial_shape().rank
+    return int(rank.get_length()) if rank.is_static else 0
 
 
 def _has_weight(product: Any) -> bool:
@@ -84,8 +117,8 @@ def _has_weight(product: Any) -> bool:
 
 def _state_axis(ops: Any, op: Any) -> None:
     """A PRelu's slopes of one axis with as many as what they are for."""
-    data, slope = op.input_value(0), op.input_value(1)
-    rank = data.get_partial_shape().rank.get_length()
+    slope = op.input_value(1)
+    rank = _rank(op)
     if len(slope.get_shape()) == 1 and rank > 2 and constant_at(slope) is not None:
         shape = np.array([*[1] * (rank - 1), *slope.get_shape()], np.int64)
         stated = ops.reshape(slope, ops.constant(shape), False)
@@ -93,13 +126,28 @@ def _state_axis(ops: Any, op: Any) -> None:
 
 
 def _separate(ops: Any, op: Any, index: int) -> None:
+    """End the kernel before ``op``."""
     output, first = op.output(0), np.int64(0)
-    names, entries = output.get_tensor().get_names(), output.get_target_inputs()
+    entries = output.get_target_inputs()
     wider = ops.unsqueeze(op.input_value(index), ops.constant(first))
     op.input(index).replace_source_output(wider.output(0))
     op.validate_and_infer_types()
-    back = ops.squeeze(op, ops.constant(first))
+    _hand_on(ops.squeeze(op, ops.constant(first)), output, entries)
+
+
+def _keep_factors_before(ops: Any, reduction: Any) -> None:
+    """Let no Multiply in front move behind the reduction: it does, but not past a Maximum."""
+    source = reduction.input_value(0)
+    if source.get_element_type().is_real() and source.get_node().get_type_name() != "Maximum":
+        lowest = np.array(-np.inf, source.get_element_type().to_dtype())
+        reduction.input(0).replace_source_output(
+            ops.maximum(source, ops.constant(lowest)).output(0)
+        )
+
+
+def _hand_on(made: Any, output: Any, entries: Any) -> None:
+    """Let what read ``output`` read what ``made`` gives, under its names."""
     for entry in entries:
-        entry.replace_source_output(back.output(0))
-    back.output(0).get_tensor().set_names(names)
+        entry.replace_source_output(made.output(0))
+    made.output(0).get_tensor().set_names(output.get_tensor().get_names())
     output.get_tensor().set_names(set())
