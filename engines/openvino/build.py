@@ -32,6 +32,7 @@ from engines.openvino.library import (
 )
 from engines.openvino.needed_isa import needed_cpu_isa
 from engines.openvino.ranks import refuse_changing_ranks
+from engines.openvino.rewrites.branches import await_branches
 from engines.openvino.rewrites.channel_constants import separate_channel_constants
 from engines.openvino.rewrites.fake_quantize import fuse_qdq
 from engines.openvino.rewrites.layer_bias import add_missing_biases, hide_sizes
@@ -195,6 +196,7 @@ def _network(source: Path | bytes, options: BuildOptions) -> Any:
     network = core().read_model(source)
     _reshape(network, options)
     fuse_qdq(openvino(), network)
+    await_branches(openvino(), network)
     keep_permutations(openvino(), network)
     separate_swapped_heads(openvino(), network)
     separate_channel_constants(openvino(), network)

@@ -1,0 +1,37 @@
+"""Results of branches whose shapes are free, in front of INT8 layers.
+
+OpenVINO 2026.4.1 prepares what stands behind an If before the If has made its result, and what
+reads an INT8 dense layer there reads the memory that the layer had before: the first request of
+every larger shape is noise (-7 to 0 dB), later ones are right. A Broadcast to the shape that the
+result turns out to have waits for it, and is not taken out as a Reshape is.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["await_branches"]
+
+
+def await_branches(openvino: Any, network: Any) -> int:
+    """Put a Broadcast behind each result of an If, in ``network`` itself.
+
+    Args:
+        openvino: the module.
+        network: an ``openvino.Model`` that belongs to the caller.
+
+    Returns:
+        The number of results; 0 where all shapes are fixed.
+    """
+    ops, count = openvino.opset13, 0
+    for op in network.get_ordered_ops() if network.is_dynamic() else ():
+        for output in op.outputs() if op.get_type_name() == "If" else ():
+            entries, names = output.get_target_inputs(), output.get_tensor().get_names()
+            made = ops.broadcast(output, ops.shape_of(output)).output(0)
+            for entry in entries:
+                entry.replace_source_output(made)
+            made.get_tensor().set_names(names)
+            output.get_tensor().set_names(set())
+            count += 1
+    network.validate_nodes_and_infer_types()
+    return count
