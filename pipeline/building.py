@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -244,7 +244,8 @@ def _profiles(
     dynamic = any(not isinstance(size, int) for spec in inputs for size in spec.shape)
     if not runtime.needs_profiles or not dynamic or data.calib_data is None:
         return ()
-    low, high = calibrators.shape_limits(calibration_samples(data, prepared))
+    limits = calibrators.shape_limits(calibration_samples(data, prepared))
+    low, high = (_with_fixed_sizes(shapes, inputs) for shapes in limits)
     batch = data.batch if calibrators.has_batch_axis(inputs) else 1
 
     def scaled(shapes: Mapping[str, tuple[int, ...]], factor: int) -> dict[str, tuple[int, ...]]:
@@ -266,3 +267,17 @@ def _profiles(
         return (engines.Profile(min=usual, opt=usual, max=usual),)
     # min is one sample of the smallest size; opt, which kernels are timed for, a usual batch.
     return (engines.Profile(min=low, opt=usual, max=scaled(high, 4 * batch)),)
+
+
+def _with_fixed_sizes(
+    shapes: Mapping[str, tuple[int, ...]], inputs: Sequence[calibrators.InputSpec]
+) -> dict[str, tuple[int, ...]]:
+    """Shapes of samples with the sizes that the model fixes: a batch of it is several of them."""
+    fixed = {spec.name: spec.shape for spec in inputs}
+    return {
+        name: tuple(
+            size if isinstance(size, int) else free
+            for size, free in zip(fixed[name], shape, strict=True)
+        )
+        for name, shape in shapes.items()
+    }

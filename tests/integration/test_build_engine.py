@@ -16,6 +16,7 @@ from artefacts.errors import EngineError
 from calibrators.__main__ import main as calibrators_main
 from calibrators.tensorrt.cache import read_cache
 from tests.integration.command import DIGITS, ROOT, run
+from tests.networks import Builder
 
 
 def test_the_shipped_model_becomes_a_measured_engine(
@@ -145,6 +146,25 @@ def test_two_profiles_by_flags(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert code == 0, err
     found = [profile.max["image"] for profile in engines.read_manifest(engine).profiles]
     assert found == [(1, 1, 32, 32), (8, 1, 32, 32)]
+
+
+def test_samples_of_a_model_that_fixes_its_batch(
+    tmp_path: Path, rng: np.random.Generator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The shapes that the samples span have the batch of the model, which is several of them."""
+    pytest.importorskip("tensorrt_rtx", reason="needs the extra rtx")
+    net = Builder()
+    x = net.input("x", (2, "T", 16))
+    onnx.save(net.build("m", net.linear(x, 16, 32)), tmp_path / "m.onnx")
+    np.savez(tmp_path / "x.npz", x=rng.normal(size=(16, 9, 16)).astype(np.float32))
+    code, _, err = run(
+        *("--onnx", tmp_path / "m.onnx", "--engine", tmp_path / "m.engine"),
+        *("--target", "tensorrt-rtx", "--calib-data", tmp_path / "x.npz"),
+        capsys=capsys,
+    )
+    assert code == 0, err
+    (profile,) = engines.read_manifest(tmp_path / "m.engine").profiles
+    assert {profile.min["x"], profile.opt["x"], profile.max["x"]} == {(2, 9, 16)}
 
 
 def test_engine_of_another_target_corrupted_engine_and_manifest(
