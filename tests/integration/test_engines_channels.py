@@ -76,22 +76,24 @@ def test_a_number_for_each_channel_behind_a_reduction(
     tmp_path: Path,
     rng: np.random.Generator,
 ) -> None:
-    for batch in (3, "N"):
+    for batch in (1, 3, "N"):
         assert worst_db(reduced(kind, batch, after, shape), precision, tmp_path, rng) > 35
 
 
-@pytest.mark.parametrize("first", [True, False], ids=["axis 1 reduced", "first of two reduced"])
+@pytest.mark.parametrize("factors", [True, False], ids=["factors", "alone"])
+@pytest.mark.parametrize("kind", ["ReduceMean", "ReduceMax"])
+@pytest.mark.parametrize("shape", [(8, 6, 4), (8, 6)], ids=str)
 def test_reductions_of_the_channels_themselves(
-    first: bool, tmp_path: Path, rng: np.random.Generator
+    shape: tuple[int, ...], kind: str, factors: bool, tmp_path: Path, rng: np.random.Generator
 ) -> None:
-    net = Builder(6)
-    x = net.op("Tanh", net.input("x", (2, 8, 6, 4) if first else (2, 8, 6)))
-    y = net.op("ReduceMean", x, axes=[1], keepdims=0)
-    shape = (6, 1) if first else (6,)
-    y = net.op("Mul", y, net.constant(net.rng.uniform(0.5, 2.0, shape).astype(np.float32)))
-    width = 4 if first else 6
-    model = net.build("mean", net.op("MatMul", y, net.weight((width, 8), width)))
-    assert worst_db(model, "int8", tmp_path, rng) > 35
+    for batch in (1, 2, "N"):
+        net = Builder(6)
+        y = net.op(kind, net.op("Tanh", net.input("x", (batch, *shape))), axes=[1], keepdims=0)
+        if factors:
+            values = net.rng.uniform(0.5, 2.0, (6, *[1] * (len(shape) - 2))).astype(np.float32)
+            y = net.op("Mul", y, net.constant(values))
+        model = net.build("own", net.op("MatMul", y, net.weight((shape[-1], 8), shape[-1])))
+        assert worst_db(model, "int8", tmp_path, rng) > 35
 
 
 @pytest.mark.parametrize("between", ["nothing", "Relu"])
@@ -101,7 +103,7 @@ def test_a_number_for_each_channel_before_a_reduction(
     kind: str, axis: int, between: str, tmp_path: Path, rng: np.random.Generator
 ) -> None:
     """Where INT8 follows, OpenVINO moves it behind."""
-    for batch in (2, "N"):
+    for batch in (1, 2, "N"):
         net = Builder(13)
         values = net.rng.uniform(0.5, 2.0, (12, 1) if axis == 2 else (9,)).astype(np.float32)
         y = net.op("Mul", net.op("Tanh", net.input("x", (batch, 12, 9))), net.constant(values))
@@ -119,7 +121,7 @@ def test_a_number_for_each_channel_before_a_reduction(
 def test_a_number_for_each_row_of_a_dense_layer(
     shape: tuple[int, ...], after: str, precision: str, tmp_path: Path, rng: np.random.Generator
 ) -> None:
-    for batch in (2, "N"):
+    for batch in (1, 2, "N"):
         net = Builder(14)
         y = net.op("MatMul", net.input("x", (batch, *shape)), net.weight((16, 16), 16))
         for op in after.split("+"):
@@ -129,7 +131,7 @@ def test_a_number_for_each_row_of_a_dense_layer(
         assert worst_db(model, precision, tmp_path, rng) > 35
 
 
-@pytest.mark.parametrize("batch", [2, "N"])
+@pytest.mark.parametrize("batch", [1, 2, "N"])
 @pytest.mark.parametrize("after", ["Mul", "Div", "Mul+Add", "Add+Mul", "PRelu", "Relu+Mul"])
 @pytest.mark.parametrize("left", ["constant", "activation"])
 def test_a_number_for_each_channel_behind_a_product_of_two(
@@ -241,7 +243,7 @@ def attention(form: str, heads: int, tokens: int, batch: Dim) -> onnx.ModelProto
 def test_attention_with_as_many_heads_as_tokens(
     heads: int, tokens: int, form: str, precision: str, tmp_path: Path, rng: np.random.Generator
 ) -> None:
-    for batch in (2, "N"):
+    for batch in (1, 2, "N"):
         model = attention(form, heads, tokens, batch)
         assert worst_db(model, precision, tmp_path, rng) > 35
 

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from engines.openvino.rewrites.ports import behind, constant_at, is_float
+from engines.openvino.rewrites.reductions import EXTREMES
 
 __all__ = ["separate_channel_constants"]
 
@@ -50,7 +51,7 @@ def separate_channel_constants(openvino: Any, network: Any) -> int:
             _state_axis(openvino.opset13, op)
         maker = _taken_in_by(op, 1 - index)
         if maker is not None:
-            _separate(openvino.opset13, op, 1 - index)
+            _separate(openvino.opset13, op, 1 - index, maker)
             if moves and maker.get_type_name() in REDUCTIONS:
                 _keep_factors_before(openvino.opset13, maker)
             count += 1
@@ -77,9 +78,11 @@ def _taken_in_by(op: Any, index: int) -> Any:
     maker = behind(op.input_value(index).get_node(), (*REDUCTIONS, "MatMul"))
     if maker is None:
         return None
+    rounds = op.get_type_name() == "FakeQuantize"
     if maker.get_type_name() in REDUCTIONS:
-        return maker if _misreads(maker) else None
-    if op.get_type_name() == "FakeQuantize":
+        moved = rounds and maker.get_type_name() in EXTREMES  # in front, by separate_reductions
+        return maker if _misreads(maker) and not moved else None
+    if rounds:
         return None
     if _has_weight(maker):
         return (
@@ -125,14 +128,20 @@ def _state_axis(ops: Any, op: Any) -> None:
         op.input(1).replace_source_output(stated.output(0))
 
 
-def _separate(ops: Any, op: Any, index: int) -> None:
-    """End the kernel before ``op``."""
-    output, first = op.output(0), np.int64(0)
+def _separate(ops: Any, op: Any, index: int, maker: Any) -> None:
+    """End the kernel of ``maker`` before ``op``.
+
+    The axis goes where a reduction has not taken one away, which would be given back to it.
+    """
+    first = maker.get_type_name() == "MatMul" or _rank(maker) - 1 in (_axes(maker) or ())
+    output, axis = op.output(0), np.int64(0 if first else -1)
     entries = output.get_target_inputs()
-    wider = ops.unsqueeze(op.input_value(index), ops.constant(first))
-    op.input(index).replace_source_output(wider.output(0))
+    for number, port in enumerate(op.input_values()):
+        if number == index or (not first and len(port.get_shape())):
+            wider = ops.unsqueeze(port, ops.constant(axis))
+            op.input(number).replace_source_output(wider.output(0))
     op.validate_and_infer_types()
-    _hand_on(ops.squeeze(op, ops.constant(first)), output, entries)
+    _hand_on(ops.squeeze(op, ops.constant(axis)), output, entries)
 
 
 def _keep_factors_before(ops: Any, reduction: Any) -> None:

@@ -15,9 +15,9 @@ import numpy as np
 
 from engines.openvino.rewrites.ports import behind
 
-__all__ = ["separate_reductions"]
+__all__ = ["EXTREMES", "separate_reductions"]
 
-REDUCTIONS = ("ReduceMax", "ReduceMin")
+EXTREMES = ("ReduceMax", "ReduceMin")
 
 
 def separate_reductions(openvino: Any, network: Any) -> int:
@@ -35,9 +35,9 @@ def separate_reductions(openvino: Any, network: Any) -> int:
         if quantizer.get_type_name() != "FakeQuantize" or not _one_scale(quantizer):
             continue
         maker = quantizer.input_value(0).get_node()
-        if maker.get_type_name() in REDUCTIONS:
+        if maker.get_type_name() in EXTREMES:
             _move_up(openvino.opset13, quantizer, maker)
-        elif behind(maker, REDUCTIONS) is not None:
+        elif behind(maker, EXTREMES) is not None:
             _separate(openvino.opset13, quantizer)
         else:
             continue
