@@ -28,6 +28,7 @@ from quantization.write.insert import insert_qdq
 from tests.networks.running import minmax_ranges, random_feeds, run, sqnr_db
 from tests.soak.figures import Figure
 from tests.soak.random_networks import random_network
+from tests.soak.random_tokens import random_tokens
 
 __all__ = ["compare_engines"]
 
@@ -70,13 +71,13 @@ def _main() -> None:
 def _compared(seed: int, folder: Path) -> str:
     """How near the engine of a network is to its INT8 graph; what is refused is right as well."""
     try:
-        model = prepare(random_network(seed))
+        model = prepare((random_network, random_tokens)[seed % 2](seed))
         portable = engines.cpu_isa() == "portable"
         placement = place(model, profile="cpu", portable=portable)
         feeds = random_feeds(model, np.random.default_rng(seed), dynamic=3)
         int8 = insert_qdq(model, placement, minmax_ranges(model, placement.tensors, feeds))
         onnx.save(int8, folder / "m.onnx")
-        options = engines.BuildOptions(target="cpu", precision="int8", threads=1 + seed % 2)
+        options = engines.BuildOptions(target="cpu", precision="int8", threads=1 + seed // 2 % 2)
         engines.build(folder / "m.onnx", folder / "m.engine", options)
     except BuilderError as err:
         return f"{type(err).__name__}, right"
