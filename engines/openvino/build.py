@@ -25,23 +25,13 @@ from engines.openvino.library import (
     cpu_facts,
     executed_nodes,
     library_version,
-    openvino,
     port_index,
     reason,
     settings,
 )
 from engines.openvino.needed_isa import needed_cpu_isa
+from engines.openvino.network import narrow_shapes, read_network, safe_source
 from engines.openvino.ranks import refuse_changing_ranks
-from engines.openvino.rewrites.branches import await_branches
-from engines.openvino.rewrites.channel_constants import separate_channel_constants
-from engines.openvino.rewrites.fake_quantize import fuse_qdq
-from engines.openvino.rewrites.layer_bias import add_missing_biases, hide_sizes
-from engines.openvino.rewrites.permuted_channels import keep_permutations
-from engines.openvino.rewrites.reductions import separate_reductions
-from engines.openvino.rewrites.sliced_stems import join_sliced_stems
-from engines.openvino.rewrites.strided_points import separate_strides
-from engines.openvino.rewrites.swapped_heads import separate_swapped_heads
-from engines.openvino.rewrites.unsigned_codes import use_unsigned_codes
 from engines.options import BuildOptions
 from engines.tensors import TensorSpec
 from graphs.external_data import save_external
@@ -85,7 +75,7 @@ def build_blob(
     precision = _inference_precision(options.precision)
     chosen = settings(options.threads, precision)
     try:
-        network = _network(path, options)
+        network = read_network(safe_source(path, model), options)
         compiled = core().compile_model(network, DEVICE, chosen)
         executed = executed_nodes(compiled)
         exported = compiled.export_model()
@@ -143,7 +133,7 @@ def check_operators(model: onnx.ModelProto, options: BuildOptions) -> None:
         write(model, path)
         try:
             network = core().read_model(path)
-            _reshape(network, options)
+            narrow_shapes(network, options)
         except RuntimeError as err:
             raise _refused(f"graph {model.graph.name!r}", err) from err
         refuse_changing_ranks(network, model.graph.name)
@@ -171,7 +161,7 @@ def compiled_call(
     """
     names = graph_names(model)[1]
     try:
-        network = _network(model.SerializeToString(), options)
+        network = read_network(model.SerializeToString(), options)
         chosen = settings(options.threads, _inference_precision(options.precision))
         compiled = core().compile_model(network, DEVICE, chosen)
     except RuntimeError as err:
@@ -189,25 +179,6 @@ def compiled_call(
         return {name: np.array(found[port]) for name, port in ports.items()}
 
     return call
-
-
-def _network(source: Path | bytes, options: BuildOptions) -> Any:
-    """The network as it is compiled: shapes narrowed, Q/DQ in OpenVINO's own operators."""
-    network = core().read_model(source)
-    _reshape(network, options)
-    fuse_qdq(openvino(), network)
-    await_branches(openvino(), network)
-    keep_permutations(openvino(), network)
-    separate_swapped_heads(openvino(), network)
-    separate_channel_constants(openvino(), network)
-    join_sliced_stems(openvino(), network)
-    separate_reductions(openvino(), network)
-    use_unsigned_codes(openvino(), network)
-    if cpu_isa() == "portable":
-        separate_strides(openvino(), network)
-    add_missing_biases(openvino(), network)
-    hide_sizes(openvino(), network)
-    return network
 
 
 def _reads_back(compiled: Any, data: bytes, chosen: Mapping[str, Any], feeds: Feeds) -> bool:
@@ -263,27 +234,6 @@ def _inference_precision(precision: str | None) -> str:
         cpu_facts()["name"],
     )
     return "f32"
-
-
-def _reshape(network: Any, options: BuildOptions) -> None:
-    """Narrow dynamic dimensions to what the profiles span: a static shape makes faster code.
-
-    ``network`` was read for this build and belongs to it.
-    """
-    if not options.profiles:
-        return
-    known = {name for port in network.inputs for name in port.get_names()}
-    bounds: dict[str, Any] = {}
-    for name in options.profiles[0].min:
-        if name not in known:
-            raise ModelError(
-                f"profile names input {name!r}, expected one of {sorted(known)}; correct it"
-            )
-        low = np.min([profile.min[name] for profile in options.profiles], axis=0)
-        high = np.max([profile.max[name] for profile in options.profiles], axis=0)
-        dims = [openvino().Dimension(int(a), int(b)) for a, b in zip(low, high, strict=True)]
-        bounds[name] = openvino().PartialShape(dims)
-    network.reshape(bounds)
 
 
 def _spec(ports: Sequence[Any], name: str) -> TensorSpec:

@@ -92,6 +92,24 @@ def test_the_first_request_of_every_shape(
                 assert sqnr_db(values, found[name]) > 35, size
 
 
+def test_a_branch_that_reads_an_output_of_the_network(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    """Of a file, OpenVINO takes what the body reads for what it makes."""
+    net = Builder(3, opset=18)
+    x = net.op("Tanh", net.input("x", ("N", WIDTH)))
+    large = net.op("Greater", net.op("ReduceMax", x, keepdims=0), net.scalar(0.5))
+    bodies = {"then_branch": _body("a", "Neg", x), "else_branch": _body("b", "Exp", x)}
+    onnx.save(net.build("outputs", x, net.op("If", large, **bodies)), tmp_path / "m.onnx")
+    options = BuildOptions(target="cpu", threads=1, precision="fp32")
+    engines.build(tmp_path / "m.onnx", tmp_path / "m.engine", options)
+    feeds = {"x": rng.normal(size=(3, WIDTH)).astype(np.float32)}
+    with engines.load(tmp_path / "m.engine") as engine:
+        found = engine(feeds)
+    for name, values in run(onnx.load(tmp_path / "m.onnx"), feeds).items():
+        assert sqnr_db(values, found[name]) > 80, name
+
+
 @pytest.mark.parametrize(("batch", "count"), [("N", 1), (2, 0)])
 def test_fixed_shapes_wait_for_nothing(batch: Dim, count: int) -> None:
     network = core().read_model(branched(batch, 4, "Split").SerializeToString())
