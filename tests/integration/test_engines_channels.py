@@ -133,13 +133,18 @@ def test_a_number_for_each_row_of_a_dense_layer(
 
 @pytest.mark.parametrize("batch", [1, 2, "N"])
 @pytest.mark.parametrize("after", ["Mul", "Div", "Mul+Add", "Add+Mul", "PRelu", "Relu+Mul"])
-@pytest.mark.parametrize("left", ["constant", "activation"])
+@pytest.mark.parametrize("left", ["constant", "activation", "constant, of words"])
 def test_a_number_for_each_channel_behind_a_product_of_two(
     left: str, after: str, batch: Dim, tmp_path: Path, rng: np.random.Generator
 ) -> None:
     net = Builder(7)
     tokens, width = 5, 16
-    x = net.op("MatMul", net.input("x", (batch, tokens, width)), net.weight((width, width), width))
+    if left == "constant, of words":  # whose numbers are a constant, too, and no weight
+        words = net.input("ids", (batch, tokens), onnx.TensorProto.INT64)
+        x = net.op("Gather", net.weight((100, width), 1), words, axis=0)
+    else:
+        x = net.input("x", (batch, tokens, width))
+        x = net.op("MatMul", x, net.weight((width, width), width))
     mixing = net.weight((tokens, tokens), tokens)
     if left == "activation":
         mixing = net.op("MatMul", x, net.weight((width, tokens), width))

@@ -27,6 +27,7 @@ __all__ = ["separate_channel_constants"]
 REDUCTIONS = (
     *("ReduceL1", "ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum"),
 )
+DEQUANTIZES = ("Convert", "Multiply", "Reshape", "Subtract", "Transpose")
 SCALED = ("Divide", "Multiply", "PRelu")
 ELEMENTWISE = (*SCALED, "Add", "Maximum", "Minimum", "Power", "SquaredDifference", "Subtract")
 
@@ -111,9 +112,9 @@ def _rank(op: Any) -> int:
 
 
 def _has_weight(product: Any) -> bool:
-    """Whether what a MatMul reads second is made of constants alone."""
+    """Whether what a MatMul reads second is a constant, or codes that are made numbers."""
     op = product.input_value(1).get_node()
-    while op.get_type_name() != "Constant" and op.get_input_size():
+    while op.get_type_name() in DEQUANTIZES:
         op = op.input_value(0).get_node()
     return bool(op.get_type_name() == "Constant")
 
@@ -141,17 +142,20 @@ def _separate(ops: Any, op: Any, index: int, maker: Any) -> None:
             wider = ops.unsqueeze(port, ops.constant(axis))
             op.input(number).replace_source_output(wider.output(0))
     op.validate_and_infer_types()
-    _hand_on(ops.squeeze(op, ops.constant(axis)), output, entries)
+    _hand_on(ops.squeeze(_unmoved(ops, op.output(0)), ops.constant(axis)), output, entries)
 
 
 def _keep_factors_before(ops: Any, reduction: Any) -> None:
-    """Let no Multiply in front move behind the reduction: it does, but not past a Maximum."""
+    """Let no Multiply in front move behind the reduction."""
     source = reduction.input_value(0)
-    if source.get_element_type().is_real() and source.get_node().get_type_name() != "Maximum":
-        lowest = np.array(-np.inf, source.get_element_type().to_dtype())
-        reduction.input(0).replace_source_output(
-            ops.maximum(source, ops.constant(lowest)).output(0)
-        )
+    if source.get_node().get_type_name() != "Maximum":
+        reduction.input(0).replace_source_output(_unmoved(ops, source).output(0))
+
+
+def _unmoved(ops: Any, port: Any) -> Any:
+    """The same values, past which no Multiply moves, as it would where INT8 is near."""
+    lowest = -np.inf if port.get_element_type().is_real() else np.iinfo(np.int32).min
+    return ops.maximum(port, ops.constant(np.array(lowest, port.get_element_type().to_dtype())))
 
 
 def _hand_on(made: Any, output: Any, entries: Any) -> None:
