@@ -54,7 +54,7 @@ def reduced(kind: str, batch: Dim, after: str, shape: tuple[int, ...]) -> onnx.M
     else:
         y = net.op(kind, x, axes=[*range(2, len(shape) + 1)], keepdims=0)
     of_channel = [1] * (len(shape) - 1) if kind.startswith("kept") else []
-    for op in after.split("+"):
+    for op in after.split("+") if after else ():
         values = net.rng.uniform(0.5, 2.0, (1, shape[0], *of_channel)).astype(np.float32)
         y = net.op(op, y, net.constant(values))
     flat = net.op("Flatten", y)
@@ -63,7 +63,7 @@ def reduced(kind: str, batch: Dim, after: str, shape: tuple[int, ...]) -> onnx.M
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
-@pytest.mark.parametrize("after", ["Mul", "Add", "Mul+Add"])
+@pytest.mark.parametrize("after", ["Mul", "Add", "Mul+Add", ""])
 @pytest.mark.parametrize("shape", [(12, 9), (12, 6, 4)], ids=str)
 @pytest.mark.parametrize(
     "kind", ["ReduceMean", "ReduceMax", "keptReduceMean", "ReduceL2", "GlobalAveragePool"]

@@ -94,14 +94,16 @@ def _taken_in_by(op: Any, index: int) -> Any:
 
 def _misreads(reduction: Any) -> bool:
     """Whether the channels of what it makes are not axis 1 of what it reads, or it has three."""
-    axes = _axes(reduction)
-    return _rank(reduction) <= 3 or axes is None or 1 in axes
+    return _rank(reduction) <= 3 or 1 in (_axes(reduction) or ())
 
 
 def _axes(reduction: Any) -> list[int] | None:
     """What is reduced; None where it is computed."""
-    axes = constant_at(reduction.input_value(1))
-    rank = _rank(reduction)
+    port, rank = reduction.input_value(1), _rank(reduction)
+    if port.get_node().get_type_name() == "Range":  # of GlobalAveragePool: all from the first on
+        first = constant_at(port.get_node().input_value(0))
+        return None if first is None else list(range(int(first.data.item()), rank))
+    axes = constant_at(port)
     return None if axes is None else [int(axis) % max(rank, 1) for axis in axes.data.reshape(-1)]
 
 
