@@ -156,6 +156,22 @@ def test_a_number_for_each_channel_behind_a_product_of_two(
     assert worst_db(model, "int8", tmp_path, rng) > 35
 
 
+@pytest.mark.parametrize("batch", [1, "N"])
+@pytest.mark.parametrize("after", ["Add", "Mul", "Sub"])
+def test_factors_for_one_axis_and_numbers_for_another_as_long(
+    after: str, batch: Dim, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    net = Builder(15)
+    y = net.op("Tanh", net.input("x", (batch, 16, 16)))
+    rows, channels = (
+        net.constant(net.rng.uniform(0.5, 2.0, shape).astype(np.float32))
+        for shape in ((16, 1), (16,))
+    )
+    y = net.op(after, net.op("Mul", y, rows), channels)
+    model = net.build("crossed", net.op("MatMul", y, net.weight((16, 8), 16)))
+    assert worst_db(model, "int8", tmp_path, rng) > 35
+
+
 def test_scores_keep_their_mask_in_the_kernel() -> None:
     """What attention adds to its scores is no vector, nor is it scaled by one."""
     net = Builder(8)

@@ -7,7 +7,8 @@ from beyond their end:
 - a reduction of three axes over its last, GlobalAveragePool among them, in float32 and INT8
   (7 dB, -545 where the numbers beyond are infinite); INT8 ones of four and five axes as well;
 - an INT8 product with a Multiply of a vector behind it, a layer scale (-734 to 4 dB), or refused;
-- a dense layer with free shapes and a number for each of its rows (11 dB), or refused.
+- a dense layer with free shapes and a number for each of its rows (11 dB), or refused;
+- in front of INT8, factors for one axis and then numbers for another that is as long (6 dB).
 
 A tensor with an axis more is another tensor to it, and takes no time. The slopes of a PRelu are
 read along axis 1 where they are as many (8 dB); ONNX has them along the last axis.
@@ -50,6 +51,11 @@ def separate_channel_constants(openvino: Any, network: Any) -> int:
             continue
         if op.get_type_name() == "PRelu":
             _state_axis(openvino.opset13, op)
+        if _crosses(op, index):
+            before = _unmoved(openvino.opset13, op.input_value(1 - index))
+            op.input(1 - index).replace_source_output(before.output(0))
+            count += 1
+            continue
         maker = _taken_in_by(op, 1 - index)
         if maker is not None:
             _separate(openvino.opset13, op, 1 - index, maker)
@@ -72,6 +78,21 @@ def _constant_input(op: Any) -> int | None:
         if max(shape, default=1) > 1 and len(shape) <= rank:
             return index
     return None
+
+
+def _crosses(op: Any, index: int) -> bool:
+    """Whether numbers for one axis follow factors for another that is as long."""
+    factors = op.input_value(1 - index).get_node()
+    other = _constant_input(factors) if factors.get_type_name() == "Multiply" else None
+    if other is None or op.get_type_name() == "FakeQuantize":
+        return False
+    first, second = _lengths(factors.input_value(other)), _lengths(op.input_value(index))
+    return first != second and list(first.values()) == list(second.values())
+
+
+def _lengths(port: Any) -> dict[int, int]:
+    """Of the axes of a constant, counted from the last, that are longer than 1."""
+    return {axis: size for axis, size in enumerate(reversed(port.get_shape())) if size > 1}
 
 
 def _taken_in_by(op: Any, index: int) -> Any:
@@ -144,7 +165,8 @@ def _separate(ops: Any, op: Any, index: int, maker: Any) -> None:
             wider = ops.unsqueeze(port, ops.constant(axis))
             op.input(number).replace_source_output(wider.output(0))
     op.validate_and_infer_types()
-    _hand_on(ops.squeeze(_unmoved(ops, op.output(0)), ops.constant(axis)), output, entries)
+    ended = _unmoved(ops, output) if op.get_type_name() in SCALED else op
+    _hand_on(ops.squeeze(ended, ops.constant(axis)), output, entries)
 
 
 def _keep_factors_before(ops: Any, reduction: Any) -> None:
