@@ -94,13 +94,7 @@ def check_first(job: Job, model: onnx.ModelProto | None = None) -> Ready:
     isa = settle_cpu_isa(job.quantize.isa, target, quantizes=quantizes, builds=builds)
     job, recipe = with_recipe(job)
     model = quantization.load_model(job.paths.onnx) if model is None else model
-    notes: tuple[str, ...] = ()
-    if quantization.is_dynamic(model):
-        model, layers = quantization.from_dynamic(model)
-        notes = (
-            f"dynamically quantized: the weights of {counted(layers, 'layer')} are taken as the "
-            "numbers that their codes stand for, and calibrated as those of a float model",
-        )
+    model, notes = _in_floating_point(job, model)
     if builds:  # else the engine is built elsewhere, by a release not known here
         runtime.check_model(model)
         runtime.ready()
@@ -115,6 +109,23 @@ def check_first(job: Job, model: onnx.ModelProto | None = None) -> Ready:
     return Ready(
         job=job, target=target, isa=isa, recipe=recipe, loaded=Loaded(model, notes), taken=taken
     )
+
+
+def _in_floating_point(job: Job, model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]]:
+    """A model whose activations have no fixed scales as one to be calibrated, and what is said."""
+    dynamic, data = quantization.is_dynamic(model), job.data
+    learns = data.calib_data is not None or data.random_calibration is not None
+    wanted = job.build.precision == "int8" and learns
+    if not dynamic and not (wanted and quantization.has_coded_weights_only(model)):
+        return model, ()
+    model, count = quantization.from_dynamic(model)
+    which = (
+        f"dynamically quantized: the weights of {counted(count, 'layer')}"
+        if dynamic
+        else f"weights alone are quantized: those of {counted(count, 'constant')}"
+    )
+    said = "the numbers that their codes stand for, and calibrated as those of a float model"
+    return model, (f"{which} are taken as {said}",)
 
 
 def check_evaluation(data: Data, model: onnx.ModelProto) -> None:

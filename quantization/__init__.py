@@ -7,7 +7,7 @@ May import: itself, artefacts, graphs, calibrators.ranges, calibrators.tensorrt.
 from __future__ import annotations
 
 from graphs.files import load_model, save_model
-from quantization.foreign.dynamic import from_dynamic, is_dynamic
+from quantization.foreign.dynamic import from_dynamic, has_coded_weights_only, is_dynamic
 from quantization.foreign.importer import Imported, import_quantized, quantized_format
 from quantization.foreign.strip import Stripped, strip
 from quantization.improve.improve import improve
@@ -32,6 +32,7 @@ __all__ = [
     "TensorError",
     "Trial",
     "from_dynamic",
+    "has_coded_weights_only",
     "import_quantized",
     "improve",
     "insert_qdq",

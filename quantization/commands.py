@@ -14,7 +14,7 @@ from calibrators.ranges.ranges import Ranges
 from calibrators.tensorrt.cache import ALGORITHMS, cache_from_ranges, write_cache
 from graphs.files import load_model, save_model
 from graphs.walk import nodes
-from quantization.foreign.dynamic import from_dynamic, is_dynamic
+from quantization.foreign.dynamic import from_dynamic, has_coded_weights_only, is_dynamic
 from quantization.foreign.importer import import_quantized
 from quantization.foreign.strip import strip
 from quantization.lint.lint import lint
@@ -81,7 +81,7 @@ def run_prepare(arguments: Namespace) -> Outcome:
     """Write the graph that calibration and everything after refer to."""
     model = load_model(arguments.model)
     before = len(nodes(model))
-    if is_dynamic(model):
+    if is_dynamic(model) or has_coded_weights_only(model):
         model, _ = from_dynamic(model)
     prepared = prepare(model)
     save_model(prepared, arguments.output)

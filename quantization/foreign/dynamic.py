@@ -1,12 +1,14 @@
-"""Dynamically quantized models in floating point: their scales are made anew for every sample.
+"""Models whose activations have no fixed scales, in floating point.
 
-No engine has such scales, so a model is calibrated as any float model is. Its weights are the
-numbers that their codes stand for, its activations are not rounded any more:
+Those of dynamic quantization are made anew for every sample, which no engine does; where weights
+alone are codes there are none. Such a model is calibrated as any float model is. Its weights are
+the numbers that their codes stand for, its activations are not rounded any more:
 
     DynamicQuantizeLinear                    q = x, scale = 1, zero point = 0
     MatMulInteger, ConvInteger               MatMul, Conv with the weight's codes less zero points
     DynamicQuantizeMatMul, MatMulIntegerToFloat, DynamicQuantizeLSTM    MatMul, LSTM of numbers
     Gather of codes and DequantizeLinear     Gather of numbers
+    DequantizeLinear of a constant           the numbers
 
 The products with scales that follow stay in the graph; ``prepare`` folds them into the weights.
 Source: ONNX operators; onnxruntime, docs/ContribOperators.md.
@@ -15,6 +17,7 @@ Source: ONNX operators; onnxruntime, docs/ContribOperators.md.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,18 +26,19 @@ from onnx import ModelProto, NodeProto, numpy_helper
 from artefacts.errors import ModelError
 from graphs.edit import copy_model, drop_dead, replace_nodes
 from graphs.names import Names, node_name
-from graphs.operators import REARRANGING_OPS
-from graphs.qdq import DEQUANTIZE
-from graphs.walk import constants, nodes, operator
+from graphs.operators import INTEGER_OPS, REARRANGING_OPS
+from graphs.qdq import DEQUANTIZE, QUANTIZE
+from graphs.walk import attributes, constants, nodes, operator
 from quantization.foreign.constants import along
 from quantization.foreign.dynamic_codes import integer_biases, look_ups
 
-__all__ = ["from_dynamic", "is_dynamic"]
+__all__ = ["from_dynamic", "has_coded_weights_only", "is_dynamic"]
 
 Floats = NDArray[np.float32]
 
 _DYNAMIC = "DynamicQuantizeLinear"
 _MICROSOFT = "com.microsoft."
+_DEQUANTIZES = (DEQUANTIZE, f"{_MICROSOFT}{DEQUANTIZE}")
 _ROUNDED = ("Cast", "Floor", "Round")
 _CODED_LAYERS = ("MatMulInteger", "ConvInteger", f"{_MICROSOFT}MatMulIntegerToFloat")
 
@@ -45,8 +49,15 @@ def is_dynamic(model: ModelProto) -> bool:
     return any(operator(node) in whole for node in nodes(model))
 
 
+def has_coded_weights_only(model: ModelProto) -> bool:
+    """Whether constants are dequantized and nothing is quantized."""
+    names = {operator(node) for node in nodes(model)}
+    quantizes = {QUANTIZE, f"{_MICROSOFT}{QUANTIZE}", *INTEGER_OPS}
+    return bool(names.intersection(_DEQUANTIZES)) and not names & quantizes
+
+
 def from_dynamic(model: ModelProto) -> tuple[ModelProto, int]:
-    """A new model in floating point, and how many layers of codes it had.
+    """A new model in floating point, and how many layers of codes it had, or else constants.
 
     Args:
         model: with its data loaded; it is not changed.
@@ -61,7 +72,7 @@ def from_dynamic(model: ModelProto) -> tuple[ModelProto, int]:
     replace_nodes(result.graph, writer.nodes)
     del result.graph.value_info[:]  # of codes, where there are numbers now
     drop_dead(result.graph)
-    return result, writer.layers
+    return result, writer.layers or writer.dequantized
 
 
 class _Writer:
@@ -76,6 +87,7 @@ class _Writer:
         self._biases = integer_biases(model)
         self.nodes: list[NodeProto] = []
         self.layers = 0
+        self.dequantized = 0
 
     def add(self, node: NodeProto) -> None:
         """Write a node, in floating point if it computes with codes."""
@@ -85,13 +97,16 @@ class _Writer:
             self._same[node.output[0]] = inputs[0]
             self._constant(np.float32(1.0), node.output[1])
             self._constant(np.uint8(0), node.output[2])
-        elif name == DEQUANTIZE and node.input[0] in self._same:
+        elif name in _DEQUANTIZES and node.input[0] in self._same:
             self._same[node.output[0]] = inputs[0]
-        elif name == DEQUANTIZE and node.input[0] in self._known:
-            axis = next((a.i for a in node.attribute if a.name == "axis"), 1)
-            self._constant(self._numbers(*node.input, axis=axis), node.output[0])
+        elif name in _DEQUANTIZES and node.input[0] in self._known:
+            given = attributes(node)
+            sizes = {"axis": given.get("axis", 1), "block": given.get("block_size", 0)}
+            self._constant(self._numbers(*node.input, **sizes), node.output[0])
+            self.dequantized += 1
         elif name == "Gather" and (scale := self._tables.get(node.output[0])) is not None:
             self._look_up(node, scale)
+            self.dequantized += 1
         elif name in _ROUNDED and node.output[0] in self._biases:
             self._same[node.output[0]] = inputs[0]
         elif name in _RULES:
@@ -172,13 +187,21 @@ class _Writer:
             points = points.reshape(-1, *[1] * (values.ndim - 1))
         return self._constant(values - points)
 
-    def _numbers(self, codes: str, scale: str, zero: str = "", *, axis: int = -1) -> Floats:
-        """What codes stand for; a list of scales is of an axis."""
+    def _numbers(
+        self, codes: str, scale: str, zero: str = "", *, axis: int = -1, block: int = 0
+    ) -> Floats:
+        """What codes stand for; a list of scales is of an axis, or one for each block along it."""
         values = self._value(codes).astype(np.float32)
-        points = self._value(zero) if zero else np.zeros((), np.float32)
         channels = axis % max(values.ndim, 1)
-        factors, points = (along(p, values, channels) for p in (self._value(scale), points))
-        return np.asarray((values - points.astype(np.float32)) * factors, np.float32)
+
+        def spread(name: str) -> NDArray[Any]:
+            given = self._value(name).astype(np.float32)
+            if block:
+                return _of_blocks(given, values, channels, block)
+            return along(given, values, channels)
+
+        centred = values - spread(zero) if zero else values
+        return np.asarray(centred * spread(scale), np.float32)
 
     def _directions(self, codes: str, scale: str, zero: str = "") -> Floats:
         """The same of an LSTM's weight, a scale for each direction or for each of its columns."""
@@ -201,6 +224,13 @@ class _Writer:
         self._graph.initializer.append(tensor)
         self._known[made] = tensor
         return made
+
+
+def _of_blocks(given: Floats, values: Floats, axis: int, block: int) -> Floats:
+    """A number for each value, of one for each block along an axis; the last may be shorter."""
+    if not given.ndim:
+        return given
+    return np.repeat(given, block, axis=axis).take(range(values.shape[axis]), axis=axis)
 
 
 def _at(node: NodeProto, index: int) -> str:

@@ -22,6 +22,7 @@ from quantization.foreign.constants import (
     make_scalar,
     move_transposes,
 )
+from quantization.foreign.dynamic import has_coded_weights_only
 from quantization.foreign.operators import unfold_operators
 from quantization.foreign.symmetric import Changes, make_symmetric
 from quantization.prepare.prepare import prepare
@@ -105,6 +106,11 @@ def import_quantized(model: ModelProto, *, widen: bool = False) -> Imported:
         notes.append(f"{changes.shifted} Q/DQ nodes went from uint8, zero point 128, to int8, 0")
     if changes.recoded:
         notes.append(f"{changes.recoded} constants were written with zero point 0")
+    if has_coded_weights_only(model):
+        notes.append(
+            "weights alone are quantized, so that no layer runs INT8: build with calibration data "
+            "to quantize activations as well"
+        )
     drop_dead(copy.graph)
     return Imported(
         model=prepare(copy, widen=False), origin=_origin(model), format=found, notes=tuple(notes)
