@@ -117,15 +117,19 @@ def test_a_number_for_each_channel_before_a_reduction(
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 @pytest.mark.parametrize("after", ["Mul", "Add", "Mul+Add"])
-@pytest.mark.parametrize("shape", [(5, 16), (3, 5, 16)], ids=str)
+@pytest.mark.parametrize("shape", [(5, 16), (3, 5, 16), (5, 4, 4)], ids=str)
 def test_a_number_for_each_row_of_a_dense_layer(
     shape: tuple[int, ...], after: str, precision: str, tmp_path: Path, rng: np.random.Generator
 ) -> None:
+    """The last of heads that are parted and joined again, as an Einsum's are."""
     for batch in (1, 2, "N"):
         net = Builder(14)
-        y = net.op("MatMul", net.input("x", (batch, *shape)), net.weight((16, 16), 16))
+        parted, sizes = shape == (5, 4, 4), (5, 16) if shape == (5, 4, 4) else shape
+        y = net.op("MatMul", net.input("x", (batch, *sizes)), net.weight((16, 16), 16))
+        if parted:
+            y = net.op("Reshape", net.op("Reshape", y, net.ints(0, 0, 4, 4)), net.ints(0, 0, 16))
         for op in after.split("+"):
-            values = net.rng.uniform(0.5, 2.0, (shape[0], *[1] * (len(shape) - 1)))
+            values = net.rng.uniform(0.5, 2.0, (shape[0], *[1] * (len(sizes) - 1)))
             y = net.op(op, y, net.constant(values.astype(np.float32)))
         model = net.build("rows", net.op("MatMul", y, net.weight((16, 8), 16)))
         assert worst_db(model, precision, tmp_path, rng) > 35

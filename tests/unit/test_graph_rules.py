@@ -109,7 +109,6 @@ def lists_operators(tree: ast.AST) -> list[int]:
 # What a target has or lacks stays with the target.
 TARGETS_OPERATORS = {
     "engines/openvino/rewrites/channel_constants.py": "operators of OpenVINO",
-    "engines/openvino/rewrites/ports.py": "operators of OpenVINO",
     "engines/openvino/rewrites/unsigned_codes.py": "operators of OpenVINO",
     "quantization/lint/operators.py": "what NVIDIA's parser lacks",
     "quantization/placement/edges_dla.py": "what DLA has",

@@ -11,7 +11,9 @@ LAYERS = ("Convolution", "GroupConvolution", "MatMul")
 """What has a weight, and a constant bias as an Add behind it."""
 
 
-MOVES = ("Reshape", "Squeeze", "Transpose", "Unsqueeze")  # these end what a kernel takes in
+MOVES = ("Reshape", "Squeeze", "Unsqueeze")
+ENDS = ("Transpose", *MOVES)
+"""What ends what a kernel takes in; shapes that are given back are taken out beforehand."""
 
 
 def behind(op: Any, kinds: Container[str]) -> Any:
@@ -20,7 +22,8 @@ def behind(op: Any, kinds: Container[str]) -> Any:
     A kernel takes in what stands behind it, one operator after the other, as long as each reads
     constants beside.
     """
-    while op.get_type_name() not in MOVES:
+    op = _before_moves(op)
+    while op.get_type_name() not in ENDS:
         if op.get_type_name() in kinds:
             return op
         variable = [
@@ -30,8 +33,18 @@ def behind(op: Any, kinds: Container[str]) -> Any:
         ]
         if len(variable) != 1:
             return None
-        op = variable[0]
+        op = _before_moves(variable[0])
     return None
+
+
+def _before_moves(op: Any) -> Any:
+    """What stands before Reshapes that end in the shape they began with; else ``op`` itself."""
+    shape, before = op.output(0).get_partial_shape(), op
+    while before.get_type_name() in MOVES:
+        before = before.input_value(0).get_node()
+        if before.output(0).get_partial_shape() == shape:
+            return before
+    return op
 
 
 def is_float(operators: Iterable[Any]) -> bool:
