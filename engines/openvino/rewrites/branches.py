@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from engines.openvino.rewrites.ports import put_behind
+
 __all__ = ["await_branches"]
 
 
@@ -26,12 +28,7 @@ def await_branches(openvino: Any, network: Any) -> int:
     ops, count = openvino.opset13, 0
     for op in network.get_ordered_ops() if network.is_dynamic() else ():
         for output in op.outputs() if op.get_type_name() == "If" else ():
-            entries, names = output.get_target_inputs(), output.get_tensor().get_names()
-            made = ops.broadcast(output, ops.shape_of(output)).output(0)
-            for entry in entries:
-                entry.replace_source_output(made)
-            made.get_tensor().set_names(names)
-            output.get_tensor().set_names(set())
+            put_behind(output, lambda port: ops.broadcast(port, ops.shape_of(port)).output(0))
             count += 1
     network.validate_nodes_and_infer_types()
     return count

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from engines.openvino.rewrites.ports import behind, constant_at, is_float
+from engines.openvino.rewrites.ports import behind, constant_at, is_float, put_behind
 from engines.openvino.rewrites.reductions import EXTREMES
 
 __all__ = ["separate_channel_constants"]
@@ -158,15 +158,18 @@ def _separate(ops: Any, op: Any, index: int, maker: Any) -> None:
     The axis goes where a reduction has not taken one away, which would be given back to it.
     """
     first = maker.get_type_name() == "MatMul" or _rank(maker) - 1 in (_axes(maker) or ())
-    output, axis = op.output(0), np.int64(0 if first else -1)
-    entries = output.get_target_inputs()
+    axis = np.int64(0 if first else -1)
     for number, port in enumerate(op.input_values()):
         if number == index or (not first and len(port.get_shape())):
             wider = ops.unsqueeze(port, ops.constant(axis))
             op.input(number).replace_source_output(wider.output(0))
     op.validate_and_infer_types()
-    ended = _unmoved(ops, output) if op.get_type_name() in SCALED else op
-    _hand_on(ops.squeeze(ended, ops.constant(axis)), output, entries)
+
+    def narrow(port: Any) -> Any:
+        ended = _unmoved(ops, port) if op.get_type_name() in SCALED else op
+        return ops.squeeze(ended, ops.constant(axis)).output(0)
+
+    put_behind(op.output(0), narrow)
 
 
 def _keep_factors_before(ops: Any, reduction: Any) -> None:
@@ -180,11 +183,3 @@ def _unmoved(ops: Any, port: Any) -> Any:
     """The same values, past which no Multiply moves, as it would where INT8 is near."""
     lowest = -np.inf if port.get_element_type().is_real() else np.iinfo(np.int32).min
     return ops.maximum(port, ops.constant(np.array(lowest, port.get_element_type().to_dtype())))
-
-
-def _hand_on(made: Any, output: Any, entries: Any) -> None:
-    """Let what read ``output`` read what ``made`` gives, under its names."""
-    for entry in entries:
-        entry.replace_source_output(made.output(0))
-    made.output(0).get_tensor().set_names(output.get_tensor().get_names())
-    output.get_tensor().set_names(set())

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from engines.openvino.rewrites.ports import LAYERS, constant_at, is_float, readers
+from engines.openvino.rewrites.ports import LAYERS, constant_at, is_float, put_behind, readers
 
 __all__ = ["add_missing_biases", "hide_sizes"]
 
@@ -86,14 +86,8 @@ def _nearly_nothing(op: Any) -> Any:
 
 def _put_behind(op: Any, ops: Any, operator: str, value: Any) -> None:
     """Let all that reads ``op`` read what ``operator`` makes of it and a constant."""
-    output, entries = op.output(0), op.output(0).get_target_inputs()
-    constant = ops.constant(np.asarray(value, output.get_element_type().to_dtype()))
-    made = getattr(ops, operator)(op, constant)
-    for entry in entries:
-        entry.replace_source_output(made.output(0))
-    # The names by which outputs are asked for.
-    made.output(0).get_tensor().set_names(output.get_tensor().get_names())
-    output.get_tensor().set_names(set())
+    constant = ops.constant(np.asarray(value, op.output(0).get_element_type().to_dtype()))
+    put_behind(op.output(0), lambda port: getattr(ops, operator)(port, constant).output(0))
 
 
 def _has_bias(op: Any) -> bool:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import Any
 
-__all__ = ["LAYERS", "behind", "constant_at", "is_float", "readers"]
+__all__ = ["LAYERS", "behind", "constant_at", "is_float", "put_behind", "readers"]
 
 LAYERS = ("Convolution", "GroupConvolution", "MatMul")
 """What has a weight, and a constant bias as an Add behind it."""
@@ -64,3 +64,13 @@ def constant_at(port: Any) -> Any:
     while op.get_type_name() == "Reshape":
         op = op.input_value(0).get_node()
     return op if op.get_type_name() == "Constant" else None
+
+
+def put_behind(output: Any, make: Callable[[Any], Any]) -> None:
+    """Let all that reads ``output`` read the output that ``make`` makes of it, under its names."""
+    entries, tensor = output.get_target_inputs(), output.get_tensor()
+    made = make(output)
+    for entry in entries:
+        entry.replace_source_output(made)
+    made.get_tensor().set_names(tensor.get_names())  # by which outputs are asked for
+    tensor.set_names(set())
