@@ -15,7 +15,9 @@ from graphs.walk import attributes, operator
 
 __all__ = [
     "DEQUANTIZE",
+    "DEQUANTIZES",
     "QUANTIZE",
+    "QUANTIZES",
     "Parameters",
     "copies",
     "dequantizer",
@@ -27,6 +29,9 @@ __all__ = [
 
 QUANTIZE = "QuantizeLinear"
 DEQUANTIZE = "DequantizeLinear"
+QUANTIZES = (QUANTIZE, f"com.microsoft.{QUANTIZE}")
+DEQUANTIZES = (DEQUANTIZE, f"com.microsoft.{DEQUANTIZE}")
+"""The same in onnxruntime's own domain, too."""
 
 
 @dataclass(frozen=True, kw_only=True)

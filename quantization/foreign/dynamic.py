@@ -27,7 +27,7 @@ from artefacts.errors import ModelError
 from graphs.edit import copy_model, drop_dead, replace_nodes
 from graphs.names import Names, node_name
 from graphs.operators import INTEGER_OPS, REARRANGING_OPS
-from graphs.qdq import DEQUANTIZE, QUANTIZE
+from graphs.qdq import DEQUANTIZES, QUANTIZES
 from graphs.walk import attributes, constants, nodes, operator
 from quantization.foreign.constants import along
 from quantization.foreign.dynamic_codes import integer_biases, look_ups
@@ -38,7 +38,6 @@ Floats = NDArray[np.float32]
 
 _DYNAMIC = "DynamicQuantizeLinear"
 _MICROSOFT = "com.microsoft."
-_DEQUANTIZES = (DEQUANTIZE, f"{_MICROSOFT}{DEQUANTIZE}")
 _ROUNDED = ("Cast", "Floor", "Round")
 _CODED_LAYERS = ("MatMulInteger", "ConvInteger", f"{_MICROSOFT}MatMulIntegerToFloat")
 
@@ -52,8 +51,7 @@ def is_dynamic(model: ModelProto) -> bool:
 def has_coded_weights_only(model: ModelProto) -> bool:
     """Whether constants are dequantized and nothing is quantized."""
     names = {operator(node) for node in nodes(model)}
-    quantizes = {QUANTIZE, f"{_MICROSOFT}{QUANTIZE}", *INTEGER_OPS}
-    return bool(names.intersection(_DEQUANTIZES)) and not names & quantizes
+    return bool(names.intersection(DEQUANTIZES)) and names.isdisjoint(INTEGER_OPS | {*QUANTIZES})
 
 
 def from_dynamic(model: ModelProto) -> tuple[ModelProto, int]:
@@ -97,9 +95,9 @@ class _Writer:
             self._same[node.output[0]] = inputs[0]
             self._constant(np.float32(1.0), node.output[1])
             self._constant(np.uint8(0), node.output[2])
-        elif name in _DEQUANTIZES and node.input[0] in self._same:
+        elif name in DEQUANTIZES and node.input[0] in self._same:
             self._same[node.output[0]] = inputs[0]
-        elif name in _DEQUANTIZES and node.input[0] in self._known:
+        elif name in DEQUANTIZES and node.input[0] in self._known:
             given = attributes(node)
             sizes = {"axis": given.get("axis", 1), "block": given.get("block_size", 0)}
             self._constant(self._numbers(*node.input, **sizes), node.output[0])

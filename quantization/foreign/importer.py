@@ -13,7 +13,7 @@ from onnx import ModelProto
 from artefacts.errors import ModelError
 from graphs.edit import drop_dead
 from graphs.operators import INTEGER_OPS
-from graphs.qdq import DEQUANTIZE, QUANTIZE
+from graphs.qdq import DEQUANTIZES, QUANTIZE, QUANTIZES
 from graphs.walk import nodes, operator
 from quantization.foreign.constants import (
     clip_before_quantizing,
@@ -61,8 +61,7 @@ def quantized_format(model: ModelProto) -> str | None:
     names = {operator(node) for node in nodes(model)}
     if names & INTEGER_OPS:
         return "QOperator"
-    pairs = {QUANTIZE, DEQUANTIZE, f"com.microsoft.{QUANTIZE}", f"com.microsoft.{DEQUANTIZE}"}
-    return "QDQ" if names & pairs else None
+    return "QDQ" if names.intersection(QUANTIZES + DEQUANTIZES) else None
 
 
 def import_quantized(model: ModelProto, *, widen: bool = False) -> Imported:

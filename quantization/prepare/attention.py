@@ -33,13 +33,12 @@ from quantization.prepare.attention_steps import (
     UNPADDED,
     Given,
     Sizes,
-    Steps,
     given_float,
     given_int,
     is_made,
     read,
 )
-from quantization.prepare.writer import Writer
+from quantization.prepare.writer import Steps, Writer
 
 __all__ = ["write_attention"]
 

@@ -26,10 +26,10 @@ from quantization.prepare.attention_steps import (
     PAST_KEY,
     Given,
     Sizes,
-    Steps,
     given_int,
     read,
 )
+from quantization.prepare.writer import Steps
 
 __all__ = ["hide"]
 

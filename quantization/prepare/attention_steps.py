@@ -5,11 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import ArrayLike
 from onnx import NodeProto
-
-from quantization.prepare.writer import Writer
 
 __all__ = [
     "MASK",
@@ -21,7 +17,6 @@ __all__ = [
     "UNPADDED",
     "Given",
     "Sizes",
-    "Steps",
     "given_float",
     "given_int",
     "is_made",
@@ -53,29 +48,6 @@ class Sizes:
     def seen(self) -> int | None:
         """Positions that are attended to."""
         return None if self.keys is None or self.past is None else self.keys + self.past
-
-
-class Steps:
-    """The nodes that take the place of an Attention, one after the other."""
-
-    def __init__(self, writer: Writer, node: NodeProto) -> None:
-        self.writer, self.node = writer, node
-        self.written: list[NodeProto] = []
-
-    def __call__(self, op_type: str, *inputs: str, makes: int | None = None, **more: object) -> str:
-        """One more node; ``makes`` is the output of the Attention that it makes."""
-        last = makes is not None
-        step = self.writer.step(self.node, op_type, inputs, last=last, makes=makes or 0, **more)
-        self.written.append(step)
-        return str(step.output[0])
-
-    def constant(self, word: str, value: ArrayLike) -> str:
-        """Name of a new constant of whole numbers."""
-        return self.writer.constant(self.node, word, value, np.int64)
-
-    def number(self, word: str, value: ArrayLike) -> str:
-        """Name of a new constant of floats."""
-        return self.writer.constant(self.node, word, value, np.float32)
 
 
 def given_float(given: Given, name: str, default: float) -> float:

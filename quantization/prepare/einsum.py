@@ -23,14 +23,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from string import ascii_letters
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, numpy_helper
 
 from graphs.walk import attributes
-from quantization.prepare.writer import Writer
+from quantization.prepare.writer import Steps, Writer
 
 __all__ = ["write_einsum"]
 
@@ -83,56 +82,37 @@ def _times_constant(
     weight = _ordered(values, product.right, product.stacked + product.summed + product.columns)
     weight = weight.reshape([*shape, _size(sizes, product.summed), _size(sizes, product.columns)])
     kept = [0] * len(product.stacked + product.rows)  # as long as they are
-    steps = _Steps(writer, node)
-    source = steps.transpose(source, product.left, product.stacked + product.rows + product.summed)
+    steps = Steps(writer, node)
+    source = _turned(steps, source, product.left, product.stacked + product.rows + product.summed)
     if len(product.summed) > 1:
-        source = steps.reshape(source, [*kept, weight.shape[-2]])
-    source = steps.add("MatMul", [source, writer.constant(node, "weight", weight, weight.dtype)])
+        source = steps("Reshape", source, steps.constant("shape", [*kept, weight.shape[-2]]))
+    source = steps("MatMul", source, writer.constant(node, "weight", weight, weight.dtype))
     if len(product.columns) > 1:
-        source = steps.reshape(source, [*kept, *(sizes[letter] for letter in product.columns)])
+        parted = [*kept, *(sizes[letter] for letter in product.columns)]
+        source = steps("Reshape", source, steps.constant("shape", parted))
     made = product.stacked + product.rows + product.columns
-    steps.transpose(source, made, product.result)
+    _turned(steps, source, made, product.result)
     return steps.finish()
 
 
 def _of_two(
     writer: Writer, node: NodeProto, product: _Product, left: str, right: str
 ) -> list[NodeProto]:
-    steps = _Steps(writer, node)
+    steps = Steps(writer, node)
     rows, columns = product.stacked + product.rows, product.columns
     operands = [
-        steps.transpose(left, product.left, rows + product.summed),
-        steps.transpose(right, product.right, product.stacked + product.summed + columns),
+        _turned(steps, left, product.left, rows + product.summed),
+        _turned(steps, right, product.right, product.stacked + product.summed + columns),
     ]
-    steps.transpose(steps.add("MatMul", operands), rows + columns, product.result)
+    _turned(steps, steps("MatMul", *operands), rows + columns, product.result)
     return steps.finish()
 
 
-class _Steps:
-    """Nodes one after the other; the last makes what the Einsum made."""
-
-    def __init__(self, writer: Writer, node: NodeProto) -> None:
-        self.writer, self.node = writer, node
-        self.written: list[NodeProto] = []
-
-    def add(self, op_type: str, inputs: list[str], **more: Any) -> str:
-        self.written.append(self.writer.step(self.node, op_type, inputs, **more))
-        return str(self.written[-1].output[0])
-
-    def transpose(self, source: str, letters: str, wanted: str) -> str:
-        """``source``, whose axes are ``letters``, in another order."""
-        if letters == wanted:
-            return source
-        return self.add("Transpose", [source], perm=[letters.index(letter) for letter in wanted])
-
-    def reshape(self, source: str, shape: list[int]) -> str:
-        return self.add(
-            "Reshape", [source, self.writer.constant(self.node, "shape", shape, np.int64)]
-        )
-
-    def finish(self) -> list[NodeProto]:
-        self.written[-1].output[0] = self.node.output[0]
-        return self.written
+def _turned(steps: Steps, source: str, letters: str, wanted: str) -> str:
+    """``source``, whose axes are ``letters``, in another order."""
+    if letters == wanted:
+        return source
+    return steps("Transpose", source, perm=[letters.index(letter) for letter in wanted])
 
 
 def _product(left: str, right: str, result: str) -> _Product | None:

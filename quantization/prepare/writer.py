@@ -14,7 +14,7 @@ from graphs.opset import opset_of
 from graphs.shapes import values
 from graphs.walk import constants, producers
 
-__all__ = ["Writer"]
+__all__ = ["Steps", "Writer"]
 
 _AXES_AS_INPUT = 18  # of ReduceL1, ReduceL2 and ReduceMax
 
@@ -90,3 +90,31 @@ class Writer:
         if self.kind(node.input[0]) == TensorProto.FLOAT:
             return []
         return [self.step(node, "Cast", [node.input[0]], to=TensorProto.FLOAT)]
+
+
+class Steps:
+    """The nodes that take the place of one, one after the other."""
+
+    def __init__(self, writer: Writer, node: NodeProto) -> None:
+        self.writer, self.node = writer, node
+        self.written: list[NodeProto] = []
+
+    def __call__(self, op_type: str, *inputs: str, makes: int | None = None, **more: object) -> str:
+        """One more node; ``makes`` is the output of that one that it makes."""
+        last = makes is not None
+        step = self.writer.step(self.node, op_type, inputs, last=last, makes=makes or 0, **more)
+        self.written.append(step)
+        return str(step.output[0])
+
+    def constant(self, word: str, value: ArrayLike) -> str:
+        """Name of a new constant of whole numbers."""
+        return self.writer.constant(self.node, word, value, np.int64)
+
+    def number(self, word: str, value: ArrayLike) -> str:
+        """Name of a new constant of floats."""
+        return self.writer.constant(self.node, word, value, np.float32)
+
+    def finish(self) -> list[NodeProto]:
+        """The nodes, of which the last makes what the one made."""
+        self.written[-1].output[0] = self.node.output[0]
+        return self.written

@@ -25,10 +25,11 @@ def await_branches(openvino: Any, network: Any) -> int:
     Returns:
         The number of results; 0 where all shapes are fixed.
     """
-    ops, count = openvino.opset13, 0
-    for op in network.get_ordered_ops() if network.is_dynamic() else ():
-        for output in op.outputs() if op.get_type_name() == "If" else ():
-            put_behind(output, lambda port: ops.broadcast(port, ops.shape_of(port)).output(0))
-            count += 1
+    if not network.is_dynamic():
+        return 0
+    ops, found = openvino.opset13, network.get_ordered_ops()
+    branches = [end for op in found if op.get_type_name() == "If" for end in op.outputs()]
+    for output in branches:
+        put_behind(output, lambda port: ops.broadcast(port, ops.shape_of(port)).output(0))
     network.validate_nodes_and_infer_types()
-    return count
+    return len(branches)

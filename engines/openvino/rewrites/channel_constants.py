@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from engines.openvino.rewrites.ports import behind, constant_at, is_float, put_behind
+from engines.openvino.rewrites.ports import behind, constant_at, is_float, put_behind, rank_of
 from engines.openvino.rewrites.reductions import EXTREMES
 
 __all__ = ["separate_channel_constants"]
@@ -44,14 +44,14 @@ def separate_channel_constants(openvino: Any, network: Any) -> int:
         The number of operators that compute on a tensor with an axis more.
     """
     count, found = 0, network.get_ordered_ops()
-    moves = not is_float(found)
+    int8 = not is_float(found)
     for op in found:
         index = 1 if op.get_type_name() == "FakeQuantize" else _constant_input(op)
         if index is None:
             continue
         if op.get_type_name() == "PRelu":
             _state_axis(openvino.opset13, op)
-        if _crosses(op, index):
+        if int8 and _crosses(op, index):
             before = _unmoved(openvino.opset13, op.input_value(1 - index))
             op.input(1 - index).replace_source_output(before.output(0))
             count += 1
@@ -59,7 +59,7 @@ def separate_channel_constants(openvino: Any, network: Any) -> int:
         maker = _taken_in_by(op, 1 - index)
         if maker is not None:
             _separate(openvino.opset13, op, 1 - index, maker)
-            if moves and maker.get_type_name() in REDUCTIONS:
+            if int8 and maker.get_type_name() in REDUCTIONS:
                 _keep_factors_before(openvino.opset13, maker)
             count += 1
     network.validate_nodes_and_infer_types()
@@ -72,10 +72,9 @@ def _constant_input(op: Any) -> int | None:
         return None
     for index in (0, 1):
         port, other = op.input_value(index), op.input_value(1 - index)
-        if constant_at(port) is None or other.get_partial_shape().rank.is_dynamic:
+        if constant_at(port) is None or not _lengths(port):
             continue
-        shape, rank = list(port.get_shape()), other.get_partial_shape().rank.get_length()
-        if max(shape, default=1) > 1 and len(shape) <= rank:
+        if len(port.get_shape()) <= rank_of(other):
             return index
     return None
 
@@ -107,31 +106,24 @@ def _taken_in_by(op: Any, index: int) -> Any:
     if rounds:
         return None
     if _has_weight(maker):
-        return (
-            maker if max(list(op.input_value(1 - index).get_shape())[:-1], default=1) > 1 else None
-        )
+        of_rows = max(_lengths(op.input_value(1 - index)), default=0) > 0
+        return maker if of_rows else None
     return maker if op.get_type_name() in SCALED else None
 
 
 def _misreads(reduction: Any) -> bool:
     """Whether the channels of what it makes are not axis 1 of what it reads, or it has three."""
-    return _rank(reduction) <= 3 or 1 in (_axes(reduction) or ())
+    return rank_of(reduction.input_value(0)) <= 3 or 1 in (_axes(reduction) or ())
 
 
 def _axes(reduction: Any) -> list[int] | None:
     """What is reduced; None where it is computed."""
-    port, rank = reduction.input_value(1), _rank(reduction)
+    port, rank = reduction.input_value(1), rank_of(reduction.input_value(0))
     if port.get_node().get_type_name() == "Range":  # of GlobalAveragePool: all from the first on
         first = constant_at(port.get_node().input_value(0))
         return None if first is None else list(range(int(first.data.item()), rank))
     axes = constant_at(port)
     return None if axes is None else [int(axis) % max(rank, 1) for axis in axes.data.reshape(-1)]
-
-
-def _rank(op: Any) -> int:
-    """Of what it reads first; 0 where nobody knows."""
-    rank = op.input_value(0).get_partial_shape().rank
-    return int(rank.get_length()) if rank.is_static else 0
 
 
 def _has_weight(product: Any) -> bool:
@@ -144,8 +136,7 @@ def _has_weight(product: Any) -> bool:
 
 def _state_axis(ops: Any, op: Any) -> None:
     """A PRelu's slopes of one axis with as many as what they are for."""
-    slope = op.input_value(1)
-    rank = _rank(op)
+    slope, rank = op.input_value(1), rank_of(op.input_value(0))
     if len(slope.get_shape()) == 1 and rank > 2 and constant_at(slope) is not None:
         shape = np.array([*[1] * (rank - 1), *slope.get_shape()], np.int64)
         stated = ops.reshape(slope, ops.constant(shape), False)
@@ -157,7 +148,9 @@ def _separate(ops: Any, op: Any, index: int, maker: Any) -> None:
 
     The axis goes where a reduction has not taken one away, which would be given back to it.
     """
-    first = maker.get_type_name() == "MatMul" or _rank(maker) - 1 in (_axes(maker) or ())
+    first = maker.get_type_name() == "MatMul" or rank_of(maker.input_value(0)) - 1 in (
+        _axes(maker) or ()
+    )
     axis = np.int64(0 if first else -1)
     for number, port in enumerate(op.input_values()):
         if number == index or (not first and len(port.get_shape())):

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from engines.openvino.rewrites.ports import constant_at
+from engines.openvino.rewrites.ports import constant_at, rank_of
 
 __all__ = ["keep_permutations"]
 
@@ -31,7 +31,7 @@ def keep_permutations(openvino: Any, network: Any) -> int:
     for op in network.get_ordered_ops():
         if op.get_type_name() != "Gather" or not _permutes(op):
             continue
-        axis, rank = int(constant_at(op.input_value(2)).data.item()), _rank(op)
+        axis, rank = int(constant_at(op.input_value(2)).data.item()), rank_of(op.input_value(0))
         if axis >= 0:
             constant = openvino.opset13.constant(np.int64(axis - rank))
             op.input(2).replace_source_output(constant.output(0))
@@ -43,14 +43,8 @@ def keep_permutations(openvino: Any, network: Any) -> int:
 def _permutes(gather: Any) -> bool:
     """Whether it changes an order into one that is not its own opposite."""
     indices, axis = (constant_at(gather.input_value(index)) for index in (1, 2))
-    if indices is None or axis is None or not _rank(gather):
+    if indices is None or axis is None or not rank_of(gather.input_value(0)):
         return False
     order = np.asarray(indices.data).reshape(-1) % max(indices.data.size, 1)
     whole = np.array_equal(np.sort(order), np.arange(order.size))
     return whole and not np.array_equal(order[order], np.arange(order.size))
-
-
-def _rank(gather: Any) -> int:
-    """Of what it reads; 0 where nobody knows."""
-    rank = gather.input_value(0).get_partial_shape().rank
-    return int(rank.get_length()) if rank.is_static else 0

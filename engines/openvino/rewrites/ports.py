@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterable
 from typing import Any
 
-__all__ = ["LAYERS", "behind", "constant_at", "is_float", "put_behind", "readers"]
+__all__ = ["LAYERS", "behind", "constant_at", "is_float", "put_behind", "rank_of", "readers"]
 
 LAYERS = ("Convolution", "GroupConvolution", "MatMul")
 """What has a weight, and a constant bias as an Add behind it."""
@@ -56,6 +56,12 @@ def readers(port: Any) -> list[Any]:
     """The operators that read values of an output, not just its size."""
     found = [entry.get_node() for entry in port.get_target_inputs()]
     return [op for op in found if op.get_type_name() != "ShapeOf"]
+
+
+def rank_of(port: Any) -> int:
+    """Number of axes of an output; 0 where nobody knows."""
+    rank = port.get_partial_shape().rank
+    return int(rank.get_length()) if rank.is_static else 0
 
 
 def constant_at(port: Any) -> Any:
