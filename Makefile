@@ -91,7 +91,7 @@ bench-calibration: $(VENV)/.dev .venv-modelopt .venv-nncf ## what calibration co
 bench-accuracy: $(VENV)/.dev .venv-modelopt .venv-nncf .venv-quark .venv-aimet ## INT8 outputs against FP32, peers beside them (hours; resumes)
 	$(BIN)/python -m benchmarks.peers.accuracy
 
-bench-placement: $(VENV)/.dev .venv-modelopt .venv-zoo ## kernels of our INT8 graphs beside ModelOpt's, no GPU needed (about an hour; resumes)
+bench-placement: $(VENV)/.dev .venv-modelopt .venv-zoo ## kernels of our INT8 graphs beside ModelOpt's, no GPU needed (about 10 minutes; resumes)
 	$(BIN)/python -m benchmarks.peers.placement --missing
 
 # Real networks through the whole tool. Packages are fetched by name and hash and read as archives;

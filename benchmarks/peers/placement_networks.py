@@ -21,7 +21,7 @@ __all__ = ["NETWORKS", "model_of", "samples_of"]
 
 ROOT = Path(__file__).parents[2]
 ZOO = ROOT / ".venv-zoo/bin/python"
-SAMPLES, JUDGED = 8, 4
+SAMPLES, JUDGED = 8, 32
 _PAST, _HEADS, _HEAD, _VOCABULARY = 192, 2, 64, 1000  # of the decoder in placement_models.py
 Generator = np.random.Generator
 Adapter = Callable[[Generator], Sample]
