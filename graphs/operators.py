@@ -13,11 +13,11 @@ from typing import Literal
 __all__ = [
     "ACTIVATION_OPS", "ALWAYS_FLOAT_OPS", "AVERAGE_OPS", "CODE_COPYING_OPS", "CONTROL_OPS",
     "CONVOLUTION_OPS", "CONV_FUSED_OPS", "EXACT_OPS", "HALF_RISKS", "INT8_KEEPING_OPS",
-    "INTEGER_OPS", "MAC_OPS", "OPERATORS", "ORDERING_OPS", "PAIR_OPS", "PARTIAL_OPS",
-    "POINTWISE_OPS", "POSITIVE_OPS",
-    "POWER_OPS", "PRODUCT_OPS", "RANGE_KEEPING_OPS", "REARRANGING_OPS", "RECURRENT_OPS",
-    "RESIZE_OPS", "ROUNDED_OPS", "SCALE_KEEPING_OPS", "SCORE_OPS", "SELF_GATED_OPS",
-    "SHAPE_MAKING_OPS", "SHIFT_KEEPING_OPS", "SIZE_OPS", "TYPED_OPS", "WEIGHTED_OPS", "Operator",
+    "INTEGER_OPS", "MAC_OPS", "MIXING_OPS", "OPERATORS", "ORDERING_OPS", "PAIR_OPS", "PARTIAL_OPS",
+    "POINTWISE_OPS", "POSITIVE_OPS", "POWER_OPS", "PRODUCT_OPS", "RANGE_KEEPING_OPS",
+    "REARRANGING_OPS", "RECURRENT_OPS", "RESIZE_OPS", "ROUNDED_OPS", "SCALE_KEEPING_OPS",
+    "SCORE_OPS", "SELF_GATED_OPS", "SHAPE_MAKING_OPS", "SHIFT_KEEPING_OPS", "SIZE_OPS", "TYPED_OPS",
+    "WEIGHTED_OPS", "Operator",
 ]  # fmt: skip
 
 Family = Literal[
@@ -37,11 +37,11 @@ class Operator:
         always_float: it multiplies, and no runtime here has an explicit INT8 kernel for it.
         rearranges: every value of its one tensor is in its result, once, at another place.
         copies_codes: it moves numbers without computing on them, so INT8 codes as well.
-        keeps_range: its values are among those of its first input, or zero: one scale fits both,
-            and Q and DQ commute with it (rule 9 of the placement guide). Resize, Pad and Split have
-            conditions.
+        keeps_range: its values are among those of its first input, or zero: one scale fits both, Q
+            and DQ commute with it (placement guide, rule 9). Resize, Pad, Split have conditions.
         stays_int8: runtimes leave it INT8 between a DequantizeLinear and the layer that reads it.
         partial: its result holds a part of what it reads, or several tensors.
+        mixes: its result holds values of several of its inputs.
         keeps_shift: what it makes of x - c is what it makes of x, less c.
         keeps_scale: f(s x) = s f(x) for s > 0, channel by channel.
         never_negative: no value of its result is below zero.
@@ -57,8 +57,7 @@ class Operator:
         computes_codes: the QOperator format, one node that computes on codes.
         folds: "exact" where IEEE 754 rounds in one way, so that a folded constant is the same on
             every machine; "rounded" where libraries differ in the last place.
-        half_risk: why float16 is too little for it: "sum" and "growth" overflow, small inputs are
-            "vanishing", an "index" needs more digits.
+        half_risk: why float16 is too little: "sum", "growth", "vanishing" inputs, a long "index".
     """
 
     family: Family | None = None
@@ -70,6 +69,7 @@ class Operator:
     keeps_range: bool = False
     stays_int8: bool = False
     partial: bool = False
+    mixes: bool = False
     keeps_shift: bool = False
     keeps_scale: bool = False
     never_negative: bool = False
@@ -131,7 +131,7 @@ OPERATORS: dict[str, Operator] = {
     "com.microsoft.QLinearSoftmax": _INTEGER,
     "com.microsoft.QLinearWhere": _INTEGER,
     "Compress": Operator(shape_from_values=True),
-    "Concat": Operator(copies_codes=True, partial=True, makes_power=True, folds="exact"),
+    "Concat": replace(_EXACT, copies_codes=True, partial=True, mixes=True, makes_power=True),
     "ConstantOfShape": Operator(typed_by_attribute=True, folds="exact"),
     "Conv": Operator(family="convolution", weighted=True, counts_macs=True),
     "ConvInteger": _INTEGER,
@@ -182,10 +182,10 @@ OPERATORS: dict[str, Operator] = {
     "LSTM": Operator(family="recurrent", counts_macs=True, always_float=True),
     "MatMul": Operator(family="product", weighted=True, counts_macs=True, folds="rounded"),
     "MatMulInteger": _INTEGER,
-    "Max": replace(_EXACT, makes_power=True),
+    "Max": replace(_EXACT, mixes=True, makes_power=True),
     "MaxPool": replace(_MOVING, keeps_shift=True, keeps_scale=True, fuses_behind_conv=True),
     "MelWeightMatrix": _ROUNDED,
-    "Min": _EXACT,
+    "Min": replace(_EXACT, mixes=True),
     "Mish": Operator(pointwise=True, self_gated=True),
     "Mod": _EXACT,
     "Mul": Operator(pointwise=True, makes_power=True, scales_scores=True, folds="exact"),
@@ -227,7 +227,7 @@ OPERATORS: dict[str, Operator] = {
     "RNN": Operator(family="recurrent", counts_macs=True, always_float=True),
     "RoiAlign": Operator(half_risk="index"),
     "Scan": Operator(family="control"),
-    "ScatterND": _EXACT,
+    "ScatterND": replace(_EXACT, mixes=True),
     "Selu": Operator(pointwise=True, folds="rounded"),
     "Shape": Operator(family="size", folds="exact"),
     "Sigmoid": Operator(never_negative=True, pointwise=True, activation=True, folds="rounded"),
@@ -255,7 +255,7 @@ OPERATORS: dict[str, Operator] = {
     "Unique": Operator(shape_from_values=True),
     "Unsqueeze": _REARRANGING,
     "Upsample": Operator(family="resize", keeps_range=True, stays_int8=True),
-    "Where": Operator(makes_power=True, scales_scores=True, folds="exact"),
+    "Where": Operator(mixes=True, makes_power=True, scales_scores=True, folds="exact"),
     "Xor": _EXACT,
 }
 """By name, with the domain in front where it is not ONNX's own, as ``graphs.view.Node`` says it."""
@@ -281,6 +281,7 @@ CODE_COPYING_OPS = _all(lambda o: o.copies_codes)
 RANGE_KEEPING_OPS = _all(lambda o: o.keeps_range)
 INT8_KEEPING_OPS = _all(lambda o: o.stays_int8)
 PARTIAL_OPS = _all(lambda o: o.partial)
+MIXING_OPS = _all(lambda o: o.mixes)
 SHIFT_KEEPING_OPS = _all(lambda o: o.keeps_shift)
 SCALE_KEEPING_OPS = _all(lambda o: o.keeps_scale)
 POSITIVE_OPS = _all(lambda o: o.never_negative)

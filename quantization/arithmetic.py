@@ -73,7 +73,8 @@ def symmetric_scale(amax: ArrayLike, *, bits: int = 8) -> NDArray[np.float32]:
     """Scale of a symmetric code: ``amax / (2**(bits-1) - 1)``, amax / 127 for INT8.
 
     An amax of 0 (a dead tensor or channel) gives scale 1.0: it must be positive, and all its
-    values are 0 whatever it is. A scale too small for float32 becomes the smallest normal one.
+    values are 0 whatever it is. A scale too small for float32 becomes the smallest normal one, and
+    one whose largest code overflows float32 the largest that does not.
 
     Args:
         amax: largest magnitude; a number, or one per channel, e.g. (C_out,).
@@ -85,8 +86,11 @@ def symmetric_scale(amax: ArrayLike, *, bits: int = 8) -> NDArray[np.float32]:
     bound = np.asarray(amax, dtype=np.float64)
     if not (np.isfinite(bound) & (bound >= 0)).all():
         raise ValueError(f"amax is {amax!r}, expected finite values >= 0; check the ranges")
-    scale = np.where(bound > 0, bound / integer_limits(bits)[1], 1.0)
-    return np.maximum(scale, np.finfo(np.float32).tiny).astype(np.float32)
+    top = integer_limits(bits)[1]
+    scale = np.where(bound > 0, bound / top, 1.0)
+    limits = np.finfo(np.float32)
+    largest = np.nextafter(limits.max / np.float32(top), np.float32(0))
+    return np.clip(scale, limits.tiny, largest).astype(np.float32)
 
 
 def activation_scale(amax: ArrayLike, *, unsigned: bool = False) -> NDArray[np.float32]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 
 import onnx
@@ -24,6 +24,8 @@ from quantization.placement.weights import channel_axis
 
 __all__ = ["Draft"]
 
+_LARGEST_AMAX = 1e30  # masks are float32's lowest, -3.4e38, whose sums and codes overflow
+
 
 class Draft:
     """Layers still candidates for INT8, and the edges quantized so far.
@@ -31,11 +33,12 @@ class Draft:
     Args:
         view: the graph.
         excluded: names of nodes the user excluded.
-        look_up: take a tensor's range from above ops that keep it; else each has its own.
+        own_ranges: each tensor has a range of its own, that of probabilities is 1; else ranges are
+            taken from above ops that keep them, and those of probabilities from samples.
         apart: names of Concats whose inputs keep scales of their own.
         lacking: operators that the runtime has no INT8 kernel for.
         attention: what becomes of the products of two activations around a Softmax.
-        observe_probabilities: a Softmax output takes the range that samples show, not 1.
+        amax: ranges of tensors, where they are known.
 
     Attributes:
         view: the graph.
@@ -52,18 +55,18 @@ class Draft:
         view: GraphView,
         excluded: frozenset[str] = frozenset(),
         *,
-        look_up: bool = True,
+        own_ranges: bool = False,
         apart: frozenset[str] = frozenset(),
         lacking: frozenset[str] = frozenset(),
         attention: Attention = "auto",
-        observe_probabilities: bool = False,
+        amax: Mapping[str, float] | None = None,
     ) -> None:
         self.view = view
         self.attention = attention
-        self._observes_probabilities = observe_probabilities
         self.lacking = lacking
         self.apart = apart
-        self._look_up = look_up
+        self._own_ranges = own_ranges
+        self._amax = amax or {}
         self.excluded = excluded
         self.layers: dict[str, Node] = {n.name: n for n in view.nodes if n.op_type in WEIGHTED_OPS}
         self.extra: set[str] = set()
@@ -113,13 +116,19 @@ class Draft:
                 axis=channel_axis(self.view, node, index),
             )
             return
-        above = self.sources(tensor) if self._look_up and not own else (tensor,)
+        above = (tensor,) if self._own_ranges or own else self.sources(tensor)
         joint = self.view.producer(above[0]) if len(above) == 1 else None
         one = len(above) == 1 and (joint is None or joint.name not in self.apart)
         observed = above[0] if one and self.is_float(above[0]) else tensor
-        self._edges[key] = QuantizedInput(
-            node=node.name, index=index, tensor=tensor, observed=observed
-        )
+        if self.overflows(tensor) is None:
+            self._edges[key] = QuantizedInput(
+                node=node.name, index=index, tensor=tensor, observed=observed
+            )
+
+    def overflows(self, tensor: str) -> float | None:
+        """The range of ``tensor`` where it is known and holds no numbers, but a mask's."""
+        amax = max((self._amax.get(name, 0.0) for name in self.sources(tensor)), default=0.0)
+        return amax if amax > _LARGEST_AMAX else None
 
     def share_weight_scale(self, node: Node, index: int) -> None:
         """Give all of the constant at input ``index``, if it is quantized, one scale."""
@@ -198,7 +207,7 @@ class Draft:
 
     def _fixed_ranges(self) -> dict[str, float]:
         """Softmax gives probabilities: amax is 1 whatever the samples, unless they are observed."""
-        if self._observes_probabilities:
+        if not self._own_ranges:
             return {}
         observed = {edge.observed for edge in self.edges} | self.extra
         makers = ((name, self.view.producer(name)) for name in sorted(observed))

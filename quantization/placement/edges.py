@@ -5,6 +5,7 @@ from __future__ import annotations
 from graphs.operators import AVERAGE_OPS, RESIZE_OPS
 from graphs.view import Node
 from quantization.placement.draft import Draft
+from quantization.placement.masked import masks
 from quantization.placement.walk import (
     conv_behind,
     conv_partition,
@@ -59,6 +60,8 @@ def skip_input(draft: Draft, node: Node) -> int | None:
     """Index of the skip input of a residual Add; None for any other Add."""
     view = draft.view
     if any(view.producer(name) is None or view.is_constant(name) for name in node.inputs):
+        return None
+    if any(masks(view, name) for name in node.inputs):
         return None
     convs = [conv_behind(view, name) for name in node.inputs]
     if convs[0] is convs[1]:  # no Conv at all, or one Conv on both sides

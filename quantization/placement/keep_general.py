@@ -12,6 +12,7 @@ __all__ = [
     "constant_layer",
     "excluded",
     "lacking_kernel",
+    "masked_values",
     "not_float32",
     "other_products",
     "unchanging_data",
@@ -49,6 +50,21 @@ def unchanging_data(draft: Draft, node: Node) -> str | None:
     data = [name for name in node.inputs[:2] if name and not draft.view.is_constant(name)]
     if data and draft.unchanging.issuperset(data):
         return f"its input {data[0]} is the same for every sample"
+    return None
+
+
+def masked_values(draft: Draft, node: Node) -> str | None:
+    """A layer that reads values beyond 1e30 stays in floating point.
+
+    They are a mask, float32's lowest; known as soon as ranges are.
+
+    Why: such a range overflows where it is computed with: OpenVINO 2026.4 makes NaN of it.
+    Longformer spreads its mask over pairs of tokens by a product.
+    Source: measured
+    """
+    for name in node.inputs[:2]:
+        if name and (amax := draft.overflows(name)) is not None:
+            return f"{name} reaches {amax:.3g}: a mask, no numbers"
     return None
 
 

@@ -13,6 +13,7 @@ __all__ = [
     "gemv",
     "grouped_transposed",
     "halved_weights",
+    "outer_product",
     "small_matmul",
     "unbounded_product",
     "vector_product",
@@ -115,6 +116,18 @@ def vector_product(draft: Draft, node: Node) -> str | None:
         if shape is not None and len(shape) == 1:
             return f"{name} has one axis"
     return None
+
+
+def outer_product(draft: Draft, node: Node) -> str | None:
+    """A Gemm or MatMul of depth 1 stays in floating point.
+
+    Why: it sums nothing: each result is one product, which float does as well without codes.
+    Longformer spreads its mask over pairs of tokens so, and float32's lowest has no INT8 range.
+    Source: ours
+    """
+    if node.op_type not in PRODUCT_OPS or _matmul_sizes(draft.view, node)[1] != 1:
+        return None
+    return "depth 1: it sums nothing"
 
 
 def unbounded_product(draft: Draft, node: Node) -> str | None:

@@ -40,21 +40,21 @@ class Rules:
     Attributes:
         keep: asked of each weighted layer; the first that answers keeps it in floating point.
         place: run once each; they leave layers, quantize edges, share scales.
-        look_up: take ranges from above ops that keep them.
-        observe_probabilities: a Softmax output takes the range that samples show, not 1: even
+        own_ranges: each tensor has a range of its own, that of probabilities is 1. Else ranges are
+            taken from above ops that keep them, and those of probabilities from samples: even
             attention to 256 positions, 0.004 each, would round to nothing in steps of 1/127.
     """
 
     keep: tuple[Callable[[Draft, Node], str | None], ...]
     place: tuple[Callable[[Draft], None], ...]
-    look_up: bool = True
-    observe_probabilities: bool = False
+    own_ranges: bool = False
 
 
 _GENERAL = (
     keep_general.excluded,
     keep_general.constant_layer,
     keep_general.unchanging_data,
+    keep_general.masked_values,
     keep_general.not_float32,
     keep_general.computed_weights,
     keep_general.lacking_kernel,
@@ -85,10 +85,14 @@ _TENSORRT = Rules(
         shared.concat,
         shared.linear_resize,
     ),
-    observe_probabilities=True,
 )
 _CPU = Rules(
-    keep=(*_GENERAL, keep_small.grouped_transposed, keep_small.vector_product),
+    keep=(
+        *_GENERAL,
+        keep_small.grouped_transposed,
+        keep_small.vector_product,
+        keep_small.outer_product,
+    ),
     place=(
         keep_general.other_products,
         edges.weighted_inputs,
@@ -100,7 +104,6 @@ _CPU = Rules(
         shared.linear_resize,
         edges_cpu.before_pass_through,
     ),
-    observe_probabilities=True,
 )
 _DLA = Rules(
     keep=_GENERAL,
@@ -110,7 +113,7 @@ _DLA = Rules(
         edges_dla.elementwise_inputs,
         edges_dla.equal_ranges,
     ),
-    look_up=False,
+    own_ranges=True,
 )
 
 PORTABLE = (keep_small.unbounded_product, keep_small.halved_weights)
@@ -143,7 +146,8 @@ def place(
         attention: ``auto`` leaves it to the profile: TensorRT's quantizes an attention where one
             INT8 kernel computes it, the others all; ``int8`` does so everywhere, ``float`` nowhere.
         amax: ranges of the tensors of a first placement, if they are known: a Concat whose
-            branches are too far apart for one scale leaves them scales of their own, but on DLA.
+            branches are too far apart for one scale leaves them scales of their own, but on DLA,
+            and what reads a mask's values is left in floating point.
 
     Raises:
         ModelError: a pattern of ``exclude`` selects nothing, no layer can be quantized, or
@@ -166,11 +170,11 @@ def place(
         draft = Draft(
             view,
             excluded,
-            look_up=rules.look_up,
+            own_ranges=rules.own_ranges,
             apart=apart,
             lacking=frozenset(lacking),
             attention=attention,
-            observe_probabilities=rules.observe_probabilities,
+            amax=amax,
         )
         return _placed(profile, draft, portable=portable)
 

@@ -19,6 +19,7 @@ from graphs.operators import (
     WEIGHTED_OPS,
 )
 from graphs.view import GraphView, Node
+from quantization.placement.masked import discards_masks
 
 __all__ = [
     "above",
@@ -42,7 +43,7 @@ def is_pass_through(view: GraphView, node: Node) -> bool:
         return node.text("mode", "nearest") == "nearest"
     if node.op_type == "Pad":
         return _pads_with_own_values(view, node)
-    return True
+    return not discards_masks(view, node)
 
 
 def values_of(node: Node, tensor: str) -> bool:
@@ -126,8 +127,12 @@ def never_negative(view: GraphView, tensor: str) -> bool:
             return False
         if node.op_type in POSITIVE_OPS or _clips_at_zero(view, node):
             continue
-        if node.op_type in AVERAGE_OPS | {"Concat"}:
-            pending.extend(i for i in node.inputs if i and not view.is_constant(i))
+        if node.op_type in AVERAGE_OPS:
+            pending.append(node.inputs[0])
+        elif node.op_type == "Concat":
+            if any(_has_negative(view, name) for name in node.inputs):
+                return False
+            pending.extend(name for name in node.inputs if not view.is_constant(name))
         elif is_pass_through(view, node):
             pending.append(node.inputs[0])
         else:
@@ -149,6 +154,12 @@ def may_be_unsigned(view: GraphView, tensor: str) -> bool:
                 pending += [name for name in use.node.outputs if name not in seen]
                 seen.update(use.node.outputs)
     return never_negative(view, tensor)
+
+
+def _has_negative(view: GraphView, name: str) -> bool:
+    """Whether ``name`` is a constant with a value below zero."""
+    value = view.constant(name)
+    return value is not None and bool(np.min(value, initial=0) < 0)
 
 
 def _clips_at_zero(view: GraphView, node: Node) -> bool:

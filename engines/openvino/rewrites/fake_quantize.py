@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 __all__ = ["fuse_qdq"]
 
+_LOWEST = np.finfo(np.float32).min
+
 
 def fuse_qdq(openvino: Any, network: Any) -> int:
     """Replace each Q/DQ pair on an activation by one FakeQuantize, in ``network`` itself.
@@ -45,18 +47,27 @@ def _fuse(openvino: Any, quantizer: Any) -> int:
             for dequantized, scale, zero_point in _dequantizers(widened):
                 if scale is None:
                     continue
-                low, high = ((code - zero_point) * scale for code in (lowest, highest))
+                low, high = (_value(code, scale, zero_point) for code in (lowest, highest))
                 ops = openvino.opset13
                 pair = ops.fake_quantize(
                     *(quantizer.input_value(index) for index in (0, 1, 2)),
-                    ops.constant(np.asarray(low, np.float32)),
-                    ops.constant(np.asarray(high, np.float32)),
+                    ops.constant(low),
+                    ops.constant(high),
                     quantizer.get_attributes()["levels"],
                 )
                 pair.set_friendly_name(dequantized.get_friendly_name())
                 dequantized.output(0).replace(pair.output(0))
                 count += 1
     return count
+
+
+def _value(
+    code: NDArray[Any], scale: NDArray[Any], zero_point: NDArray[Any]
+) -> NDArray[np.float32]:
+    """What a code stands for; -128 ends where float32 does, beside a scale of float32's lowest."""
+    exact = (code.astype(np.float64) - zero_point) * scale
+    bounded: NDArray[np.float32] = np.clip(exact, _LOWEST, -_LOWEST).astype(np.float32)
+    return bounded
 
 
 def _dequantizers(widened: Any) -> list[tuple[Any, NDArray[Any] | None, NDArray[Any]]]:
