@@ -66,8 +66,24 @@ def transposed(batch: Dim) -> onnx.ModelProto:
     return net.build("transposed", net.op("Mul", up, gate))
 
 
+def folded(batch: Dim) -> onnx.ModelProto:
+    """Attention among patches, folded into the batch as MobileViT and Swin have it, sizes lost."""
+    net = Builder(5)
+    x = net.input("x", (batch, 4, 12, 32))
+    rows = net.op("Mul", net.op("Gather", net.op("Shape", x), net.ints(0), axis=0), net.ints(4))
+    x = net.op("Reshape", x, net.op("Concat", rows, net.ints(12), net.ints(-1), axis=0))
+
+    def heads(order: list[int]) -> str:
+        parted = net.op("Reshape", net.linear(x, 32, 32), net.ints(0, 0, -1, 8))
+        return net.op("Transpose", parted, perm=order)
+
+    scores = net.op("MatMul", heads([0, 2, 1, 3]), heads([0, 2, 3, 1]))
+    scores = net.op("Softmax", net.op("Div", scores, net.scalar(3.0)), axis=-1)
+    return net.build("folded", net.op("MatMul", scores, heads([0, 2, 1, 3])))
+
+
 @pytest.mark.parametrize("batch", ["N", 2])
-@pytest.mark.parametrize("network", [chain, residual, attention, transposed])
+@pytest.mark.parametrize("network", [chain, residual, attention, transposed, folded])
 def test_results_that_are_read_twice(
     network: Callable[[Dim], onnx.ModelProto], batch: Dim, tmp_path: Path, rng: np.random.Generator
 ) -> None:

@@ -20,7 +20,14 @@ from typing import Any
 
 import numpy as np
 
-from engines.openvino.rewrites.ports import behind, constant_at, is_float, put_behind, rank_of
+from engines.openvino.rewrites.ports import (
+    behind,
+    constant_at,
+    has_weight,
+    is_float,
+    put_behind,
+    rank_of,
+)
 from engines.openvino.rewrites.reductions import EXTREMES
 
 __all__ = ["separate_channel_constants"]
@@ -28,7 +35,6 @@ __all__ = ["separate_channel_constants"]
 REDUCTIONS = (
     *("ReduceL1", "ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum"),
 )
-DEQUANTIZES = ("Convert", "Multiply", "Reshape", "Subtract", "Transpose")
 SCALED = ("Divide", "Multiply", "PRelu")
 ELEMENTWISE = (*SCALED, "Add", "Maximum", "Minimum", "Power", "SquaredDifference", "Subtract")
 
@@ -105,7 +111,7 @@ def _taken_in_by(op: Any, index: int) -> Any:
         return maker if _misreads(maker) and not moved else None
     if rounds:
         return None
-    if _has_weight(maker):
+    if has_weight(maker):
         of_rows = max(_lengths(op.input_value(1 - index)), default=0) > 0
         return maker if of_rows else None
     return maker if op.get_type_name() in SCALED else None
@@ -124,14 +130,6 @@ def _axes(reduction: Any) -> list[int] | None:
         return None if first is None else list(range(int(first.data.item()), rank))
     axes = constant_at(port)
     return None if axes is None else [int(axis) % max(rank, 1) for axis in axes.data.reshape(-1)]
-
-
-def _has_weight(product: Any) -> bool:
-    """Whether what a MatMul reads second is a constant, or codes that are made numbers."""
-    op = product.input_value(1).get_node()
-    while op.get_type_name() in DEQUANTIZES:
-        op = op.input_value(0).get_node()
-    return bool(op.get_type_name() == "Constant")
 
 
 def _state_axis(ops: Any, op: Any) -> None:

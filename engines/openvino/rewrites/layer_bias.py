@@ -21,7 +21,14 @@ from typing import Any
 
 import numpy as np
 
-from engines.openvino.rewrites.ports import LAYERS, constant_at, is_float, put_behind, readers
+from engines.openvino.rewrites.ports import (
+    LAYERS,
+    constant_at,
+    has_weight,
+    is_float,
+    put_behind,
+    readers,
+)
 
 __all__ = ["add_missing_biases", "hide_sizes"]
 
@@ -75,11 +82,15 @@ def hide_sizes(openvino: Any, network: Any) -> int:
 
 
 def _nearly_nothing(op: Any) -> Any:
-    """Next to nothing, of a product another number for each channel."""
+    """Next to nothing, of a dense layer another number for each channel.
+
+    A product of two activations may be joined to an attention, which takes no such numbers where
+    sizes are free, and OpenVINO ends ("Cannot get length of dynamic dimension", "OC: 0").
+    """
     shape = op.output(0).get_partial_shape()
     if op.get_type_name() != "MatMul" or shape.rank.is_dynamic or not shape.rank.get_length():
         return NOTHING  # two vectors make one number
-    if not shape[-1].is_static:
+    if not shape[-1].is_static or not has_weight(op):
         return NOTHING
     return NOTHING * np.arange(1, shape[-1].get_length() + 1)
 

@@ -5,12 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterable
 from typing import Any
 
-__all__ = ["LAYERS", "behind", "constant_at", "is_float", "put_behind", "rank_of", "readers"]
+__all__ = [
+    "LAYERS",
+    "behind",
+    "constant_at",
+    "has_weight",
+    "is_float",
+    "put_behind",
+    "rank_of",
+    "readers",
+]
 
 LAYERS = ("Convolution", "GroupConvolution", "MatMul")
 """What has a weight, and a constant bias as an Add behind it."""
 
 
+DEQUANTIZES = ("Convert", "Multiply", "Reshape", "Subtract", "Transpose")
 MOVES = ("Reshape", "Squeeze", "Unsqueeze")
 ENDS = ("Transpose", *MOVES)
 """What ends what a kernel takes in; shapes that are given back are taken out beforehand."""
@@ -70,6 +80,14 @@ def constant_at(port: Any) -> Any:
     while op.get_type_name() == "Reshape":
         op = op.input_value(0).get_node()
     return op if op.get_type_name() == "Constant" else None
+
+
+def has_weight(product: Any) -> bool:
+    """Whether what a MatMul reads second is a constant, or codes that are made numbers."""
+    op = product.input_value(1).get_node()
+    while op.get_type_name() in DEQUANTIZES:
+        op = op.input_value(0).get_node()
+    return bool(op.get_type_name() == "Constant")
 
 
 def put_behind(output: Any, make: Callable[[Any], Any]) -> None:
