@@ -108,7 +108,7 @@ OPERATORS: dict[str, Operator] = {
     "Atanh": _ROUNDED,
     "Attention": Operator(always_float=True),
     "AveragePool": Operator(family="average", keeps_scale=True),
-    "BatchNormalization": Operator(fuses_behind_conv=True),
+    "BatchNormalization": Operator(fuses_behind_conv=True, folds="rounded"),
     "BlackmanWindow": _ROUNDED,
     "Cast": Operator(scales_scores=True, folds="exact"),
     "CastLike": _EXACT,

@@ -66,6 +66,36 @@ def test_weight_normalisation_is_folded(rng: np.random.Generator) -> None:
     np.testing.assert_allclose(after, before, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("training", [0, 1])
+def test_weight_standardisation_is_folded(training: int, rng: np.random.Generator) -> None:
+    """BiT and normaliser-free networks: a BatchNormalization of the weights, a channel each."""
+    statistics = ["mean", "variance"] if training else []
+    nodes: Nodes = [
+        (
+            "BatchNormalization",
+            ["v", "one", "zero", "m", "s"],
+            ["unit", *statistics],
+            {"training_mode": training, "epsilon": 1e-8, "momentum": 1.0},
+        ),
+        ("Reshape", ["unit", "shape"], ["w"], {}),
+        ("Conv", ["x", "w"], ["y"], {}),
+    ]
+    constants = {
+        "v": rng.normal(0.3, 2, size=(1, 8, 36)).astype(np.float32),
+        "one": np.ones(8, np.float32),
+        "zero": np.zeros(8, np.float32),
+        "m": rng.normal(size=8).astype(np.float32),
+        "s": rng.uniform(0.5, 2, size=8).astype(np.float32),
+        "shape": np.array([8, 4, 3, 3]),
+    }
+    net = model(nodes, constants, ["N", 4, 6, 6])
+    prepared = prepare(net)
+    assert [node.op_type for node in prepared.graph.node] == ["Conv"]
+    feeds = {"x": rng.normal(size=(1, 4, 6, 6)).astype(np.float32)}
+    before, after = (load_onnxruntime(m, optimize=False)(feeds)["y"] for m in (net, prepared))
+    np.testing.assert_allclose(after, before, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("op", ["BlackmanWindow", "HammingWindow", "HannWindow"])
 def test_windows_of_sound_are_folded(op: str) -> None:
     net = model([(op, ["n"], ["w"], {}), ("Mul", ["x", "w"], ["y"], {})], {"n": 16}, ["N", 16])
