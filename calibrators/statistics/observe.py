@@ -23,6 +23,7 @@ from artefacts.libraries import require
 from artefacts.litter import scratch_folder
 from artefacts.machine import usable_cores
 from artefacts.onnxruntime_errors import onnxruntime_errors, refusal
+from artefacts.onnxruntime_session import open_session
 from artefacts.runs import stoppable
 from calibrators.samples.axes import input_specs
 from calibrators.samples.rows import Arrays, feeds_of, find_layout
@@ -237,9 +238,7 @@ def _session(model: onnx.ModelProto, tensors: Sequence[str], threads: int) -> It
         with suppress(*onnxruntime_errors()):  # what the model itself is refused for, it is below
             session = _without_reordering(ort, model, path, threads)
         try:
-            session = session or ort.InferenceSession(
-                str(path), _options(ort, threads), providers=_providers(ort)
-            )
+            session = session or open_session(str(path), _options(ort, threads), _providers(ort))
         except onnxruntime_errors() as err:
             raise ModelError(refusal(f"graph {model.graph.name!r}", "load", err)) from err
         yield _Session(session, fetched, [name for name in tensors if name in fed])
@@ -273,14 +272,14 @@ def _without_reordering(ort: Any, model: onnx.ModelProto, path: Path, threads: i
         ("session.disable_prepacking", "1"),  # only the file is wanted
     ):
         options.add_session_config_entry(key, value)
-    ort.InferenceSession(str(path), options, providers=_providers(ort))
+    open_session(str(path), options, _providers(ort))
     changed = onnx.load(optimized, load_external_data=False)
     if not as_held(changed):
         return None
     optimized.write_bytes(changed.SerializeToString())
     options = _options(ort, threads)
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    return ort.InferenceSession(str(optimized), options, providers=_providers(ort))
+    return open_session(str(optimized), options, _providers(ort))
 
 
 def _first_line(err: Exception) -> str:

@@ -16,6 +16,7 @@ from artefacts.errors import ModelError
 from artefacts.libraries import require
 from artefacts.litter import scratch_folder
 from artefacts.onnxruntime_errors import onnxruntime_errors, refusal
+from artefacts.onnxruntime_session import open_session
 from artefacts.runs import stoppable
 from graphs.comparable import before_scores, with_outputs
 from graphs.external_data import INLINE_BELOW_BYTES, save_external
@@ -84,7 +85,7 @@ def load_onnxruntime(
     what = f"model {model}" if isinstance(model, Path) else f"graph {model.graph.name!r}"
     try:
         with _source(model, outputs, scores=scores) as source:
-            session = runtime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+            session = open_session(source, options)
     except errors as err:
         raise ModelError(refusal(what, "load", err)) from err
     names = [output.name for output in session.get_outputs()]

@@ -7,7 +7,8 @@ computed once more as INT8 computes it, from the same inputs, and
 
     SQNR = 10 log10(sum y² / sum (y - y')²) dB
 
-over the samples, with y of the float layer and y' of the INT8 one.
+over the samples, with y of the float layer and y' of the INT8 one. Where channels are standardised
+behind the layer, both are.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
@@ -25,9 +25,11 @@ from artefacts.decibels import sqnr_db
 from artefacts.litter import scratch_folder
 from graphs.edit import GraphEditor
 from graphs.external_data import save_external
+from graphs.qdq import DEQUANTIZE, copies
 from graphs.tensor_data import tensor_bytes, without_data
 from graphs.view import GraphView, Node
 from quantization.measure.execution import is_large, load_onnxruntime
+from quantization.measure.standardised import standardisation_behind
 
 __all__ = ["own_sqnr_db"]
 
@@ -79,61 +81,118 @@ def _write_probe(
 
     Large weights go from the two models to the file, one after another.
     """
-    floats, view = GraphView(exact), GraphView(int8)
-    quantized = {node.name: node for node in view.nodes}
     light, large = without_data(int8, _LARGE_BYTES)
     elsewhere = {tensor.name: tensor for tensor in large}
-    editor = GraphEditor(light)
-    sums: dict[str, _Sums] = {}
-    outputs: list[str] = []
-    for node in floats.nodes:
-        if node.name in layers and node.name in quantized:
-            sums[node.name] = _compare(editor, floats, node, quantized[node.name], elsewhere)
-            outputs += sums[node.name]
-    del editor.graph.output[:]
-    editor.graph.output.extend(
-        helper.make_tensor_value_info(name, TensorProto.DOUBLE, []) for name in outputs
+    probe = _Probe(GraphEditor(light), GraphView(exact), GraphView(int8), elsewhere)
+    quantized = {node.name: node for node in probe.view.nodes}
+    sums = {
+        node.name: probe.compare(node, quantized[node.name])
+        for node in probe.floats.nodes
+        if node.name in layers and node.name in quantized
+    }
+    del probe.editor.graph.output[:]
+    probe.editor.graph.output.extend(
+        helper.make_tensor_value_info(name, TensorProto.DOUBLE, [])
+        for pair in sums.values()
+        for name in pair
     )
     if sums:
-        save_external(editor.finish(), path, elsewhere=elsewhere)
+        save_external(probe.editor.finish(), path, elsewhere=elsewhere)
     return sums
 
 
-def _compare(
-    editor: GraphEditor,
-    floats: GraphView,
-    node: Node,
-    quantized: Node,
-    elsewhere: dict[str, TensorProto],
-) -> _Sums:
-    """Let the float copy make what the INT8 layer made, and sum both powers in float64."""
-    names, place, made = editor.names, quantized.position + 1, quantized.outputs[0]
-    coded, noise = names.tensor(f"{made}_int8"), names.tensor(f"{made}_noise")
-    editor.node(quantized).output[0] = coded
-    again = NodeProto()
-    again.CopyFrom(node.proto)
-    names.rename(again, f"{node.name}_float")
-    for index, name in enumerate(node.inputs):
-        held = floats.initializers.get(name)
-        if held is not None and tensor_bytes(held) >= _LARGE_BYTES:
-            again.input[index] = editor.placeholder(f"{name}_float", held)
-            elsewhere[again.input[index]] = held
-            continue
-        value = floats.constant(name) if name else None
-        if value is not None:
-            again.input[index] = editor.constant(f"{name}_float", value)
-    subtract = names.node("Sub", [made, coded], [noise], wanted=noise)
-    editor.insert(place, again)
-    editor.insert(place, subtract)
-    return _power(editor, place, made), _power(editor, place, noise)
+class _Probe:
+    """An INT8 graph that gets float copies of its layers.
 
+    Args:
+        editor: of the INT8 graph without its large weights.
+        floats: the float network.
+        view: the INT8 graph.
+        elsewhere: large weights by name; those of the copies are added.
+    """
 
-def _power(editor: GraphEditor, place: int, tensor: str) -> str:
-    """Name of a scalar: the sum of a tensor's squares."""
-    names = editor.names
-    wide, power = names.tensor(f"{tensor}_f64"), names.tensor(f"{tensor}_power")
-    cast = names.node("Cast", [tensor], [wide], wanted=wide, to=onnx.TensorProto.DOUBLE)
-    total = names.node("ReduceSumSquare", [wide], [power], wanted=power, keepdims=0)
-    editor.insert(place, cast)
-    editor.insert(place, total)
-    return power
+    def __init__(
+        self,
+        editor: GraphEditor,
+        floats: GraphView,
+        view: GraphView,
+        elsewhere: dict[str, TensorProto],
+    ) -> None:
+        self.editor = editor
+        self.floats = floats
+        self.view = view
+        self._elsewhere = elsewhere
+        self._known: dict[str, str] = {}
+
+    def compare(self, node: Node, quantized: Node) -> _Sums:
+        """Let the float copy make what the INT8 layer made, and sum both powers in float64."""
+        names, place, made = self.editor.names, quantized.position + 1, quantized.outputs[0]
+        coded, noise = names.tensor(f"{made}_int8"), names.tensor(f"{made}_noise")
+        self.editor.node(quantized).output[0] = coded
+        again = self._float_copy(node)
+        again.input[:] = [self._unrounded(name) for name in again.input]
+        self.editor.insert(place, again)
+        exact, read = made, made
+        for behind in standardisation_behind(self.floats, node):
+            exact, coded = (
+                self._put(place, self._float_copy(behind), {read: tensor})
+                for tensor in (exact, coded)
+            )
+            read = behind.outputs[0]
+        self.editor.insert(place, names.node("Sub", [exact, coded], [noise], wanted=noise))
+        return self._power(place, exact), self._power(place, noise)
+
+    def _float_copy(self, node: Node) -> NodeProto:
+        """A node of the float network, with its own constants."""
+        again = NodeProto()
+        again.CopyFrom(node.proto)
+        self.editor.names.rename(again, f"{node.name}_float")
+        for index, name in enumerate(node.inputs):
+            held = self.floats.initializers.get(name)
+            if held is not None and tensor_bytes(held) >= _LARGE_BYTES:
+                again.input[index] = self.editor.placeholder(f"{name}_float", held)
+                self._elsewhere[again.input[index]] = held
+                continue
+            value = self.floats.constant(name) if name else None
+            if value is not None:
+                again.input[index] = self.editor.constant(f"{name}_float", value)
+        return again
+
+    def _unrounded(self, tensor: str) -> str:
+        """The same values as the float network has them, where they were rounded further up."""
+        if tensor not in self._known:
+            self._known[tensor] = self._above(tensor)
+        return self._known[tensor]
+
+    def _above(self, tensor: str) -> str:
+        node = self.view.producer(tensor)
+        if node is None or self.view.is_constant(tensor):
+            return tensor
+        if node.op_type == DEQUANTIZE:
+            coder = self.view.producer(node.inputs[0])
+            return tensor if coder is None else coder.inputs[0]
+        found = {name: self._unrounded(name) for name in node.inputs if name and copies(node)}
+        if all(before == after for before, after in found.items()):
+            return tensor
+        again = NodeProto()
+        again.CopyFrom(node.proto)
+        self.editor.names.rename(again, f"{node.name}_float")
+        return self._put(node.position + 1, again, found, tensor)
+
+    def _put(self, place: int, copy: NodeProto, inputs: Mapping[str, str], wanted: str = "") -> str:
+        """Insert a copy of a node that reads others; its result, which stands for ``wanted``."""
+        copy.input[:] = [inputs.get(name, name) for name in copy.input]
+        results = {name: self.editor.names.tensor(f"{name}_alone") for name in copy.output if name}
+        copy.output[:] = [results.get(name, "") for name in copy.output]
+        self.editor.insert(place, copy)
+        return results[wanted] if wanted else next(iter(results.values()))
+
+    def _power(self, place: int, tensor: str) -> str:
+        """Name of a scalar: the sum of a tensor's squares."""
+        names = self.editor.names
+        wide, power = names.tensor(f"{tensor}_f64"), names.tensor(f"{tensor}_power")
+        cast = names.node("Cast", [tensor], [wide], wanted=wide, to=TensorProto.DOUBLE)
+        total = names.node("ReduceSumSquare", [wide], [power], wanted=power, keepdims=0)
+        self.editor.insert(place, cast)
+        self.editor.insert(place, total)
+        return power

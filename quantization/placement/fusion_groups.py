@@ -2,8 +2,9 @@
 
 A Conv-Add-ReLU is one kernel: leaving the Conv in float and the Add's other input in INT8 would
 split it and add reformats. So the unit of every decision is the layer with the Q/DQ edges of the
-nodes behind it in its kernel (rule 24 of the placement guide, tensorrt.md section 5). The two
-products of an attention are one kernel of TensorRT's, too.
+nodes behind it in its kernel (rule 24 of the placement guide, tensorrt.md section 5), and of the
+nodes before it that move what it alone reads. The two products of an attention are one kernel of
+TensorRT's, too.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass
 
 from graphs.macs import macs
+from graphs.qdq import copies
 from graphs.view import GraphView, Node
 from quantization.placement import Floating, Placement
 from quantization.placement.attention import pairs_of_products
@@ -52,6 +54,7 @@ def fusion_groups(view: GraphView, placement: Placement) -> tuple[Group, ...]:
     for name in dict.fromkeys(readers):
         node = nodes[name]
         root = node if name in weighted else _root(view, node, quantized, weighted)
+        root = root if root is not node else _only_layer_behind(view, node, weighted) or node
         root = first.get(root.name, root)
         members.setdefault(root.name, []).append(node)
     groups = [
@@ -107,6 +110,21 @@ def _root(view: GraphView, node: Node, quantized: Set[tuple[str, int]], weighted
             if layer is not None and layer.name in weighted:
                 return layer
     return node
+
+
+def _only_layer_behind(view: GraphView, node: Node, weighted: Set[str]) -> Node | None:
+    """The layer that alone reads what ``node`` moves, if it moves and one does."""
+    found: dict[str, Node] = {}
+    pending = [node] if copies(node) and node.name not in weighted else []
+    while pending:
+        for use in [use for name in pending.pop().outputs for use in view.uses(name)]:
+            if use.node.name in weighted:
+                found[use.node.name] = use.node
+            elif copies(use.node):
+                pending.append(use.node)
+            else:
+                return None
+    return next(iter(found.values())) if len(found) == 1 else None
 
 
 def _restricted(placement: Placement, keep: Callable[[str], bool]) -> Placement:

@@ -7,7 +7,7 @@ import pytest
 from graphs.view import GraphView
 from quantization.placement import Placement, place
 from quantization.placement.fusion_groups import fusion_groups, leave_float, only
-from tests.networks import NETWORKS, bert, resnet
+from tests.networks import NETWORKS, Builder, bert, resnet
 
 
 def edges(placement: Placement) -> set[tuple[str, int]]:
@@ -79,3 +79,19 @@ def test_released_layers_say_why() -> None:
     last = leave_float(placement, [group], why="99 % were asked for").floating[-1]
     assert (last.node, last.op_type, last.rule) == (group.name, "Conv", "search")
     assert last.why == "99 % were asked for"
+
+
+def test_what_is_moved_for_one_layer_goes_with_it() -> None:
+    """Else its codes stay when the layer is left in float, and round for nobody."""
+    net = Builder()
+    x = net.op("Transpose", net.input("x", ("N", 16, 8)), perm=[0, 2, 1])
+    one = net.linear(net.op("Reshape", x, net.ints(0, 4, 2, 16)), 16, 32)
+    y = net.op("Transpose", net.op("Relu", one), perm=[0, 2, 1, 3])
+    model = net.build("moved", net.linear(y, 32, 8), net.linear(y, 32, 4))
+    placement = place(model, profile="cpu")
+    groups = {group.name: group for group in fusion_groups(GraphView(model), placement)}
+    assert groups["n_MatMul_0"].nodes == ("n_Transpose_0", "n_MatMul_0")
+    assert groups["n_Transpose_1"].nodes == ("n_Transpose_1",)
+    assert groups["n_MatMul_1"].nodes == ("n_MatMul_1",)
+    rest = leave_float(placement, [groups["n_MatMul_0"]], why="tried")
+    assert {edge.node for edge in rest.activations} == {"n_Transpose_1"}

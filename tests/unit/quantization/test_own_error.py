@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 
 from graphs.comparable import with_outputs
@@ -11,7 +12,7 @@ from quantization.arithmetic import activation_scale
 from quantization.improve.improved import as_calibrated
 from quantization.measure.execution import load_onnxruntime
 from quantization.measure.own_error import own_sqnr_db
-from quantization.placement import place
+from quantization.placement import Profile, place
 from quantization.write.weights import quantize_weight
 from tests.networks import Builder
 from tests.networks.running import sqnr_db
@@ -81,3 +82,41 @@ def test_what_is_always_zero_has_no_error(rng: np.random.Generator) -> None:
     feed = {"x": rng.uniform(0.1, 1.0, size=(4, 16)).astype(np.float32)}
     assert set(own_sqnr_db(model, int8, placement.int8_nodes, [feed])) == {"n_MatMul_0"}
     assert own_sqnr_db(model, int8, (), [feed]) == {}
+
+
+def bands(bank: np.ndarray, factors: np.ndarray) -> onnx.ModelProto:
+    """A filter bank, whose bands are standardised behind it."""
+    net = Builder()
+    y = net.op("Transpose", net.input("x", ("N", 32, 8)), perm=[0, 2, 1])
+    y = net.op("Transpose", net.op("MatMul", y, net.constant(bank)), perm=[0, 2, 1])
+    y = net.op("Sub", y, net.constant(np.full((32, 1), 0.1, np.float32)))
+    return net.build("bands", net.op("Tanh", net.op("Div", y, net.constant(factors))))
+
+
+@pytest.mark.parametrize("profile", ["tensorrt", "cpu"])
+@pytest.mark.parametrize("spread", [1.0, 1000.0])
+def test_where_bands_are_standardised(
+    spread: float, profile: Profile, rng: np.random.Generator
+) -> None:
+    """Uneven factors make quiet bands count; the cpu's pair stands before the Transpose."""
+    bank = (rng.normal(size=(32, 32)) * np.geomspace(1, spread, 32)).astype(np.float32)
+    factors = np.abs(bank).max(axis=0)[:, None]
+    model = bands(bank, factors)
+    feed = {"x": (rng.normal(size=(16, 32, 8)) / np.arange(1, 33)[:, None]).astype(np.float32)}
+    placement = place(model, profile=profile)
+    assert {e.node for e in placement.activations} == {
+        "n_Transpose_0" if profile == "cpu" else "n_MatMul_0"
+    }
+    amax = observed_amax(model, feed)
+    ranges = ranges_of(model, {name: amax[name] for name in placement.tensors})
+    int8 = as_calibrated(model, ranges).quantized(placement)
+    found = own_sqnr_db(model, int8, placement.int8_nodes, [feed])
+
+    x = feed["x"].astype(np.float64).transpose(0, 2, 1)
+    scale = float(activation_scale(np.abs(x).max()))
+    coded = quantize_weight(GraphView(model), placement.weights[0])
+    exact = x @ bank.astype(np.float64)
+    actual = (np.rint(x / scale) * scale) @ (coded.codes * coded.scale.astype(np.float64))
+    if spread > 1:
+        exact, actual = ((values - 0.1) / factors[:, 0] for values in (exact, actual))
+    assert found["n_MatMul_0"] == pytest.approx(sqnr_db(exact, actual), abs=0.05)
