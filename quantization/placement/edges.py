@@ -5,7 +5,7 @@ from __future__ import annotations
 from graphs.operators import AVERAGE_OPS, RESIZE_OPS
 from graphs.view import Node
 from quantization.placement.draft import Draft
-from quantization.placement.masked import masks
+from quantization.placement.masked import is_masked
 from quantization.placement.walk import (
     conv_behind,
     conv_partition,
@@ -61,7 +61,7 @@ def skip_input(draft: Draft, node: Node) -> int | None:
     view = draft.view
     if any(view.producer(name) is None or view.is_constant(name) for name in node.inputs):
         return None
-    if any(masks(view, name) for name in node.inputs):
+    if any(is_masked(view, name) for name in node.inputs):
         return None
     convs = [conv_behind(view, name) for name in node.inputs]
     if convs[0] is convs[1]:  # no Conv at all, or one Conv on both sides

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from quantization.placement.draft import Draft
+from quantization.placement.masked import discards_masks, is_masked
 from quantization.placement.walk import is_pass_through, values_of
 
 __all__ = ["elementwise_inputs", "equal_ranges", "every_tensor"]
@@ -14,7 +15,8 @@ _POOLING = frozenset({"AveragePool", "GlobalAveragePool", "GlobalMaxPool", "MaxP
 def every_tensor(draft: Draft) -> None:
     """Every float tensor gets a range of its own, network outputs too.
 
-    Weighted layers read their weights as INT8, every other node its activations.
+    Weighted layers read their weights as INT8, every other node its activations. Not what is
+    masked with -inf or -1e9, nor the mask: no scale is one for both.
 
     Why: a layer with one tensor without a scale falls back to FP16, to the GPU, or fails.
     Source: [dla], [modelopt]
@@ -23,9 +25,11 @@ def every_tensor(draft: Draft) -> None:
         weighted = node.name in draft.layers
         for index, name in enumerate(node.inputs):
             variable = bool(name) and not draft.view.is_constant(name)
-            if (weighted and index < 2) or (variable and not weighted):
+            read = index < 2 if weighted else variable
+            if read and not (variable and is_masked(draft.view, name)):
                 draft.quantize(node, index)
-    draft.extra.update(name for name in draft.view.outputs if draft.is_float(name))
+    outputs = (name for name in draft.view.outputs if draft.is_float(name))
+    draft.extra.update(name for name in outputs if not is_masked(draft.view, name))
 
 
 def elementwise_inputs(draft: Draft) -> None:
@@ -36,7 +40,9 @@ def elementwise_inputs(draft: Draft) -> None:
     """
     for node in draft.view.nodes:
         if node.op_type in _ELEMENTWISE:
-            draft.share(name for name in node.inputs if name and not draft.view.is_constant(name))
+            names = [name for name in node.inputs if name and not draft.view.is_constant(name)]
+            if not any(is_masked(draft.view, name) for name in names):
+                draft.share(names)
 
 
 def equal_ranges(draft: Draft) -> None:
@@ -47,6 +53,8 @@ def equal_ranges(draft: Draft) -> None:
     """
     for node in draft.view.nodes:
         joins = node.op_type == "Concat"
+        if discards_masks(draft.view, node):
+            continue
         if joins or node.op_type in _POOLING or is_pass_through(draft.view, node):
             read = node.inputs if joins else node.inputs[:1]
             written = [name for name in node.outputs if name and values_of(node, name)]

@@ -11,36 +11,35 @@ import numpy as np
 from graphs.operators import MIXING_OPS, POINTWISE_OPS, RANGE_KEEPING_OPS
 from graphs.view import GraphView, Node
 
-__all__ = ["discards_masks", "masks"]
+__all__ = ["discards_masks", "is_masked"]
 
 _MASK = 1e4  # the least that exporters mask with; float16 ends at 65504
+_MOVES = RANGE_KEEPING_OPS - {"MaxPool", "Pad"}
+_BOUNDS = ("Clip", "Max", "Min")  # what they limit by is seldom there
 _DEPTH = 4  # (1 - mask) * -1e9, cast and unsqueezed, added to the values
 
 
 def discards_masks(view: GraphView, node: Node) -> bool:
     """Whether ``node`` is a MaxPool of values some of which are masked."""
-    if node.op_type != "MaxPool":
-        return False
-    tensor = node.inputs[0]
-    while (maker := view.producer(tensor)) and maker.op_type in RANGE_KEEPING_OPS - {"Pad"}:
+    return node.op_type == "MaxPool" and is_masked(view, node.inputs[0])
+
+
+def is_masked(view: GraphView, tensor: str) -> bool:
+    """Whether places of ``tensor`` are masked, or it is the mask to add, (1 - mask) * -1e9."""
+    while (maker := view.producer(tensor)) and maker.op_type in _MOVES:
         tensor = maker.inputs[0]
-    return masks(view, tensor)
-
-
-def masks(view: GraphView, tensor: str) -> bool:
-    """Whether ``tensor`` is what is added where values are to be masked: (1 - mask) * -1e9."""
-    maker = view.producer(tensor)
     return maker is not None and _reads_mask(view, maker, _DEPTH)
 
 
 def _reads_mask(view: GraphView, node: Node, depth: int) -> bool:
     """Whether a constant of this size is joined, written, or added to what ``node`` makes."""
-    if node.op_type not in MIXING_OPS | POINTWISE_OPS | RANGE_KEEPING_OPS:
+    if node.op_type not in MIXING_OPS | POINTWISE_OPS | _MOVES | {"Pad"}:
         return False
     for name in filter(None, node.inputs):
         value = view.constant(name)
         if value is not None:
-            if value.dtype.kind == "f" and np.abs(value).max(initial=0) >= _MASK:
+            large = value.dtype.kind == "f" and np.abs(value).max(initial=0) >= _MASK
+            if large and node.op_type not in _BOUNDS:
                 return True
             continue
         maker = view.producer(name)

@@ -104,3 +104,19 @@ def test_no_code_of_a_scale_overflows() -> None:
     scale = symmetric_scale(largest)
     assert np.isfinite(np.float32(127) * scale)
     assert scale == pytest.approx(largest / 127, rel=1e-6)
+
+
+@pytest.mark.parametrize(("how", "value"), MASKS)
+def test_a_calibration_cache_has_no_scale_for_a_mask(how: str, value: float) -> None:
+    """One scale for a mask and the values beside it would leave nothing of those."""
+    placement = place(masked(how, value), profile="dla")
+    assert {"MaxPool_0", "Relu_0", "Conv_1", "Relu_1"} <= set(placement.tensors)
+    assert not {"Transpose_0", f"{how}_0", "Mul_0"} & set(placement.tensors)
+    assert not any("MaxPool_0" in group for group in placement.shared)
+
+
+def test_what_limits_is_no_mask() -> None:
+    net = Builder()
+    x = net.op("Clip", net.conv(net.input("x", ("N", 16, 8, 8)), 32), *map(net.scalar, (-6e4, 6e4)))
+    placement = place(net.build("limited", net.max_pool(x, 3)), profile="dla")
+    assert {"Clip_0", "MaxPool_0"} <= set(placement.tensors)
