@@ -84,9 +84,18 @@ def test_equal_outputs_are_exact_and_constants_are_no_excuse(rng: np.random.Gene
 def test_limits_lie_between_10_and_60_db(rng: np.random.Generator) -> None:
     graph = rng.normal(size=1000)
     assert meter_of(graph, graph, graph + 1e-6).limit_db == 60.0
-    assert meter_of(-graph, graph, graph).limit_db == 10.0
+    assert meter_of(0.4 * graph, graph, -graph).limit_db == 10.0
     assert meter_of(None, graph, graph).limit_db == 60.0
     assert meter_of(None, graph, graph * 1.01, limit_db=25.0).explained
+
+
+def test_far_from_float_an_engine_as_near_as_its_graph_is_right(rng: np.random.Generator) -> None:
+    """A detector of 11 dB: both roundings are independent, and 8 dB from each other."""
+    plain, first, second = rng.normal(size=(3, 50_000))
+    graph = plain + 10 ** (-11 / 20) * first
+    for own_db, explained in ((11.1, True), (8.5, True), (7.5, False)):
+        engine = plain + 10 ** (-own_db / 20) * second
+        assert meter_of(plain, graph, engine).explained is explained
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
