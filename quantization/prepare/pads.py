@@ -9,8 +9,9 @@ an axis of n values, kernel k, dilation d and stride s is, by ONNX's definition 
 which with stride 1 does not depend on n; an odd value goes to the end with SAME_UPPER.
 
 **A Pad of its own** is taken in by what pads with the same value: zeros by a convolution, and by an
-average that counts its padding; -inf by a MaxPool, and zeros where no value is below zero. One
-kernel less, and no tensor of -inf, whose range nobody could take.
+average that counts its padding; -inf by a MaxPool, and zeros where no value is below zero. So there
+is no tensor of -inf, whose range nobody could take. (TensorRT-RTX 1.7 joins zeros by itself: the
+same 17 kernels of a network with four such Pads.)
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from graphs.walk import attributes, constants, nodes, operator, producers
 __all__ = ["take_in_pads", "write_pads"]
 
 SAME = ("SAME_UPPER", "SAME_LOWER")
+_TAKING = ("AveragePool", "Conv", "MaxPool")
 _LOWEST = float(np.finfo(np.float32).min)  # exporters write it for -inf; no value is below either
 
 
@@ -60,15 +62,12 @@ def take_in_pads(model: ModelProto) -> bool:
     return changed
 
 
-_TAKING = ("AveragePool", "Conv", "MaxPool")
-
-
 def _constant_pads(pad: NodeProto, known: Mapping[str, TensorProto]) -> list[int] | None:
     """What a Pad adds before and after each spatial axis; None where it does anything else."""
     if attributes(pad).get("mode", b"constant") != b"constant" or pad.input[1] not in known:
         return None
     numbers = numpy_helper.to_array(known[pad.input[1]])
-    if len(pad.input) > 3 and pad.input[3]:  # the axes that are padded are named, not all
+    if any(pad.input[3:]) or numbers.size % 2:  # the axes that are padded are named, not all
         return None
     before, after = numbers.reshape(2, -1).tolist()
     if numbers.min(initial=0) < 0 or any(before[:2]) or any(after[:2]):
@@ -84,9 +83,10 @@ def _pads_alike(
 ) -> bool:
     """Whether the layer's own padding counts for it as the value of the Pad does."""
     name = pad.input[2] if len(pad.input) > 2 else ""
-    if name and name not in known:
+    constant = numpy_helper.to_array(known[name]) if name in known else np.zeros(0 if name else 1)
+    if constant.size != 1:
         return False
-    value = float(numpy_helper.to_array(known[name]).reshape(-1)[0]) if name else 0.0
+    value = float(constant.item())
     if operator(node) != "MaxPool":
         return value == 0
     if len([output for output in node.output if output]) > 1:
