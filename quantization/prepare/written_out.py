@@ -13,6 +13,7 @@ which neither TensorRT nor OpenVINO reads, and which are a line of arithmetic ea
     Where           of booleans through int32, which onnxruntime chooses from
     Attention       its products, so that they are placed (quantization.prepare.attention)
     Einsum          of two terms, the MatMul that it is (quantization.prepare.einsum)
+    Col2Im          of patches side by side, Reshapes and a Transpose (quantization.prepare.patches)
     DFT, STFT       products with cosines and sines (quantization.prepare.spectra)
 
 Operators of text, categories and trees stay as they are, and are refused by name.
@@ -30,6 +31,7 @@ from graphs.walk import attributes, nodes, operator
 from quantization.prepare.attention import write_attention
 from quantization.prepare.einsum import write_einsum
 from quantization.prepare.linear_models import write_classifier, write_columns, write_regressor
+from quantization.prepare.patches import write_col2im
 from quantization.prepare.spectra import write_dft, write_stft
 from quantization.prepare.writer import Writer
 
@@ -163,6 +165,7 @@ def _in_types(writer: Writer, node: NodeProto, wanted: Sequence[int]) -> list[No
 
 _RULES: dict[str, Callable[[Writer, NodeProto], list[NodeProto]]] = {
     "Attention": write_attention,
+    "Col2Im": write_col2im,
     "DFT": write_dft,
     "Einsum": write_einsum,
     "GlobalLpPool": _global_lp_pool,
