@@ -22,7 +22,7 @@ _DRAWS = 2000
 _AT_ONCE = 100
 _TURNS = 4  # looks at every sample
 # Beyond the largest distance of any draw: there are 10,000 requests, and more, and all of them are
-# as far from these samples as these are from all that there might have been. With 1.25 one of 30
+# as far from these samples as these are from all that there might have been. With 1.25 one of 24
 # sets of 200 samples raised an alarm in 10,000 requests; with 1.4 none of 90 did. An index of
 # stability grows with the square of a shift.
 _MARGINS = Distances(saturation=1.4, psi=2.0, ks=1.4, step_psi=2.0, colour_ks=1.4)
