@@ -31,12 +31,16 @@ def open_session(source: str | bytes, options: Any, providers: Sequence[Any] = _
     """
     runtime = require("onnxruntime", extra="cpu")
     fallback = int(len(providers) > 1)  # to the same provider it would only print that it tries
-    try:
+
+    def session() -> Any:
         return runtime.InferenceSession(
             source, options, providers=list(providers), enable_fallback=fallback
         )
+
+    try:
+        return session()
     except RuntimeError as err:
         if _LOST not in str(err):
             raise
     options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-    return runtime.InferenceSession(source, options, providers=list(providers))
+    return session()

@@ -60,8 +60,8 @@ def _leave(given: Calibrated, erased: dict[str, float], improver: Improver) -> C
     """The network with some layers in float, and a line that says so."""
     groups = fusion_groups(GraphView(given.model), given.placement)
     lost = [group for group in groups if not erased.keys().isdisjoint(group.nodes)]
-    worst = max(LEAST_OWN_DB, *erased.values())
-    why = f"INT8 alone leaves less than {worst:.3g} dB of it: one scale for values too far apart"
+    limit = LEAST_OWN_DB if max(erased.values()) < LEAST_OWN_DB else LEAST_STANDARDISED_DB
+    why = f"INT8 alone leaves less than {limit:g} dB of it: one scale for values too far apart"
     placement = leave_float(given.placement, lost, why=why, rule="erased")
     names = f"{', '.join(list(erased)[:_SHOWN])}{', …' if len(erased) > _SHOWN else ''}"
     improver.screen.add(

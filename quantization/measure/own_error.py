@@ -129,34 +129,30 @@ class _Probe:
         names, place, made = self.editor.names, quantized.position + 1, quantized.outputs[0]
         coded, noise = names.tensor(f"{made}_int8"), names.tensor(f"{made}_noise")
         self.editor.node(quantized).output[0] = coded
-        again = self._float_copy(node)
-        again.input[:] = [self._unrounded(name) for name in again.input]
-        self.editor.insert(place, again)
+        inputs = {name: self._unrounded(name) for name in node.inputs} | self._constants(node)
+        self.editor.insert(place, self._copy(node, inputs))
         exact, read = made, made
         for behind in standardisation_behind(self.floats, node):
+            constants, result = self._constants(behind), behind.outputs[0]
             exact, coded = (
-                self._put(place, self._float_copy(behind), {read: tensor})
+                self._put(place, behind, constants | {read: tensor}, result)
                 for tensor in (exact, coded)
             )
-            read = behind.outputs[0]
+            read = result
         self.editor.insert(place, names.node("Sub", [exact, coded], [noise], wanted=noise))
         return self._power(place, exact), self._power(place, noise)
 
-    def _float_copy(self, node: Node) -> NodeProto:
-        """A node of the float network, with its own constants."""
-        again = NodeProto()
-        again.CopyFrom(node.proto)
-        self.editor.names.rename(again, f"{node.name}_float")
-        for index, name in enumerate(node.inputs):
+    def _constants(self, node: Node) -> dict[str, str]:
+        """Constants of a node of the float network, and their names in the INT8 graph."""
+        names: dict[str, str] = {}
+        for name in filter(None, node.inputs):
             held = self.floats.initializers.get(name)
             if held is not None and tensor_bytes(held) >= _LARGE_BYTES:
-                again.input[index] = self.editor.placeholder(f"{name}_float", held)
-                self._elsewhere[again.input[index]] = held
-                continue
-            value = self.floats.constant(name) if name else None
-            if value is not None:
-                again.input[index] = self.editor.constant(f"{name}_float", value)
-        return again
+                names[name] = self.editor.placeholder(f"{name}_float", held)
+                self._elsewhere[names[name]] = held
+            elif (value := self.floats.constant(name)) is not None:
+                names[name] = self.editor.constant(f"{name}_float", value)
+        return names
 
     def _unrounded(self, tensor: str) -> str:
         """The same values as the float network has them, where they were rounded further up."""
@@ -174,18 +170,22 @@ class _Probe:
         found = {name: self._unrounded(name) for name in node.inputs if name and copies(node)}
         if all(before == after for before, after in found.items()):
             return tensor
-        again = NodeProto()
-        again.CopyFrom(node.proto)
-        self.editor.names.rename(again, f"{node.name}_float")
-        return self._put(node.position + 1, again, found, tensor)
+        return self._put(node.position + 1, node, found, tensor)
 
-    def _put(self, place: int, copy: NodeProto, inputs: Mapping[str, str], wanted: str = "") -> str:
-        """Insert a copy of a node that reads others; its result, which stands for ``wanted``."""
-        copy.input[:] = [inputs.get(name, name) for name in copy.input]
+    def _put(self, place: int, node: Node, inputs: Mapping[str, str], wanted: str) -> str:
+        """Insert a copy that reads others and makes tensors of its own; that of ``wanted``."""
+        copy = self._copy(node, inputs)
         results = {name: self.editor.names.tensor(f"{name}_alone") for name in copy.output if name}
         copy.output[:] = [results.get(name, "") for name in copy.output]
         self.editor.insert(place, copy)
-        return results[wanted] if wanted else next(iter(results.values()))
+        return results[wanted]
+
+    def _copy(self, node: Node, inputs: Mapping[str, str]) -> NodeProto:
+        copy = NodeProto()
+        copy.CopyFrom(node.proto)
+        self.editor.names.rename(copy, f"{node.name}_float")
+        copy.input[:] = [inputs.get(name, name) for name in copy.input]
+        return copy
 
     def _power(self, place: int, tensor: str) -> str:
         """Name of a scalar: the sum of a tensor's squares."""

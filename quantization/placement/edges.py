@@ -61,8 +61,6 @@ def skip_input(draft: Draft, node: Node) -> int | None:
     view = draft.view
     if any(view.producer(name) is None or view.is_constant(name) for name in node.inputs):
         return None
-    if any(is_masked(view, name) for name in node.inputs):
-        return None
     convs = [conv_behind(view, name) for name in node.inputs]
     if convs[0] is convs[1]:  # no Conv at all, or one Conv on both sides
         return None
@@ -75,7 +73,10 @@ def skip_input(draft: Draft, node: Node) -> int | None:
         if conv is not None and common == conv.name:
             return None
     conv = convs[conv_side]
-    return 1 - conv_side if conv is not None and conv.name in draft.layers else None
+    if conv is None or conv.name not in draft.layers:
+        return None
+    masks = any(is_masked(view, name) for name in node.inputs)
+    return None if masks else 1 - conv_side
 
 
 def average_pool(draft: Draft) -> None:

@@ -54,7 +54,6 @@ def fusion_groups(view: GraphView, placement: Placement) -> tuple[Group, ...]:
     for name in dict.fromkeys(readers):
         node = nodes[name]
         root = node if name in weighted else _root(view, node, quantized, weighted)
-        root = root if root is not node else _only_layer_behind(view, node, weighted) or node
         root = first.get(root.name, root)
         members.setdefault(root.name, []).append(node)
     groups = [
@@ -103,19 +102,22 @@ def _first_products(view: GraphView, placement: Placement) -> dict[str, Node]:
 
 
 def _root(view: GraphView, node: Node, quantized: Set[tuple[str, int]], weighted: Set[str]) -> Node:
-    """The layer in whose kernel ``node`` runs: the one that makes its float input."""
+    """The layer in whose kernel ``node`` runs, or that alone reads what it moves; else itself.
+
+    It runs in that of the layer which makes its float input.
+    """
     for index, name in enumerate(node.inputs):
         if (node.name, index) not in quantized and not view.is_constant(name):
             layer = conv_partition(view, name)
             if layer is not None and layer.name in weighted:
                 return layer
-    return node
+    return _only_layer_behind(view, node, weighted) or node
 
 
 def _only_layer_behind(view: GraphView, node: Node, weighted: Set[str]) -> Node | None:
     """The layer that alone reads what ``node`` moves, if it moves and one does."""
     found: dict[str, Node] = {}
-    pending = [node] if copies(node) and node.name not in weighted else []
+    pending = [node] if copies(node) else []
     while pending:
         for use in [use for name in pending.pop().outputs for use in view.uses(name)]:
             if use.node.name in weighted:

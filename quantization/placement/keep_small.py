@@ -122,7 +122,6 @@ def outer_product(draft: Draft, node: Node) -> str | None:
     """A Gemm or MatMul of depth 1 stays in floating point.
 
     Why: it sums nothing: each result is one product, which float does as well without codes.
-    Longformer spreads its mask over pairs of tokens so, and float32's lowest has no INT8 range.
     Source: ours
     """
     if node.op_type not in PRODUCT_OPS or _matmul_sizes(draft.view, node)[1] != 1:

@@ -6,7 +6,9 @@ INT8 could take. ``F.pad(x, pads, value=-inf)`` and ``torch.where(mask, x, -inf)
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any
+
+from numpy.typing import NDArray
 
 from graphs.operators import MIXING_OPS, POINTWISE_OPS, RANGE_KEEPING_OPS
 from graphs.view import GraphView, Node
@@ -14,7 +16,9 @@ from graphs.view import GraphView, Node
 __all__ = ["discards_masks", "is_masked"]
 
 _MASK = 1e4  # the least that exporters mask with; float16 ends at 65504
-_MOVES = RANGE_KEEPING_OPS - {"MaxPool", "Pad"}
+_KEEPS = RANGE_KEEPING_OPS - {"MaxPool"}
+_MOVES = _KEEPS - {"Pad"}
+_HANDS_ON = MIXING_OPS | POINTWISE_OPS | _KEEPS
 _BOUNDS = ("Clip", "Max", "Min")  # what they limit by is seldom there
 _DEPTH = 4  # (1 - mask) * -1e9, cast and unsqueezed, added to the values
 
@@ -33,16 +37,21 @@ def is_masked(view: GraphView, tensor: str) -> bool:
 
 def _reads_mask(view: GraphView, node: Node, depth: int) -> bool:
     """Whether a constant of this size is joined, written, or added to what ``node`` makes."""
-    if node.op_type not in MIXING_OPS | POINTWISE_OPS | _MOVES | {"Pad"}:
+    if node.op_type not in _HANDS_ON:
         return False
     for name in filter(None, node.inputs):
         value = view.constant(name)
         if value is not None:
-            large = value.dtype.kind == "f" and np.abs(value).max(initial=0) >= _MASK
-            if large and node.op_type not in _BOUNDS:
+            if node.op_type not in _BOUNDS and _is_large(value):
                 return True
             continue
         maker = view.producer(name)
         if depth > 1 and maker is not None and _reads_mask(view, maker, depth - 1):
             return True
     return False
+
+
+def _is_large(value: NDArray[Any]) -> bool:
+    # Without abs, which would be a second copy of a table of words.
+    found = max(value.max(initial=0), -value.min(initial=0)) if value.dtype.kind == "f" else 0
+    return bool(found >= _MASK)
