@@ -31,6 +31,11 @@ UNREAD: dict[str, tuple[str, dict[str, Any], int]] = {
         {},
         18,
     ),
+    "Resize to sizes of axes 2, -1 beside free ones": (
+        'y = Resize <mode="linear", axes=[2,-1]> (x, , , sides)',
+        {},
+        18,
+    ),
     "ScatterND with reduction add": ('y = ScatterND <reduction="add"> (x, first, row)', {}, 18),
     "ScatterElements with reduction max": (
         'y = ScatterElements <reduction="max"> (x, places, row)',

@@ -135,6 +135,11 @@ def unsupported_setting(view: GraphView) -> Found:
             yield node, "Mod of floats without fmod"
         elif node.op_type.startswith("Reduce") and any(map(computed, node.inputs[1:])):
             yield node, f"{node.op_type} over axes that are computed"
+        elif node.op_type == "Resize" and any(node.inputs[3:]) and _leaves_free(view, node):
+            yield (
+                node,
+                f"Resize to sizes of axes {_shown(node.attributes['axes'])} beside free ones",
+            )
 
 
 def unsupported_type(view: GraphView) -> Found:
@@ -167,6 +172,17 @@ def missing_plugin(view: GraphView) -> Found:
             yield node, node.op_type
         elif node.op_type == "ScatterElements" and node.text("reduction", "none") != "none":
             yield node, f"ScatterElements with reduction {node.text('reduction', '')}"
+
+
+def _leaves_free(view: GraphView, node: Node) -> bool:
+    """Whether ``node`` names the axes that it stretches, and another one has no fixed size."""
+    shape = view.shape(node.inputs[0])
+    axes = _listed(node.attributes.get("axes", range(-len(shape or ()), 0)))
+    stretches = node.text("keep_aspect_ratio_policy", "stretch") == "stretch"
+    return (shape is not None and stretches) and any(
+        size is None and axis not in axes and axis - len(shape) not in axes
+        for axis, size in enumerate(shape)
+    )
 
 
 def _is_float(view: GraphView, node: Node) -> bool:

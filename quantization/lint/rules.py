@@ -135,7 +135,8 @@ RULES: dict[str, Rule] = {
         severity="fatal",
         find=lint_operators.unsupported_setting,
         why="The parser knows this operator, and refuses it as it is set here.",
-        mend="Export the model with what the parser takes, or end it before this node.",
+        mend="Export the model with what the parser takes, or end it before this node; `prepare` "
+        "names the sizes of all axes of a Resize.",
         link=_OPERATORS,
     ),
     "unsupported-type": Rule(

@@ -46,12 +46,11 @@ def take_in_pads(model: ModelProto) -> bool:
     changed = False
     for node in nodes(model):
         pad = makers.get(node.input[0]) if operator(node) in _TAKING else None
-        if pad is None or operator(pad) != "Pad":
+        if pad is None or operator(pad) != "Pad" or not _pads_alike(node, pad, known, makers):
             continue
-        pads = _constant_pads(pad, known)
-        if pads is None or not _pads_alike(node, pad, known, makers):
-            continue
-        total = _joined(node, pads, known)
+        windows = _windows(node, known)
+        pads = _constant_pads(pad, known, 2 + len(windows))
+        total = _joined(node, windows, pads) if pads is not None else None
         if total is not None:
             node.input[0] = pad.input[0]
             set_attribute(node, "auto_pad", None)
@@ -62,17 +61,32 @@ def take_in_pads(model: ModelProto) -> bool:
     return changed
 
 
-def _constant_pads(pad: NodeProto, known: Mapping[str, TensorProto]) -> list[int] | None:
-    """What a Pad adds before and after each spatial axis; None where it does anything else."""
-    if attributes(pad).get("mode", b"constant") != b"constant" or pad.input[1] not in known:
+def _windows(node: NodeProto, known: Mapping[str, TensorProto]) -> list[int]:
+    """The window of each spatial axis; empty where a convolution's weights are no constant."""
+    if operator(node) == "Conv":
+        return list(known[node.input[1]].dims[2:]) if node.input[1] in known else []
+    return list(attributes(node).get("kernel_shape", ()))
+
+
+def _constant_pads(pad: NodeProto, known: Mapping[str, TensorProto], rank: int) -> list[int] | None:
+    """What a Pad adds before and after each spatial axis; None where it does anything else.
+
+    Pad-18 may name the axes that it pads, from the end, too; else it says them all.
+    """
+    named = pad.input[3] if len(pad.input) > 3 else ""
+    if attributes(pad).get("mode", b"constant") != b"constant":
+        return None
+    if pad.input[1] not in known or (named and named not in known):
         return None
     numbers = numpy_helper.to_array(known[pad.input[1]])
-    if any(pad.input[3:]) or numbers.size % 2:  # the axes that are padded are named, not all
+    axes = numpy_helper.to_array(known[named]).ravel() if named else np.arange(rank)
+    if numbers.size != 2 * axes.size or np.any(axes < -rank) or np.any(axes >= rank):
+        return None  # a tensor of another rank than the layer takes: who runs it says so
+    both = np.zeros((2, rank), np.int64)
+    both[:, axes] = numbers.reshape(2, -1)
+    if np.any(both < 0) or np.any(both[:, :2]):
         return None
-    before, after = numbers.reshape(2, -1).tolist()
-    if numbers.min(initial=0) < 0 or any(before[:2]) or any(after[:2]):
-        return None
-    return [*before[2:], *after[2:]]
+    return [int(each) for each in both[:, 2:].ravel()]
 
 
 def _pads_alike(
@@ -96,29 +110,26 @@ def _pads_alike(
     return value <= _LOWEST or (value == 0 and positive)
 
 
-def _joined(node: NodeProto, pads: list[int], known: Mapping[str, TensorProto]) -> list[int] | None:
+def _joined(node: NodeProto, windows: list[int], pads: list[int]) -> list[int] | None:
     """The layer's padding and that of a Pad; None where the layer cannot have it.
 
-    Runtimes refuse a pooling whose padding is as wide as its window. Where the last window is
-    rounded up, it may start in values, but not in padding.
+    Runtimes refuse a pooling whose padding is as wide as its window; a convolution may have any,
+    as a causal one with dilations needs it. Where the last window is rounded up, it may start in
+    values, but not in padding.
     """
     given: dict[str, Any] = attributes(node)
-    if operator(node) == "Conv":
-        kernel = list(known[node.input[1]].dims[2:]) if node.input[1] in known else []
-    else:
-        kernel = list(given.get("kernel_shape", ()))
-        if given.get("ceil_mode", 0) or any(each != 1 for each in given.get("dilations", ())):
-            return None
     kind = given.get("auto_pad", b"NOTSET")
-    if kind not in (b"NOTSET", b"VALID"):
-        return None
     own = list(given.get("pads", ()) if kind == b"NOTSET" else ()) or [0] * len(pads)
-    if len(pads) != 2 * len(kernel) or len(own) != len(pads):
+    if kind not in (b"NOTSET", b"VALID") or not pads or len(own) != len(pads):
+        return None
+    total = [first + second for first, second in zip(own, pads, strict=True)]
+    if operator(node) == "Conv":
+        return total
+    if given.get("ceil_mode", 0) or any(each != 1 for each in given.get("dilations", ())):
         return None
     if operator(node) == "AveragePool" and any(own) and not given.get("count_include_pad", 0):
         return None  # zeros that count in front of padding that does not
-    total = [first + second for first, second in zip(own, pads, strict=True)]
-    fits = all(pad < size for pad, size in zip(total, [*kernel, *kernel], strict=True))
+    fits = all(pad < size for pad, size in zip(total, [*windows, *windows], strict=True))
     return total if fits else None
 
 

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from graphs.edit import set_attribute
 from graphs.shapes import values
 from graphs.walk import constants, is_default_domain, nodes
+from quantization.prepare.resizes import constant_scales
 
 __all__ = ["fold_sizes"]
 
@@ -34,6 +38,8 @@ def fold_sizes(model: ModelProto) -> bool:
             continue
         if node.op_type == "Reshape":
             changed |= sweep.fix_target(node)
+        elif node.op_type == "Resize":
+            changed |= sweep.fix_scales(node)
         elif node.op_type in _RULES:
             sweep.follow(node)
         changed |= sweep.fix_inputs(node)
@@ -106,6 +112,21 @@ class _Sweep:
                 node.attribute.remove(attribute)
         return changed
 
+    def fix_scales(self, node: NodeProto) -> bool:
+        """Resize by constant scales where the sizes are computed, or of named axes."""
+        named = any(a.name == "axes" for a in node.attribute)
+        target = self.of(node.input[3]) if len(node.input) > 3 else None
+        source = self.dims(node.input[0])
+        if target is None or source is None or (node.input[3] in self.known and not named):
+            return False
+        scales = constant_scales(node, source, target)
+        if scales is None:
+            return False
+        self._add(node, 2, f"{node.output[0]}//scales", np.array(scales, np.float32))
+        del node.input[3:]
+        set_attribute(node, "axes", None)
+        return True
+
     def fix_inputs(self, node: NodeProto) -> bool:
         """Replace inputs that are fixed sizes by constants."""
         changed = False
@@ -123,11 +144,15 @@ class _Sweep:
         dtype = helper.tensor_dtype_to_np_dtype(elem_type)
         array = np.array(sizes, dtype).reshape(-1 if rank else ())
         name = f"{node.input[index]}//sizes:" + ",".join(str(size) for size in sizes)
+        self._add(node, index, name, array)
+        return True
+
+    def _add(self, node: NodeProto, index: int, name: str, array: NDArray[Any]) -> None:
+        """Let a node read a new constant, or the one that has its name."""
         if name not in self.known:
             self.known[name] = self.graph.initializer.add()
             self.known[name].CopyFrom(numpy_helper.from_array(array, name))
         node.input[index] = name
-        return True
 
 
 def _axis(node: NodeProto) -> int:

@@ -10,6 +10,7 @@ which neither TensorRT nor OpenVINO reads, and which are a line of arithmetic ea
     GlobalLpPool    the length of each channel (OpenVINO lacks it)
     OneHot          of indices, depth and values in types that onnxruntime counts with
     Range           of ends that are scalars, where they became constants of one axis
+    Resize          to sizes of some axes, of all (quantization.prepare.resizes)
     Where           of booleans through int32, which onnxruntime chooses from
     Attention       its products, so that they are placed (quantization.prepare.attention)
     Einsum          of two terms, the MatMul that it is (quantization.prepare.einsum)
@@ -32,6 +33,7 @@ from quantization.prepare.attention import write_attention
 from quantization.prepare.einsum import write_einsum
 from quantization.prepare.linear_models import write_classifier, write_columns, write_regressor
 from quantization.prepare.patches import write_col2im
+from quantization.prepare.resizes import write_all_sizes
 from quantization.prepare.spectra import write_dft, write_stft
 from quantization.prepare.writer import Writer
 
@@ -171,6 +173,7 @@ _RULES: dict[str, Callable[[Writer, NodeProto], list[NodeProto]]] = {
     "GlobalLpPool": _global_lp_pool,
     "OneHot": _one_hot,
     "Range": _range,
+    "Resize": write_all_sizes,
     "STFT": write_stft,
     "Where": _where,
     "ai.onnx.ml.ArrayFeatureExtractor": write_columns,

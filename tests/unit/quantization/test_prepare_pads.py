@@ -131,3 +131,28 @@ def test_a_pad_that_others_read_stays_for_them(rng: np.random.Generator) -> None
     assert sorted(operators(prepared)) == ["Abs", "Conv", "Pad", "Tanh"]
     assert next(n for n in prepared.graph.node if n.op_type == "Conv").input[0].startswith("Tanh")
     assert same(model, prepared, rng)
+
+
+@pytest.mark.parametrize(("axes", "pads"), [((2, -1), (2, 1, 0, 1)), ((-1, 0), (1, 0, 2, 0))])
+def test_a_pad_may_name_its_axes(
+    axes: tuple[int, ...], pads: tuple[int, ...], rng: np.random.Generator
+) -> None:
+    net = Builder(opset=18)
+    x = net.op("Tanh", net.input("x", ("N", 4, 9, 7)))
+    pad = net.op("Pad", x, net.ints(*pads), net.scalar(0.0), net.ints(*axes))
+    conv = net.op("Conv", pad, net.weight((6, 4, 3, 3), 36), kernel_shape=[3, 3])
+    model = net.build("named", conv)
+    prepared = prepare(model)
+    assert operators(prepared) == ["Tanh", "Conv"]
+    assert same(model, prepared, rng)
+
+
+def test_a_causal_convolution_pads_more_than_its_kernel(rng: np.random.Generator) -> None:
+    net = Builder()
+    x = net.op("Tanh", net.input("x", ("N", 4, 9, 7)))
+    pad = net.op("Pad", x, net.ints(0, 0, 0, 8, 0, 0, 0, 0))
+    conv = net.op("Conv", pad, net.weight((6, 4, 1, 3), 12), kernel_shape=[1, 3], dilations=[1, 4])
+    model = net.build("causal", conv)
+    prepared = prepare(model)
+    assert operators(prepared) == ["Tanh", "Conv"]
+    assert same(model, prepared, rng)

@@ -1,0 +1,84 @@
+"""A map that is resized to computed sizes, or by named axes: INT8 in every library, any batch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+import engines
+from engines import BuildOptions
+from quantization.placement import place
+from quantization.prepare.prepare import prepare
+from quantization.write.insert import insert_qdq
+from tests.integration.rtx_compiler import compile_model
+from tests.networks import Builder
+from tests.networks.running import minmax_ranges, random_feeds, run, sqnr_db
+
+
+def decoder(target: str, size: int) -> onnx.ModelProto:
+    """A level of a U-Net: the small map resized to the size of the large one, joined, convolved."""
+    net = Builder(5, opset=18)
+    large = net.op(
+        "Relu",
+        net.op(
+            "Conv",
+            net.input("x", ("N", 8, size, size)),
+            net.weight((16, 8, 3, 3), 72),
+            pads=[1] * 4,
+        ),
+    )
+    small = net.op(
+        "Relu",
+        net.op("Conv", large, net.weight((16, 16, 3, 3), 144), pads=[1] * 4, strides=[2, 2]),
+    )
+    sizes = net.ints(size, size)
+    ways = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric"}
+    ways["nearest_mode"] = "floor"
+    if target == "axes":
+        up = net.op("Resize", small, "", "", sizes, axes=[2, 3], **ways)
+    else:
+        kept = net.op("Slice", net.op("Shape", small), net.ints(0), net.ints(2), net.ints(0))
+        up = net.op("Resize", small, "", "", net.op("Concat", kept, sizes, axis=0), **ways)
+    joined = net.op("Concat", up, large, axis=1)
+    conv = net.op("Conv", joined, net.weight((8, 32, 3, 3), 288), pads=[1] * 4)
+    return net.build("decoder", conv)
+
+
+def int8_graph(
+    profile: str, model: onnx.ModelProto, feeds: dict[str, np.ndarray]
+) -> onnx.ModelProto:
+    placement = place(model, profile=profile, portable=engines.cpu_isa() == "portable")
+    return insert_qdq(model, placement, minmax_ranges(model, placement.tensors, feeds))
+
+
+@pytest.mark.parametrize("size", [16, 13], ids=["twice", "13/7"])
+@pytest.mark.parametrize("target", ["axes", "computed"])
+def test_the_decoder_runs_int8_on_the_cpu(
+    target: str, size: int, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    pytest.importorskip("openvino", reason="needs pip install '.[cpu]'")
+    model = decoder(target, size)
+    feeds = random_feeds(model, rng, dynamic=2)
+    graph = int8_graph("cpu", prepare(model), feeds)
+    onnx.save(graph, tmp_path / "m.onnx")
+    options = BuildOptions(target="cpu", threads=1)
+    manifest = engines.build(tmp_path / "m.onnx", tmp_path / "m.engine", options)
+    assert manifest.coverage is not None
+    assert manifest.coverage.int8_mac_share == 1.0
+    with engines.load(tmp_path / "m.engine") as engine:
+        found = engine(feeds)
+    wanted = run(graph, feeds, optimize=False)
+    assert min(sqnr_db(values, found[name]) for name, values in wanted.items()) > 30
+
+
+@pytest.mark.parametrize("size", [16, 13], ids=["twice", "13/7"])
+@pytest.mark.parametrize("target", ["axes", "computed"])
+def test_the_decoder_compiles_for_tensorrt(
+    target: str, size: int, rng: np.random.Generator
+) -> None:
+    model = decoder(target, size)
+    graph = int8_graph("tensorrt", prepare(model), random_feeds(model, rng, dynamic=2))
+    assert compile_model(graph.SerializeToString(), parse_only=True).errors == ()
