@@ -43,7 +43,8 @@ def residual_add(draft: Draft) -> None:
     """A residual Add reads its skip input as INT8 and the convolution's side as it is.
 
     The side that comes straight from a Conv is the convolution's; if both do (a down-sampling
-    shortcut), the one farther from where they part.
+    shortcut), the one farther from where they part. Neither where positions are added that no
+    sample changes, or taken off again behind.
 
     Why: Conv and Add fuse into one kernel whose output has the skip's precision. A float skip
     stops the next Q from fusing; a Q/DQ on the convolution's side breaks the fusion.
@@ -59,7 +60,9 @@ def residual_add(draft: Draft) -> None:
 def skip_input(draft: Draft, node: Node) -> int | None:
     """Index of the skip input of a residual Add; None for any other Add."""
     view = draft.view
-    if any(view.producer(name) is None or view.is_constant(name) for name in node.inputs):
+    if any(view.producer(name) is None or _never_changes(draft, name) for name in node.inputs):
+        return None
+    if _is_taken_off(draft, node.outputs[0]):
         return None
     convs = [conv_behind(view, name) for name in node.inputs]
     if convs[0] is convs[1]:  # no Conv at all, or one Conv on both sides
@@ -77,6 +80,30 @@ def skip_input(draft: Draft, node: Node) -> int | None:
         return None
     masks = any(is_masked(view, name) for name in node.inputs)
     return None if masks else 1 - conv_side
+
+
+def _never_changes(draft: Draft, tensor: str) -> bool:
+    """Whether no sample changes a tensor: a constant, or a grid that is repeated for a batch."""
+    return draft.view.is_constant(tensor) or tensor in draft.unchanging
+
+
+def _is_taken_off(draft: Draft, total: str) -> bool:
+    """Whether what no sample changes is subtracted from a sum, place by place.
+
+    A flow is where a pixel is less where it was: what remains is smaller than the steps of the
+    sum (RAFT, for the CPU: 12.9 dB with both sides of such sums in INT8, 25.5 with neither).
+    """
+    view, pending = draft.view, [total]
+    while pending:
+        for use in view.uses(pending.pop()):
+            if use.node.op_type == "Sub":
+                other = use.node.inputs[1 - use.index]
+                shape = view.shape(other) or ()
+                if _never_changes(draft, other) and any(size != 1 for size in shape[-2:]):
+                    return True
+            elif is_pass_through(view, use.node):
+                pending += use.node.outputs
+    return False
 
 
 def average_pool(draft: Draft) -> None:

@@ -54,6 +54,39 @@ def test_residual_add_reads_the_skip_only(shortcut: bool, conv_first: bool) -> N
     assert {edge.tensor for edge in added} == {"Conv_1" if shortcut else "Relu_0"}
 
 
+def flow(way: str, constant: tuple[int, ...]) -> onnx.ModelProto:
+    """Positions that two convolutions move: what they are less ``constant`` is read again."""
+    net = Builder()
+    x = net.relu(net.conv(net.input("x", ("N", 32, 8, 8)), 32))
+    where = net.constant(net.rng.uniform(0, 8, constant).astype(np.float32))
+    if way == "repeated":  # for each sample of a free batch
+        batch = net.op("Slice", net.op("Shape", x), net.ints(0), net.ints(1))
+        where = net.op("Expand", where, net.op("Concat", batch, net.ints(1, 1, 1), axis=0))
+    moved = net.op("Add", where, net.conv(x, 32))
+    moved = net.op("Add", moved, net.conv(net.relu(net.conv(x, 32)), 32))
+    change = net.op("Add" if way == "kept" else "Sub", moved, where)
+    weight = net.weight((16, 32, 3, 3), 288)
+    return net.build("flow", net.relu(net.op("Conv", change, weight)))
+
+
+@pytest.mark.parametrize("profile", ["tensorrt", "cpu"])
+@pytest.mark.parametrize("way", ["constant", "repeated"])
+def test_positions_that_are_taken_off_again_are_no_skips(way: str, profile: str) -> None:
+    placement = place(flow(way, (1, 32, 8, 8)), profile=profile)
+    assert not [edge for edge in placement.activations if edge.node.startswith("n_Add")]
+
+
+@pytest.mark.parametrize(
+    ("way", "constant"), [("constant", (1, 32, 1, 1)), ("kept", (1, 32, 8, 8))]
+)
+def test_a_sum_less_a_number_for_each_channel_has_a_skip(
+    way: str, constant: tuple[int, ...]
+) -> None:
+    placement = place(flow(way, constant))
+    assert ("n_Add_1", 0) in edges_of(placement)
+    assert ("n_Add_0", 0) not in edges_of(placement), "a constant is no skip"
+
+
 def test_residual_add_of_equal_paths_keeps_the_second_as_the_convolutions() -> None:
     net = Builder()
     x = net.relu(net.conv(net.input("x", (1, 32, 8, 8)), 32))
