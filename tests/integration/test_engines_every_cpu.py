@@ -151,6 +151,23 @@ def test_largest_values_in_front_of_int8(
     assert worst_db(int8, tmp_path / "m.engine", random_feeds(model, rng, dynamic=3)) > 45
 
 
+@pytest.mark.parametrize("between", [None, "Relu", "Add"])
+@pytest.mark.parametrize("last", ["ReduceMax", "ReduceMin"])
+@pytest.mark.parametrize("batch", ["N", 3])
+def test_largest_of_largest_values_in_front_of_int8(
+    batch: int | str, last: str, between: str | None, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    net = Builder(5)
+    x = net.relu(net.conv(net.input("x", (batch, 16, 6, 6)), 32))
+    y = net.op("ReduceMax", x, axes=[-1], keepdims=0)
+    if between is not None:
+        y = net.op(between, y, *([net.scalar(1.0)] if between == "Add" else []))
+    y = net.op(last, y, axes=[-1], keepdims=0)
+    model = net.build("largest", net.gemm(y, 32, 8))
+    int8 = build_int8(model, tmp_path / "m.engine", rng)
+    assert worst_db(int8, tmp_path / "m.engine", random_feeds(model, rng, dynamic=3)) > 45
+
+
 def clipped(low: int, high: int, dtype: type, rng: np.random.Generator) -> onnx.ModelProto:
     """Clip between Q and DQ of an activation, as Brevitas writes four bits."""
     codes = rng.integers(-60, 61, (8, 16, 1, 1)).astype(np.int8)

@@ -34,14 +34,14 @@ def separate_reductions(openvino: Any, network: Any) -> int:
     for quantizer in network.get_ordered_ops():
         if quantizer.get_type_name() != "FakeQuantize" or not _one_scale(quantizer):
             continue
-        maker = quantizer.input_value(0).get_node()
-        if maker.get_type_name() in EXTREMES:
-            _move_up(openvino.opset13, quantizer, maker)
-        elif behind(maker, EXTREMES) is not None:
-            _separate(openvino.opset13, quantizer)
-        else:
-            continue
-        count += 1
+        first = quantizer
+        while (maker := first.input_value(0).get_node()).get_type_name() in EXTREMES:
+            first = _move_up(openvino.opset13, first, maker)  # of the largest value of largest ones
+        moved = first is not quantizer
+        if behind(maker, EXTREMES) is not None:
+            _separate(openvino.opset13, first)
+            moved = True
+        count += moved
     network.validate_nodes_and_infer_types()
     return count
 
@@ -51,14 +51,15 @@ def _one_scale(quantizer: Any) -> bool:
     return all(op.get_type_name() == "Constant" and op.data.size == 1 for op in limits)
 
 
-def _move_up(ops: Any, quantizer: Any, reduction: Any) -> None:
-    """``FQ(max(x))`` → ``max(FQ(x))``; other readers of the reduction keep it."""
+def _move_up(ops: Any, quantizer: Any, reduction: Any) -> Any:
+    """``FQ(max(x))`` → ``max(FQ(x))``, the new FQ; other readers of the reduction keep it."""
     rounded = _quantizer_of(ops, quantizer, reduction.input_value(0))
     make = ops.reduce_max if reduction.get_type_name() == "ReduceMax" else ops.reduce_min
     axes, keep = reduction.input_value(1), reduction.get_attributes()["keep_dims"]
     moved = make(rounded, axes, keep)
     moved.set_friendly_name(reduction.get_friendly_name())
     quantizer.output(0).replace(moved.output(0))
+    return rounded
 
 
 def _separate(ops: Any, quantizer: Any) -> None:
