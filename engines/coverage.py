@@ -140,7 +140,8 @@ def openvino_precisions(executed: Iterable[Mapping[str, str]]) -> dict[str, str]
 
     Args:
         executed: one mapping a node, with ``layerType``, ``originalLayersNames`` (the names of
-            everything that was fused into it, comma-separated) and ``runtimePrecision``.
+            everything that was fused into it, comma-separated) and ``runtimePrecision``; its
+            ``weight``, where that is known.
     """
     found: dict[str, str] = {}
     nodes = list(executed)
@@ -148,8 +149,9 @@ def openvino_precisions(executed: Iterable[Mapping[str, str]]) -> dict[str, str]
     for kinds in (OPENVINO_COMPUTE, ("Subgraph",)):
         for info in (node for node in nodes if node["layerType"] in kinds):
             names, precision = executed_kernel(info)
-            for name in names:
+            for name in (*names, info.get("weight", "")):
                 found.setdefault(name, precision)
+    found.pop("", None)
     return found
 
 
@@ -165,8 +167,9 @@ def openvino_kernels(executed: Iterable[Mapping[str, str]]) -> dict[str, str]:
     found: dict[str, str] = {}
     for info in executed:
         kernel = OPENVINO_SUFFIX.sub("", info["name"])
-        for name in executed_kernel(info)[0]:
+        for name in (*executed_kernel(info)[0], info.get("weight", "")):
             found.setdefault(name, kernel)
+    found.pop("", None)
     return found
 
 

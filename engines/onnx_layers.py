@@ -47,7 +47,8 @@ class Layer:
     """A node whose work counts: ``promised`` when both operands come from DequantizeLinear.
 
     ``fused_with`` names the Add of a bias, or the Softmax of an attention: a runtime that fuses
-    product and bias, or Q·Kᵀ, Softmax and ·V, into one kernel may keep only that name.
+    product and bias, or Q·Kᵀ, Softmax and ·V, into one kernel may keep only that name; and codes of
+    weights, which a runtime that makes the layer anew multiplies by.
     """
 
     name: str
@@ -117,7 +118,9 @@ def weighted_layers(
             promised=node.op_type in WEIGHTED_OPS
             and all(is_dequantized(view, name) for name in node.inputs[:2]),
             macs=work(view, node),
-            fused_with=frozenset(_bias_names(view, node) or _softmax_names(view, node)),
+            fused_with=frozenset(
+                (_bias_names(view, node) or _softmax_names(view, node)) | _code_names(view, node)
+            ),
         )
         for node in view.nodes
         if node.op_type in MAC_OPS or (node.op_type in CONTROL_OPS and work(view, node))
@@ -195,6 +198,14 @@ def _softmax_names(view: GraphView, node: Node) -> set[str]:
             elif after.op_type in SCORE_OPS | INT8_KEEPING_OPS:
                 pending += after.outputs
     return {name for softmax in found for name in _names(softmax)}
+
+
+def _code_names(view: GraphView, node: Node) -> set[str]:
+    """Name of the constant whose codes a layer multiplies by."""
+    maker = view.producer(node.inputs[1]) if len(node.inputs) > 1 else None
+    if maker is None or maker.op_type != DEQUANTIZE:
+        return set()
+    return {maker.inputs[0]} & view.initializers.keys()
 
 
 def _names(node: Node) -> set[str]:

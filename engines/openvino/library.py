@@ -85,13 +85,28 @@ def settings(threads: int | None, precision: str) -> dict[str, Any]:
 
 
 def executed_nodes(compiled: Any) -> list[dict[str, str]]:
-    """What a compiled model executes, in order: name, kind, precision and origin of each node."""
+    """What a compiled model executes, in order: name, kind, precision and origin of each node.
+
+    ``weight`` is the constant that it alone multiplies by, where it has one: the name that is left
+    of a layer that OpenVINO makes anew (``x - layer(y)``, of negated weights).
+    """
     keys = ("layerType", "originalLayersNames", "runtimePrecision")
     return [
-        {"name": node.get_friendly_name()} | {key: str(info[key].value) for key in keys}
+        {"name": node.get_friendly_name(), "weight": _weight(node)}
+        | {key: str(info[key].value) for key in keys}
         for node in compiled.get_runtime_model().get_ordered_ops()
         for info in [node.get_rt_info()]
     ]
+
+
+def _weight(node: Any) -> str:
+    """Name of the constant on the right that no other node reads; "" where there is none."""
+    port = node.input_value(1) if node.get_input_size() > 1 else None
+    if port is None or len(port.get_target_inputs()) > 1:
+        return ""
+    maker = port.get_node()
+    held = str(maker.get_rt_info()["layerType"].value) == "Const"
+    return str(maker.get_friendly_name()) if held else ""
 
 
 def port_index(ports: Sequence[Any], name: str) -> int:

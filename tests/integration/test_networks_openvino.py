@@ -156,6 +156,16 @@ def test_a_concat_of_both_signs_stays_int8_where_openvino_reads_the_file(tmp_pat
     assert [precisions[f"n_Conv_{number}"] for number in range(4)] == ["int8"] * 4
 
 
+def test_layers_that_are_subtracted_are_seen_to_run(tmp_path: Path) -> None:
+    """OpenVINO adds layers of negated weights instead, under names of its own (N-BEATS)."""
+    net = Builder()
+    x = net.input("x", ("N", 40))
+    for _ in range(2):
+        hidden = net.relu(net.gemm(x, 40, 64))
+        x = net.op("Sub", x, net.gemm(hidden, 64, 40))
+    built(prepare(net.build("residues", net.gemm(x, 40, 8))), tmp_path, unsigned=False)
+
+
 @pytest.mark.parametrize("ratio", [8.0, 1000.0])
 def test_branches_far_apart_are_executed_as_promised(
     ratio: float, tmp_path: Path, rng: np.random.Generator
