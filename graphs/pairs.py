@@ -34,6 +34,7 @@ __all__ = [
     "ANY_TWO",
     "PAIR_LIMIT",
     "beyond_pairs",
+    "nearer_of_pair",
     "pair_partners",
     "pairing_axis",
     "pairing_axis_of",
@@ -125,9 +126,8 @@ def pair_partners(shape: Sequence[int], axis: int, rows: int | None) -> NDArray[
 
 def saturating(codes: NDArray[Any], partners: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Which codes of rows (..., K) belong to a pair that can saturate."""
-    values = codes.astype(np.int32)
-    other = values[..., partners]
-    together = (np.abs(values) + np.abs(other) > PAIR_LIMIT) & (values * other > 0)
+    values = codes.astype(np.int16)
+    together = np.abs(values + values[..., partners]) > PAIR_LIMIT  # of two signs never
     return np.asarray(together & (partners >= 0))
 
 
@@ -149,7 +149,7 @@ def within_pairs(values: Floats, partners: NDArray[np.int64]) -> Floats:
     to integers they still keep the limit.
     """
     clipped = np.clip(values, -127.0, 127.0)
-    return np.asarray(clipped - np.sign(clipped) * _excess(clipped, partners) / 2)
+    return np.asarray(clipped - np.copysign(_excess(clipped, partners) / 2, clipped))
 
 
 def beyond_pairs(values: Floats, partners: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -157,9 +157,18 @@ def beyond_pairs(values: Floats, partners: NDArray[np.int64]) -> NDArray[np.bool
     return np.asarray(_excess(np.clip(values, -127.0, 127.0), partners) > 0)
 
 
+def nearer_of_pair(values: Floats, others: Floats) -> Floats:
+    """What :func:`within_pairs` makes of real codes whose partners are ``others``."""
+    clipped = np.clip(values, -127.0, 127.0)
+    half = _excess_of(clipped, np.clip(others, -127.0, 127.0)) / 2
+    return np.asarray(clipped - np.copysign(half, clipped))
+
+
 def _excess(clipped: Floats, partners: NDArray[np.int64]) -> Floats:
     """What the pair of each code has too much; 0 where it has not."""
-    other = clipped[..., partners]
-    excess = np.abs(clipped) + np.abs(other) - _INSIDE
-    binds = (excess > 0) & (clipped * other > 0) & (partners >= 0)
-    return np.where(binds, excess, 0.0)
+    return np.where(partners >= 0, _excess_of(clipped, clipped[..., partners]), 0.0)
+
+
+def _excess_of(clipped: Floats, others: Floats) -> Floats:
+    # Of two signs, the sum's magnitude is less than either's: no pair of those is too large.
+    return np.maximum(np.abs(clipped + others) - _INSIDE, 0.0)

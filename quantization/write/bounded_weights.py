@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from artefacts.threads import in_parallel
 from graphs.pairs import (
     beyond_pairs,
     pair_partners,
@@ -35,7 +36,7 @@ __all__ = [
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
-_MOST_VALUES = 1 << 20  # that are worked on at once, in a dozen copies
+_MOST_VALUES = 1 << 18  # that are worked on at once, in a dozen copies that a cache holds
 # The largest pair is 127 + 127: above 254 / 128 of its scale no row has a pair that binds.
 _FACTORS = np.linspace(1.0, 254 / 128, 17)
 
@@ -98,18 +99,22 @@ def bounded_scale(
     some, first = rows[binding], scale[binding]
     row, place, mate = _binding_pairs(some / first[..., None], partners)
     bound = some[row, place]  # a larger scale binds no others
-    weight = 1.0 if importance is None else np.broadcast_to(importance, rows.shape)[binding]
+    weight = None if importance is None else np.broadcast_to(importance, rows.shape)[binding]
+    error = np.empty_like(some)
     best = np.full(first.shape, np.inf)
     found = first.copy()
     for factor in _FACTORS:
         tried = first * factor
-        error = some / tried[..., None]
+        np.multiply(some, (1 / tried)[..., None], out=error)
         np.rint(np.clip(error, -127.0, 127.0, out=error), out=error)
         error[row, place] = np.rint(within_pairs(bound / tried[row], mate))
         error *= tried[..., None]
         error -= some
-        error *= error
-        loss = (error * weight).sum(axis=-1)
+        if weight is None:
+            loss = np.einsum("rk,rk->r", error, error)
+        else:
+            error *= error
+            loss = np.einsum("rk,rk->r", error, weight)
         found = np.where(loss < best, tried, found)
         best = np.minimum(loss, best)
     chosen[binding] = found
@@ -144,9 +149,10 @@ def quantize_bounded(
     rows = as_rows(values, axis)
     scale, codes = np.empty(len(rows), np.float32), np.empty(rows.shape, np.int8)
     step = max(1, _MOST_VALUES // max(1, rows.shape[1]))
-    for start in range(0, len(rows), step):
-        part = slice(start, start + step)
-        scale[part], codes[part] = _quantize_rows(rows[part].astype(np.float64), partners)
+    parts = [slice(start, start + step) for start in range(0, len(rows), step)]
+    made = in_parallel(lambda part: _quantize_rows(rows[part].astype(np.float64), partners), parts)
+    for part, (steps, rounded) in zip(parts, made, strict=True):
+        scale[part], codes[part] = steps, rounded
     return from_rows(codes, axis, values.shape), scale if axis is not None else scale.reshape(())
 
 

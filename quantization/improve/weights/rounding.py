@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from artefacts.threads import in_parallel
-from graphs.pairs import PAIR_LIMIT, within_pairs
+from graphs.pairs import PAIR_LIMIT, nearer_of_pair
 from quantization.arithmetic import symmetric_scale
 
 __all__ = ["largest_scale", "refit", "round_with_feedback", "second_moment"]
@@ -40,9 +40,8 @@ _DAMPING = 0.01  # of the mean diagonal, as in GPTQ
 _BLOCK = 128  # columns whose feedback is applied in one product
 _MOST_VALUES = 1 << 22  # of the matrices of groups that are rounded at once
 _MOMENT_VALUES = 1 << 20  # of columns that are multiplied at once
-_BOTH = np.array([1, 0])  # each of two is the other's partner
 
-Best = Callable[[NDArray[np.intp], Any, int], Floats]
+Best = Callable[[NDArray[np.intp] | slice, Any, int], Floats]
 
 
 def largest_scale(matrix: NDArray[Any]) -> Floats:
@@ -193,9 +192,11 @@ class PairLimits:
         if own.any():
             kept[own] = np.clip(goal[own], -PAIR_LIMIT / 2, PAIR_LIMIT / 2)
         if later.any():
-            other = best(np.flatnonzero(later), places[later], k)
-            both = np.stack([goal[later], other], axis=-1)
-            kept[later] = within_pairs(both.reshape(-1, 2), _BOTH)[:, 0].reshape(other.shape)
+            if len(places) == 1:  # of one group no factors are copied
+                other = best(slice(None), places[0], k)
+            else:
+                other = best(np.flatnonzero(later), places[later], k)
+            kept[later] = nearer_of_pair(goal[later], other)
         if earlier.any():
             taken = codes[earlier, places[earlier]].astype(np.float64)
             high = np.where(taken > 0, PAIR_LIMIT - taken, _LEVELS)
