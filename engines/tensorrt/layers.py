@@ -100,7 +100,8 @@ def _precision(layer: Mapping[str, Any]) -> str:
     """By its tactic, else its weights, else what it reads.
 
     Of what multiplies, the first input that is a number counts: a bias or skip behind it may be in
-    float, and an attention's mask, which may come first, is none.
+    float. An attention's mask may come first: booleans are none, and one that is added stands
+    before Q, K and V.
     """
     multiplies = _multiplies(layer)
     if multiplies and INT8_TACTIC.search(str(layer.get("TacticName", ""))):
@@ -115,7 +116,9 @@ def _precision(layer: Mapping[str, Any]) -> str:
         for tensor in inputs
     ]
     if multiplies:
-        read = [kind for kind in read if kind != UNKNOWN][:1]
+        read = [kind for kind in read if kind != UNKNOWN]
+        added = "mha" in str(layer["Name"]) and len(read) > 2 and set(read[1:]) == {INT8}
+        read = read[1:2] if added else read[:1]
     kinds = set(read)
     floating = kinds - {INT8}
     return min(floating) if floating else (INT8 if kinds else UNKNOWN)

@@ -51,7 +51,7 @@ def logged_layers(text: str) -> Iterator[dict[str, Any]]:
 
     Those that multiply come first: code around them carries the names of their nodes, too. What
     they multiply comes first among their inputs that are numbers; a skip behind it may be floating
-    point, and a mask of booleans may stand before it.
+    point, and a mask may stand before it.
     What reads nothing prepares constants, such as weights for a product in floating point.
     """
     for match in sorted(_LAYER.finditer(text), key=lambda match: not _multiplies(match)):
@@ -94,7 +94,9 @@ def _read(layer: re.Match[str], kinds: list[str]) -> list[str]:
         return kinds
     if _PRODUCT.match(layer["name"]):
         return sorted(kinds[:2], key=lambda kind: kind not in _FLOATS)[:1]
-    return [kind for kind in kinds if kind in (*_FLOATS, *_CODES)][:1]
+    numbers = [kind for kind in kinds if kind in (*_FLOATS, *_CODES)]
+    added = _ATTENTION in layer["name"] and len(numbers) > 2 and set(numbers[1:]) <= {*_CODES}
+    return numbers[1:2] if added else numbers[:1]  # a mask that is added may stand first
 
 
 def _typed(kind: str) -> dict[str, str]:

@@ -108,8 +108,9 @@ def test_an_attention_in_one_kernel() -> None:
     assert set(tensorrt_precisions({"Layers": [layer]}).values()) == {"int8"}
 
 
-def test_a_mask_before_the_factors_is_no_factor() -> None:
-    layer = named("_gemm_mha_v2_myl0_4", "kgen", "Bool", "Int8", "Int8", "Int8")
+@pytest.mark.parametrize("mask", ["Bool", "Half"])
+def test_a_mask_before_the_factors_is_no_factor(mask: str) -> None:
+    layer = named("_gemm_mha_v2_myl0_4", "kgen", mask, "Int8", "Int8", "Int8")
     assert set(tensorrt_precisions({"Layers": [layer]}).values()) == {"int8"}
 
 

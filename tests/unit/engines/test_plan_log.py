@@ -69,11 +69,12 @@ def test_the_constant_of_an_attention_is_its_mask(mask: str) -> None:
     assert logged_precisions([layers(code)])["pv"] == "fp16"
 
 
-def test_a_mask_before_the_factors_of_an_attention_is_no_factor() -> None:
-    """BERT's: the builder lists the mask that it was given first."""
-    code = line("_gemm_mha_v2_myl0_6", "kgen", "Bool Int8 Int8 Int8", "", "qk softmax pv")
+@pytest.mark.parametrize("mask", ["Bool", "Half"])
+def test_a_mask_before_the_factors_of_an_attention_is_no_factor(mask: str) -> None:
+    """BERT's, and one that is added: the builder lists the mask that it was given first."""
+    code = line("_gemm_mha_v2_myl0_6", "kgen", f"{mask} Int8 Int8 Int8", "", "qk softmax pv")
     assert set(logged_precisions([layers(code)]).values()) == {"int8"}
-    code = line("_gemm_mha_v2_myl0_6", "kgen", "Bool Half Half Half", "", "qk softmax pv")
+    code = line("_gemm_mha_v2_myl0_6", "kgen", f"{mask} Half Half Half", "", "qk softmax pv")
     assert set(logged_precisions([layers(code)]).values()) == {"fp16"}
 
 
