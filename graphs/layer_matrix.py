@@ -96,10 +96,7 @@ class LayerMatrix:
         """How many columns an input has: output pixels of a batch, or rows of a matrix."""
         if not self.is_conv:
             return int(np.prod(x.shape[:-1]))
-        spans, strides, pads = self._geometry(x)
-        sizes = zip(x.shape[2:], pads, spans, strides, strict=True)
-        outputs = [(size + sum(pad) - span) // stride + 1 for size, pad, span, stride in sizes]
-        return int(x.shape[0] * np.prod(outputs))
+        return int(x.shape[0] * np.prod(_outputs(x, *self._geometry(x))))
 
     def columns(self, x: Array, chosen: NDArray[np.int64]) -> Array:
         """Columns of the input matrix: (len(chosen), groups, K).
@@ -110,10 +107,11 @@ class LayerMatrix:
         """
         if not self.is_conv:
             return np.asarray(x.reshape(-1, x.shape[-1])[chosen][:, None, :])
-        windows = self._windows(x)
-        where = np.unravel_index(chosen, (x.shape[0], *windows.shape[2 : x.ndim]))
-        index: Any = (where[0], slice(None), *where[1:])
-        patches = windows[index]
+        spans, strides, pads = self._geometry(x)
+        if len(x) == 1 and {*spans, *strides} == {1} and not np.any(pads):
+            patches = x.reshape(x.shape[1], -1)[:, chosen].T
+        else:
+            patches = self._patches(x, chosen)
         return np.asarray(patches.reshape(len(chosen), self.groups, -1))
 
     def _geometry(self, x: Array) -> tuple[_Sizes, _Sizes, list[tuple[int, int]]]:
@@ -124,16 +122,26 @@ class LayerMatrix:
         spans = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True))
         return spans, strides, _pads(self.node, x.shape[2:], spans, strides)
 
-    def _windows(self, x: Array) -> Array:
-        """A view (N, C_in, *output size, *kernel size) of the padded input; nothing is copied."""
+    def _patches(self, x: Array, chosen: NDArray[np.int64]) -> Array:
+        """What lies in some windows, (len(chosen), C_in, *kernel); only that is read."""
         spans, strides, pads = self._geometry(x)
-        if any(low or high for low, high in pads):
-            x = np.pad(x, [(0, 0), (0, 0), *pads])
-        windows = np.lib.stride_tricks.sliding_window_view(x, spans, axis=tuple(range(2, x.ndim)))
-        every = (slice(None), slice(None))
-        dilations = self.node.integers("dilations", (1,) * len(spans))
-        steps = (slice(None, None, s) for s in (*strides, *dilations))
-        return np.asarray(windows[(*every, *steps)])
+        sample, *corners = np.unravel_index(
+            chosen, (x.shape[0], *_outputs(x, spans, strides, pads))
+        )
+        rank = len(spans)
+        alone = (-1, *(1,) * rank)
+        where, inside = list[Array](), np.ones((1,) * (rank + 1), bool)
+        for axis, taps in enumerate(self.weight.shape[2:]):
+            step = (spans[axis] - 1) // max(taps - 1, 1)
+            steps = np.expand_dims(step * np.arange(taps), [n for n in range(rank) if n != axis])
+            at = (corners[axis] * strides[axis] - pads[axis][0]).reshape(alone) + steps
+            last = x.shape[axis + 2] - 1
+            if any(pads[axis]):
+                inside = inside & (at >= 0) & (at <= last)
+            where.append(np.clip(at, 0, last))
+        index: Any = (sample.reshape(alone), slice(None), *where)
+        found = np.moveaxis(x[index], -1, 1)
+        return found if inside.all() else np.where(inside[:, None], found, 0)
 
 
 def layer_matrix(view: GraphView, node: Node) -> LayerMatrix | None:
@@ -224,6 +232,14 @@ def columns_by_sample(
         else:
             parts.append(layer.columns(x, chosen))
     return parts
+
+
+def _outputs(
+    x: Array, spans: _Sizes, strides: _Sizes, pads: Sequence[tuple[int, int]]
+) -> tuple[int, ...]:
+    """The size of a convolution's output along each spatial axis."""
+    sizes = zip(x.shape[2:], pads, spans, strides, strict=True)
+    return tuple((size + sum(pad) - span) // stride + 1 for size, pad, span, stride in sizes)
 
 
 def _pads(

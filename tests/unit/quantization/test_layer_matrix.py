@@ -63,6 +63,38 @@ def test_one_dimensional_convolution(rng: np.random.Generator) -> None:
     np.testing.assert_allclose(product, output[0].T, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("kernel", "attributes"),
+    [
+        ((1, 1), {}),
+        ((1, 1), {"strides": [2, 2]}),
+        ((1, 1), {"strides": [2, 2], "pads": [4, 5, 5, 6]}),  # as many positions as values
+        ((1, 3), {"pads": [0, 8, 0, 0], "dilations": [1, 4]}),  # more than its kernel
+        ((2, 3, 1), {"pads": [1, 0, 0, 0, 2, 0], "strides": [1, 2, 1]}),
+    ],
+)
+@pytest.mark.parametrize("batch", [1, 2])
+def test_columns_of_other_kernels(
+    kernel: tuple[int, ...],
+    attributes: dict[str, list[int]],
+    batch: int,
+    rng: np.random.Generator,
+) -> None:
+    net = Builder()
+    sizes = (9, 11, 5)[: len(kernel)]
+    weight = net.weight((6, 8, *kernel), 8)
+    x = net.input("x", (batch, 8, *sizes))
+    model = net.build("conv", net.op("Conv", x, weight, kernel_shape=list(kernel), **attributes))
+    view = GraphView(model)
+    layer = layer_matrix(view, view.nodes[0])
+    assert layer is not None
+    values = rng.standard_normal((batch, 8, *sizes)).astype(np.float32)
+    output = np.moveaxis(next(iter(load_onnxruntime(model)({"x": values}).values())), 1, -1)
+    chosen = np.sort(rng.choice(layer.positions(values), 20, replace=False))
+    product = np.einsum("gok,ngk->no", layer.matrix, layer.columns(values, chosen))
+    np.testing.assert_allclose(product, output.reshape(-1, 6)[chosen], rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("kind", ["MatMul", "Gemm", "Gemm transposed"])
 def test_products(kind: str, rng: np.random.Generator) -> None:
     net = Builder()
