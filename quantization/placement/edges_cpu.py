@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graphs.operators import PRODUCT_OPS
+from graphs.operators import PRODUCT_OPS, RESIZE_OPS
 from graphs.view import Node, Use
 from quantization.placement.draft import Draft
 from quantization.placement.edges import skip_input
@@ -42,11 +42,13 @@ def before_pass_through(draft: Draft) -> None:
     """Q/DQ goes before MaxPool, Slice, Concat and other ops that only move values.
 
     Where everything that reads their output is quantized. Behind a Pad of values that may be
-    negative, unless a convolution alone reads it, which takes it in.
+    negative, unless a convolution alone reads it, which takes it in; and behind a Resize whose
+    sizes are computed.
 
     Why: OpenVINO moves a DQ down across them but no Q up, so they run on INT8 only behind it. Codes
     of both signs have a zero point there, and a DQ that has one does not pass a Pad: what reads it
-    would run in float (basic-pitch's stack of padded harmonics did).
+    would run in float (basic-pitch's stack of padded harmonics did). It passes no Resize to sizes
+    that are computed either (the decoder of a U-Net of any size of image).
     Source: measured, [nncf]
     """
     for node in reversed(draft.view.nodes):
@@ -56,11 +58,18 @@ def before_pass_through(draft: Draft) -> None:
         uses = [use for name in node.outputs if name for use in draft.view.uses(name)]
         if node.op_type == "Pad" and not _passes_pad(draft, node, uses):
             continue
+        if node.op_type in RESIZE_OPS and not all(map(draft.view.is_constant, _given(node))):
+            continue
         if uses and _serves_only_int8(draft, node, uses):
             for use in uses:
                 draft.release(use.node, use.index)
             for index in range(len(node.inputs) if joins else 1):
                 draft.quantize(node, index)
+
+
+def _given(node: Node) -> list[str]:
+    """What a Resize reads beside its map: scales or sizes."""
+    return [name for name in node.inputs[1:] if name]
 
 
 def _passes_pad(draft: Draft, node: Node, uses: list[Use]) -> bool:

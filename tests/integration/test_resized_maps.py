@@ -54,6 +54,20 @@ def int8_graph(
     return insert_qdq(model, placement, minmax_ranges(model, placement.tensors, feeds))
 
 
+def assert_runs_as_promised(
+    graph: onnx.ModelProto, feeds: dict[str, np.ndarray], folder: Path
+) -> None:
+    onnx.save(graph, folder / "m.onnx")
+    options = BuildOptions(target="cpu", threads=1)
+    manifest = engines.build(folder / "m.onnx", folder / "m.engine", options)
+    assert manifest.coverage is not None
+    assert manifest.coverage.int8_mac_share == 1.0
+    with engines.load(folder / "m.engine") as engine:
+        found = engine(feeds)
+    wanted = run(graph, feeds, optimize=False)
+    assert min(sqnr_db(values, found[name]) for name, values in wanted.items()) > 30
+
+
 @pytest.mark.parametrize("size", [16, 13], ids=["twice", "13/7"])
 @pytest.mark.parametrize("target", ["axes", "computed"])
 def test_the_decoder_runs_int8_on_the_cpu(
@@ -62,16 +76,24 @@ def test_the_decoder_runs_int8_on_the_cpu(
     pytest.importorskip("openvino", reason="needs pip install '.[cpu]'")
     model = decoder(target, size)
     feeds = random_feeds(model, rng, dynamic=2)
-    graph = int8_graph("cpu", prepare(model), feeds)
-    onnx.save(graph, tmp_path / "m.onnx")
-    options = BuildOptions(target="cpu", threads=1)
-    manifest = engines.build(tmp_path / "m.onnx", tmp_path / "m.engine", options)
-    assert manifest.coverage is not None
-    assert manifest.coverage.int8_mac_share == 1.0
-    with engines.load(tmp_path / "m.engine") as engine:
-        found = engine(feeds)
-    wanted = run(graph, feeds, optimize=False)
-    assert min(sqnr_db(values, found[name]) for name, values in wanted.items()) > 30
+    assert_runs_as_promised(int8_graph("cpu", prepare(model), feeds), feeds, tmp_path)
+
+
+def test_the_decoder_of_any_size_of_image_runs_int8_on_the_cpu(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    pytest.importorskip("openvino", reason="needs pip install '.[cpu]'")
+    net = Builder(5)
+    large = net.relu(net.conv(net.input("x", ("N", 8, "H", "W")), 16))
+    small = net.relu(net.conv(large, 16, stride=2))
+    kept = net.op("Slice", net.op("Shape", small), net.ints(0), net.ints(2), net.ints(0))
+    sizes = net.op("Slice", net.op("Shape", large), net.ints(2), net.ints(4), net.ints(0))
+    target = net.op("Concat", kept, sizes, axis=0)
+    up = net.op("Resize", small, "", "", target, mode="nearest", nearest_mode="floor")
+    conv = net.op("Conv", net.op("Concat", up, large, axis=1), net.weight((8, 32, 3, 3), 288))
+    model = prepare(net.build("decoder", conv))
+    feeds = {"x": rng.standard_normal((2, 8, 12, 13)).astype(np.float32)}
+    assert_runs_as_promised(int8_graph("cpu", model, feeds), feeds, tmp_path)
 
 
 @pytest.mark.parametrize("size", [16, 13], ids=["twice", "13/7"])
