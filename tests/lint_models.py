@@ -167,6 +167,16 @@ CLEAN: dict[str, tuple[str, dict[str, Any], int]] = {
         {},
         17,
     ),
+    "resized to sizes of all axes": (
+        "k = Shape <end=2> (x) e = Concat <axis=0> (k, sides) y = Resize (x, , , e)",
+        {},
+        18,
+    ),
+    "resized by scales of some axes": (
+        "y = Resize <axes=[2,3]> (x, , twice)",
+        {"twice": np.array([2, 2], np.float32)},
+        18,
+    ),
     "residual": (
         _SQUARE
         + "c = Conv <pads=[1,1,1,1]> (d, vd) a = Add (c, d) r = Relu (a) "

@@ -177,12 +177,11 @@ def missing_plugin(view: GraphView) -> Found:
 def _leaves_free(view: GraphView, node: Node) -> bool:
     """Whether ``node`` names the axes that it stretches, and another one has no fixed size."""
     shape = view.shape(node.inputs[0])
-    axes = _listed(node.attributes.get("axes", range(-len(shape or ()), 0)))
     stretches = node.text("keep_aspect_ratio_policy", "stretch") == "stretch"
-    return (shape is not None and stretches) and any(
-        size is None and axis not in axes and axis - len(shape) not in axes
-        for axis, size in enumerate(shape)
-    )
+    if shape is None or not stretches or "axes" not in node.attributes:
+        return False
+    named = {axis % len(shape) for axis in node.integers("axes")}
+    return any(size is None and axis not in named for axis, size in enumerate(shape))
 
 
 def _is_float(view: GraphView, node: Node) -> bool:
