@@ -102,7 +102,8 @@ def test_ctrl_c_stops_a_model_that_never_ends(tmp_path: Path, where: str) -> Non
         finally:
             child.kill()  # else it is waited for, however long it runs
     assert child.returncode == 130
-    assert said.endswith("interrupted\n")
+    # onnxruntime's own line about the run that was ended may come before it or after.
+    assert "interrupted\n" in said
     assert "Traceback" not in said
 
 
