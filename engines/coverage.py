@@ -148,10 +148,9 @@ def openvino_precisions(executed: Iterable[Mapping[str, str]]) -> dict[str, str]
     # A fused attention is a Subgraph; other Subgraphs must not hide the layers they follow.
     for kinds in (OPENVINO_COMPUTE, ("Subgraph",)):
         for info in (node for node in nodes if node["layerType"] in kinds):
-            names, precision = executed_kernel(info)
-            for name in (*names, info.get("weight", "")):
+            _, precision = executed_kernel(info)
+            for name in _known_by(info):
                 found.setdefault(name, precision)
-    found.pop("", None)
     return found
 
 
@@ -167,10 +166,15 @@ def openvino_kernels(executed: Iterable[Mapping[str, str]]) -> dict[str, str]:
     found: dict[str, str] = {}
     for info in executed:
         kernel = OPENVINO_SUFFIX.sub("", info["name"])
-        for name in (*executed_kernel(info)[0], info.get("weight", "")):
+        for name in _known_by(info):
             found.setdefault(name, kernel)
-    found.pop("", None)
     return found
+
+
+def _known_by(info: Mapping[str, str]) -> tuple[str, ...]:
+    """ONNX names of one executed node, and of the weight that it alone multiplies by."""
+    weight = info.get("weight")
+    return (*executed_kernel(info)[0], *([weight] if weight else []))
 
 
 def executed_kernel(info: Mapping[str, str]) -> tuple[tuple[str, ...], str]:

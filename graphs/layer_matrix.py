@@ -107,11 +107,11 @@ class LayerMatrix:
         """
         if not self.is_conv:
             return np.asarray(x.reshape(-1, x.shape[-1])[chosen][:, None, :])
-        spans, strides, pads = self._geometry(x)
+        spans, strides, pads = geometry = self._geometry(x)
         if len(x) == 1 and {*spans, *strides} == {1} and not np.any(pads):
             patches = x.reshape(x.shape[1], -1)[:, chosen].T
         else:
-            patches = self._patches(x, chosen)
+            patches = self._patches(x, chosen, *geometry)
         return np.asarray(patches.reshape(len(chosen), self.groups, -1))
 
     def _geometry(self, x: Array) -> tuple[_Sizes, _Sizes, list[tuple[int, int]]]:
@@ -122,9 +122,15 @@ class LayerMatrix:
         spans = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True))
         return spans, strides, _pads(self.node, x.shape[2:], spans, strides)
 
-    def _patches(self, x: Array, chosen: NDArray[np.int64]) -> Array:
+    def _patches(
+        self,
+        x: Array,
+        chosen: NDArray[np.int64],
+        spans: _Sizes,
+        strides: _Sizes,
+        pads: list[tuple[int, int]],
+    ) -> Array:
         """What lies in some windows, (len(chosen), C_in, *kernel); only that is read."""
-        spans, strides, pads = self._geometry(x)
         sample, *corners = np.unravel_index(
             chosen, (x.shape[0], *_outputs(x, spans, strides, pads))
         )

@@ -7,12 +7,12 @@ in INT32, whatever it writes, and it is there also where dynamic shapes hide the
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from engines.coverage import INT8, UNKNOWN
 
-__all__ = ["COPY", "plan_kernel", "tensorrt_precisions"]
+__all__ = ["COPY", "first_factor", "plan_kernel", "tensorrt_precisions"]
 
 # "[ONNX Layer: conv1 | caller (function)]", one for each fused node (OSS onnx-tensorrt,
 # processMetadata); the separator between them differs between releases.
@@ -96,12 +96,23 @@ def _multiplies(layer: Mapping[str, Any]) -> bool:
     return bool(_weights(layer) or MULTIPLYING.search(words) or "mha" in str(layer["Name"]))
 
 
+def first_factor(name: str, numbers: Sequence[str], *, codes: Collection[str]) -> list[str]:
+    """The type of what a layer multiplies first, if it reads anything.
+
+    Args:
+        name: of the layer.
+        numbers: types of its inputs in order, without booleans: a mask of those is no factor.
+        codes: types that are quantized. A mask that is added may stand before Q, K and V of an
+            attention: where all behind it are codes, it is none of them.
+    """
+    added = "mha" in name and len(numbers) > 2 and all(kind in codes for kind in numbers[1:])
+    return list(numbers[1:2] if added else numbers[:1])
+
+
 def _precision(layer: Mapping[str, Any]) -> str:
     """By its tactic, else its weights, else what it reads.
 
-    Of what multiplies, the first input that is a number counts: a bias or skip behind it may be in
-    float. An attention's mask may come first: booleans are none, and one that is added stands
-    before Q, K and V.
+    Of what multiplies, the first factor counts: a bias or skip behind it may be in float.
     """
     multiplies = _multiplies(layer)
     if multiplies and INT8_TACTIC.search(str(layer.get("TacticName", ""))):
@@ -116,9 +127,8 @@ def _precision(layer: Mapping[str, Any]) -> str:
         for tensor in inputs
     ]
     if multiplies:
-        read = [kind for kind in read if kind != UNKNOWN]
-        added = "mha" in str(layer["Name"]) and len(read) > 2 and set(read[1:]) == {INT8}
-        read = read[1:2] if added else read[:1]
+        numbers = [kind for kind in read if kind != UNKNOWN]
+        read = first_factor(str(layer["Name"]), numbers, codes=(INT8,))
     kinds = set(read)
     floating = kinds - {INT8}
     return min(floating) if floating else (INT8 if kinds else UNKNOWN)

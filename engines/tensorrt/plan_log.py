@@ -12,7 +12,7 @@ from math import prod
 from typing import Any
 
 from engines.coverage import INT8
-from engines.tensorrt.layers import tensorrt_precisions
+from engines.tensorrt.layers import first_factor, tensorrt_precisions
 
 __all__ = ["LAYERS_TITLE", "is_arithmetic", "logged_layers", "logged_precisions"]
 
@@ -95,8 +95,7 @@ def _read(layer: re.Match[str], kinds: list[str]) -> list[str]:
     if _PRODUCT.match(layer["name"]):
         return sorted(kinds[:2], key=lambda kind: kind not in _FLOATS)[:1]
     numbers = [kind for kind in kinds if kind in (*_FLOATS, *_CODES)]
-    added = _ATTENTION in layer["name"] and len(numbers) > 2 and set(numbers[1:]) <= {*_CODES}
-    return numbers[1:2] if added else numbers[:1]  # a mask that is added may stand first
+    return first_factor(layer["name"], numbers, codes=_CODES)
 
 
 def _typed(kind: str) -> dict[str, str]:

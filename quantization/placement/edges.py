@@ -62,8 +62,6 @@ def skip_input(draft: Draft, node: Node) -> int | None:
     view = draft.view
     if any(view.producer(name) is None or _never_changes(draft, name) for name in node.inputs):
         return None
-    if _is_taken_off(draft, node.outputs[0]):
-        return None
     convs = [conv_behind(view, name) for name in node.inputs]
     if convs[0] is convs[1]:  # no Conv at all, or one Conv on both sides
         return None
@@ -79,7 +77,7 @@ def skip_input(draft: Draft, node: Node) -> int | None:
     if conv is None or conv.name not in draft.layers:
         return None
     masks = any(is_masked(view, name) for name in node.inputs)
-    return None if masks else 1 - conv_side
+    return None if masks or _is_taken_off(draft, node.outputs[0]) else 1 - conv_side
 
 
 def _never_changes(draft: Draft, tensor: str) -> bool:

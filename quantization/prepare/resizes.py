@@ -46,9 +46,8 @@ def constant_scales(node: NodeProto, source: Sizes, target: Sizes) -> list[float
     """
     given = attributes(node)
     axes = list(given.get("axes", range(len(source))))
-    policy = given.get("keep_aspect_ratio_policy", b"stretch")
     cropped = given.get("coordinate_transformation_mode", b"") == b"tf_crop_and_resize"
-    if policy != b"stretch" or cropped or len(axes) != len(target):
+    if not _stretches(given) or cropped or len(axes) != len(target):
         return None
     if any(not -len(source) <= axis < len(source) for axis in axes):
         return None
@@ -66,7 +65,7 @@ def write_all_sizes(writer: Writer, node: NodeProto) -> list[NodeProto]:
     given = attributes(node)
     rank = writer.rank(node.input[0])
     named = len(node.input) > 3 and "axes" in given
-    if not named or rank is None or given.get("keep_aspect_ratio_policy", b"stretch") != b"stretch":
+    if not named or rank is None or not _stretches(given):
         return []
     axes = [axis % rank for axis in given.pop("axes")]
     if all(axis in axes or writer.size(node.input[0], axis) is not None for axis in range(rank)):
@@ -77,6 +76,11 @@ def write_all_sizes(writer: Writer, node: NodeProto) -> list[NodeProto]:
     sizes = steps("Gather", known, steps.constant("chosen", chosen))
     steps("Resize", node.input[0], *node.input[1:3], sizes, **given)
     return steps.finish()
+
+
+def _stretches(given: dict[str, Any]) -> bool:
+    """Whether each axis gets its size; other policies choose one ratio for all."""
+    return bool(given.get("keep_aspect_ratio_policy", b"stretch") == b"stretch")
 
 
 def _scale(given: dict[str, Any], length: int | str, size: int | str) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -18,33 +19,33 @@ from tests.networks import Builder
 from tests.networks.running import minmax_ranges, random_feeds, run, sqnr_db
 
 
-def decoder(target: str, size: int) -> onnx.ModelProto:
-    """A level of a U-Net: the small map resized to the size of the large one, joined, convolved."""
+def decoder(target: str, size: int | None) -> onnx.ModelProto:
+    """A level of a U-Net: the small map resized to the size of the large one, joined, convolved.
+
+    Args:
+        target: how that is said: sizes of named "axes", of all axes "computed" from the batch.
+        size: of the image; None leaves it free, and the large map says it.
+    """
     net = Builder(5, opset=18)
-    large = net.op(
-        "Relu",
-        net.op(
-            "Conv",
-            net.input("x", ("N", 8, size, size)),
-            net.weight((16, 8, 3, 3), 72),
-            pads=[1] * 4,
-        ),
-    )
-    small = net.op(
-        "Relu",
-        net.op("Conv", large, net.weight((16, 16, 3, 3), 144), pads=[1] * 4, strides=[2, 2]),
-    )
-    sizes = net.ints(size, size)
-    ways = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric"}
-    ways["nearest_mode"] = "floor"
+    image = ("H", "W") if size is None else (size, size)
+    large = net.relu(net.conv(net.input("x", ("N", 8, *image)), 16))
+    small = net.relu(net.conv(large, 16, stride=2))
+    if size is None:
+        sizes = net.op("Slice", net.op("Shape", large), net.ints(2), net.ints(4), net.ints(0))
+    else:
+        sizes = net.ints(size, size)
+    ways: dict[str, Any] = {
+        "mode": "nearest",
+        "coordinate_transformation_mode": "asymmetric",
+        "nearest_mode": "floor",
+    }
     if target == "axes":
-        up = net.op("Resize", small, "", "", sizes, axes=[2, 3], **ways)
+        ways["axes"] = [2, 3]
     else:
         kept = net.op("Slice", net.op("Shape", small), net.ints(0), net.ints(2), net.ints(0))
-        up = net.op("Resize", small, "", "", net.op("Concat", kept, sizes, axis=0), **ways)
-    joined = net.op("Concat", up, large, axis=1)
-    conv = net.op("Conv", joined, net.weight((8, 32, 3, 3), 288), pads=[1] * 4)
-    return net.build("decoder", conv)
+        sizes = net.op("Concat", kept, sizes, axis=0)
+    up = net.op("Resize", small, "", "", sizes, **ways)
+    return net.build("decoder", net.conv(net.concat(up, large), 8))
 
 
 def int8_graph(
@@ -79,21 +80,14 @@ def test_the_decoder_runs_int8_on_the_cpu(
     assert_runs_as_promised(int8_graph("cpu", prepare(model), feeds), feeds, tmp_path)
 
 
+@pytest.mark.parametrize("target", ["axes", "computed"])
 def test_the_decoder_of_any_size_of_image_runs_int8_on_the_cpu(
-    tmp_path: Path, rng: np.random.Generator
+    target: str, tmp_path: Path, rng: np.random.Generator
 ) -> None:
     pytest.importorskip("openvino", reason="needs pip install '.[cpu]'")
-    net = Builder(5)
-    large = net.relu(net.conv(net.input("x", ("N", 8, "H", "W")), 16))
-    small = net.relu(net.conv(large, 16, stride=2))
-    kept = net.op("Slice", net.op("Shape", small), net.ints(0), net.ints(2), net.ints(0))
-    sizes = net.op("Slice", net.op("Shape", large), net.ints(2), net.ints(4), net.ints(0))
-    target = net.op("Concat", kept, sizes, axis=0)
-    up = net.op("Resize", small, "", "", target, mode="nearest", nearest_mode="floor")
-    conv = net.op("Conv", net.op("Concat", up, large, axis=1), net.weight((8, 32, 3, 3), 288))
-    model = prepare(net.build("decoder", conv))
     feeds = {"x": rng.standard_normal((2, 8, 12, 13)).astype(np.float32)}
-    assert_runs_as_promised(int8_graph("cpu", model, feeds), feeds, tmp_path)
+    graph = int8_graph("cpu", prepare(decoder(target, None)), feeds)
+    assert_runs_as_promised(graph, feeds, tmp_path)
 
 
 @pytest.mark.parametrize("size", [16, 13], ids=["twice", "13/7"])

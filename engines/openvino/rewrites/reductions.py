@@ -37,11 +37,10 @@ def separate_reductions(openvino: Any, network: Any) -> int:
         first = quantizer
         while (maker := first.input_value(0).get_node()).get_type_name() in EXTREMES:
             first = _move_up(openvino.opset13, first, maker)  # of the largest value of largest ones
-        moved = first is not quantizer
-        if behind(maker, EXTREMES) is not None:
+        apart = behind(maker, EXTREMES) is not None
+        if apart:
             _separate(openvino.opset13, first)
-            moved = True
-        count += moved
+        count += apart or first is not quantizer
     network.validate_nodes_and_infer_types()
     return count
 
