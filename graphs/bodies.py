@@ -8,9 +8,9 @@ import onnx
 from onnx import helper, numpy_helper
 
 from graphs.view import GraphView
-from graphs.walk import read_from_outside
+from graphs.walk import operator, producers, read_from_outside, subgraphs
 
-__all__ = ["bodies", "standing_alone"]
+__all__ = ["bodies", "handed_on", "repeats_by_values", "standing_alone"]
 
 
 def bodies(view: GraphView) -> Iterator[tuple[str, onnx.ModelProto]]:
@@ -46,4 +46,19 @@ def standing_alone(view: GraphView, body: onnx.GraphProto) -> onnx.ModelProto:
             )
     return helper.make_model(
         graph, opset_imports=view.model.opset_import, ir_version=view.model.ir_version
+    )
+
+
+def handed_on(body: onnx.GraphProto, name: str) -> str:
+    """The tensor that a body gives under another name; its own name, where it is computed."""
+    makers = producers(body)
+    while name in makers and operator(makers[name]) == "Identity":
+        name = makers[name].input[0]
+    return name
+
+
+def repeats_by_values(node: onnx.NodeProto) -> bool:
+    """Whether a node is a Loop whose body computes when to end, e.g. at the end of a sentence."""
+    return operator(node) == "Loop" and any(
+        handed_on(body, body.output[0].name) != body.input[1].name for body in subgraphs(node)
     )

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 import onnx
 from onnx import TensorProto, helper
 
+from graphs.bodies import repeats_by_values
 from graphs.edit import copy_model
 from graphs.operators import (
     ORDERING_OPS,
@@ -147,7 +148,8 @@ def before_scores(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _makes_shapes(node: onnx.NodeProto) -> bool:
-    return any(each.op_type in SHAPE_MAKING_OPS for each in with_bodies(node))
+    inside = with_bodies(node)
+    return any(each.op_type in SHAPE_MAKING_OPS or repeats_by_values(each) for each in inside)
 
 
 def _answers(node: onnx.NodeProto) -> bool:

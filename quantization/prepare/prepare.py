@@ -22,6 +22,7 @@ from quantization.prepare.early_casts import move_casts
 from quantization.prepare.empties import write_empties
 from quantization.prepare.fold import GROWTH_LIMIT_BYTES, constant_bytes, fold_constants
 from quantization.prepare.functions import inline_functions
+from quantization.prepare.loops import drop_unchanged_states
 from quantization.prepare.noops import drop_noops
 from quantization.prepare.own_weights import separate_weights
 from quantization.prepare.pads import take_in_pads, write_pads
@@ -87,7 +88,8 @@ def _simplify(model: ModelProto) -> None:
     changed = True
     while changed:
         infer_shapes(model)
-        changed = declare_states(model)
+        changed = drop_unchanged_states(model)
+        changed |= declare_states(model)
         changed |= fold_constants(model, limit_bytes)
         changed |= fold_sizes(model)
         changed |= inline_branches(model)

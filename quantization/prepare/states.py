@@ -19,15 +19,14 @@ from onnx import (
     shape_inference,
 )
 
-from graphs.bodies import standing_alone
+from graphs.bodies import repeats_by_values, standing_alone
 from graphs.names import Names
 from graphs.opset import ONNX_ERRORS, hide_data
 from graphs.view import GraphView, Shape
-from graphs.walk import is_default_domain, nodes, operator, producers, subgraphs, walk
+from graphs.walk import is_default_domain, nodes, operator, subgraphs, walk
+from quantization.prepare.loops import BEFORE_STATES
 
 __all__ = ["declare_states", "forget_states", "write_conditions"]
-
-_BEFORE_STATES = 2  # inputs of a Loop and of its body: count and condition; index and condition
 
 
 def forget_states(graph: GraphProto) -> None:
@@ -49,18 +48,11 @@ def write_conditions(graph: GraphProto) -> None:
     for node in walk(graph):
         if operator(node) != "Loop" or any(node.input[1:2]):
             continue
-        if any(map(_handed_on, subgraphs(node))):  # one, but in a damaged file
+        if not repeats_by_values(node):
             condition = names.tensor(f"{node.output[0]}_condition")
             graph.initializer.append(numpy_helper.from_array(np.array(True), condition))
             count = node.input[0] if node.input else ""  # a node may list less than both
-            node.input[:] = [count, condition, *node.input[_BEFORE_STATES:]]
-
-
-def _handed_on(body: GraphProto) -> bool:
-    makers, name = producers(body), body.output[0].name
-    while name in makers and operator(makers[name]) == "Identity":
-        name = makers[name].input[0]
-    return bool(name == body.input[1].name)
+            node.input[:] = [count, condition, *node.input[BEFORE_STATES:]]
 
 
 def declare_states(model: ModelProto) -> bool:
@@ -77,16 +69,16 @@ def declare_states(model: ModelProto) -> bool:
 
 def _declare(view: GraphView, model: ModelProto, node: NodeProto) -> bool:
     (body,) = subgraphs(node)
-    names = node.input[_BEFORE_STATES:]
+    names = node.input[BEFORE_STATES:]
     open_ = [
-        _lacks_shape(body.input[_BEFORE_STATES + n])
+        _lacks_shape(body.input[BEFORE_STATES + n])
         or (bool(node.output[n]) and view.shape(node.output[n]) is None)
         for n in range(len(names))
     ]
     changed = False
     for number, shape in (_settled(view, node, body) if any(open_) else {}).items():
         kind, outer = view.element_type(names[number]), node.output[number]
-        for value in (body.input[_BEFORE_STATES + number], body.output[1 + number]):
+        for value in (body.input[BEFORE_STATES + number], body.output[1 + number]):
             if _lacks_shape(value):
                 value.CopyFrom(helper.make_tensor_value_info(value.name, kind, shape))
                 changed = True
@@ -112,7 +104,7 @@ def _lacks_shape(value: ValueInfoProto) -> bool:
 
 def _settled(view: GraphView, node: NodeProto, body: GraphProto) -> dict[int, Shape]:
     """State → the shape that it keeps."""
-    starts = [view.shape(name) for name in node.input[_BEFORE_STATES:]]
+    starts = [view.shape(name) for name in node.input[BEFORE_STATES:]]
     shapes = {number: shape for number, shape in enumerate(starts) if shape is not None}
     while True:
         after = _after_a_step(view, node, body, shapes)
@@ -127,8 +119,8 @@ def _after_a_step(
     view: GraphView, node: NodeProto, body: GraphProto, shapes: dict[int, Shape]
 ) -> dict[int, Shape]:
     trial = standing_alone(view, body)
-    for number, name in enumerate(node.input[_BEFORE_STATES:]):
-        value = trial.graph.input[_BEFORE_STATES + number]
+    for number, name in enumerate(node.input[BEFORE_STATES:]):
+        value = trial.graph.input[BEFORE_STATES + number]
         kind = view.element_type(name)
         value.CopyFrom(helper.make_tensor_value_info(value.name, kind, shapes.get(number)))
     for value in trial.graph.output:

@@ -11,6 +11,7 @@ which neither TensorRT nor OpenVINO reads, and which are a line of arithmetic ea
     OneHot          of indices, depth and values in types that onnxruntime counts with
     Range           of ends that are scalars, where they became constants of one axis
     Resize          to sizes of some axes, of all (quantization.prepare.resizes)
+    If              of a condition of one element, of a scalar (OpenVINO takes no more axes)
     Where           of booleans through int32, which onnxruntime chooses from
     Attention       its products, so that they are placed (quantization.prepare.attention)
     Einsum          of two terms, the MatMul that it is (quantization.prepare.einsum)
@@ -135,6 +136,17 @@ def _where(writer: Writer, node: NodeProto) -> list[NodeProto]:
     return _in_types(writer, node, (TensorProto.BOOL, TensorProto.INT32, TensorProto.INT32))
 
 
+def _if(writer: Writer, node: NodeProto) -> list[NodeProto]:
+    if not writer.rank(node.input[0]):
+        return []
+    shape = writer.constant(node, "scalar", [], np.int64)
+    scalar = writer.step(node, "Reshape", [node.input[0], shape])
+    chosen = NodeProto()
+    chosen.CopyFrom(node)
+    chosen.input[0] = scalar.output[0]
+    return [scalar, chosen]
+
+
 def _range(writer: Writer, node: NodeProto) -> list[NodeProto]:
     """Ends that are scalars: runtimes take a computed list of one for one, a constant not."""
     stored = {name: writer.constants[name] for name in node.input if name in writer.constants}
@@ -171,6 +183,7 @@ _RULES: dict[str, Callable[[Writer, NodeProto], list[NodeProto]]] = {
     "DFT": write_dft,
     "Einsum": write_einsum,
     "GlobalLpPool": _global_lp_pool,
+    "If": _if,
     "OneHot": _one_hot,
     "Range": _range,
     "Resize": write_all_sizes,
