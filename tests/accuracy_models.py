@@ -15,7 +15,7 @@ from quantization.improve.channels.equalize import equalizing_factors
 from quantization.improve.channels.rescale import rescale
 from quantization.measure.execution import load_int8, load_onnxruntime
 from quantization.measure.fidelity import compare, run_all
-from quantization.placement import Placement, place
+from quantization.placement import Placement, Profile, place
 from tests.networks import Builder
 from tests.networks.running import minmax_ranges
 
@@ -85,9 +85,11 @@ def samples_of(model: onnx.ModelProto, rng: np.random.Generator, count: int) -> 
     return feeds
 
 
-def calibrated(model: onnx.ModelProto, feeds: Sequence[Feeds]) -> tuple[Placement, Ranges]:
-    """Placement for TensorRT, and min-max ranges over all samples."""
-    placement = place(model, profile="tensorrt")
+def calibrated(
+    model: onnx.ModelProto, feeds: Sequence[Feeds], profile: Profile = "tensorrt"
+) -> tuple[Placement, Ranges]:
+    """Placement, and min-max ranges over all samples."""
+    placement = place(model, profile=profile)
     each = [minmax_ranges(model, placement.tensors, feed) for feed in feeds]
     largest = {
         name: max((ranges[name] for ranges in each), key=lambda entry: entry.amax)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibrators.ranges.ranges import Ranges
-from graphs.layer_matrix import LayerMatrix, columns_by_sample, layer_matrix, sample_columns
+from graphs.layer_matrix import LayerMatrix, columns_by_sample, layer_matrix
 from graphs.operators import CONVOLUTION_OPS, WEIGHTED_OPS
 from graphs.qdq import copies
 from graphs.view import GraphView, Node
@@ -18,6 +18,7 @@ from quantization.improve.centring import centrable
 from quantization.improve.checkpoint import KeptWalk
 from quantization.improve.methods import Methods
 from quantization.improve.range_choice import RANGE_POSITIONS, Reader, best_grid, candidates
+from quantization.improve.walk.behind_pools import Reading, readings
 from quantization.improve.walk.float_and_int8 import Decision, LayerVisit
 from quantization.improve.walk.grid import Grid
 from quantization.improve.weights.fitting import Columns, fit_in_blocks, fit_weights
@@ -115,12 +116,13 @@ class Decisions:
         given = self._ranges[edge.observed].amax
         if largest == 0.0:
             return Grid(amax=given, unsigned=edge.observed in self._unsigned)
-        readers = []
-        for other in self._readers[edge.observed]:
-            if other.tensor == edge.tensor:
-                node = self._nodes[other.node]
-                layer = layer_matrix(self._view, node) if other.index == 0 else None
-                readers.append(self._reader(layer, exact, actual))
+        read = [
+            reading
+            for other in self._readers[edge.observed]
+            if other.tensor == edge.tensor
+            for reading in readings(self._view, self._nodes[other.node], other.index)
+        ]
+        readers = [self._reader(reading, exact, actual) for reading in read]
         unsigned = edge.observed in self._unsigned
         plan = self.centrable.get(edge.observed)
         if plan is not None and plan.producer is not None:
@@ -128,7 +130,8 @@ class Decisions:
             if grids:
                 return self._best(readers, grids)
         grids = candidates(largest, [given], unsigned=unsigned)
-        usual = None if self._feeds_convolution(edge) else Grid(amax=given, unsigned=unsigned)
+        maps = any(reading.node.op_type in CONVOLUTION_OPS for reading in read)
+        usual = None if maps else Grid(amax=given, unsigned=unsigned)
         plain = self._best(readers, grids, usual)
         if plan is None or plan.producer is not None:
             return plain
@@ -137,24 +140,23 @@ class Decisions:
         # The error is no guide here: that of the layers before hides what a Sub wins.
         return moved if moved.amax < _WORTH_A_SUB * plain.amax else plain
 
-    def _feeds_convolution(self, edge: QuantizedInput) -> bool:
-        others = self._readers[edge.observed]
-        return any(self._nodes[other.node].op_type in CONVOLUTION_OPS for other in others)
-
     def _best(
         self, readers: Sequence[Reader], grids: Sequence[Grid], usual: Grid | None = None
     ) -> Grid:
         return best_grid(readers, grids, centred_errors=self._methods.biases, usual=usual)[0]
 
-    def _reader(
-        self, layer: LayerMatrix | None, exact: Sequence[Array], actual: Sequence[Array]
-    ) -> Reader:
-        wanted, seed = RANGE_POSITIONS, self._seed
-        parts = columns_by_sample(layer, exact, wanted=wanted, seed=seed)
+    def _reader(self, reading: Reading, exact: Sequence[Array], actual: Sequence[Array]) -> Reader:
+        layer = layer_matrix(self._view, reading.node) if reading.index == 0 else None
+        parts, found = (
+            columns_by_sample(
+                layer, values, wanted=RANGE_POSITIONS, seed=self._seed, change=reading.pooled
+            )
+            for values in (exact, actual)
+        )
         ends = itertools.accumulate(map(len, parts))
         return Reader(
             exact=np.concatenate(parts),
-            actual=sample_columns(layer, actual, wanted=wanted, seed=seed),
+            actual=np.concatenate(found),
             matrix=None if layer is None else layer.judging,
             starts=(0, *ends)[:-1],
         )

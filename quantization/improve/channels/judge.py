@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibrators.ranges.ranges import READER_ERROR, SMALLEST_AMAX, Range
-from graphs.layer_matrix import LayerMatrix, layer_matrix, sample_columns
+from graphs.layer_matrix import LayerMatrix, columns_by_sample, layer_matrix
 from graphs.view import GraphView
 from quantization.improve.range_choice import RANGE_POSITIONS, Reader, candidates, errors_of_grids
+from quantization.improve.walk.behind_pools import Reading, readings
 from quantization.improve.walk.float_and_int8 import Decision, LayerVisit
 from quantization.improve.weights.rounding import largest_scale
 from quantization.placement import Placement
@@ -61,7 +62,7 @@ class Judge:
         for index, tensor in enumerate(visit.node.inputs):
             edge = self._edges.get((visit.node.name, index))
             if edge is not None and edge.tensor == edge.observed and tensor in self._choices:
-                errors = self._of_reader(tensor, visit, index)
+                errors = self._of_readers(tensor, visit, index)
                 self.errors[tensor] = self.errors.get(tensor, 0.0) + errors
         return {}, {}
 
@@ -85,17 +86,23 @@ class Judge:
         share = _SHARES[int(np.argmin(errors[number]))]
         return Range(amax=float(largest * share), method=READER_ERROR, why="channels equalised")
 
-    def _of_reader(self, tensor: str, visit: LayerVisit, index: int) -> Floats:
-        sets = self._choices[tensor]
-        layer = layer_matrix(self._view, visit.node) if index == 0 else None
+    def _of_readers(self, tensor: str, visit: LayerVisit, index: int) -> Floats:
+        found = readings(self._view, visit.node, index)
+        errors = [self._of_reader(tensor, visit.exact[tensor], reading) for reading in found]
+        return np.asarray(np.sum(errors, axis=0))
+
+    def _of_reader(self, tensor: str, values: Sequence[Array], reading: Reading) -> Floats:
+        sets, wanted, seed = self._choices[tensor], RANGE_POSITIONS, self._seed
+        layer = layer_matrix(self._view, reading.node) if reading.index == 0 else None
         if (sets == 1).all() or (layer is None and sets.shape[1] > _WIDEST_SUM):
             return np.zeros((len(NAMES), len(_SHARES)))
         if layer is None:
-            exact = _rows(visit.exact[tensor], RANGE_POSITIONS, self._seed)
+            exact = _rows([reading.pooled(x) for x in values], wanted, seed)
         else:
-            exact = sample_columns(
-                layer, visit.exact[tensor], wanted=RANGE_POSITIONS, seed=self._seed
+            parts = columns_by_sample(
+                layer, values, wanted=wanted, seed=seed, change=reading.pooled
             )
+            exact = np.concatenate(parts)
         largest = _largest(self._amax[tensor], sets)
         pairs = zip(sets, largest, strict=True)
         return np.stack([reader_errors(layer, exact, scale, end) for scale, end in pairs])
