@@ -14,6 +14,7 @@ from engines.openvino.library import core, openvino
 from engines.openvino.rewrites.branches import await_branches
 from engines.openvino.rewrites.channel_constants import separate_channel_constants
 from engines.openvino.rewrites.fake_quantize import fuse_qdq
+from engines.openvino.rewrites.joined_constants import keep_joined_constants
 from engines.openvino.rewrites.layer_bias import add_missing_biases, hide_sizes
 from engines.openvino.rewrites.permuted_channels import keep_permutations
 from engines.openvino.rewrites.reductions import separate_reductions
@@ -61,6 +62,7 @@ def read_network(source: Path | bytes, options: BuildOptions) -> Any:
     separate_channel_constants(openvino(), network)
     join_sliced_stems(openvino(), network)
     separate_reductions(openvino(), network)
+    keep_joined_constants(openvino(), network)
     use_unsigned_codes(openvino(), network)
     if cpu_isa() == "portable":
         separate_strides(openvino(), network)
