@@ -104,7 +104,9 @@ def check_engine(built: Built, sessions: Sessions, data: Data, engine: Call) -> 
     except BuilderError as err:
         return EngineCheck(unmeasured=str(err))
     if not gaps:
-        return EngineCheck(unmeasured="the shapes of all outputs depend on the data (NMS, a decoder)")
+        return EngineCheck(
+            unmeasured="the shapes of all outputs depend on the data (NMS, a decoder)"
+        )
     found = EngineCheck(gaps=gaps)
     if found.explained:
         return found

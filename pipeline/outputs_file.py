@@ -50,7 +50,9 @@ def save_outputs(built: Built, sessions: Sessions, data: Data, path: Path) -> li
     """
     names = compared_outputs(built)
     if not names:
-        return [f"{path} not written: the shapes of all outputs depend on the data (NMS, a decoder)"]
+        return [
+            f"{path} not written: the shapes of all outputs depend on the data (NMS, a decoder)"
+        ]
     comparator = require("polygraphy.comparator", extra="tensorrt")
     encode = require("polygraphy.json", extra="tensorrt").to_json
     inputs, outputs, limit_db = _run(built, sessions, data, names)

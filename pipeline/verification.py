@@ -200,8 +200,8 @@ def _sentence(
     if result.agreement is None:
         return []
     return [
-        f"{name}: outputs not compared, their shape depends on the data (NMS, a decoder); give --eval-data "
-        "and --task"
+        f"{name}: outputs not compared, their shape depends on the data (NMS, a decoder); "
+        "give --eval-data and --task"
     ]
 
 
