@@ -127,6 +127,7 @@ MORE_FILES = {
     "quantization/prepare": "a file for each pass",
     "graphs": "the ground floor is one room",
     "engines": "what all runtimes share",
+    "engines/openvino/rewrites": "a file for each fault of OpenVINO",
     "engines/tensorrt": "two libraries and four generations of them",
     "calibrators/preprocessing": "a file for each source of a spec",
     "calibrators/samples": "a file for each kind of source",

@@ -14,12 +14,9 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["keep_joined_constants"]
+from engines.openvino.rewrites.unsigned_codes import MOVES_VALUES
 
-_MOVES = (
-    *("DepthToSpace", "MaxPool", "Reshape", "Slice", "SpaceToDepth", "Squeeze", "StridedSlice"),
-    *("Transpose", "Unsqueeze"),
-)
+__all__ = ["keep_joined_constants"]
 
 
 def keep_joined_constants(openvino: Any, network: Any) -> int:
@@ -69,7 +66,7 @@ def _varying(found: Sequence[Any]) -> set[str]:
 def _rounded_port(joined: Any) -> Any:
     """Where what is joined is still float: before its FakeQuantize, or that of the Concat."""
     maker = joined.get_source_output().get_node()
-    while maker.get_type_name() in _MOVES:
+    while maker.get_type_name() in MOVES_VALUES:
         maker = maker.input_value(0).get_node()
     if maker.get_type_name() == "FakeQuantize":
         return maker.input(0)
@@ -78,12 +75,15 @@ def _rounded_port(joined: Any) -> Any:
 
 def _is_rounded(output: Any) -> bool:
     """Whether a FakeQuantize reads it, or what only moves its values."""
-    found = [entry.get_node() for entry in output.get_target_inputs()]
-    return any(
-        op.get_type_name() == "FakeQuantize"
-        or (op.get_type_name() in _MOVES and _is_rounded(op.output(0)))
-        for op in found
-    )
+    pending, seen = [output], set()
+    while pending:
+        for op in (entry.get_node() for entry in pending.pop().get_target_inputs()):
+            if op.get_type_name() == "FakeQuantize":
+                return True
+            if op.get_type_name() in (*MOVES_VALUES, "MaxPool") and op.get_name() not in seen:
+                seen.add(op.get_name())
+                pending += op.outputs()
+    return False
 
 
 def _zero(ops: Any, source: Any) -> Any:

@@ -22,7 +22,7 @@ import numpy as np
 from engines.openvino.rewrites.layer_scale import divide_layer, is_layer_result
 from engines.openvino.rewrites.ports import readers
 
-__all__ = ["use_unsigned_codes"]
+__all__ = ["MOVES_VALUES", "use_unsigned_codes"]
 
 LEVELS = 256
 MOVED_AXES = 2  # behind the batch: what four axes were moved to
