@@ -12,15 +12,14 @@ from numpy.typing import NDArray
 from calibrators.ranges.ranges import Ranges
 from graphs.layer_matrix import LayerMatrix, columns_by_sample, layer_matrix
 from graphs.operators import CONVOLUTION_OPS, WEIGHTED_OPS
-from graphs.qdq import copies
-from graphs.view import GraphView, Node
+from graphs.view import GraphView
 from quantization.improve.centring import centrable
 from quantization.improve.checkpoint import KeptWalk
 from quantization.improve.methods import Methods
 from quantization.improve.range_choice import RANGE_POSITIONS, Reader, best_grid, candidates
-from quantization.improve.walk.behind_pools import Reading, readings
 from quantization.improve.walk.float_and_int8 import Decision, LayerVisit
 from quantization.improve.walk.grid import Grid
+from quantization.improve.walk.readings import Reading, readings
 from quantization.improve.weights.fitting import Columns, fit_in_blocks, fit_weights
 from quantization.improve.weights.rounding import largest_scale, round_with_feedback, second_moment
 from quantization.improve.weights.wide import WIDEST_WHOLE
@@ -146,10 +145,11 @@ class Decisions:
         return best_grid(readers, grids, centred_errors=self._methods.biases, usual=usual)[0]
 
     def _reader(self, reading: Reading, exact: Sequence[Array], actual: Sequence[Array]) -> Reader:
-        layer = layer_matrix(self._view, reading.node) if reading.index == 0 else None
+        product = reading.index == 0 and reading.moved is not None
+        layer = layer_matrix(self._view, reading.node) if product else None
         parts, found = (
             columns_by_sample(
-                layer, values, wanted=RANGE_POSITIONS, seed=self._seed, change=reading.pooled
+                layer, values, wanted=RANGE_POSITIONS, seed=self._seed, change=reading.moved
             )
             for values in (exact, actual)
         )
@@ -237,25 +237,11 @@ def _factors(view: GraphView, placement: Placement) -> set[str]:
     return {
         edge.observed
         for edge in placement.activations
-        for node in _readers_behind_moves(view, edge)
-        if node.op_type in WEIGHTED_OPS and node.name not in weighted
+        for use in view.uses(edge.tensor)
+        if (use.node.name, use.index) == (edge.node, edge.index)
+        for reading in readings(view, use.node, use.index)
+        if reading.node.op_type in WEIGHTED_OPS and reading.node.name not in weighted
     }
-
-
-def _readers_behind_moves(view: GraphView, edge: QuantizedInput) -> list[Node]:
-    """What computes on a quantized input: its node, or what reads it once that has moved it.
-
-    A key may be quantized in front of the Transpose that its product reads it through.
-    """
-    found = []
-    pending = [use.node for use in view.uses(edge.tensor) if use.node.name == edge.node]
-    while pending:
-        node = pending.pop()
-        if copies(node):
-            pending += [use.node for name in node.outputs for use in view.uses(name)]
-        else:
-            found.append(node)
-    return found
 
 
 def _stored(layer: LayerMatrix, codes: Array, scale: Array) -> QuantizedTensor:

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from calibrators.ranges.ranges import READER_ERROR, SMALLEST_AMAX, Range
 from graphs.layer_matrix import LayerMatrix, columns_by_sample, layer_matrix
-from graphs.view import GraphView
+from graphs.view import GraphView, Node
 from quantization.improve.range_choice import RANGE_POSITIONS, Reader, candidates, errors_of_grids
-from quantization.improve.walk.behind_pools import Reading, readings
 from quantization.improve.walk.float_and_int8 import Decision, LayerVisit
+from quantization.improve.walk.readings import Reading, readings
 from quantization.improve.weights.rounding import largest_scale
 from quantization.placement import Placement
 
@@ -87,7 +87,7 @@ class Judge:
         return Range(amax=float(largest * share), method=READER_ERROR, why="channels equalised")
 
     def _of_readers(self, tensor: str, visit: LayerVisit, index: int) -> Floats:
-        found = readings(self._view, visit.node, index)
+        found = readings(self._view, visit.node, index, _pools)
         errors = [self._of_reader(tensor, visit.exact[tensor], reading) for reading in found]
         return np.asarray(np.sum(errors, axis=0))
 
@@ -97,15 +97,19 @@ class Judge:
         if (sets == 1).all() or (layer is None and sets.shape[1] > _WIDEST_SUM):
             return np.zeros((len(NAMES), len(_SHARES)))
         if layer is None:
-            exact = _rows([reading.pooled(x) for x in values], wanted, seed)
+            pooled = values if reading.moved is None else [reading.moved(x) for x in values]
+            exact = _rows(pooled, wanted, seed)
         else:
-            parts = columns_by_sample(
-                layer, values, wanted=wanted, seed=seed, change=reading.pooled
-            )
+            parts = columns_by_sample(layer, values, wanted=wanted, seed=seed, change=reading.moved)
             exact = np.concatenate(parts)
         largest = _largest(self._amax[tensor], sets)
         pairs = zip(sets, largest, strict=True)
         return np.stack([reader_errors(layer, exact, scale, end) for scale, end in pairs])
+
+
+def _pools(node: Node) -> bool:
+    """Whether a node hands on few of the values, in the channels that they were in."""
+    return node.op_type == "MaxPool"
 
 
 def reader_errors(layer: LayerMatrix | None, exact: Array, scale: Floats, largest: float) -> Floats:

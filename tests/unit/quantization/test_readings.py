@@ -1,4 +1,4 @@
-"""A range in front of a MaxPool is chosen for what the MaxPool hands on."""
+"""Ranges in front of moves are chosen for what computes behind them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from graphs.view import GraphView
 from quantization.improve.channels.judge import Judge
 from quantization.improve.improve import improve_layers
 from quantization.improve.methods import NOTHING
-from quantization.improve.walk.behind_pools import readings
 from quantization.improve.walk.float_and_int8 import FloatAndInt8
+from quantization.improve.walk.readings import readings
 from quantization.measure.execution import load_onnxruntime
 from tests.accuracy_models import calibrated
 from tests.networks import Builder
@@ -43,7 +43,7 @@ def test_the_range_is_that_of_the_pooled(pools: int, rng: np.random.Generator) -
     whole = read_by_a_layer(pools, SIZE)
     alone = read_by_a_layer(0, SIZE >> pools)
     feeds = [{"x": of_a_leaky_relu(rng)} for _ in range(8)]
-    pooled = readings(GraphView(whole), GraphView(whole).nodes[0], 0)[0].pooled
+    pooled = readings(GraphView(whole), GraphView(whole).nodes[0], 0)[0].moved
     chosen = []
     for model, given in ((whole, feeds), (alone, [{"x": pooled(f["x"])} for f in feeds])):
         placement, ranges = calibrated(model, given, profile="cpu")
@@ -51,6 +51,45 @@ def test_the_range_is_that_of_the_pooled(pools: int, rng: np.random.Generator) -
         improved = improve_layers(model, placement, ranges, given, methods=RANGES)
         chosen.append(improved.ranges["x"].amax)
     assert chosen[0] == chosen[1]
+
+
+@pytest.mark.parametrize("moved", ["flat", "turned"])
+def test_the_range_is_that_of_the_layer_behind_moves(moved: str, rng: np.random.Generator) -> None:
+    def network(of: str) -> onnx.ModelProto:
+        net = Builder(6)
+        shape = {"alone": (1, 384), "flat": (1, 24, 4, 4), "turned": (1, 4, 4, 24)}[of]
+        x = net.input("x", shape)
+        x = net.op("Transpose", x, perm=[0, 3, 1, 2]) if of == "turned" else x
+        x = x if of == "alone" else net.op("Flatten", x)
+        return net.build(of, net.gemm(x, 384, 16))
+
+    maps = [of_a_leaky_relu(rng)[:, :, :4, :4] for _ in range(8)]
+    as_fed = {"alone": lambda x: x.reshape(1, 384), "flat": lambda x: x}
+    as_fed["turned"] = lambda x: np.ascontiguousarray(x.transpose(0, 2, 3, 1))
+    chosen = []
+    for name in ("alone", moved):
+        model, feeds = network(name), [{"x": as_fed[name](x)} for x in maps]
+        placement, ranges = calibrated(model, feeds, profile="cpu")
+        assert [edge.observed for edge in placement.activations] == ["x"]
+        improved = improve_layers(model, placement, ranges, feeds, methods=RANGES)
+        chosen.append(improved.ranges["x"].amax)
+    assert chosen[0] == chosen[1]
+
+
+def test_what_else_a_move_takes_is_not_known_beforehand(rng: np.random.Generator) -> None:
+    net = Builder(7)
+    x, place = net.input("x", (8, 32)), net.input("place", (3,), onnx.TensorProto.INT64)
+    model = net.build("picked", net.gemm(net.op("Gather", x, place, axis=0), 32, 16))
+    view = GraphView(model)
+    (reading,) = readings(view, view.nodes[0], 0)
+    assert (reading.node.op_type, reading.moved) == ("Gemm", None)
+    feeds = [
+        {"x": rng.standard_normal((8, 32)).astype(np.float32), "place": rng.integers(0, 8, 3)}
+        for _ in range(4)
+    ]
+    placement, ranges = calibrated(model, feeds, profile="cpu")
+    improved = improve_layers(model, placement, ranges, feeds, methods=RANGES)
+    assert 0 < improved.ranges["x"].amax <= ranges["x"].amax
 
 
 def test_every_reader_behind_pools_counts(rng: np.random.Generator) -> None:
@@ -65,7 +104,7 @@ def test_every_reader_behind_pools_counts(rng: np.random.Generator) -> None:
     assert sorted(reading.node.op_type for reading in found) == ["Conv", "Sigmoid"]
     values = of_a_leaky_relu(rng)
     exact = load_onnxruntime(model)({"x": values})
-    behind = {reading.node.op_type: reading.pooled(values) for reading in found}
+    behind = {reading.node.op_type: reading.moved(values) for reading in found}
     sigmoid = 1 / (1 + np.exp(-behind["Sigmoid"].astype(np.float64)))
     np.testing.assert_allclose(exact[beside], sigmoid, rtol=1e-5)
     # A pool that the network ends in is a reader itself.
@@ -74,13 +113,13 @@ def test_every_reader_behind_pools_counts(rng: np.random.Generator) -> None:
     node = GraphView(last).nodes[0]
     (reading,) = readings(GraphView(last), node, 0)
     assert reading.node.op_type == "MaxPool"
-    assert reading.pooled(values) is values
+    assert reading.moved(values) is values
 
 
 def test_scales_are_judged_by_what_is_pooled(rng: np.random.Generator) -> None:
     whole, alone = read_by_a_layer(1, SIZE), read_by_a_layer(0, SIZE >> 1)
     feeds = [{"x": of_a_leaky_relu(rng)} for _ in range(4)]
-    pooled = readings(GraphView(whole), GraphView(whole).nodes[0], 0)[0].pooled
+    pooled = readings(GraphView(whole), GraphView(whole).nodes[0], 0)[0].moved
     amax = np.max([np.abs(f["x"]).max(axis=(0, 2, 3)) for f in feeds], axis=0).astype(np.float64)
     sets = np.stack([np.ones(24), *np.exp(0.5 * rng.standard_normal((3, 24)))])
     found = []
