@@ -129,7 +129,8 @@ class Decisions:
             if grids:
                 return self._best(readers, grids)
         grids = candidates(largest, [given], unsigned=unsigned)
-        maps = any(reading.node.op_type in CONVOLUTION_OPS for reading in read)
+        known = [reading.node.op_type for reading in read if reading.moved is not None]
+        maps = not CONVOLUTION_OPS.isdisjoint(known)
         usual = None if maps else Grid(amax=given, unsigned=unsigned)
         plain = self._best(readers, grids, usual)
         if plan is None or plan.producer is not None:

@@ -92,6 +92,28 @@ def test_what_else_a_move_takes_is_not_known_beforehand(rng: np.random.Generator
     assert 0 < improved.ranges["x"].amax <= ranges["x"].amax
 
 
+def test_a_range_that_no_layer_judges_is_that_of_calibration(
+    monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
+) -> None:
+    """Slices of a picture joined again: the error of the picture alone is a bad reason to cut."""
+    monkeypatch.setattr("quantization.improve.range_choice._WORTH_A_CHANGE", 0.0)
+    net = Builder(8)
+    x = net.input("x", (1, 8, SIZE, SIZE))
+    halves = [
+        net.op("Slice", x, net.ints(start), net.ints(SIZE), net.ints(2), net.ints(2))
+        for start in (0, 1)
+    ]
+    joined = net.op("Concat", *halves, axis=1)
+    net.channels[joined] = 16
+    model = net.build("sliced", net.conv(joined, 16))
+    picture = rng.standard_normal((6, 1, 8, SIZE, SIZE)).astype(np.float32)
+    feeds = [{"x": values} for values in picture]
+    placement, ranges = calibrated(model, feeds, profile="cpu")
+    assert {edge.observed for edge in placement.activations} == {"x"}
+    improved = improve_layers(model, placement, ranges, feeds, methods=RANGES)
+    assert improved.ranges["x"].amax == ranges["x"].amax
+
+
 def test_every_reader_behind_pools_counts(rng: np.random.Generator) -> None:
     net = Builder(5)
     x = net.max_pool(net.input("x", (1, 24, SIZE, SIZE)), 3, stride=2)
