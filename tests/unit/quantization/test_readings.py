@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 
 import numpy as np
 import onnx
@@ -96,7 +97,8 @@ def test_a_range_that_no_layer_judges_is_that_of_calibration(
     monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
 ) -> None:
     """Slices of a picture joined again: the error of the picture alone is a bad reason to cut."""
-    monkeypatch.setattr("quantization.improve.range_choice._WORTH_A_CHANGE", 0.0)
+    choice = importlib.import_module("quantization.improve.range_choice")
+    monkeypatch.setattr(choice, "_WORTH_A_CHANGE", 0.0)
     net = Builder(8)
     x = net.input("x", (1, 8, SIZE, SIZE))
     halves = [
