@@ -60,5 +60,6 @@ def handed_on(body: onnx.GraphProto, name: str) -> str:
 def repeats_by_values(node: onnx.NodeProto) -> bool:
     """Whether a node is a Loop whose body computes when to end, e.g. at the end of a sentence."""
     return operator(node) == "Loop" and any(
-        handed_on(body, body.output[0].name) != body.input[1].name for body in subgraphs(node)
+        {handed_on(body, end.name) for end in body.output[:1]} != {v.name for v in body.input[1:2]}
+        for body in subgraphs(node)
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from calibrators.ranges.ranges import Ranges
 from graphs.layer_matrix import LayerMatrix, columns_by_sample, layer_matrix
 from graphs.operators import CONVOLUTION_OPS, WEIGHTED_OPS
+from graphs.qdq import copies
 from graphs.view import GraphView
 from quantization.improve.centring import centrable
 from quantization.improve.checkpoint import KeptWalk
@@ -19,7 +21,7 @@ from quantization.improve.methods import Methods
 from quantization.improve.range_choice import RANGE_POSITIONS, Reader, best_grid, candidates
 from quantization.improve.walk.float_and_int8 import Decision, LayerVisit
 from quantization.improve.walk.grid import Grid
-from quantization.improve.walk.readings import Reading, readings
+from quantization.improve.walk.readings import Reading, moves_alone, readings
 from quantization.improve.weights.fitting import Columns, fit_in_blocks, fit_weights
 from quantization.improve.weights.rounding import largest_scale, round_with_feedback, second_moment
 from quantization.improve.weights.wide import WIDEST_WHOLE
@@ -49,6 +51,7 @@ class Decisions:
         kept: KeptWalk | None = None,
     ) -> None:
         self._view = view
+        self._moves = partial(moves_alone, view)
         self._ranges = ranges
         self._methods = methods
         self._seed = seed
@@ -119,7 +122,7 @@ class Decisions:
             reading
             for other in self._readers[edge.observed]
             if other.tensor == edge.tensor
-            for reading in readings(self._view, self._nodes[other.node], other.index)
+            for reading in readings(self._view, self._nodes[other.node], other.index, self._moves)
         ]
         readers = [self._reader(reading, exact, actual) for reading in read]
         unsigned = edge.observed in self._unsigned
@@ -129,8 +132,7 @@ class Decisions:
             if grids:
                 return self._best(readers, grids)
         grids = candidates(largest, [given], unsigned=unsigned)
-        known = [reading.node.op_type for reading in read if reading.moved is not None]
-        maps = not CONVOLUTION_OPS.isdisjoint(known)
+        maps = any(reading.node.op_type in CONVOLUTION_OPS for reading in read)
         usual = None if maps else Grid(amax=given, unsigned=unsigned)
         plain = self._best(readers, grids, usual)
         if plan is None or plan.producer is not None:
@@ -146,8 +148,7 @@ class Decisions:
         return best_grid(readers, grids, centred_errors=self._methods.biases, usual=usual)[0]
 
     def _reader(self, reading: Reading, exact: Sequence[Array], actual: Sequence[Array]) -> Reader:
-        product = reading.index == 0 and reading.moved is not None
-        layer = layer_matrix(self._view, reading.node) if product else None
+        layer = layer_matrix(self._view, reading.node) if reading.index == 0 else None
         parts, found = (
             columns_by_sample(
                 layer, values, wanted=RANGE_POSITIONS, seed=self._seed, change=reading.moved
@@ -240,7 +241,7 @@ def _factors(view: GraphView, placement: Placement) -> set[str]:
         for edge in placement.activations
         for use in view.uses(edge.tensor)
         if (use.node.name, use.index) == (edge.node, edge.index)
-        for reading in readings(view, use.node, use.index)
+        for reading in readings(view, use.node, use.index, copies)
         if reading.node.op_type in WEIGHTED_OPS and reading.node.name not in weighted
     }
 

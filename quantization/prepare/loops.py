@@ -20,31 +20,28 @@ BEFORE_STATES = 2
 
 
 def drop_unchanged_states(model: ModelProto) -> bool:
-    """Let the bodies of loops read such states where they start. Returns whether there were any.
+    """Let the body of a loop read such states where they start. Returns whether one did.
 
     Args:
-        model: changed in place; loops inside of bodies are left as they are.
+        model: changed in place, one loop at a time; those inside of bodies are left as they are.
     """
-    changed = False
-    for node in nodes(model):
-        if operator(node) == "Loop":
-            changed |= _read_from_outside(model.graph, node)
-    return changed
+    loops = (node for node in nodes(model) if operator(node) == "Loop")
+    return any(_read_from_outside(model.graph, node) for node in loops)
 
 
 def _read_from_outside(graph: GraphProto, node: NodeProto) -> bool:
     (body,) = subgraphs(node)
-    starts = node.input[BEFORE_STATES:]
+    starts, states = node.input[BEFORE_STATES:], body.input[BEFORE_STATES:]
+    if len(starts) != len(states) or len(body.output) <= len(states):
+        return False  # a damaged file, for runtimes to refuse
     inside = {
         state.name: start
-        for state, after, start in zip(
-            body.input[BEFORE_STATES:], body.output[1:], starts, strict=False
-        )
+        for state, after, start in zip(states, body.output[1:], starts, strict=False)
         if handed_on(body, after.name) == state.name and not _means_another(body, state.name, start)
     }
     if not inside:
         return False
-    names = [state.name for state in body.input[BEFORE_STATES:]]
+    names = [state.name for state in states]
     kept = [number for number, name in enumerate(names) if name not in inside]
     behind = {
         output: inside[name]
@@ -87,7 +84,7 @@ def _hand_on(body: GraphProto, inside: dict[str, str]) -> None:
 
 
 def _make_outputs(graph: GraphProto, sources: dict[str, str]) -> None:
-    """Identities behind all other nodes."""
+    """Identities behind all other nodes, which are copied."""
     names = Names(graph)
     made = [
         names.node("Identity", [source], [output], wanted=f"{output}_identity")

@@ -97,8 +97,7 @@ class Judge:
         if (sets == 1).all() or (layer is None and sets.shape[1] > _WIDEST_SUM):
             return np.zeros((len(NAMES), len(_SHARES)))
         if layer is None:
-            pooled = values if reading.moved is None else [reading.moved(x) for x in values]
-            exact = _rows(pooled, wanted, seed)
+            exact = _rows([reading.moved(x) for x in values], wanted, seed)
         else:
             parts = columns_by_sample(layer, values, wanted=wanted, seed=seed, change=reading.moved)
             exact = np.concatenate(parts)

@@ -20,7 +20,7 @@ from graphs.view import GraphView, Node
 from quantization.improve.walk.one_node import OneNode
 from quantization.measure.execution import load_node
 
-__all__ = ["Reading", "readings"]
+__all__ = ["Reading", "moves_alone", "readings"]
 
 Array = NDArray[Any]
 
@@ -36,17 +36,16 @@ class Reading:
     Attributes:
         node: the node.
         index: of its input.
-        moved: of the tensor in one sample, what that input holds; None where a move between takes
-            something else that is computed, too.
+        moved: of the tensor in one sample, what that input holds.
     """
 
     node: Node
     index: int
-    moved: Callable[[Array], Array] | None = _as_it_is
+    moved: Callable[[Array], Array] = _as_it_is
 
 
 def readings(
-    view: GraphView, node: Node, index: int, moves: Callable[[Node], bool] = copies
+    view: GraphView, node: Node, index: int, moves: Callable[[Node], bool]
 ) -> list[Reading]:
     """The node itself, or those that read what it moves, behind other moves, too.
 
@@ -54,7 +53,8 @@ def readings(
         view: the graph.
         node: reads the tensor.
         index: of its input that is the tensor.
-        moves: which operators are followed.
+        moves: which operators are followed; what takes something else that is computed, too,
+            cannot tell what it moved.
     """
     direct = [Reading(node=node, index=index)]
     if not moves(node):
@@ -72,18 +72,18 @@ def readings(
     return behind or direct
 
 
-def _run(view: GraphView, node: Node, index: int, output: str) -> Callable[[Array], Array] | None:
-    """What a node makes of one input; None where another is no constant."""
-    source = node.inputs[index]
-    if any(name and name != source and not view.is_constant(name) for name in node.inputs):
-        return None
-    run = OneNode(view, load_node, node)
+def moves_alone(view: GraphView, node: Node) -> bool:
+    """Whether a node moves numbers of one tensor, to places that are known beforehand."""
+    computed = [name for name in node.inputs if name and not view.is_constant(name)]
+    return copies(node) and len(computed) == 1
+
+
+def _run(view: GraphView, node: Node, index: int, output: str) -> Callable[[Array], Array]:
+    run, source = OneNode(view, load_node, node), node.inputs[index]
     return lambda values: np.asarray(run({source: [values]})[output][0])
 
 
 def _after(
-    first: Callable[[Array], Array] | None, second: Callable[[Array], Array] | None
-) -> Callable[[Array], Array] | None:
-    if first is None or second is None:
-        return None
+    first: Callable[[Array], Array], second: Callable[[Array], Array]
+) -> Callable[[Array], Array]:
     return lambda values: second(first(values))

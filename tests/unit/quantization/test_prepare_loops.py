@@ -104,6 +104,28 @@ def test_states_that_no_step_changes(
         np.testing.assert_allclose(other, one, rtol=1e-5, atol=1e-6)
 
 
+def test_two_loops_whose_weights_are_given(rng: np.random.Generator) -> None:
+    model = decoder(outputs=("w_end",))
+    second = onnx.NodeProto()
+    second.CopyFrom(model.graph.node[0])
+    second.input[3] = "end"
+    second.output[:] = ["w_end2", "end2", "each2"]
+    model.graph.node.insert(1, second)
+    model.graph.output.extend([VALUE("w_end2", FLOAT, None), VALUE("end2", FLOAT, None)])
+    prepared = prepare(model)
+    for node in GraphView(prepared).nodes:
+        if node.op_type == "Loop":
+            body = node.attributes["body"]
+            assert [value.name for value in body.input[2:]] == ["s"]  # type: ignore[attr-defined]
+    x = rng.normal(size=(2, 6)).astype(np.float32)
+    wanted, found = (
+        onnxruntime.InferenceSession(m.SerializeToString()).run(None, {"x": x})
+        for m in (model, prepared)
+    )
+    for one, other in zip(wanted, found, strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-5, atol=1e-6)
+
+
 def test_what_ends_by_values_is_not_compared() -> None:
     """INT8 may take another step, and then all behind is of another length."""
     view = GraphView(prepare(decoder()))
