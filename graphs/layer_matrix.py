@@ -199,10 +199,16 @@ def reading_layers(view: GraphView, tensor: str) -> tuple[LayerMatrix, ...]:
 
 
 def sample_columns(
-    layer: LayerMatrix | None, samples: Sequence[Array], *, wanted: int, seed: int
+    layer: LayerMatrix | None,
+    samples: Sequence[Array],
+    *,
+    wanted: int,
+    seed: int,
+    change: Callable[[Array], Array] | None = None,
 ) -> Array:
     """:func:`columns_by_sample` of all samples in one array."""
-    return np.concatenate(columns_by_sample(layer, samples, wanted=wanted, seed=seed))
+    parts = columns_by_sample(layer, samples, wanted=wanted, seed=seed, change=change)
+    return np.concatenate(parts)
 
 
 def columns_by_sample(

@@ -32,7 +32,9 @@ from pipeline.samples import Arrays, trial_requests
 from quantization.measure.execution import load_int8
 from quantization.measure.jitter import jitter_scales
 
-__all__ = ["EngineCheck", "check_engine", "compared_outputs", "float_limit"]
+__all__ = ["ALL_CHOSEN", "EngineCheck", "check_engine", "compared_outputs", "float_limit"]
+
+ALL_CHOSEN = "the shapes of all outputs depend on the data (NMS, a decoder)"
 
 Call = Callable[[dict[str, NDArray[Any]]], Mapping[str, NDArray[Any]]]
 
@@ -104,9 +106,7 @@ def check_engine(built: Built, sessions: Sessions, data: Data, engine: Call) -> 
     except BuilderError as err:
         return EngineCheck(unmeasured=str(err))
     if not gaps:
-        return EngineCheck(
-            unmeasured="the shapes of all outputs depend on the data (NMS, a decoder)"
-        )
+        return EngineCheck(unmeasured=ALL_CHOSEN)
     found = EngineCheck(gaps=gaps)
     if found.explained:
         return found

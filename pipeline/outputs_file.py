@@ -11,7 +11,7 @@ import engines
 from artefacts.files import write_atomic
 from artefacts.libraries import require
 from pipeline.built import Built, Sessions
-from pipeline.engine_check import compared_outputs, float_limit
+from pipeline.engine_check import ALL_CHOSEN, compared_outputs, float_limit
 from pipeline.job import Data
 from pipeline.runtime_gap import GapMeter
 from pipeline.samples import Arrays, trial_requests
@@ -50,9 +50,7 @@ def save_outputs(built: Built, sessions: Sessions, data: Data, path: Path) -> li
     """
     names = compared_outputs(built)
     if not names:
-        return [
-            f"{path} not written: the shapes of all outputs depend on the data (NMS, a decoder)"
-        ]
+        return [f"{path} not written: {ALL_CHOSEN}"]
     comparator = require("polygraphy.comparator", extra="tensorrt")
     encode = require("polygraphy.json", extra="tensorrt").to_json
     inputs, outputs, limit_db = _run(built, sessions, data, names)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibrators.ranges.ranges import Ranges
-from graphs.layer_matrix import LayerMatrix, columns_by_sample, layer_matrix
+from graphs.layer_matrix import LayerMatrix, columns_by_sample, layer_matrix, sample_columns
 from graphs.operators import CONVOLUTION_OPS, WEIGHTED_OPS
 from graphs.qdq import copies
 from graphs.view import GraphView
@@ -149,16 +149,12 @@ class Decisions:
 
     def _reader(self, reading: Reading, exact: Sequence[Array], actual: Sequence[Array]) -> Reader:
         layer = layer_matrix(self._view, reading.node) if reading.index == 0 else None
-        parts, found = (
-            columns_by_sample(
-                layer, values, wanted=RANGE_POSITIONS, seed=self._seed, change=reading.moved
-            )
-            for values in (exact, actual)
-        )
+        wanted, seed, moved = RANGE_POSITIONS, self._seed, reading.moved
+        parts = columns_by_sample(layer, exact, wanted=wanted, seed=seed, change=moved)
         ends = itertools.accumulate(map(len, parts))
         return Reader(
             exact=np.concatenate(parts),
-            actual=np.concatenate(found),
+            actual=sample_columns(layer, actual, wanted=wanted, seed=seed, change=moved),
             matrix=None if layer is None else layer.judging,
             starts=(0, *ends)[:-1],
         )

@@ -6,6 +6,8 @@ wrong and refuses the loop, and weights that are states are constants to nobody.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from onnx import GraphProto, ModelProto, NodeProto
 
 from graphs.bodies import handed_on
@@ -34,11 +36,7 @@ def _read_from_outside(graph: GraphProto, node: NodeProto) -> bool:
     starts, states = node.input[BEFORE_STATES:], body.input[BEFORE_STATES:]
     if len(starts) != len(states) or len(body.output) <= len(states):
         return False  # a damaged file, for runtimes to refuse
-    inside = {
-        state.name: start
-        for state, after, start in zip(states, body.output[1:], starts, strict=False)
-        if handed_on(body, after.name) == state.name and not _means_another(body, state.name, start)
-    }
+    inside = _unchanged(body, starts)
     if not inside:
         return False
     names = [state.name for state in states]
@@ -58,12 +56,24 @@ def _read_from_outside(graph: GraphProto, node: NodeProto) -> bool:
     return True
 
 
-def _means_another(body: GraphProto, state: str, start: str) -> bool:
-    """Whether the name outside stands for something else inside of the body."""
+def _unchanged(body: GraphProto, starts: Sequence[str]) -> dict[str, str]:
+    """State → where it starts, of those that no step changes.
+
+    A name outside that stands for something else inside of the body cannot be read there.
+    """
     own = {value.name for value in body.input} | {tensor.name for tensor in body.initializer}
     made = {name for inner in walk(body) for name in inner.output}
-    deeper = {v.name for inner in walk(body) for deep in subgraphs(inner) for v in deep.input}
-    return not start or start in (own | made | deeper) - {state} or state in made | deeper
+    made |= {v.name for inner in walk(body) for deep in subgraphs(inner) for v in deep.input}
+    return {
+        state.name: start
+        for state, after, start in zip(
+            body.input[BEFORE_STATES:], body.output[1:], starts, strict=False
+        )
+        if handed_on(body, after.name) == state.name
+        and start
+        and made.isdisjoint((state.name, start))
+        and start not in own - {state.name}
+    }
 
 
 def _keep(body: GraphProto, states: list[int], outputs: list[int]) -> None:

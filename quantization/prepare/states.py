@@ -48,7 +48,7 @@ def write_conditions(graph: GraphProto) -> None:
     for node in walk(graph):
         if operator(node) != "Loop" or any(node.input[1:2]):
             continue
-        if not repeats_by_values(node):
+        if any(subgraphs(node)) and not repeats_by_values(node):
             condition = names.tensor(f"{node.output[0]}_condition")
             graph.initializer.append(numpy_helper.from_array(np.array(True), condition))
             count = node.input[0] if node.input else ""  # a node may list less than both

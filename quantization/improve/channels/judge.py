@@ -6,14 +6,14 @@ scales, each with the range that suits it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calibrators.ranges.ranges import READER_ERROR, SMALLEST_AMAX, Range
-from graphs.layer_matrix import LayerMatrix, columns_by_sample, layer_matrix
+from graphs.layer_matrix import LayerMatrix, layer_matrix, sample_columns
 from graphs.view import GraphView, Node
 from quantization.improve.range_choice import RANGE_POSITIONS, Reader, candidates, errors_of_grids
 from quantization.improve.walk.float_and_int8 import Decision, LayerVisit
@@ -97,10 +97,9 @@ class Judge:
         if (sets == 1).all() or (layer is None and sets.shape[1] > _WIDEST_SUM):
             return np.zeros((len(NAMES), len(_SHARES)))
         if layer is None:
-            exact = _rows([reading.moved(x) for x in values], wanted, seed)
+            exact = _rows(values, reading.moved, wanted, seed)
         else:
-            parts = columns_by_sample(layer, values, wanted=wanted, seed=seed, change=reading.moved)
-            exact = np.concatenate(parts)
+            exact = sample_columns(layer, values, wanted=wanted, seed=seed, change=reading.moved)
         largest = _largest(self._amax[tensor], sets)
         pairs = zip(sets, largest, strict=True)
         return np.stack([reader_errors(layer, exact, scale, end) for scale, end in pairs])
@@ -149,12 +148,14 @@ def _largest(amax: Floats, sets: Floats) -> Floats:
     return np.asarray(np.maximum((amax / sets).max(axis=1, initial=0.0), SMALLEST_AMAX))
 
 
-def _rows(samples: Sequence[Array], wanted: int, seed: int) -> Array:
-    """All channels at random positions: (n, 1, C)."""
+def _rows(
+    samples: Sequence[Array], moved: Callable[[Array], Array], wanted: int, seed: int
+) -> Array:
+    """All channels at random positions of what each sample is moved to: (n, 1, C)."""
     rng = np.random.default_rng(seed)
     share = max(1, wanted // len(samples))
     parts = []
-    for x in samples:
+    for x in map(moved, samples):  # one after the other: those of a file are large
         rows = np.moveaxis(x, 1, -1).reshape(-1, x.shape[1])
         chosen = np.sort(rng.choice(len(rows), min(share, len(rows)), replace=False))
         parts.append(rows[chosen][:, None, :])

@@ -9,7 +9,7 @@ behind says what an error of each is worth: 4 dB of CREPE's smallest net.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -59,12 +59,9 @@ def readings(
     direct = [Reading(node=node, index=index)]
     if not moves(node):
         return direct
+    run, source = OneNode(view, load_node, node), node.inputs[index]
     behind = [
-        Reading(
-            node=read.node,
-            index=read.index,
-            moved=_after(_run(view, node, index, name), read.moved),
-        )
+        replace(read, moved=_moved_on(run, source, name, read.moved))
         for name in node.outputs
         for use in view.uses(name)
         for read in readings(view, use.node, use.index, moves)
@@ -78,12 +75,8 @@ def moves_alone(view: GraphView, node: Node) -> bool:
     return copies(node) and len(computed) == 1
 
 
-def _run(view: GraphView, node: Node, index: int, output: str) -> Callable[[Array], Array]:
-    run, source = OneNode(view, load_node, node), node.inputs[index]
-    return lambda values: np.asarray(run({source: [values]})[output][0])
-
-
-def _after(
-    first: Callable[[Array], Array], second: Callable[[Array], Array]
+def _moved_on(
+    run: OneNode, source: str, output: str, then: Callable[[Array], Array]
 ) -> Callable[[Array], Array]:
-    return lambda values: second(first(values))
+    """What a node makes of one input, moved by those behind it."""
+    return lambda values: then(np.asarray(run({source: [values]})[output][0]))

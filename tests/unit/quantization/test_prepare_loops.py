@@ -66,10 +66,23 @@ def decoder(
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
-def states_of(model: onnx.ModelProto) -> list[str]:
-    (loop,) = [node for node in GraphView(model).nodes if node.op_type == "Loop"]
-    body = loop.attributes["body"]
-    return [value.name for value in body.input[2:]]  # type: ignore[attr-defined]
+def states_of(model: onnx.ModelProto) -> list[list[str]]:
+    """Of each loop."""
+    loops = [node for node in GraphView(model).nodes if node.op_type == "Loop"]
+    bodies = [loop.attributes["body"] for loop in loops]
+    return [[value.name for value in body.input[2:]] for body in bodies]  # type: ignore[attr-defined]
+
+
+def assert_same_results(
+    model: onnx.ModelProto, prepared: onnx.ModelProto, rng: np.random.Generator
+) -> None:
+    x = rng.normal(size=(2, 6)).astype(np.float32)
+    wanted, found = (
+        onnxruntime.InferenceSession(m.SerializeToString()).run(None, {"x": x})
+        for m in (model, prepared)
+    )
+    for one, other in zip(wanted, found, strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -93,15 +106,9 @@ def test_states_that_no_step_changes(
     given, states = left
     model = decoder(**given)  # type: ignore[arg-type]
     prepared = prepare(model)
-    assert states_of(prepared) == states
+    assert states_of(prepared) == [states]
     assert prepare(prepared).SerializeToString() == prepared.SerializeToString()
-    x = rng.normal(size=(2, 6)).astype(np.float32)
-    wanted, found = (
-        onnxruntime.InferenceSession(m.SerializeToString()).run(None, {"x": x})
-        for m in (model, prepared)
-    )
-    for one, other in zip(wanted, found, strict=True):
-        np.testing.assert_allclose(other, one, rtol=1e-5, atol=1e-6)
+    assert_same_results(model, prepared, rng)
 
 
 def test_two_loops_whose_weights_are_given(rng: np.random.Generator) -> None:
@@ -113,17 +120,8 @@ def test_two_loops_whose_weights_are_given(rng: np.random.Generator) -> None:
     model.graph.node.insert(1, second)
     model.graph.output.extend([VALUE("w_end2", FLOAT, None), VALUE("end2", FLOAT, None)])
     prepared = prepare(model)
-    for node in GraphView(prepared).nodes:
-        if node.op_type == "Loop":
-            body = node.attributes["body"]
-            assert [value.name for value in body.input[2:]] == ["s"]  # type: ignore[attr-defined]
-    x = rng.normal(size=(2, 6)).astype(np.float32)
-    wanted, found = (
-        onnxruntime.InferenceSession(m.SerializeToString()).run(None, {"x": x})
-        for m in (model, prepared)
-    )
-    for one, other in zip(wanted, found, strict=True):
-        np.testing.assert_allclose(other, one, rtol=1e-5, atol=1e-6)
+    assert states_of(prepared) == [["s"], ["s"]]
+    assert_same_results(model, prepared, rng)
 
 
 def test_what_ends_by_values_is_not_compared() -> None:

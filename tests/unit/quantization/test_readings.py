@@ -41,19 +41,22 @@ def of_a_leaky_relu(rng: np.random.Generator) -> np.ndarray:
     return np.where(values < 0, values / 16, values)
 
 
+def chosen_amax(model: onnx.ModelProto, feeds: list[dict[str, np.ndarray]]) -> float:
+    """Of the input, the one tensor with a range."""
+    placement, ranges = calibrated(model, feeds, profile="cpu")
+    assert [edge.observed for edge in placement.activations] == ["x"]
+    improved = improve_layers(model, placement, ranges, feeds, methods=RANGES)
+    return improved.ranges["x"].amax
+
+
 @pytest.mark.parametrize("pools", [1, 2])
 def test_the_range_is_that_of_the_pooled(pools: int, rng: np.random.Generator) -> None:
     whole = read_by_a_layer(pools, SIZE)
     alone = read_by_a_layer(0, SIZE >> pools)
     feeds = [{"x": of_a_leaky_relu(rng)} for _ in range(8)]
     pooled = readings(GraphView(whole), GraphView(whole).nodes[0], 0, copies)[0].moved
-    chosen = []
-    for model, given in ((whole, feeds), (alone, [{"x": pooled(f["x"])} for f in feeds])):
-        placement, ranges = calibrated(model, given, profile="cpu")
-        assert [edge.observed for edge in placement.activations] == ["x"]
-        improved = improve_layers(model, placement, ranges, given, methods=RANGES)
-        chosen.append(improved.ranges["x"].amax)
-    assert chosen[0] == chosen[1]
+    behind = [{"x": pooled(f["x"])} for f in feeds]
+    assert chosen_amax(whole, feeds) == chosen_amax(alone, behind)
 
 
 @pytest.mark.parametrize("moved", ["flat", "turned"])
@@ -69,14 +72,11 @@ def test_the_range_is_that_of_the_layer_behind_moves(moved: str, rng: np.random.
     maps = [of_a_leaky_relu(rng)[:, :, :4, :4] for _ in range(8)]
     as_fed = {"alone": lambda x: x.reshape(1, 384), "flat": lambda x: x}
     as_fed["turned"] = lambda x: np.ascontiguousarray(x.transpose(0, 2, 3, 1))
-    chosen = []
-    for name in ("alone", moved):
-        model, feeds = network(name), [{"x": as_fed[name](x)} for x in maps]
-        placement, ranges = calibrated(model, feeds, profile="cpu")
-        assert [edge.observed for edge in placement.activations] == ["x"]
-        improved = improve_layers(model, placement, ranges, feeds, methods=RANGES)
-        chosen.append(improved.ranges["x"].amax)
-    assert chosen[0] == chosen[1]
+    alone, behind = (
+        chosen_amax(network(name), [{"x": as_fed[name](x)} for x in maps])
+        for name in ("alone", moved)
+    )
+    assert behind == alone
 
 
 def test_what_else_a_move_takes_is_not_known_beforehand(rng: np.random.Generator) -> None:
