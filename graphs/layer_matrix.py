@@ -7,7 +7,7 @@ the weight as (groups, C_out / groups, K) and inputs as (positions, groups, K).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from graphs.view import GraphView, Node
 
 __all__ = [
     "LayerMatrix",
-    "columns_by_sample",
+    "SampledColumns",
     "layer_matrix",
     "reading_layers",
     "sample_columns",
@@ -150,6 +150,19 @@ class LayerMatrix:
         return found if inside.all() else np.where(inside[:, None], found, 0)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SampledColumns:
+    """Columns of some samples.
+
+    Attributes:
+        rows: all of them, (n, groups, K) in float32.
+        starts: the first row of each sample, in the order of the rows.
+    """
+
+    rows: NDArray[np.float32]
+    starts: tuple[int, ...]
+
+
 def layer_matrix(view: GraphView, node: Node) -> LayerMatrix | None:
     """The matrix view of a layer, or None where it has none.
 
@@ -205,21 +218,10 @@ def sample_columns(
     wanted: int,
     seed: int,
     change: Callable[[Array], Array] | None = None,
-) -> Array:
-    """:func:`columns_by_sample` of all samples in one array."""
-    parts = columns_by_sample(layer, samples, wanted=wanted, seed=seed, change=change)
-    return np.concatenate(parts)
-
-
-def columns_by_sample(
-    layer: LayerMatrix | None,
-    samples: Sequence[Array],
-    *,
-    wanted: int,
-    seed: int,
-    change: Callable[[Array], Array] | None = None,
-) -> list[Array]:
-    """Columns at random positions of each sample, (n, groups, K); equal seeds, equal positions.
+    then: Callable[[Array], Array] | None = None,
+    first: Collection[int] = (),
+) -> SampledColumns:
+    """Columns at random positions of each sample; equal seeds, equal positions.
 
     Args:
         layer: whose columns; None takes single values, (n, 1, 1).
@@ -228,22 +230,30 @@ def columns_by_sample(
             position has many values.
         seed: of the positions.
         change: of a sample, before its columns are taken.
+        then: of its columns.
+        first: numbers of the samples whose columns come first.
     """
-    rng = np.random.default_rng(seed)
     if layer is not None:
         size = layer.inputs * layer.groups
         wanted = min(wanted, max(wanted * _EASY_VALUES // size, _FEWEST_POSITIONS))
     share = max(1, wanted // len(samples))
-    parts = []
-    for sample in samples:
-        x = sample if change is None else change(sample)
+    found, starts, end = np.zeros((0, 1, 1), np.float32), list[int](), 0
+    order = [*first, *(number for number in range(len(samples)) if number not in first)]
+    for number in order:  # threads would wait for memory, and for each other
+        x = samples[number] if change is None else change(samples[number])
         total = x.size if layer is None else layer.positions(x)
+        rng = np.random.default_rng((seed, number))
         chosen = np.sort(rng.choice(total, min(share, total), replace=False))
         if layer is None:
-            parts.append(x.reshape(-1)[chosen][:, None, None])
+            columns = x.reshape(-1)[chosen][:, None, None]
         else:
-            parts.append(layer.columns(x, chosen))
-    return parts
+            columns = layer.columns(x, chosen)
+        if not starts:  # rows that stay empty cost nothing
+            found = np.empty((share * len(samples), *columns.shape[1:]), np.float32)
+        starts.append(end)
+        end += len(columns)
+        found[starts[-1] : end] = columns if then is None else then(columns)
+    return SampledColumns(rows=found[:end], starts=tuple(starts))
 
 
 def _outputs(

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto
 
 from graphs.edit import GraphEditor, copy_model, drop_dead
-from graphs.layer_matrix import LayerMatrix, columns_by_sample
+from graphs.layer_matrix import LayerMatrix, sample_columns
 from graphs.operators import PRODUCT_OPS, WEIGHTED_OPS
 from graphs.pairs import pair_partners, pairing_axis_of, saturating
 from graphs.qdq import (
@@ -210,8 +210,8 @@ def _moments(
             if matrix is not None:
                 read = values[layer.node.inputs[0]]
                 wanted = max(_POSITIONS // len(samples), 1)
-                (columns,) = columns_by_sample(matrix, [read], wanted=wanted, seed=number)
-                x = columns[:, 0].astype(np.float64)
+                columns = sample_columns(matrix, [read], wanted=wanted, seed=number)
+                x = columns.rows[:, 0].astype(np.float64)
                 before = found[place]
                 found[place] = x.T @ x if before is None else before + x.T @ x
     return found

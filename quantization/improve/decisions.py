@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibrators.ranges.ranges import Ranges
-from graphs.layer_matrix import LayerMatrix, columns_by_sample, layer_matrix, sample_columns
+from graphs.layer_matrix import LayerMatrix, layer_matrix, sample_columns
 from graphs.operators import CONVOLUTION_OPS, WEIGHTED_OPS
 from graphs.qdq import copies
 from graphs.view import GraphView
@@ -22,7 +21,7 @@ from quantization.improve.range_choice import RANGE_POSITIONS, Reader, best_grid
 from quantization.improve.walk.float_and_int8 import Decision, LayerVisit
 from quantization.improve.walk.grid import Grid
 from quantization.improve.walk.readings import Reading, moves_alone, readings
-from quantization.improve.weights.fitting import Columns, fit_in_blocks, fit_weights
+from quantization.improve.weights.fitting import Columns, checking, fit_in_blocks, fit_weights
 from quantization.improve.weights.rounding import largest_scale, round_with_feedback, second_moment
 from quantization.improve.weights.wide import WIDEST_WHOLE
 from quantization.placement import Placement, QuantizedInput, QuantizedWeight
@@ -149,14 +148,17 @@ class Decisions:
 
     def _reader(self, reading: Reading, exact: Sequence[Array], actual: Sequence[Array]) -> Reader:
         layer = layer_matrix(self._view, reading.node) if reading.index == 0 else None
-        wanted, seed, moved = RANGE_POSITIONS, self._seed, reading.moved
-        parts = columns_by_sample(layer, exact, wanted=wanted, seed=seed, change=moved)
-        ends = itertools.accumulate(map(len, parts))
+        read, of_int8 = (
+            sample_columns(
+                layer, values, wanted=RANGE_POSITIONS, seed=self._seed, change=reading.moved
+            )
+            for values in (exact, actual)
+        )
         return Reader(
-            exact=np.concatenate(parts),
-            actual=sample_columns(layer, actual, wanted=wanted, seed=seed, change=moved),
+            exact=read.rows,
+            actual=of_int8.rows,
             matrix=None if layer is None else layer.judging,
-            starts=(0, *ends)[:-1],
+            starts=read.starts,
         )
 
     def _round(
@@ -214,15 +216,14 @@ class Decisions:
         """What the layer reads at sampled positions, in float and in INT8."""
         name = layer.node.inputs[0]
         moved = grid if grid is not None and grid.centre else None  # padding is not
-        exact, actual = (
-            columns_by_sample(
-                layer, values[name], wanted=_POSITIONS, seed=self._seed, change=change
-            )
-            for values, change in ((visit.exact, None), (visit.actual, moved))
+        then = grid if moved is None else None  # zeros of the padding stay zeros
+        first = checking(len(visit.exact[name]))
+        columns = partial(sample_columns, layer, wanted=_POSITIONS, seed=self._seed, first=first)
+        return Columns.of(
+            columns(visit.exact[name]),
+            columns(visit.actual[name], change=moved, then=then),
+            centred=self._methods.biases,
         )
-        if grid is not None and moved is None:  # zeros of the padding stay zeros
-            actual = [grid(columns) for columns in actual]
-        return Columns.joined(exact, actual, centred=self._methods.biases)
 
 
 def _factors(view: GraphView, placement: Placement) -> set[str]:

@@ -99,7 +99,8 @@ class Judge:
         if layer is None:
             exact = _rows(values, reading.moved, wanted, seed)
         else:
-            exact = sample_columns(layer, values, wanted=wanted, seed=seed, change=reading.moved)
+            moved = reading.moved
+            exact = sample_columns(layer, values, wanted=wanted, seed=seed, change=moved).rows
         largest = _largest(self._amax[tensor], sets)
         pairs = zip(sets, largest, strict=True)
         return np.stack([reader_errors(layer, exact, scale, end) for scale, end in pairs])

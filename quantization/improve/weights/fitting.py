@@ -21,10 +21,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from graphs.layer_matrix import SampledColumns
 from quantization.improve.weights.rounding import refit, second_moment
 from quantization.improve.weights.wide import round_in_blocks
 
-__all__ = ["Columns", "fit_in_blocks", "fit_weights"]
+__all__ = ["Columns", "checking", "fit_in_blocks", "fit_weights"]
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -49,20 +50,20 @@ class Columns:
     checked: int
 
     @classmethod
-    def joined(cls, exact: list[Array], actual: list[Array], *, centred: bool) -> Columns:
-        """Of columns by sample, (n, groups, K) each, which are taken out of the lists.
+    def of(cls, exact: SampledColumns, actual: SampledColumns, *, centred: bool) -> Columns:
+        """Of columns whose first samples are those of :func:`checking`.
 
         Args:
             exact: of the float copy.
-            actual: of the INT8 copy.
+            actual: of the INT8 copy; what both hold is given away.
             centred: without the mean of each column, whose error is taken off the bias.
         """
-        checked = range(0, len(exact) if len(exact) > 1 else 0, _CHECKED)
-        return cls(
-            checked=sum(len(exact[number]) for number in checked),
-            exact=_joined(exact, checked, centred=centred),
-            actual=_joined(actual, checked, centred=centred),
-        )
+        starts = (*exact.starts, len(exact.rows))
+        checked = starts[len(checking(len(exact.starts)))]
+        if centred:
+            for rows in (exact.rows, actual.rows):
+                rows -= rows.mean(axis=0, dtype=np.float64).astype(np.float32)
+        return cls(exact=exact.rows, actual=actual.rows, checked=checked)
 
     def divided(self) -> tuple[Columns, Columns]:
         """What is fitted to, and what is checked with."""
@@ -75,6 +76,11 @@ class Columns:
 
     def _of(self, rows: slice) -> Columns:
         return Columns(exact=self.exact[rows], actual=self.actual[rows], checked=0)
+
+
+def checking(count: int) -> range:
+    """Numbers of the samples, of so many, that a fit is checked with; none of a single one."""
+    return range(0, count if count > 1 else 0, _CHECKED)
 
 
 def fit_weights(matrix: Floats, columns: Columns, *, ridge: float) -> tuple[Floats, Floats]:
@@ -148,18 +154,3 @@ def _product(columns: Array, matrix: Array) -> Array:
     """(n, groups, K) by (groups, C_out / groups, K) → (groups, n, C_out / groups)."""
     left = columns.transpose(1, 0, 2).astype(np.float32, copy=False)
     return np.asarray(left @ matrix.transpose(0, 2, 1).astype(np.float32))
-
-
-def _joined(samples: list[Array], first: range, *, centred: bool) -> Array:
-    """Columns by sample as one array, the first ones in front; no more than that is held twice."""
-    rest = sorted({*range(len(samples))} - {*first})
-    found = np.empty((sum(map(len, samples)), *samples[0].shape[1:]), np.float32)
-    start = 0
-    for number in (*first, *rest):
-        each, samples[number] = samples[number], np.zeros(0)
-        found[start : start + len(each)] = each
-        start += len(each)
-    samples.clear()
-    if centred:
-        found -= found.mean(axis=0, dtype=np.float64).astype(np.float32)
-    return found

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from quantization.improve.weights.fitting import Columns, fit_in_blocks, fit_weights
+from graphs.layer_matrix import SampledColumns
+from quantization.improve.weights.fitting import Columns, checking, fit_in_blocks, fit_weights
 from quantization.improve.weights.rounding import largest_scale
 
 SIZE, SAMPLES = 16, 12
@@ -21,7 +22,20 @@ def columns(rng: np.random.Generator, *, same: bool, groups: int = 1) -> Columns
     exact = [rng.normal(size=(40, groups, SIZE)).astype(np.float32) for _ in range(SAMPLES)]
     one = mixing()
     actual = [np.asarray(x @ (one if same else mixing()), np.float32) for x in exact]
-    return Columns.joined(exact, actual, centred=False)
+    return read_as(exact, actual)
+
+
+def read_as(exact: list[np.ndarray], actual: list[np.ndarray], *, centred: bool = False) -> Columns:
+    """Columns of samples, those that check in front."""
+    order = [*checking(len(exact)), *sorted({*range(len(exact))} - {*checking(len(exact))})]
+    both = [
+        SampledColumns(
+            rows=np.concatenate([parts[n] for n in order]).astype(np.float32),
+            starts=tuple(int(n) for n in np.cumsum([0, *(len(parts[n]) for n in order[:-1])])),
+        )
+        for parts in (exact, actual)
+    ]
+    return Columns.of(*both, centred=centred)
 
 
 def error(weights: np.ndarray, matrix: np.ndarray, read: Columns) -> float:
@@ -48,7 +62,7 @@ def test_the_noise_of_few_samples_is_not_followed(rng: np.random.Generator) -> N
     count = 1 + 4 * SIZE // 3  # a quarter of them checks
     exact = [rng.normal(size=(1, 1, SIZE)).astype(np.float32) for _ in range(count)]
     actual = [x + 0.3 * rng.normal(size=x.shape).astype(np.float32) for x in exact]
-    read = Columns.joined(exact, actual, centred=False)
+    read = read_as(exact, actual)
     assert len(read.divided()[0].exact) == SIZE
     fitted, _ = fit_weights(matrix, read, ridge=1e-9)
     np.testing.assert_array_equal(fitted, matrix)
@@ -56,7 +70,7 @@ def test_the_noise_of_few_samples_is_not_followed(rng: np.random.Generator) -> N
 
 def test_a_single_sample_is_fitted_unchecked(rng: np.random.Generator) -> None:
     matrix, exact = rng.normal(size=(1, 8, SIZE)), rng.normal(size=(40, 1, SIZE))
-    lone = Columns.joined([exact], [exact @ (0.5 * np.eye(SIZE))], centred=False)
+    lone = read_as([exact], [exact @ (0.5 * np.eye(SIZE))])
     assert not lone.divided()[1].exact.size
     fitted, _ = fit_weights(matrix, lone, ridge=0.01)
     np.testing.assert_array_equal(fitted, matrix)
@@ -76,8 +90,8 @@ def test_columns_are_those_of_all_samples(centred: bool, rng: np.random.Generato
     """One array of them, the samples that check in front, with no mean where it is taken off."""
     exact, actual = ([rng.normal(size=(n, 2, 3)) for n in (4, 1, 2, 5, 6)] for _ in "xy")
     wanted = [np.concatenate([parts[n] for n in (0, 4, 1, 2, 3)]) for parts in (exact, actual)]
-    read = Columns.joined(exact, actual, centred=centred)
-    assert (read.checked, exact, actual) == (10, [], [])
+    read = read_as(exact, actual, centred=centred)
+    assert read.checked == 10
     for found, each in zip((read.exact, read.actual), wanted, strict=True):
         mean = each.mean(axis=0) if centred else 0.0
         np.testing.assert_allclose(found, each - mean, atol=1e-6)

@@ -151,7 +151,24 @@ def test_equal_seeds_sample_equal_positions(rng: np.random.Generator) -> None:
     layer = layer_matrix(view, view.nodes[0])
     x = [rng.standard_normal((1, 8, 9, 11)).astype(np.float32) for _ in range(3)]
     first = sample_columns(layer, x, wanted=30, seed=4)
-    assert first.shape == (30, 1, 72)
-    np.testing.assert_array_equal(first, sample_columns(layer, x, wanted=30, seed=4))
+    assert first.rows.shape == (30, 1, 72)
+    assert first.starts == (0, 10, 20)
+    again = sample_columns(layer, x, wanted=30, seed=4)
+    np.testing.assert_array_equal(first.rows, again.rows)
     doubled = sample_columns(layer, [2 * values for values in x], wanted=30, seed=4)
-    np.testing.assert_array_equal(doubled, 2 * first)
+    np.testing.assert_array_equal(doubled.rows, 2 * first.rows)
+
+
+def test_the_first_samples_have_the_first_columns(rng: np.random.Generator) -> None:
+    """Of samples of any size; a sample's positions are the same in any order."""
+    view = GraphView(CONVS["padded"])
+    layer = layer_matrix(view, view.nodes[0])
+    x = [rng.standard_normal((1, 8, 9, n)).astype(np.float32) for n in (11, 1, 11, 2)]
+    plain = sample_columns(layer, x, wanted=400, seed=4)
+    moved = sample_columns(layer, x, wanted=400, seed=4, then=np.negative, first=(0, 3))
+    ends = (*plain.starts[1:], len(plain.rows))
+    parts = [plain.rows[slice(*at)] for at in zip(plain.starts, ends, strict=True)]
+    assert len({len(part) for part in parts}) > 1
+    wanted = [parts[number] for number in (0, 3, 1, 2)]
+    np.testing.assert_array_equal(moved.rows, -np.concatenate(wanted))
+    assert moved.starts == tuple(np.cumsum([0, *map(len, wanted[:-1])]))
