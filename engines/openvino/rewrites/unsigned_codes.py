@@ -33,6 +33,14 @@ MOVES_VALUES = (
     *("Concat", "Gather", "Reshape", "Slice", "Split", "Squeeze", "StridedSlice", "Transpose"),
     *("Unsqueeze", "VariadicSplit"),
 )
+_COPIES = (  # what else hands on some of the values it reads, and no others
+    *("BatchToSpace", "Broadcast", "DepthToSpace", "GatherElements", "GatherND", "MaxPool"),
+    *("ReduceMax", "ReduceMin", "Reverse", "ReverseSequence", "Roll", "ShuffleChannels"),
+    *("SpaceToDepth", "Tile"),
+)
+_HANDS_ON = (*MOVES_VALUES, *_COPIES, "Interpolate", "Pad", "SpaceToBatch")
+"""What OpenVINO moves a scale across; values of their own lie between those that they read, or are
+zero."""
 Limits = tuple[float, float]
 
 
@@ -85,7 +93,7 @@ def _above(join: Any) -> set[str]:
         name, kind = op.get_name(), op.get_type_name()
         if kind == "FakeQuantize":
             found.add(name)
-        elif name not in seen and kind in (*MOVES_VALUES, "MaxPool"):
+        elif name not in seen and kind in _HANDS_ON:
             ports = op.input_values() if kind == "Concat" else [op.input_value(0)]
             pending += [port.get_node() for port in ports]
         seen.add(name)
@@ -149,6 +157,8 @@ def _limits(port: Any) -> Limits:
     kind = op.get_type_name()
     if kind in NEVER_NEGATIVE:
         return 0.0, 1.0 if kind in AT_MOST_ONE else np.inf
+    if kind in _COPIES or (kind in MOVES_VALUES and kind != "Concat"):
+        return _limits(op.input_value(0))
     found = _limited(op)
     if found is None:
         return -np.inf, np.inf
