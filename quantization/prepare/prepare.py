@@ -31,6 +31,7 @@ from quantization.prepare.sizes import fold_sizes
 from quantization.prepare.spectra import write_sides
 from quantization.prepare.squeezes import write_squeezed_axes
 from quantization.prepare.states import declare_states, forget_states, write_conditions
+from quantization.prepare.transposes import lift_pointwise
 from quantization.prepare.unread_outputs import drop_unread_outputs
 from quantization.prepare.widen import widen_floats
 from quantization.prepare.written_out import write_out
@@ -95,6 +96,7 @@ def _simplify(model: ModelProto) -> None:
         changed |= inline_branches(model)
         changed |= drop_sequences(model)
         changed |= drop_noops(model)
+        changed |= lift_pointwise(model)
         changed |= fold_batchnorm(model)
         changed |= write_squeezed_axes(model)
         changed |= write_pads(model)

@@ -46,7 +46,7 @@ class Grower:
     def grow(self) -> None:
         """One more layer, on the last map or an earlier one; none where it does not fit."""
         ways = [self.convolve] * 6 + [self.activate] * 3 + [self.join, self.add, self.pool]
-        ways += [self.turn_back, self.gate, self.classify, self.enlarge]
+        ways += [self.turn_back, self.gate, self.classify, self.enlarge, self.move, self.move]
         old = self.maps[self.rng.integers(len(self.maps))] if self.chance(0.3) else self.maps[-1]
         new = ways[self.rng.integers(len(ways))](old)
         if new is not None and new.channels <= MOST_CHANNELS and 0 < new.side <= LARGEST_SIDE:
@@ -118,6 +118,40 @@ class Grower:
         return Map(
             self.net.op("Resize", x.name, "", scales, mode="nearest"), x.channels, 2 * x.side
         )
+
+    def move(self, x: Map) -> Map | None:
+        """Values at other places, or more of them."""
+        kind = str(self.rng.choice(["repeat", "tile", "shuffle", "pad", "slice", "swap", "fold"]))
+        net, ends = self.net, [0] * (2 * self.axes)
+        if kind == "repeat":  # jnp.repeat, along the first axis, and back: each line twice
+            lines = net.op("Unsqueeze", x.name, net.ints(3))
+            wide = net.op("Expand", lines, net.ints(1, 1, 1, 2, *[1] * (self.axes - 1)))
+            first = net.op("Squeeze", net.op("Slice", wide, *map(net.ints, (1, 2, 3))), net.ints(3))
+            return Map(net.op("Concat", first, x.name, axis=1), 2 * x.channels, x.side)
+        if kind == "tile":
+            sizes = net.ints(1, 1, *[2] * self.axes)
+            return Map(net.op("Tile", x.name, sizes), x.channels, 2 * x.side)
+        if kind == "shuffle" and x.channels % 2 == 0:
+            half = net.op("Split", x.name, outputs=2, axis=1)
+            return Map(net.op("Concat", f"{half}.1", half, axis=1), x.channels, x.side)
+        if kind == "pad":
+            mode = str(self.rng.choice(["constant", "reflect", "edge"]))
+            ends = net.ints(0, 0, *[1] * self.axes, 0, 0, *[1] * self.axes)
+            return Map(net.op("Pad", x.name, ends, mode=mode), x.channels, x.side + 2)
+        if kind == "slice" and x.side > 4:
+            axes = range(2, 2 + self.axes)
+            ends = [net.ints(*[n] * self.axes) for n in (1, x.side - 1)]
+            name = net.op("Slice", x.name, *ends, net.ints(*axes))
+            return Map(name, x.channels, x.side - 2)
+        if kind == "swap":
+            order = [0, *range(2, 2 + self.axes), 1]
+            last = net.op("Relu", net.op("Transpose", x.name, perm=order))
+            back = [0, 1 + self.axes, *range(1, 1 + self.axes)]
+            return Map(net.op("Transpose", last, perm=back), x.channels, x.side)
+        if kind == "fold" and self.axes == 2 and x.channels % 4 == 0:
+            name = net.op("DepthToSpace", x.name, blocksize=2)
+            return Map(name, x.channels // 4, 2 * x.side)
+        return None
 
     def turn_back(self, x: Map) -> Map:
         outputs = self.pick(4, 8, 16)
