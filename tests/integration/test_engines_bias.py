@@ -66,6 +66,20 @@ def transposed(batch: Dim) -> onnx.ModelProto:
     return net.build("transposed", net.op("Mul", up, gate))
 
 
+def zeros(batch: Dim) -> onnx.ModelProto:
+    """A stem that was not trained: its bias is there, and nothing; its skip is channels-last."""
+    net = Builder(6)
+    weight = net.weight((24, 3, 1, 1), 3)
+    stem = net.op("Conv", net.input("x", (batch, 3, 8, 8)), weight, net.constant(np.zeros(24, "f")))
+    net.channels[stem] = 24
+    skip, block = (net.op("Transpose", y, perm=[0, 2, 3, 1]) for y in (stem, net.conv(stem, 24)))
+    wide = net.op("Tanh", net.linear(block, 24, 96))
+    both = net.op("Add", skip, net.linear(wide, 96, 24))
+    last = net.op("Transpose", both, perm=[0, 3, 1, 2])
+    net.channels[last] = 24
+    return net.build("zeros", net.conv(last, 8))
+
+
 def folded(batch: Dim) -> onnx.ModelProto:
     """Attention among patches, folded into the batch as MobileViT and Swin have it, sizes lost."""
     net = Builder(5)
@@ -83,7 +97,7 @@ def folded(batch: Dim) -> onnx.ModelProto:
 
 
 @pytest.mark.parametrize("batch", ["N", 2])
-@pytest.mark.parametrize("network", [chain, residual, attention, transposed, folded])
+@pytest.mark.parametrize("network", [chain, residual, attention, transposed, zeros, folded])
 def test_results_that_are_read_twice(
     network: Callable[[Dim], onnx.ModelProto], batch: Dim, tmp_path: Path, rng: np.random.Generator
 ) -> None:

@@ -58,7 +58,8 @@ class Grower:
         stride, pad = self.pick(1, 1, 2), size // 2 if self.chance(0.7) else 0
         shape = (outputs, x.channels // groups, *[size] * self.axes)
         inputs = [x.name, self.net.weight(shape, math.prod(shape[1:]))]
-        inputs += [self.net.bias(outputs)] if self.chance(0.6) else []
+        scale = self.pick(0, 1, 1, 1) / 10  # of zeros, where a layer was not trained
+        inputs += [self.net.bias(outputs, scale)] if self.chance(0.7) else []
         name = self.net.op(
             "Conv",
             *inputs,

@@ -102,10 +102,12 @@ def _put_behind(op: Any, ops: Any, operator: str, value: Any) -> None:
 
 
 def _has_bias(op: Any) -> bool:
-    """Whether an Add of a constant follows; OpenVINO shapes ONNX's biases by the layer's rank."""
+    """Whether an Add of a constant follows; OpenVINO shapes ONNX's biases by the layer's rank.
+
+    One of zeros, as layers that were not trained have it, is taken out when it compiles.
+    """
     found = readers(op.output(0))
-    return (
-        len(found) == 1
-        and found[0].get_type_name() == "Add"
-        and any(constant_at(port) is not None for port in found[0].input_values())
-    )
+    if len(found) != 1 or found[0].get_type_name() != "Add":
+        return False
+    biases = (constant_at(port) for port in found[0].input_values())
+    return any(bias is not None and np.any(bias.data) for bias in biases)
