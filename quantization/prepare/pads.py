@@ -27,7 +27,7 @@ from graphs.operators import POSITIVE_OPS
 from graphs.shapes import values
 from graphs.walk import attributes, constants, nodes, operator, producers
 
-__all__ = ["take_in_pads", "write_pads"]
+__all__ = ["take_in_pads", "write_output_shapes", "write_pads"]
 
 SAME = ("SAME_UPPER", "SAME_LOWER")
 _TAKING = ("AveragePool", "Conv", "MaxPool")
@@ -131,6 +131,25 @@ def _joined(node: NodeProto, windows: list[int], pads: list[int]) -> list[int] |
         return None  # zeros that count in front of padding that does not
     fits = all(pad < size for pad, size in zip(total, [*windows, *windows], strict=True))
     return total if fits else None
+
+
+def write_output_shapes(model: ModelProto) -> bool:
+    """Take batch and channels out of each ConvTranspose's ``output_shape``; whether any had them.
+
+    ONNX has the spatial axes alone, MindSpore writes all, and onnxruntime refuses those.
+
+    Args:
+        model: changed in place.
+    """
+    known, changed = constants(model.graph), False
+    for node in nodes(model):
+        if operator(node) != "ConvTranspose" or node.input[1] not in known:
+            continue
+        sizes = attributes(node).get("output_shape", ())
+        if sizes and len(sizes) == len(known[node.input[1]].dims):
+            set_attribute(node, "output_shape", list(sizes[2:]))
+            changed = True
+    return changed
 
 
 def write_pads(model: ModelProto) -> bool:

@@ -25,7 +25,7 @@ from quantization.prepare.functions import inline_functions
 from quantization.prepare.loops import drop_unchanged_states
 from quantization.prepare.noops import drop_noops
 from quantization.prepare.own_weights import separate_weights
-from quantization.prepare.pads import take_in_pads, write_pads
+from quantization.prepare.pads import take_in_pads, write_output_shapes, write_pads
 from quantization.prepare.sequences import drop_sequences
 from quantization.prepare.sizes import fold_sizes
 from quantization.prepare.spectra import write_sides
@@ -100,6 +100,7 @@ def _simplify(model: ModelProto) -> None:
         changed |= fold_batchnorm(model)
         changed |= write_squeezed_axes(model)
         changed |= write_pads(model)
+        changed |= write_output_shapes(model)
         changed |= take_in_pads(model)
         changed |= move_casts(model)
         changed |= write_out(model)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from graphs.edit import set_attribute
 from graphs.identity import graph_hash
 from quantization.prepare.prepare import prepare
 from tests.networks import Builder
@@ -156,3 +157,24 @@ def test_a_causal_convolution_pads_more_than_its_kernel(rng: np.random.Generator
     prepared = prepare(model)
     assert operators(prepared) == ["Tanh", "Conv"]
     assert same(model, prepared, rng)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_the_output_shape_of_a_transposed_convolution(
+    whole: bool, rng: np.random.Generator
+) -> None:
+    """MindSpore writes batch and channels, too, and no runtime takes them."""
+    net = Builder(7)
+    x, weight = net.input("x", (1, 5, 6, 7)), net.weight((5, 3, 3, 3), 45)
+    settings = {"strides": [2, 2], "kernel_shape": [3, 3], "auto_pad": "SAME_LOWER"}
+    up = net.op("ConvTranspose", x, weight, output_shape=[12, 14], **settings)
+    model = net.build("up", up)
+    if whole:
+        set_attribute(model.graph.node[0], "output_shape", [1, 3, 12, 14])
+    plain = prepare(model)
+    feeds = {"x": rng.standard_normal((1, 5, 6, 7)).astype(np.float32)}
+    (found,) = run(plain, feeds).values()
+    assert found.shape == (1, 3, 12, 14)
+    attribute = next(a for a in plain.graph.node[0].attribute if a.name == "output_shape")
+    assert list(attribute.ints) == [12, 14]
+    assert prepare(plain) == plain
