@@ -80,7 +80,7 @@ def _regions(graph: GraphProto) -> list[_Region]:
             continue
         computed = [name for name in node.input if name and name not in known]
         sources = {name: _turned(makers.get(name)) for name in computed}
-        joined = [of[name] for name in dict.fromkeys(computed) if name in of]
+        joined = list({id(of[name]): of[name] for name in computed if name in of}.values())
         orders = {sources[name] for name in computed if name not in of}
         orders |= {region.order for region in joined}
         order = orders.pop() if len(orders) == 1 else None

@@ -49,6 +49,16 @@ def test_an_activation_between_two_layers(rng: np.random.Generator) -> None:
     assert kinds == ["Conv", "Sigmoid", "Mul", "Clip", "Conv"], "what is added is the layer's bias"
 
 
+def test_many_gates_in_a_row(rng: np.random.Generator) -> None:
+    """Each reads the region before it twice."""
+    net = Builder(5)
+    x = turned(net, net.input("x", (2, 3, 4, 4)))
+    for _ in range(60):
+        x = net.op("Add", x, net.op("Mul", x, net.op("Sigmoid", x)))
+        x = net.op("Tanh", x)
+    assert left(net.build("gates", turned(net, x, FIRST)), rng) == 0
+
+
 def test_a_skip_and_a_join(rng: np.random.Generator) -> None:
     """A U-Net's: what is joined later is read by two layers."""
     net = Builder(2)
