@@ -12,9 +12,10 @@ from onnx import (
     numpy_helper,
 )
 
-from graphs.edit import rename_tensor, replace_nodes, rewire, set_attribute
+from graphs.edit import rename_tensor, replace_nodes, rewire
 from graphs.shapes import static_shape, values
 from graphs.walk import attributes, constants, is_default_domain, nodes, output_names, producers
+from quantization.prepare.transposes import merge_transposes
 
 __all__ = ["drop_noops"]
 
@@ -22,7 +23,7 @@ __all__ = ["drop_noops"]
 def drop_noops(model: ModelProto) -> bool:
     """Remove nodes that change nothing. Returns whether any was removed."""
     graph = model.graph
-    changed = _merge_transposes(graph)
+    changed = merge_transposes(graph)
     view = _View(model)
     outputs = output_names(graph)
     aliases: dict[str, str] = {}
@@ -45,23 +46,6 @@ def drop_noops(model: ModelProto) -> bool:
     return changed
 
 
-def _merge_transposes(graph: GraphProto) -> bool:
-    """Let a Transpose of a Transpose do both: channels-last exporters write pairs that cancel."""
-    makers = producers(graph)
-    changed = False
-    for node in nodes(graph):
-        first = makers.get(node.input[0]) if _is_transpose(node) else None
-        if first is None or not _is_transpose(first):
-            continue
-        before, after = (attributes(n).get("perm", ()) for n in (first, node))
-        if not before or any(sorted(p) != list(range(len(before))) for p in (before, after)):
-            continue
-        node.input[0] = first.input[0]
-        set_attribute(node, "perm", [before[axis] for axis in after])
-        changed = True
-    return changed
-
-
 def _take_name(graph: GraphProto, node: NodeProto, outputs: set[str]) -> bool:
     """Give the input of a node that makes a graph output that output's name.
 
@@ -73,10 +57,6 @@ def _take_name(graph: GraphProto, node: NodeProto, outputs: set[str]) -> bool:
     node.output[0] = f"{target}//dropped"
     rename_tensor(graph, source, target)
     return True
-
-
-def _is_transpose(node: NodeProto) -> bool:
-    return node.op_type == "Transpose" and is_default_domain(node)
 
 
 class _View:

@@ -28,7 +28,7 @@ from graphs.names import Names
 from graphs.operators import POINTWISE_OPS
 from graphs.walk import attributes, constants, nodes, operator, output_names, producers, readers
 
-__all__ = ["lift_pointwise"]
+__all__ = ["lift_pointwise", "merge_transposes"]
 
 Order = tuple[int, ...]
 _LIFTED = POINTWISE_OPS | {"Concat"}
@@ -54,11 +54,27 @@ class _Region:
         return {node.output[0] for node in self.members}
 
 
+def merge_transposes(graph: GraphProto) -> bool:
+    """Let a Transpose of a Transpose do both: channels-last exporters write pairs that cancel."""
+    makers = producers(graph)
+    changed = False
+    for node in nodes(graph):
+        after = _turned(node)
+        first = makers.get(node.input[0]) if after else None
+        before = _turned(first)
+        if first is None or after is None or before is None or len(before) != len(after):
+            continue
+        node.input[0] = first.input[0]
+        set_attribute(node, "perm", [before[axis] for axis in after])
+        changed = True
+    return changed
+
+
 def lift_pointwise(model: ModelProto) -> bool:
     """Let regions compute in front of their Transposes, where that leaves fewer.
 
     Args:
-        model: changed in place; pairs of Transposes are left to :func:`drop_noops`.
+        model: changed in place; pairs of Transposes are left to :func:`merge_transposes`.
 
     Returns:
         Whether any was changed.
@@ -66,8 +82,8 @@ def lift_pointwise(model: ModelProto) -> bool:
     graph = model.graph
     read, outside = readers(graph), output_names(graph)
     worth = [region for region in _regions(graph) if _gain(region, read, outside) > 0]
-    for region in worth:
-        _lift(graph, region, read, outside)
+    if worth:
+        _lift(graph, {name: each for each in worth for name in each.made}, read, outside)
     return bool(worth)
 
 
@@ -127,18 +143,30 @@ def _gain(region: _Region, read: Mapping[str, list[NodeProto]], outside: set[str
 
 
 def _lift(
-    graph: GraphProto, region: _Region, read: Mapping[str, list[NodeProto]], outside: set[str]
+    graph: GraphProto,
+    of: Mapping[str, _Region],
+    read: Mapping[str, list[NodeProto]],
+    outside: set[str],
 ) -> None:
-    """Compute on what the Transposes read, and transpose what is read outside of the region."""
-    names, known, made = Names(graph), constants(graph), region.made
-    moved, behind = dict(region.sources), dict[int, list[NodeProto]]()
+    """Compute on what the Transposes read, and transpose what is read outside of a region.
+
+    Args:
+        graph: changed in place.
+        of: what an operator makes → its region.
+        read: tensor → its readers.
+        outside: the outputs of the graph.
+    """
+    names, known = Names(graph), constants(graph)
+    moved, behind = dict[str, str](), dict[int, list[NodeProto]]()
     for position, node in enumerate(nodes(graph)):
         name = node.output[0]
-        if name not in made:
+        region = of.get(name)
+        if region is None:
             continue
+        elsewhere = any(of.get(other.output[0]) is not region for other in read.get(name, ()))
         for index, tensor in enumerate(node.input):
             if tensor not in known:
-                node.input[index] = moved.get(tensor, tensor)
+                node.input[index] = region.sources.get(tensor, moved.get(tensor, tensor))
             elif np.prod(known[tensor].dims) > 1:
                 node.input[index] = names.tensor(f"{tensor}//before")
                 values = _turned_back(known[tensor], region.order)
@@ -146,7 +174,7 @@ def _lift(
         if operator(node) == "Concat":
             set_attribute(node, "axis", region.order[attributes(node)["axis"]])
         moved[name] = node.output[0] = names.tensor(f"{name}//before")
-        if name in outside or any(other.output[0] not in made for other in read.get(name, ())):
+        if name in outside or elsewhere:
             step = names.node("Transpose", [moved[name]], [name], wanted=name, perm=region.order)
             behind[position + 1] = [step]
     insert_nodes(graph, behind)

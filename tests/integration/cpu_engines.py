@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +37,15 @@ def build(
     settings = {"target": "cpu", "threads": 2} | options
     manifest = engines.build(path, engine, BuildOptions(**settings), passport)  # type: ignore[arg-type]
     return Built(path, engine, manifest)
+
+
+def answers(
+    folder: Path, model: onnx.ModelProto, feeds: Mapping[str, NDArray], precision: str = "int8"
+) -> dict[str, NDArray]:
+    """What an engine of a model, on one thread, answers to its first request."""
+    built = build(folder, model, threads=1, precision=precision)
+    with engines.load(built.engine) as engine:
+        return dict(engine(feeds))
 
 
 def images(rng: np.random.Generator, batch: int) -> Floats:

@@ -10,11 +10,11 @@ import onnx
 import pytest
 
 import engines
-from engines import BuildOptions
 from engines.openvino.library import openvino
 from engines.openvino.rewrites.layer_bias import add_missing_biases
 from quantization.placement import place
 from quantization.write.insert import insert_qdq
+from tests.integration.cpu_engines import answers
 from tests.networks import Builder
 from tests.networks.running import minmax_ranges, random_feeds, run, sqnr_db
 
@@ -105,11 +105,7 @@ def test_results_that_are_read_twice(
     placement = place(model, profile="cpu", portable=engines.cpu_isa() == "portable")
     feeds = random_feeds(model, rng, dynamic=2)
     int8 = insert_qdq(model, placement, minmax_ranges(model, placement.tensors, feeds))
-    onnx.save(int8, tmp_path / "m.onnx")
-    options = BuildOptions(target="cpu", threads=1, precision="int8")
-    engines.build(tmp_path / "m.onnx", tmp_path / "m.engine", options)
-    with engines.load(tmp_path / "m.engine") as engine:
-        found = engine(feeds)
+    found = answers(tmp_path, int8, feeds)
     wanted = run(int8, feeds, optimize=False)
     assert set(found) == set(wanted)
     for name, values in wanted.items():
@@ -144,11 +140,7 @@ def test_products_without_bias_in_a_row(
     feeds = {"x": feeds["x"].astype(np.float32)}
     ranges = minmax_ranges(model, placement.tensors, feeds, factor=0.7)
     int8 = insert_qdq(model, placement, ranges)
-    onnx.save(int8, tmp_path / "int8.onnx")
-    options = BuildOptions(target="cpu", threads=1, precision="int8")
-    engines.build(tmp_path / "int8.onnx", tmp_path / "int8.engine", options)
     reference = run(int8, feeds, optimize=False)
-    with engines.load(tmp_path / "int8.engine") as engine:
-        found = engine(feeds)
+    found = answers(tmp_path, int8, feeds)
     for name, wanted in reference.items():
         assert sqnr_db(wanted, found[name]) > 35

@@ -16,6 +16,7 @@ from engines.openvino.rewrites.branches import await_branches
 from quantization.placement import place
 from quantization.prepare.prepare import prepare
 from quantization.write.insert import insert_qdq
+from tests.integration.cpu_engines import answers
 from tests.networks import Builder
 from tests.networks.running import minmax_ranges, run, sqnr_db
 
@@ -100,13 +101,10 @@ def test_a_branch_that_reads_an_output_of_the_network(
     x = net.op("Tanh", net.input("x", ("N", WIDTH)))
     large = net.op("Greater", net.op("ReduceMax", x, keepdims=0), net.scalar(0.5))
     bodies = {"then_branch": _body("a", "Neg", x), "else_branch": _body("b", "Exp", x)}
-    onnx.save(net.build("outputs", x, net.op("If", large, **bodies)), tmp_path / "m.onnx")
-    options = BuildOptions(target="cpu", threads=1, precision="fp32")
-    engines.build(tmp_path / "m.onnx", tmp_path / "m.engine", options)
+    model = net.build("outputs", x, net.op("If", large, **bodies))
     feeds = {"x": rng.normal(size=(3, WIDTH)).astype(np.float32)}
-    with engines.load(tmp_path / "m.engine") as engine:
-        found = engine(feeds)
-    for name, values in run(onnx.load(tmp_path / "m.onnx"), feeds).items():
+    found = answers(tmp_path, model, feeds, precision="fp32")
+    for name, values in run(model, feeds).items():
         assert sqnr_db(values, found[name]) > 80, name
 
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 
-import engines
-from engines import BuildOptions
 from quantization.placement import place
 from quantization.prepare.prepare import prepare
 from quantization.write.insert import insert_qdq
+from tests.integration.cpu_engines import answers
 from tests.networks import Builder
 from tests.networks.running import minmax_ranges, random_feeds, run, sqnr_db
 
@@ -38,10 +36,6 @@ def test_engines_of_channels_last_convolutions(
     feeds = random_feeds(model, rng)
     placement = place(model, profile="cpu", portable=True)
     int8 = insert_qdq(model, placement, minmax_ranges(model, placement.tensors, feeds))
-    onnx.save(int8, tmp_path / "m.onnx")
-    options = BuildOptions(target="cpu", threads=1, precision="int8")
-    engines.build(tmp_path / "m.onnx", tmp_path / "m.engine", options)
-    with engines.load(tmp_path / "m.engine") as engine:
-        found = engine(feeds)
+    found = answers(tmp_path, int8, feeds)
     for name, values in run(int8, feeds, optimize=False).items():
         assert sqnr_db(values, found[name]) > 35

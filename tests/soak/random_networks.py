@@ -122,37 +122,52 @@ class Grower:
 
     def move(self, x: Map) -> Map | None:
         """Values at other places, or more of them."""
-        kind = str(self.rng.choice(["repeat", "tile", "shuffle", "pad", "slice", "swap", "fold"]))
-        net, ends = self.net, [0] * (2 * self.axes)
-        if kind == "repeat":  # jnp.repeat, along the first axis, and back: each line twice
-            lines = net.op("Unsqueeze", x.name, net.ints(3))
-            wide = net.op("Expand", lines, net.ints(1, 1, 1, 2, *[1] * (self.axes - 1)))
-            first = net.op("Squeeze", net.op("Slice", wide, *map(net.ints, (1, 2, 3))), net.ints(3))
-            return Map(net.op("Concat", first, x.name, axis=1), 2 * x.channels, x.side)
-        if kind == "tile":
-            sizes = net.ints(1, 1, *[2] * self.axes)
-            return Map(net.op("Tile", x.name, sizes), x.channels, 2 * x.side)
-        if kind == "shuffle" and x.channels % 2 == 0:
-            half = net.op("Split", x.name, outputs=2, axis=1)
-            return Map(net.op("Concat", f"{half}.1", half, axis=1), x.channels, x.side)
-        if kind == "pad":
-            mode = str(self.rng.choice(["constant", "reflect", "edge"]))
-            ends = net.ints(0, 0, *[1] * self.axes, 0, 0, *[1] * self.axes)
-            return Map(net.op("Pad", x.name, ends, mode=mode), x.channels, x.side + 2)
-        if kind == "slice" and x.side > 4:
-            axes = range(2, 2 + self.axes)
-            ends = [net.ints(*[n] * self.axes) for n in (1, x.side - 1)]
-            name = net.op("Slice", x.name, *ends, net.ints(*axes))
-            return Map(name, x.channels, x.side - 2)
-        if kind == "swap":
-            order = [0, *range(2, 2 + self.axes), 1]
-            last = net.op("Relu", net.op("Transpose", x.name, perm=order))
-            back = [0, 1 + self.axes, *range(1, 1 + self.axes)]
-            return Map(net.op("Transpose", last, perm=back), x.channels, x.side)
-        if kind == "fold" and self.axes == 2 and x.channels % 4 == 0:
-            name = net.op("DepthToSpace", x.name, blocksize=2)
-            return Map(name, x.channels // 4, 2 * x.side)
-        return None
+        ways = (self.repeat, self.tile, self.shuffle, self.pad, self.cut, self.swap, self.fold)
+        return ways[self.rng.integers(len(ways))](x)
+
+    def repeat(self, x: Map) -> Map:
+        """As jnp.repeat writes it, joined with what it repeats."""
+        lines = self.net.op("Unsqueeze", x.name, self.net.ints(3))
+        ones = [1] * (self.axes - 1)
+        wide = self.net.op("Expand", lines, self.net.ints(1, 1, 1, 2, *ones))
+        second = self.net.op("Slice", wide, *map(self.net.ints, (1, 2, 3)))
+        lines = self.net.op("Squeeze", second, self.net.ints(3))
+        return Map(self.net.op("Concat", lines, x.name, axis=1), 2 * x.channels, x.side)
+
+    def tile(self, x: Map) -> Map:
+        sizes = self.net.ints(1, 1, *[2] * self.axes)
+        return Map(self.net.op("Tile", x.name, sizes), x.channels, 2 * x.side)
+
+    def shuffle(self, x: Map) -> Map | None:
+        if x.channels % 2:
+            return None
+        half = self.net.op("Split", x.name, outputs=2, axis=1)
+        return Map(self.net.op("Concat", f"{half}.1", half, axis=1), x.channels, x.side)
+
+    def pad(self, x: Map) -> Map:
+        mode = str(self.rng.choice(["constant", "reflect", "edge"]))
+        ends = self.net.ints(*[0, 0, *[1] * self.axes] * 2)
+        return Map(self.net.op("Pad", x.name, ends, mode=mode), x.channels, x.side + 2)
+
+    def cut(self, x: Map) -> Map | None:
+        if x.side <= 4:
+            return None
+        ends = [self.net.ints(*[end] * self.axes) for end in (1, x.side - 1)]
+        axes = self.net.ints(*range(2, 2 + self.axes))
+        return Map(self.net.op("Slice", x.name, *ends, axes), x.channels, x.side - 2)
+
+    def swap(self, x: Map) -> Map:
+        """An activation of a channels-last exporter."""
+        order = [0, *range(2, 2 + self.axes), 1]
+        last = self.net.op("Relu", self.net.op("Transpose", x.name, perm=order))
+        back = [0, 1 + self.axes, *range(1, 1 + self.axes)]
+        return Map(self.net.op("Transpose", last, perm=back), x.channels, x.side)
+
+    def fold(self, x: Map) -> Map | None:
+        if self.axes != 2 or x.channels % 4:
+            return None
+        name = self.net.op("DepthToSpace", x.name, blocksize=2)
+        return Map(name, x.channels // 4, 2 * x.side)
 
     def turn_back(self, x: Map) -> Map:
         outputs = self.pick(4, 8, 16)
